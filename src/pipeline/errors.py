@@ -1,0 +1,31 @@
+"""What can go wrong, by whose hand. The command line turns each into one message and an exit code."""
+
+
+class UserError(Exception):
+    """A mistake the user can mend: the message says what was found, what was expected and what to type.
+
+    The command line prints the message without a traceback and exits with 2.
+    """
+
+
+class ConfigError(UserError):
+    """The configuration names something that does not exist, or a value that cannot work."""
+
+
+class DataError(UserError):
+    """The data is missing, damaged, or not what its source promises."""
+
+
+class RunError(UserError):
+    """A run directory that does not exist, or cannot do what is asked of it."""
+
+
+class TrackingError(Exception):
+    """The tracking store refused or did not answer. Never reaches the training process."""
+
+
+class TrainingFailed(Exception):
+    """Training itself broke down (a loss that is no number, a full disk, memory exhausted).
+
+    The message is complete: it says what happened, at which step and what was saved. Exit code 1.
+    """

@@ -1,0 +1,64 @@
+"""What passes between data and models: one batch, and what a model may know of its data."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # torch is imported by those who hold tensors, not by those who describe them
+    from torch import Tensor, device
+
+Kind = Literal["image", "table", "audio", "text"]
+TaskKind = Literal["multiclass", "binary", "multilabel", "regression"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples, all tensors on one device.
+
+    inputs   (B, *DataSpec.input_shape), in the type the source stores (uint8 for images)
+    targets  (B,) int64 class numbers, or (B, T) float32 for regression
+    ids      (B,) int64 row numbers in the part the batch is taken from (train, validation or test)
+    mask     (B,) bool, False where a row only pads the batch and must not be counted;
+             None says that every row counts
+    """
+
+    inputs: "Tensor"
+    targets: "Tensor"
+    ids: "Tensor"
+    mask: "Tensor | None" = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def to(self, device: "device | str", *, non_blocking: bool = False) -> "Batch":
+        move = {"device": device, "non_blocking": non_blocking}
+        return Batch(
+            self.inputs.to(**move),
+            self.targets.to(**move),
+            self.ids.to(**move),
+            None if self.mask is None else self.mask.to(**move),
+        )
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model may know of its data. Plain numbers and strings only, so that it can be written as JSON.
+
+    mean, std    one value a channel, in the units the inputs are stored in (0-255 for uint8 images),
+                 computed on the training part alone
+    sizes        samples in each part: {"train": 3500, "validation": 500, "test": 1000}
+    digest       SHA-256 over the content of all parts
+    """
+
+    name: str
+    kind: Kind
+    task: TaskKind
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sizes: dict[str, int] = field(default_factory=dict)
+    digest: str = ""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
