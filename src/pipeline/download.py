@@ -1,0 +1,154 @@
+"""Files from the network: from one of several mirrors, resumed, retried, and verified before they are used."""
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from pipeline.errors import DataError
+from pipeline.files import WrongContent, locked, read_verified, write_atomically
+
+ATTEMPTS = 4
+TIMEOUT_SECONDS = 20
+CHUNK_BYTES = 1 << 16
+
+
+class MirrorFailed(Exception):
+    """Why one attempt at one mirror came to nothing, and whether another attempt there may help."""
+
+    def __init__(self, reason: str, *, again: bool) -> None:
+        super().__init__(reason)
+        self.again = again
+
+
+def fetch(
+    urls: Sequence[str], destination: Path, *, size: int, sha256: str, remedy: str, backoff_seconds: float = 1.0
+) -> bytearray:
+    """The content of `destination`, which is downloaded first if it is absent or not what it should be.
+
+    The files behind `urls` may be gzip or not; `size` in bytes and `sha256` are those of the unpacked content,
+    and unpacked it is kept. A part that arrived is kept for the next attempt, by this process or a later one.
+    Processes that ask at the same time download once. Raises DataError: what was tried, and `remedy`.
+    """
+    refused = ""
+    try:
+        return read_verified(destination, size=size, sha256=sha256)
+    except FileNotFoundError:
+        pass
+    except WrongContent as error:
+        refused = f"{destination} {error}.\n"
+        print(f"{refused}Downloading it anew.", file=sys.stderr)
+    except OSError as error:
+        raise DataError(f"{destination} cannot be read: {error.strerror or error}.\n{remedy}") from error
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with locked(destination.with_name(f".{destination.name}.lock")):
+            try:  # another process may have been faster
+                return read_verified(destination, size=size, sha256=sha256)
+            except (FileNotFoundError, WrongContent):
+                content = _from_mirrors(urls, destination, size, sha256, backoff_seconds)
+            write_atomically(destination, content)
+            for part in destination.parent.glob(f".{destination.name}.*.part"):
+                part.unlink()
+            return content
+    except OSError as error:
+        raise DataError(
+            f"{destination} cannot be written: {error.strerror or error}. Make room, give permission, or set "
+            f"XDG_CACHE_HOME to another folder.\n{remedy}"
+        ) from error
+    except MirrorFailed as error:
+        raise DataError(f"{refused}{destination.name} could not be downloaded:\n{error}\n{remedy}") from error
+
+
+def _from_mirrors(
+    urls: Sequence[str], destination: Path, size: int, sha256: str, backoff_seconds: float
+) -> bytearray:
+    """Asks one mirror after the other, each several times; MirrorFailed tells what every one answered."""
+    answers = []
+    for url in urls:
+        mark = hashlib.sha256(url.encode()).hexdigest()[:8]  # compressed bytes differ between mirrors
+        part = destination.with_name(f".{destination.name}.{mark}.part")
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return _from_mirror(url, part, size, sha256)
+            except MirrorFailed as failure:
+                if not failure.again or attempt == ATTEMPTS:
+                    answers.append(f"  {url} {failure}")
+                    break
+            time.sleep(backoff_seconds * 2 ** (attempt - 1))
+    raise MirrorFailed("\n".join(answers), again=False)
+
+
+def _from_mirror(url: str, part: Path, size: int, sha256: str) -> bytearray:
+    """One attempt. What has arrived stays in `part`, unless its content is found to be wrong."""
+    kept = part.stat().st_size if part.exists() else 0
+    try:
+        _receive(url, part, kept, limit=size + size // 1000 + 4096)  # gzip adds at most a few bytes in 32,768
+        return read_verified(part, size=size, sha256=sha256)
+    except WrongContent as error:
+        part.unlink(missing_ok=True)
+        # A resumed file may be stitched together from two versions: that deserves one fresh attempt.
+        raise MirrorFailed(str(error), again=kept > 0) from error
+
+
+def _receive(url: str, part: Path, kept: int, limit: int) -> None:
+    """Appends to the `kept` bytes in `part` what is missing, or begins anew when the server wants so."""
+    headers = {"User-Agent": "pipeline", "Accept-Encoding": "identity"}
+    if kept > 0:
+        headers["Range"] = f"bytes={kept}-"
+    try:
+        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416 and kept > 0:  # nothing is missing, or too much is there: the digest will tell
+            return
+        again = error.code >= 500 or error.code in (408, 429)
+        raise MirrorFailed(f"answered {error.code} {error.reason}", again=again) from error
+    except URLError as error:  # no name, no route, refused: asking again at once changes nothing
+        raise MirrorFailed(f"cannot be reached: {error.reason}", again=False) from error
+    except (OSError, HTTPException) as error:
+        raise MirrorFailed(f"broke off: {error or type(error).__name__}", again=True) from error
+    with response:
+        start = kept if response.headers.get("Content-Range", "").startswith(f"bytes {kept}-") else 0
+        total = None if response.length is None else start + response.length
+        have = start
+        with _progress(url, total) as show, part.open("ab" if start > 0 else "wb") as file:
+            for block in _blocks(response):
+                have += len(block)
+                if have > limit:
+                    raise WrongContent(f"is longer than the {limit:,} bytes expected at most")
+                file.write(block)
+                show(have)
+    if total is not None and have < total:
+        raise MirrorFailed(f"broke off after {have:,} of {total:,} bytes", again=True)
+
+
+def _blocks(response: HTTPResponse) -> Iterator[bytes]:
+    """Apart from the writing, so that the network's OSErrors cannot be mistaken for the disk's."""
+    try:
+        while block := response.read(CHUNK_BYTES):
+            yield block
+    except (OSError, HTTPException) as error:
+        raise MirrorFailed(f"broke off: {error or type(error).__name__}", again=True) from error
+
+
+@contextmanager
+def _progress(url: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, one line elsewhere; both on stderr. Yields what is told the bytes there are."""
+    name = url.rsplit("/", 1)[-1]
+    if not sys.stderr.isatty():
+        print(f"Downloading {url}" + (f" ({total / 1e6:.1f} MB)" if total else ""), file=sys.stderr)
+        yield lambda have: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda have: progress.update(task, completed=have)

@@ -1,0 +1,113 @@
+"""Files that are whole or not there: atomic writes, locks, content that is what it should be."""
+
+import fcntl
+import gzip
+import hashlib
+import os
+import secrets
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+GZIP_MAGIC = b"\x1f\x8b"
+POLL_SECONDS = 0.05
+CHUNK_BYTES = 1 << 20
+
+
+class WrongContent(Exception):
+    """A file's content is not what was promised. The message completes "<file> ..."."""
+
+
+def write_atomically(path: Path, data: bytes | bytearray | str) -> None:
+    """Readers see the old content or the new, never a part of it, even after a power cut.
+
+    A str is written as UTF-8 with its line ends as they are. On any error the old file stays as it was.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    # In the same folder, because os.replace is atomic only within one file system.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts the folder's entries on the disk: a new name survives a power cut only after this."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path, timeout_seconds: float | None = None) -> Iterator[None]:
+    """Holds an exclusive lock among processes (and threads) on the lock file `path`, made when absent.
+
+    The lock falls with its holder, however that ends. The file stays: whoever removes a lock file lets two
+    in at once. Raises TimeoutError when the lock is not free within `timeout_seconds`; None waits for ever.
+    """
+    with path.open("ab") as file:
+        if timeout_seconds is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            _poll_lock(file.fileno(), path, timeout_seconds)
+        yield  # closing the file gives the lock back
+
+
+def _poll_lock(descriptor: int, path: Path, timeout_seconds: float) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(
+                    f"{path} is still locked by another process after {timeout_seconds:g} s"
+                ) from None
+        time.sleep(POLL_SECONDS)
+
+
+def read_verified(path: Path, *, size: int, sha256: str) -> bytearray:
+    """The file's content, unpacked when it is gzip (told by its first bytes, not by its name).
+
+    `size` in bytes and `sha256` are those of the unpacked content. No more than `size` bytes are ever
+    unpacked, whatever the file holds. Raises WrongContent, or OSError when the file cannot be read.
+    """
+    with path.open("rb") as file:
+        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    content = bytearray(size)
+    found = 0
+    with gzip.open(path, "rb") if packed else path.open("rb") as stream:
+        try:
+            with memoryview(content) as view:
+                while count := stream.readinto(view[found : found + CHUNK_BYTES]):
+                    found += count
+            # Reading on to the end also lets gzip check the sum that stands there.
+            longer = found == size and bool(stream.read(1))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise WrongContent(f"is cut off or damaged ({error})") from error
+    if longer:
+        raise WrongContent(f"holds more than the expected {size:,} bytes")
+    if found < size:
+        raise WrongContent(f"holds {found:,} bytes, expected {size:,}")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise WrongContent(f"has other content: SHA-256 {digest}, expected {sha256}")
+    return content

@@ -1,0 +1,43 @@
+"""Activation functions by name."""
+
+import importlib
+from collections.abc import Callable
+
+from torch import nn
+
+from pipeline.errors import ConfigError
+
+Activation = Callable[[], nn.Module]
+
+NAMES: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "softplus": nn.Softplus,
+    "hardswish": nn.Hardswish,
+    "identity": nn.Identity,
+}
+
+
+def activation(name: str) -> Activation:
+    """A factory of fresh modules: by short name (`relu`), or a class of `torch.nn` by path (`torch.nn.Mish`).
+
+    Raises ConfigError for a name that is neither.
+    """
+    if name in NAMES:
+        return NAMES[name]
+    module_name, _, class_name = name.rpartition(".")
+    # Only torch.nn: a name in a plain string is not covered by the allow-list that guards `_target_`.
+    if module_name == "torch.nn" or module_name.startswith("torch.nn."):
+        found = getattr(importlib.import_module(module_name), class_name, None)
+        if isinstance(found, type) and issubclass(found, nn.Module):
+            return found
+    raise ConfigError(
+        f"activation {name!r} is not known: use one of {', '.join(NAMES)}, or a class of torch.nn such as torch.nn.Mish"
+    )

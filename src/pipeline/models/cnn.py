@@ -1,0 +1,72 @@
+"""The recommended small convolutional network for images."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.models.activation import Activation
+from pipeline.models.activation import activation as activation_named
+from pipeline.spec import DataSpec
+
+# B batch, C channels, H height, W width, K classes
+
+
+def block(channels_in: int, channels_out: int, *, depth: int, nonlinearity: Activation) -> nn.Sequential:
+    """(B, C_in, H, W) -> (B, C_out, H // 2, W // 2): `depth` 3x3 convolutions, the last one pooled.
+
+    Pooling comes before the norm: max-pooling and a monotonous activation commute, so the result is the
+    same kind of network, and norm and activation work on a quarter of the pixels.
+    """
+    layers: list[nn.Module] = []
+    for layer in range(depth):
+        layers.append(nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False))
+        if layer == depth - 1:
+            layers.append(nn.MaxPool2d(2))
+        layers += [nn.BatchNorm2d(channels_out), nonlinearity()]
+        channels_in = channels_out
+    return nn.Sequential(*layers)
+
+
+class CNN(nn.Module):
+    """Blocks of 3x3 convolutions (Simonyan & Zisserman 2015) with batch norm (Ioffe & Szegedy 2015).
+
+    `widths` are the channels of each block, `depth` the convolutions in each; every block halves H and W.
+    """
+
+    def __init__(
+        self, *, spec: DataSpec, widths: Sequence[int], depth: int, activation: str, dropout: float
+    ) -> None:
+        super().__init__()
+        if len(spec.input_shape) != 3:
+            raise ConfigError(
+                f"model=cnn needs images (channels, height, width); {spec.name} has inputs of shape "
+                f"{spec.input_shape}: use model=mlp"
+            )
+        if depth < 1 or not widths or any(width < 1 for width in widths):
+            raise ConfigError(
+                f"model.widths={list(widths)} model.depth={depth}: need at least one block, channel and "
+                "convolution, such as model.widths=[16,32,64] model.depth=1"
+            )
+        channels, height, width = spec.input_shape
+        height_out, width_out = height >> len(widths), width >> len(widths)
+        if min(height_out, width_out) < 1:
+            most = min(height, width).bit_length() - 1
+            raise ConfigError(
+                f"model.widths={list(widths)} halves {height}x{width} images {len(widths)} times and leaves "
+                f"nothing: use at most {most} blocks"
+            )
+        nonlinearity = activation_named(activation)
+        self.blocks = nn.Sequential(
+            *(
+                block(before, after, depth=depth, nonlinearity=nonlinearity)
+                for before, after in zip([channels, *widths], widths, strict=False)
+            )
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(widths[-1] * height_out * width_out, spec.num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        features = self.blocks(images)
+        logits: Tensor = self.head(self.dropout(features.flatten(1)))
+        return logits

@@ -1,0 +1,43 @@
+"""The multilayer perceptron."""
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.models.activation import activation as activation_named
+from pipeline.spec import DataSpec
+
+# B batch, F features, C classes
+
+
+class MLP(nn.Module):
+    """Dense layers with a non-linearity between them (Rumelhart, Hinton & Williams 1986).
+
+    `widths` are the units of each hidden layer; an empty list leaves softmax regression.
+    """
+
+    def __init__(
+        self, *, spec: DataSpec, widths: Sequence[int], activation: str, batch_norm: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        if any(width < 1 for width in widths):
+            raise ConfigError(f"model.widths={list(widths)}: every layer needs at least 1 unit, such as [256, 128]")
+        nonlinearity = activation_named(activation)
+        layers: list[nn.Module] = [nn.Flatten()]
+        features = prod(spec.input_shape)
+        for width in widths:
+            layers.append(nn.Linear(features, width, bias=not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(width))
+            layers.append(nonlinearity())
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
+            features = width
+        layers.append(nn.Linear(features, spec.num_classes))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, inputs: Tensor) -> Tensor:  # (B, *input_shape) -> (B, C)
+        logits: Tensor = self.layers(inputs)
+        return logits

@@ -1,0 +1,52 @@
+"""A model together with the scaling of its inputs: what is trained, exported and served as one."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.spec import DataSpec
+
+# B batch, C channels (the input's first axis)
+
+
+class Standardize(nn.Module):
+    """(x - mean) / std for each channel, in the units of the stored data.
+
+    A channel that never varies (std 0) is only shifted.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float], input_shape: Sequence[int]) -> None:
+        super().__init__()
+        per_channel = (-1, *(1 for _ in input_shape[1:]))
+        deviations = torch.tensor([value if value > 0 else 1.0 for value in std])
+        # Buffers: they travel with the weights, so whoever loads the model feeds it raw inputs.
+        self.register_buffer("mean", torch.tensor(list(mean)).reshape(per_channel))
+        self.register_buffer("scale", (1.0 / deviations).reshape(per_channel))
+
+    def forward(self, inputs: Tensor) -> Tensor:  # (B, C, ...) of any number type -> the same, floating
+        return (inputs.to(self.mean.dtype) - self.mean) * self.scale
+
+
+class Network(nn.Module):
+    """Raw inputs as they are stored -> scores: the data's own scaling, then the model.
+
+    Convolutions run in `channels_last` memory format, which doubled their speed on CPUs.
+    """
+
+    def __init__(self, *, body: nn.Module, spec: DataSpec) -> None:
+        super().__init__()
+        self.standardize = Standardize(mean=spec.mean, std=spec.std, input_shape=spec.input_shape)
+        convolutional = any(isinstance(module, nn.Conv2d) for module in body.modules())
+        self.body = body.to(memory_format=torch.channels_last) if convolutional else body
+        self.channels_last = convolutional and len(spec.input_shape) == 3
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scaled = self.standardize(inputs)
+        if self.channels_last:
+            scaled = scaled.contiguous(memory_format=torch.channels_last)
+        scores: Tensor = self.body(scaled)
+        return scores

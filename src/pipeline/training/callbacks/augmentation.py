@@ -1,0 +1,65 @@
+"""Training images changed at random, whole batches at once, on the device."""
+
+from collections.abc import Mapping
+
+import pytorch_lightning as pl
+import torch
+from kornia.augmentation import AugmentationBase2D
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+from pipeline.spec import Batch
+from pipeline.training.callbacks.step import StepCallback
+
+# B batch of this process, W processes, C channels, H height, W width
+
+
+class Augmentation(StepCallback):
+    """kornia's augmentations, one after the other, on pixels scaled to [0, 1].
+
+    What is drawn depends on (seed, step) alone and is drawn for the batch of all processes together, of which each
+    takes its rows: any number of processes sees the same pixels.
+    """
+
+    def __init__(self, *, transforms: Mapping[str, AugmentationBase2D]) -> None:
+        wrong = [name for name, each in transforms.items() if not isinstance(each, AugmentationBase2D)]
+        if wrong:
+            raise ConfigError(
+                f"callbacks.augmentation.transforms.{wrong[0]} is not one of kornia's 2-D augmentations, such as "
+                "kornia.augmentation.RandomAffine"
+            )
+        self.transforms = [each for each in transforms.values() if each.p > 0]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        for transform in self.transforms:
+            transform.to(trainer.strategy.root_device)
+
+    @torch.no_grad()
+    def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
+        if not self.transforms:
+            return batch
+        images = augment(
+            batch.inputs, self.transforms, rank=trainer.global_rank, world_size=trainer.world_size
+        )
+        return Batch(images, batch.targets, batch.ids, batch.mask)
+
+
+def augment(
+    images: Tensor, transforms: list[AugmentationBase2D], *, rank: int = 0, world_size: int = 1
+) -> Tensor:
+    """(B, C, H, W) uint8, or float in [0, 1] -> float32 in the same range, drawn from torch's generators."""
+    if images.ndim != 4:
+        raise ConfigError(
+            f"callbacks.augmentation needs images (channels, height, width); these inputs have shape "
+            f"{tuple(images.shape[1:])}: leave it out with callbacks=default"
+        )
+    top = 255.0 if images.dtype == torch.uint8 else 1.0
+    pixels = images.float() / top
+    rows = slice(rank * len(images), (rank + 1) * len(images))
+    of_all_processes = torch.Size((world_size * len(images), *images.shape[1:]))
+    for transform in transforms:
+        drawn = transform.forward_parameters(of_all_processes)
+        mine = {name: value[rows] if len(value) == of_all_processes[0] else value for name, value in drawn.items()}
+        mine["forward_input_shape"] = torch.tensor(pixels.shape)
+        pixels = transform(pixels, params=mine)
+    return pixels.clamp(0, 1) * top

@@ -1,0 +1,119 @@
+"""When checkpoints are taken, and which is the best."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from pipeline.errors import ConfigError
+from pipeline.training import checkpoints
+from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.interruption import Interrupted, Interruption
+
+
+class Checkpointing(Checkpoint, StepCallback):
+    """At the end of every epoch, and every n steps or minutes; the newest `keep` stay, and the best.
+
+    Being a Checkpoint, Lightning calls it after all other callbacks, so it sees what they did. Ends training, saved,
+    when `interruption` was requested: raises Interrupted.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        interruption: Interruption,
+        monitor: str,
+        mode: str,
+        every_n_steps: int | None,
+        every_n_minutes: float | None,
+        keep: int,
+    ) -> None:
+        if keep < 1:
+            raise ConfigError(f"checkpoint.keep={keep}: keep at least the newest, checkpoint.keep=1")
+        self.folder = folder
+        self.interruption = interruption
+        self.monitor = monitor
+        self.higher_is_better = mode == "max"
+        self.every_n_steps = every_n_steps
+        self.every_n_minutes = every_n_minutes
+        self.keep = keep
+        self.best_score: float | None = None
+        self.best_name: str | None = None
+        self.is_new_best = False
+        self.saved_at = time.monotonic()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A kill may have come between the checkpoint and the link to it.
+        if trainer.is_global_zero and self.best_name is not None and (self.folder / self.best_name).exists():
+            checkpoints.link(self.folder, "best.ckpt", self.folder / self.best_name)
+
+    def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
+        # Several processes must act on the same step: they agree at the end of a chunk, below.
+        if trainer.world_size == 1:
+            self._save_if_due(trainer, self._is_due(trainer), self.interruption.requested)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.world_size == 1 and not pl_module.automatic_optimization:
+            return  # asked after every step already
+        if trainer.is_last_batch and pl_module.automatic_optimization:
+            return  # Lightning cannot go on from there; the end of the epoch is near
+        agree = trainer.strategy.reduce_boolean_decision
+        due = agree(self._is_due(trainer), all=False)
+        self._save_if_due(trainer, due, agree(self.interruption.requested, all=False))
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.world_size == 1 and trainer.state.fn == "fit":
+            self._save_if_due(trainer, False, self.interruption.requested)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        if self.monitor not in trainer.callback_metrics:
+            raise ConfigError(
+                f"checkpoint.monitor={self.monitor} is no metric of this run; choose one of "
+                f"{', '.join(sorted(trainer.callback_metrics))}"
+            )
+        score = float(trainer.callback_metrics[self.monitor])
+        if self.best_score is None or self._is_better(score, self.best_score):
+            self.best_score, self.is_new_best = score, True
+
+    def _is_better(self, score: float, than: float) -> bool:
+        return score > than if self.higher_is_better else score < than
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save_if_due(trainer, True, self.interruption.requested)
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        minutes = (time.monotonic() - self.saved_at) / 60
+        by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+        return by_steps or (self.every_n_minutes is not None and minutes >= self.every_n_minutes)
+
+    def _save_if_due(self, trainer: pl.Trainer, due: bool, interrupted: bool) -> None:
+        if due or interrupted:
+            saved = self.save(trainer)
+            if interrupted:
+                raise Interrupted(self.interruption.signal_number or 0, saved.name)
+
+    def save(self, trainer: pl.Trainer) -> Path:
+        """All processes together."""
+        path = self.folder / checkpoints.NAME.format(trainer.global_step)
+        is_best, self.is_new_best = self.is_new_best, False
+        if is_best:
+            self.best_name = path.name
+        trainer.save_checkpoint(path)
+        if trainer.is_global_zero:
+            checkpoints.link(self.folder, "last.ckpt", path)
+            if is_best:
+                checkpoints.link(self.folder, "best.ckpt", path)
+            checkpoints.prune(self.folder, keep=self.keep)
+        self.saved_at = time.monotonic()
+        return path
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score, "best_name": self.best_name}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_score, self.best_name = state_dict["best_score"], state_dict["best_name"]

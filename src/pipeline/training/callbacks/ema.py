@@ -1,0 +1,80 @@
+"""An exponential moving average of the weights."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.training.callbacks.step import StepCallback
+
+
+class EMA(StepCallback):
+    """Judge and keep the average of the weights instead of the last ones (Polyak & Juditsky 1992).
+
+    average <- decay * average + (1 - decay) * weights after every step, with a smaller decay in the
+    first steps, (1 + step) / (10 + step), so that the initial weights are forgotten. The running statistics of
+    batch norm are averaged like weights. Checkpoints hold both; `evaluation_state_dict` is the average.
+    """
+
+    def __init__(self, *, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ConfigError(f"callbacks.ema.decay={decay}: use a share below 1, such as 0.995")
+        self.decay = decay
+        self.average: dict[str, Tensor] = {}
+        self.training_weights: dict[str, Tensor] | None = None  # set aside while the average is judged
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        weights = _state(pl_module)
+        if not self.average:
+            self.average = {name: value.clone() for name, value in weights.items()}
+        self.average = {name: value.to(pl_module.device) for name, value in self.average.items()}
+
+    @torch.no_grad()
+    def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
+        step = trainer.global_step
+        decay = min(self.decay, (1 + step) / (10 + step))
+        weights = _state(learner)
+        floating = [name for name, value in weights.items() if value.is_floating_point()]
+        torch._foreach_lerp_(
+            [self.average[name] for name in floating], [weights[name] for name in floating], 1 - decay
+        )
+        for name, value in weights.items():
+            if not value.is_floating_point():  # batch norm's count of batches
+                self.average[name].copy_(value)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self.training_weights = {name: value.clone() for name, value in _state(pl_module).items()}
+            _load(pl_module, self.average)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.training_weights is not None:
+            _load(pl_module, self.training_weights)
+            self.training_weights = None
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["evaluation_state_dict"] = dict(self.average)
+        if self.training_weights is not None:  # saved in the middle of a validation
+            checkpoint["state_dict"] |= self.training_weights
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.average = dict(checkpoint["evaluation_state_dict"])
+
+
+
+
+def _state(learner: pl.LightningModule) -> dict[str, Tensor]:
+    """The live tensors of the network (not copies), by their names in the checkpoint."""
+    return {name: value for name, value in learner.state_dict().items() if name.startswith("network.")}
+
+
+def _load(learner: pl.LightningModule, weights: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in _state(learner).items():
+            value.copy_(weights[name])

@@ -1,0 +1,52 @@
+"""Stop on a loss that is no number."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pipeline.errors import TrainingFailed
+
+
+class StopOnNaN(pl.Callback):
+    """Ends training before a broken step reaches the weights.
+
+    Raises TrainingFailed with the step, and the parameter with the largest gradient. On a CPU every step is looked
+    at; on an accelerator looking means waiting for it, so there every `every_n_steps`.
+    """
+
+    def __init__(self, *, every_n_steps: int = 10) -> None:
+        self.every_n_steps = every_n_steps
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        loss: Any = getattr(pl_module, "last_loss", None)
+        on_cpu = pl_module.device.type == "cpu"
+        if loss is None or not (on_cpu or trainer.global_step % self.every_n_steps == 0):
+            return
+        if torch.isfinite(loss):
+            return
+        where, largest = largest_gradient(pl_module)
+        raise TrainingFailed(
+            f"the loss is {float(loss)} at step {trainer.global_step} (epoch {trainer.current_epoch}); the largest "
+            f"gradient is {largest:.3g}, in {where}. Try a lower optimizer.learning_rate, "
+            "trainer.gradient_clip_val=1.0 or trainer.precision=32-true"
+        )
+
+
+def largest_gradient(module: torch.nn.Module) -> tuple[str, float]:
+    """The parameter with the largest absolute gradient, and that gradient; one that is no number counts most."""
+    sizes = {
+        name: _size(parameter.grad) for name, parameter in module.named_parameters() if parameter.grad is not None
+    }
+    if not sizes:
+        return "no parameter", 0.0
+    name = max(sizes, key=lambda name: float("inf") if sizes[name] != sizes[name] else sizes[name])
+    return name, sizes[name]
+
+
+def _size(gradient: Tensor) -> float:
+    return float(gradient.abs().max())

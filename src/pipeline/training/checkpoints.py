@@ -1,0 +1,131 @@
+"""Checkpoint files: written whole or not at all, and proven intact before they are used.
+
+    checkpoints/step-00000120.ckpt          everything that training needs to go on
+    checkpoints/step-00000120.ckpt.sha256   its digest, in the format of `sha256sum`
+    checkpoints/last.ckpt, best.ckpt        links to two of them
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from pipeline.errors import RunError
+from pipeline.files import sha256, write_atomically
+
+NAME = "step-{:08d}.ckpt"
+
+
+class VerifiedCheckpointIO(TorchCheckpointIO):
+    """Lightning's way to the disk, for every checkpoint of a run, also those of a user's own callbacks."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        save(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return load(Path(path), map_location=map_location)
+
+
+class _HashingFile:
+    """Takes the digest of what passes through, so that a large checkpoint is not read again."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def save(checkpoint: dict[str, Any], path: Path) -> None:
+    """A reader, or a restart after `kill -9` at any moment, finds the whole file or none of that name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            hashing = _HashingFile(file)
+            torch.save(checkpoint, hashing)  # type: ignore[arg-type]  # only write() and flush() are used
+            file.flush()
+            os.fsync(file.fileno())
+        # The digest first: a checkpoint never stands without one.
+        write_atomically(digest_of(path), f"{hashing.digest.hexdigest()}  {path.name}\n")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
+    """Plain values and tensors only (`weights_only`): a checkpoint can never run code.
+
+    Raises RunError for a file that is missing, or not what was saved.
+    """
+    real = path.resolve()
+    problem = damage(real)
+    if problem is not None:
+        raise RunError(f"checkpoint {path}: {problem}")
+    checkpoint: dict[str, Any] = torch.load(real, map_location=map_location, weights_only=True)
+    return checkpoint
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file, or None."""
+    if not path.exists():
+        return "does not exist"
+    recorded = digest_of(path)
+    if not recorded.exists():
+        return f"has no {recorded.name} beside it, so it cannot be trusted"
+    if recorded.read_text(encoding="utf-8").split()[:1] != [sha256(path)]:
+        return "is truncated or altered: its SHA-256 is not the one recorded when it was saved"
+    return None
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The checkpoints of a run, newest first."""
+    return sorted(folder.glob("step-*.ckpt"), reverse=True)
+
+
+def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that is what was saved, and a sentence for each newer one that is not."""
+    damaged: list[str] = []
+    for path in numbered(folder):
+        problem = damage(path)
+        if problem is None:
+            return path, damaged
+        damaged.append(f"{path.name} {problem}")
+    return None, damaged
+
+
+def link(folder: Path, name: str, target: Path) -> None:
+    """`name` points to `target` from one instant to the next."""
+    temporary = folder / f".{name}.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.name)
+    os.replace(temporary, folder / name)
+
+
+def prune(folder: Path, *, keep: int) -> None:
+    """Leave the newest `keep` checkpoints and the best one."""
+    best = (folder / "best.ckpt").resolve()
+    for path in numbered(folder)[keep:]:
+        if path != best:
+            path.unlink()
+            digest_of(path).unlink(missing_ok=True)
+
+
+def evaluation_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The weights to judge and use: their moving average where one was kept."""
+    weights: dict[str, Any] = checkpoint.get("evaluation_state_dict") or checkpoint["state_dict"]
+    return weights
+
+
+def digest_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")

@@ -1,0 +1,47 @@
+"""One pass over a part of the data that the network does not learn from."""
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from pipeline.spec import Batch
+from pipeline.training.task import Task
+
+
+class Evaluation(nn.Module):
+    """Loss and the task's metrics over every sample exactly once; rows that only pad a batch do not count.
+
+    With `keep_scores` the raw scores stay on the CPU for figures: `scores` (N, K), `targets` (N,), `ids` (N,).
+    """
+
+    def __init__(self, task: Task, *, keep_scores: bool = False) -> None:
+        super().__init__()
+        self.task = task
+        self.loss = MeanMetric()
+        self.metrics = task.metrics()
+        self.keep_scores = keep_scores
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def update(self, scores: Tensor, batch: Batch) -> None:
+        targets, ids = batch.targets, batch.ids
+        if batch.mask is not None:
+            scores, targets, ids = scores[batch.mask], targets[batch.mask], ids[batch.mask]
+        if len(targets) == 0:
+            return
+        self.loss.update(self.task.losses(scores, targets))
+        self.metrics.update(scores, targets)
+        if self.keep_scores:
+            self.kept.append((scores.cpu(), targets.cpu(), ids.cpu()))
+
+    def compute(self) -> dict[str, Tensor]:
+        return {"loss": self.loss.compute(), **self.metrics.compute()}
+
+    def predictions(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, targets and ids of this process, in the order in which they were seen."""
+        scores, targets, ids = zip(*self.kept, strict=True)
+        return torch.cat(scores), torch.cat(targets), torch.cat(ids)
+
+    def reset(self) -> None:
+        self.loss.reset()
+        self.metrics.reset()
+        self.kept.clear()

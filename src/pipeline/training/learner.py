@@ -1,0 +1,201 @@
+"""The one LightningModule: many optimiser steps in one `training_step`.
+
+Lightning's bookkeeping costs 0.3-0.6 ms a batch, more than a small network's own step. The loader therefore hands
+over a chunk of consecutive steps (up to the next point of logging), and Lightning sees one batch a chunk. What it
+would do for each step (precision, clipping, accumulation, DDP's all-reduce, progress) is done here for each step,
+through its own plugins.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Protocol, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from pipeline.errors import ConfigError
+from pipeline.spec import Batch
+from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.evaluation import Evaluation
+from pipeline.training.loops import rewind_to_epoch_start
+from pipeline.training.randomness import reseed
+from pipeline.training.regularizers import Regularizer
+from pipeline.training.running import RunningMeans
+from pipeline.training.task import Task
+
+
+class MakeOptimizer(Protocol):
+    def __call__(self, params: Iterable[nn.Parameter]) -> Optimizer: ...
+
+
+class MakeScheduler(Protocol):
+    def __call__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LRScheduler: ...
+
+
+class Learner(pl.LightningModule):
+    """Trains `network` on `task`.
+
+    network          raw inputs -> scores; the part that is saved, exported and served
+    steps_per_epoch  optimiser steps in an epoch
+    total_steps      optimiser steps in the whole of training, for the schedule
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        task: Task,
+        regularizers: Sequence[Regularizer],
+        make_optimizer: MakeOptimizer,
+        make_scheduler: MakeScheduler,
+        steps_per_epoch: int,
+        total_steps: int,
+        seed: int,
+        gradient_clip_val: float | None,
+        gradient_clip_algorithm: str,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = network
+        self.task = task
+        self.regularizers = regularizers
+        self.make_optimizer = make_optimizer
+        self.make_scheduler = make_scheduler
+        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = total_steps
+        self.seed = seed
+        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_algorithm = gradient_clip_algorithm
+        self.validation = Evaluation(task)
+        self.testing = Evaluation(task, keep_scores=True)
+        self.interval = RunningMeans()  # since the last point of logging
+        self.epoch = RunningMeans()  # since the start of the epoch
+        self.last_loss: Tensor | None = None  # of the step that is under way, for callbacks
+        self._step_callbacks: list[StepCallback] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores: Tensor = self.network(inputs)
+        return scores
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.network.parameters())
+        scheduler = self.make_scheduler(
+            optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # ---- training
+
+    def on_fit_start(self) -> None:
+        self._step_callbacks = [each for each in self.trainer.callbacks if isinstance(each, StepCallback)]
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None and self.gradient_clip_val is not None and self._is_fused():
+            raise ConfigError(
+                "trainer.precision=16-mixed with trainer.gradient_clip_val needs an optimiser that leaves unscaling "
+                "to the engine: add +optimizer.fused=false, or use trainer.precision=bf16-mixed"
+            )
+
+    def training_step(self, chunk: Iterable[list[Batch]], batch_idx: int) -> None:
+        optimizer = cast(Optimizer, self.optimizers())  # Lightning's wrapper: counts steps, calls precision and hooks
+        scheduler = cast(LRScheduler, self.lr_schedulers())
+        for micro_batches in chunk:
+            self._optimise(micro_batches, optimizer)
+            scheduler.step()
+            for callback in self._step_callbacks:
+                callback.after_optimizer_step(self.trainer, self)
+            if self.global_step == self.trainer.max_steps:
+                # Validates, then ends: the last weights of a run are always judged.
+                self.trainer.should_stop = True
+                break
+        if self.interval.count > 0:
+            self.record(self._across_processes(self.interval, "train/{}"))
+            self.interval.reset()
+
+    def _optimise(self, micro_batches: list[Batch], optimizer: Optimizer) -> None:
+        step = self.global_step
+        optimizer.zero_grad()
+        for index, batch in enumerate(micro_batches):
+            batch = batch.to(self.device, non_blocking=True)
+            reseed(self.seed, f"augmentation {index}", step)
+            for callback in self._step_callbacks:
+                batch = callback.transform_batch(self.trainer, batch)
+            reseed(self.seed, f"network {index}", step, self.global_rank)
+            is_last = index == len(micro_batches) - 1
+            self._backward(batch, share=1 / len(micro_batches), synchronise=is_last)
+        optimizer.step()
+        # Autocast keeps the low-precision copies of the weights until its outermost context ends, which
+        # Lightning opened around the whole chunk: without this the next steps would use stale weights.
+        torch.clear_autocast_cache()
+
+    def _backward(self, batch: Batch, *, share: float, synchronise: bool) -> None:
+        scores = self.network(batch.inputs).float()
+        losses = self.task.losses(scores, batch.targets)
+        loss = losses.mean()
+        for regularizer in self.regularizers:
+            loss = loss + regularizer.penalty(self.network)
+        self.last_loss = loss.detach()
+        with self._gradients(synchronise):
+            self.manual_backward(loss * share if share < 1 else loss)
+        with torch.no_grad():
+            sums = {"loss": self.last_loss * len(batch)}
+            sums |= {name: hit.sum() for name, hit in self.task.hits(scores.detach(), batch.targets).items()}
+        self.interval.add(sums, len(batch))
+        self.epoch.add(sums, len(batch))
+
+    @contextmanager
+    def _gradients(self, synchronise: bool) -> Iterator[None]:
+        """Backward out of autocast, as torch asks for, and without an all-reduce until the last micro-batch."""
+        block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
+        with torch.autocast(self.device.type, enabled=False), nullcontext() if synchronise else block():
+            yield
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.gradient_clip_val is not None:
+            self.clip_gradients(optimizer, self.gradient_clip_val, self.gradient_clip_algorithm)
+
+    def on_train_epoch_end(self) -> None:
+        if self.epoch.count > 0:
+            self.record(self._across_processes(self.epoch, "train/{}_epoch"))
+            self.epoch.reset()
+
+    # ---- judging
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.validation.update(self.network(batch.inputs).float(), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.record({f"val/{name}": value for name, value in self.validation.compute().items()})
+        self.validation.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.testing.update(self.network(batch.inputs).float(), batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.record({f"test/{name}": value for name, value in self.testing.compute().items()})
+
+    # ---- what is recorded and what is saved
+
+    def record(self, values: dict[str, Tensor | float]) -> None:
+        """To the loggers under the optimiser step (Lightning would count chunks), and to whoever monitors a metric."""
+        plain = {name: float(value) for name, value in values.items()}
+        self.log_dict(plain, logger=False, on_step=False, on_epoch=True, batch_size=1)
+        for logger in self.trainer.loggers:
+            logger.log_metrics(plain, step=self.global_step)
+
+    def _across_processes(self, means: RunningMeans, pattern: str) -> dict[str, Tensor | float]:
+        reduce: Callable[[Tensor], Any] = lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum")  # noqa: E731
+        return {pattern.format(name): value for name, value in means.compute(reduce).items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        rewind_to_epoch_start(checkpoint, epoch=self.current_epoch)
+        checkpoint["running"] = {"interval": self.interval.state_dict(), "epoch": self.epoch.state_dict()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.interval.load_state_dict(checkpoint["running"]["interval"])
+        self.epoch.load_state_dict(checkpoint["running"]["epoch"])
+
+    def _is_fused(self) -> bool:
+        return any(group.get("fused") for each in self.trainer.optimizers for group in each.param_groups)

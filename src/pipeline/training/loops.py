@@ -1,0 +1,21 @@
+"""How Lightning's progress counters are written into a checkpoint that may lie in the middle of an epoch."""
+
+from typing import Any
+
+
+def rewind_to_epoch_start(checkpoint: dict[str, Any], *, epoch: int) -> None:
+    """Make the saved counters say "about to start `epoch`", whenever the checkpoint is taken.
+
+    The loader knows the step within the epoch and goes on from there, so Lightning must not know it too: its
+    own mid-epoch restart counts batches (here: chunks, of which a restart makes a different number), skips
+    hooks, and ends the epoch early when the checkpoint was saved on its last batch. With the counters at
+    the start of the epoch there is one way to restart instead of five. The number of optimiser steps stays.
+    """
+    fit_loop = checkpoint["loops"]["fit_loop"]
+    for counts in fit_loop["epoch_progress"].values():
+        counts.update(dict.fromkeys(counts, epoch))
+    for key, progress in fit_loop.items():
+        if key.endswith("batch_progress"):
+            progress["is_last_batch"] = False
+            progress["current"].update(dict.fromkeys(progress["current"], 0))
+    checkpoint["epoch"] = epoch

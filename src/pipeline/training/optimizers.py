@@ -1,0 +1,49 @@
+"""Optimisers under the names of the field: learning_rate, weight_decay."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+Groups = list[dict[str, Any]]
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
+    """Two groups: weights are decayed, biases and norms (one axis or none) are not.
+
+    Shrinking a norm's scale or a bias does not make the function smoother (He et al. 2019, section 3.1).
+    """
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in trainable if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def adamw(
+    params: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    betas: Sequence[float],
+    fused: bool = True,
+) -> torch.optim.AdamW:
+    """Loshchilov & Hutter 2019. `fused` is one kernel for all tensors of a group."""
+    first, second = betas
+    return torch.optim.AdamW(
+        decay_groups(params, weight_decay), lr=learning_rate, betas=(first, second), fused=fused
+    )
+
+
+def sgd(
+    params: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float, momentum: float, nesterov: bool
+) -> torch.optim.SGD:
+    """With Nesterov's momentum as in Sutskever et al. 2013; without momentum there is nothing to look ahead to."""
+    return torch.optim.SGD(
+        decay_groups(params, weight_decay),
+        lr=learning_rate,
+        momentum=momentum,
+        nesterov=nesterov and momentum > 0,
+    )

@@ -1,0 +1,62 @@
+"""Penalties on the weights, added to the loss. Biases and norms are not weights here: they do not overfit."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+
+
+class Regularizer(Protocol):
+    """One term of the loss that depends on the network alone."""
+
+    def penalty(self, network: nn.Module) -> Tensor:
+        """A scalar with gradient."""
+
+
+def weights(network: nn.Module) -> Iterator[Tensor]:
+    """The trainable tensors with two axes or more: matrices and convolution kernels."""
+    return (parameter for parameter in network.parameters() if parameter.requires_grad and parameter.ndim > 1)
+
+
+def l1(network: nn.Module) -> Tensor:
+    """sum |w|"""
+    return torch.stack([weight.abs().sum() for weight in weights(network)]).sum()
+
+
+def l2(network: nn.Module) -> Tensor:
+    """sum w^2 / 2, so that its gradient is w."""
+    return torch.stack([weight.square().sum() for weight in weights(network)]).sum() / 2
+
+
+class L1:
+    """The lasso (Tibshirani 1996): drives many weights to zero."""
+
+    def __init__(self, *, strength: float) -> None:
+        self.strength = _not_negative("l1", strength)
+
+    def penalty(self, network: nn.Module) -> Tensor:
+        return self.strength * l1(network)
+
+
+class L2:
+    """Ridge, as a term of the loss (Hoerl & Kennard 1970; Krogh & Hertz 1991).
+
+    Under SGD this equals weight decay. Under Adam it does not: the gradient of the penalty is divided by
+    Adam's running scale like any other, so weights with large gradients are hardly shrunk (Loshchilov &
+    Hutter 2019). `optimizer.weight_decay` is the decoupled kind.
+    """
+
+    def __init__(self, *, strength: float) -> None:
+        self.strength = _not_negative("l2", strength)
+
+    def penalty(self, network: nn.Module) -> Tensor:
+        return self.strength * l2(network)
+
+
+def _not_negative(name: str, strength: float) -> float:
+    if strength < 0:
+        raise ConfigError(f"regularizer.{name}.strength={strength} would reward large weights: use 0 or more, such as 1e-4")
+    return strength

@@ -1,0 +1,38 @@
+"""Means over training samples, summed on the device and read once an interval."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class RunningMeans:
+    """Sums of named values and a count of samples. Part of a checkpoint, so that a mean over an interval in
+    which training was taken up again covers the whole interval."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, sums: dict[str, Tensor], count: int) -> None:
+        """`sums` are scalars on the device: sums over `count` samples. Nothing is read, so nothing waits."""
+        for name, value in sums.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.to(torch.float32)
+        self.count += count
+
+    def compute(self, reduce: Callable[[Tensor], Any]) -> dict[str, float]:
+        """Means over all processes; `reduce` sums a tensor over them. Waits for the device."""
+        names = sorted(self.sums)
+        together = torch.stack([*(self.sums[name] for name in names), self.sums[names[0]].new_tensor(self.count)])
+        *sums, count = reduce(together).tolist()
+        return {name: value / count for name, value in zip(names, sums, strict=True)}
+
+    def reset(self) -> None:
+        self.sums, self.count = {}, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": dict(self.sums), "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums, self.count = dict(state["sums"]), state["count"]

@@ -1,0 +1,71 @@
+"""Learning-rate schedules over the whole of training, in shares of it or in epochs, never in guessed steps."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from pipeline.errors import ConfigError
+
+
+def one_cycle(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_share: float,
+    warmup_epochs: float | None,
+) -> LRScheduler:
+    """Smith & Topin 2018: up to the optimiser's learning rate and down to almost nothing, both along a cosine.
+
+    Momentum (the first beta of Adam) goes the other way, from 0.95 to 0.85 and back.
+    """
+    return OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        # A cycle of a single step would be all descent and train nothing.
+        total_steps=max(total_steps, 2),
+        pct_start=warmup(warmup_share, warmup_epochs, steps_per_epoch, total_steps) / total_steps,
+    )
+
+
+def cosine(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_share: float,
+    warmup_epochs: float | None,
+    final_share: float,
+) -> LRScheduler:
+    """Linear warm-up (Goyal et al. 2017), then half a cosine down to `final_share` of the peak."""
+    rising = warmup(warmup_share, warmup_epochs, steps_per_epoch, total_steps)
+
+    def scale(step: int) -> float:
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        progress = min((step - rising) / max(total_steps - rising, 1), 1.0)
+        return final_share + (1 - final_share) * (1 + math.cos(math.pi * progress)) / 2
+
+    return LambdaLR(optimizer, scale)
+
+
+def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+    """The optimiser's learning rate throughout."""
+    del total_steps, steps_per_epoch  # every schedule is offered them
+    return LambdaLR(optimizer, lambda step: 1.0)
+
+
+def warmup(share: float, epochs: float | None, steps_per_epoch: int, total_steps: int) -> float:
+    """Steps spent going up: `epochs` if it is given, else that share of all steps.
+
+    Raises ConfigError for a warm-up longer than training.
+    """
+    if epochs is not None and not 0 <= epochs * steps_per_epoch <= total_steps:
+        raise ConfigError(
+            f"scheduler.warmup_epochs={epochs} does not fit into {total_steps / steps_per_epoch:g} epochs of "
+            "training: use less, or a share of training with scheduler.warmup_epochs=null scheduler.warmup_share=0.1"
+        )
+    if not 0 <= share <= 1:
+        raise ConfigError(f"scheduler.warmup_share={share} is not a share of training: use 0 to 1, such as 0.1")
+    return share * total_steps if epochs is None else epochs * steps_per_epoch
