@@ -1,4 +1,4 @@
-"""Files from the network: from one of several mirrors, resumed, retried, and verified before they are used."""
+"""Files from the network: from one of several mirrors, resumed, retried, and verified before use."""
 
 import hashlib
 import sys
@@ -11,14 +11,14 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from pipeline.errors import DataError
-from pipeline.files import WrongContent, locked, read_verified, write_atomically
+from pipeline.files import ContentError, locked, read_verified, write_atomically
 
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 20
 CHUNK_BYTES = 1 << 16
 
 
-class MirrorFailed(Exception):
+class MirrorError(Exception):
     """Why one attempt at one mirror came to nothing, and whether another attempt there may help."""
 
     def __init__(self, reason: str, *, again: bool) -> None:
@@ -27,30 +27,34 @@ class MirrorFailed(Exception):
 
 
 def fetch(
-    urls: Sequence[str], destination: Path, *, size: int, sha256: str, remedy: str, backoff_seconds: float = 1.0
+    urls: Sequence[str],
+    destination: Path,
+    *,
+    size: int,
+    sha256: str,
+    remedy: str,
+    backoff_seconds: float = 1.0,
 ) -> bytearray:
     """The content of `destination`, which is downloaded first if it is absent or not what it should be.
 
-    The files behind `urls` may be gzip or not; `size` in bytes and `sha256` are those of the unpacked content,
-    and unpacked it is kept. A part that arrived is kept for the next attempt, by this process or a later one.
-    Processes that ask at the same time download once. Raises DataError: what was tried, and `remedy`.
+    The files behind `urls` may be gzip or not; `size` in bytes and `sha256` are those of the unpacked
+    content, which is what is kept. A part that arrived stays for the next attempt, in this process or a
+    later one. Processes that ask at the same time download once. Raises DataError: what was tried, then
+    `remedy`.
     """
     refused = ""
     try:
-        return read_verified(destination, size=size, sha256=sha256)
-    except FileNotFoundError:
-        pass
-    except WrongContent as error:
-        refused = f"{destination} {error}.\n"
-        print(f"{refused}Downloading it anew.", file=sys.stderr)
-    except OSError as error:
-        raise DataError(f"{destination} cannot be read: {error.strerror or error}.\n{remedy}") from error
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return read_verified(destination, size=size, sha256=sha256)
+        except FileNotFoundError:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+        except ContentError as error:
+            refused = f"{destination} {error}.\n"
+            print(f"{refused}Downloading it anew.", file=sys.stderr)
         with locked(destination.with_name(f".{destination.name}.lock")):
             try:  # another process may have been faster
                 return read_verified(destination, size=size, sha256=sha256)
-            except (FileNotFoundError, WrongContent):
+            except (FileNotFoundError, ContentError):
                 content = _from_mirrors(urls, destination, size, sha256, backoff_seconds)
             write_atomically(destination, content)
             for part in destination.parent.glob(f".{destination.name}.*.part"):
@@ -58,17 +62,17 @@ def fetch(
             return content
     except OSError as error:
         raise DataError(
-            f"{destination} cannot be written: {error.strerror or error}. Make room, give permission, or set "
+            f"{destination} cannot be used: {error.strerror or error}. Make room, give permission, or set "
             f"XDG_CACHE_HOME to another folder.\n{remedy}"
         ) from error
-    except MirrorFailed as error:
+    except MirrorError as error:
         raise DataError(f"{refused}{destination.name} could not be downloaded:\n{error}\n{remedy}") from error
 
 
 def _from_mirrors(
     urls: Sequence[str], destination: Path, size: int, sha256: str, backoff_seconds: float
 ) -> bytearray:
-    """Asks one mirror after the other, each several times; MirrorFailed tells what every one answered."""
+    """Asks one mirror after the other, each several times; MirrorError tells what every one answered."""
     answers = []
     for url in urls:
         mark = hashlib.sha256(url.encode()).hexdigest()[:8]  # compressed bytes differ between mirrors
@@ -76,12 +80,12 @@ def _from_mirrors(
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return _from_mirror(url, part, size, sha256)
-            except MirrorFailed as failure:
+            except MirrorError as failure:
                 if not failure.again or attempt == ATTEMPTS:
                     answers.append(f"  {url} {failure}")
                     break
             time.sleep(backoff_seconds * 2 ** (attempt - 1))
-    raise MirrorFailed("\n".join(answers), again=False)
+    raise MirrorError("\n".join(answers), again=False)
 
 
 def _from_mirror(url: str, part: Path, size: int, sha256: str) -> bytearray:
@@ -90,10 +94,10 @@ def _from_mirror(url: str, part: Path, size: int, sha256: str) -> bytearray:
     try:
         _receive(url, part, kept, limit=size + size // 1000 + 4096)  # gzip adds at most a few bytes in 32,768
         return read_verified(part, size=size, sha256=sha256)
-    except WrongContent as error:
+    except ContentError as error:
         part.unlink(missing_ok=True)
         # A resumed file may be stitched together from two versions: that deserves one fresh attempt.
-        raise MirrorFailed(str(error), again=kept > 0) from error
+        raise MirrorError(str(error), again=kept > 0) from error
 
 
 def _receive(url: str, part: Path, kept: int, limit: int) -> None:
@@ -108,11 +112,11 @@ def _receive(url: str, part: Path, kept: int, limit: int) -> None:
         if error.code == 416 and kept > 0:  # nothing is missing, or too much is there: the digest will tell
             return
         again = error.code >= 500 or error.code in (408, 429)
-        raise MirrorFailed(f"answered {error.code} {error.reason}", again=again) from error
+        raise MirrorError(f"answered {error.code} {error.reason}", again=again) from error
     except URLError as error:  # no name, no route, refused: asking again at once changes nothing
-        raise MirrorFailed(f"cannot be reached: {error.reason}", again=False) from error
+        raise MirrorError(f"cannot be reached: {error.reason}", again=False) from error
     except (OSError, HTTPException) as error:
-        raise MirrorFailed(f"broke off: {error or type(error).__name__}", again=True) from error
+        raise MirrorError(f"broke off: {str(error) or type(error).__name__}", again=True) from error
     with response:
         start = kept if response.headers.get("Content-Range", "").startswith(f"bytes {kept}-") else 0
         total = None if response.length is None else start + response.length
@@ -121,11 +125,11 @@ def _receive(url: str, part: Path, kept: int, limit: int) -> None:
             for block in _blocks(response):
                 have += len(block)
                 if have > limit:
-                    raise WrongContent(f"is longer than the {limit:,} bytes expected at most")
+                    raise ContentError(f"is longer than the {limit:,} bytes expected at most")
                 file.write(block)
                 show(have)
     if total is not None and have < total:
-        raise MirrorFailed(f"broke off after {have:,} of {total:,} bytes", again=True)
+        raise MirrorError(f"broke off after {have:,} of {total:,} bytes", again=True)
 
 
 def _blocks(response: HTTPResponse) -> Iterator[bytes]:
@@ -134,7 +138,7 @@ def _blocks(response: HTTPResponse) -> Iterator[bytes]:
         while block := response.read(CHUNK_BYTES):
             yield block
     except (OSError, HTTPException) as error:
-        raise MirrorFailed(f"broke off: {error or type(error).__name__}", again=True) from error
+        raise MirrorError(f"broke off: {str(error) or type(error).__name__}", again=True) from error
 
 
 @contextmanager

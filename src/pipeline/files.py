@@ -16,7 +16,7 @@ POLL_SECONDS = 0.05
 CHUNK_BYTES = 1 << 20
 
 
-class WrongContent(Exception):
+class ContentError(Exception):
     """A file's content is not what was promised. The message completes "<file> ..."."""
 
 
@@ -88,7 +88,7 @@ def read_verified(path: Path, *, size: int, sha256: str) -> bytearray:
     """The file's content, unpacked when it is gzip (told by its first bytes, not by its name).
 
     `size` in bytes and `sha256` are those of the unpacked content. No more than `size` bytes are ever
-    unpacked, whatever the file holds. Raises WrongContent, or OSError when the file cannot be read.
+    unpacked, whatever the file holds. Raises ContentError, or OSError when the file cannot be read.
     """
     with path.open("rb") as file:
         packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
@@ -102,12 +102,19 @@ def read_verified(path: Path, *, size: int, sha256: str) -> bytearray:
             # Reading on to the end also lets gzip check the sum that stands there.
             longer = found == size and bool(stream.read(1))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise WrongContent(f"is cut off or damaged ({error})") from error
+            raise ContentError(f"is cut off or damaged ({error})") from error
     if longer:
-        raise WrongContent(f"holds more than the expected {size:,} bytes")
+        raise ContentError(f"holds more than the expected {size:,} bytes")
     if found < size:
-        raise WrongContent(f"holds {found:,} bytes, expected {size:,}")
+        raise ContentError(f"holds {found:,} bytes, expected {size:,}")
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
-        raise WrongContent(f"has other content: SHA-256 {digest}, expected {sha256}")
+        raise ContentError(f"has other content: SHA-256 {digest}, expected {sha256}")
     return content
+
+
+def cache_folder() -> Path:
+    """Where this user keeps what can be fetched again: $XDG_CACHE_HOME/pipeline, else ~/.cache/pipeline."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # "All paths must be absolute. [Else] consider the path invalid and ignore it." (XDG Base Directory, 0.8)
+    return (Path(named) if os.path.isabs(named) else Path("~/.cache").expanduser()) / "pipeline"

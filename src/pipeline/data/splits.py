@@ -7,19 +7,19 @@ Indices = npt.NDArray[np.int64]
 
 
 def stratified_order(labels: npt.NDArray[np.integer], *, seed: int) -> Indices:
-    """All rows (N,), shuffled so that every class is spread evenly: in each run of consecutive places a class
-    has its share of the whole to within two samples, in each run from the start to within one.
+    """All rows (N,), shuffled, with every class spread evenly from the first place to the last.
 
-    So a stratified split is a cut of this order, and a shorter cut is a subset of a longer one.
+    So a stratified split is a cut of this order, and a shorter cut is a subset of a longer one. A class of n
+    samples has one in each n-th of the order, at a random place therein.
     """
-    # The raw output of PCG64, not Generator.permutation: numpy promises to keep the former for ever.
-    keys = np.random.PCG64(seed).random_raw(len(labels))
+    # The raw output of PCG64, not Generator.permutation: numpy promises to keep only the former as it is.
+    keys, jitter = np.random.PCG64(seed).random_raw(2 * len(labels)).reshape(2, -1)
     shuffled = np.argsort(keys, kind="stable")
-    place = np.empty(len(labels))
+    place = jitter / 2.0**64
     for name in np.unique(labels):
         members = shuffled[labels[shuffled] == name]
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.lexsort((keys, place)).astype(np.int64)
+        place[members] = (np.arange(len(members)) + place[members]) / len(members)
+    return np.argsort(place, kind="stable").astype(np.int64)
 
 
 def fraction_of(labels: npt.NDArray[np.integer], fraction: float) -> Indices:

@@ -111,7 +111,7 @@ class Learner(pl.LightningModule):
                 self.trainer.should_stop = True
                 break
         if self.interval.count > 0:
-            self.record(self._across_processes(self.interval, "train/{}"))
+            self.record(self._across_processes(self.interval, "train/{}"), at_step=True)
             self.interval.reset()
 
     def _optimise(self, micro_batches: list[Batch], optimizer: Optimizer) -> None:
@@ -178,10 +178,13 @@ class Learner(pl.LightningModule):
 
     # ---- what is recorded and what is saved
 
-    def record(self, values: dict[str, Tensor | float]) -> None:
-        """To the loggers under the optimiser step (Lightning would count chunks), and to whoever monitors a metric."""
+    def record(self, values: dict[str, Tensor | float], *, at_step: bool = False) -> None:
+        """To the loggers under the optimiser step (Lightning would count chunks), and to whoever monitors a metric.
+
+        Lightning itself must not average: after a restart it would miss what came before.
+        """
         plain = {name: float(value) for name, value in values.items()}
-        self.log_dict(plain, logger=False, on_step=False, on_epoch=True, batch_size=1)
+        self.log_dict(plain, logger=False, on_step=at_step, on_epoch=not at_step, batch_size=1)
         for logger in self.trainer.loggers:
             logger.log_metrics(plain, step=self.global_step)
 

@@ -13,9 +13,11 @@ def rewind_to_epoch_start(checkpoint: dict[str, Any], *, epoch: int) -> None:
     """
     fit_loop = checkpoint["loops"]["fit_loop"]
     for counts in fit_loop["epoch_progress"].values():
-        counts.update(dict.fromkeys(counts, epoch))
+        # "Ready for one more" is how Lightning knows an epoch that was about to start.
+        counts.update(dict.fromkeys(counts, epoch), ready=epoch + 1)
     for key, progress in fit_loop.items():
         if key.endswith("batch_progress"):
             progress["is_last_batch"] = False
             progress["current"].update(dict.fromkeys(progress["current"], 0))
+            progress["total"].update(dict.fromkeys(progress["total"], progress["total"]["completed"]))
     checkpoint["epoch"] = epoch

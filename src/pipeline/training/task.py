@@ -23,6 +23,7 @@ class Task(Protocol):
     """The Learner's view of a task. `scores` are what the network returns, (B, K)."""
 
     headline: str  # the metric that a run is summed up by
+    running_names: tuple[str, ...]  # the keys of `hits`
 
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         """(B,), before any penalty on the weights; training minimises the mean."""
@@ -38,6 +39,7 @@ class Classification:
     """One of K classes: cross-entropy, with label smoothing (Szegedy et al. 2016) while training."""
 
     headline = "accuracy"
+    running_names = ("accuracy",)
 
     def __init__(self, *, spec: DataSpec, label_smoothing: float) -> None:
         if not 0 <= label_smoothing < 1:

@@ -1,0 +1,95 @@
+# `make help` lists everything. `make train` on a fresh checkout sets itself up, trains, judges and tracks.
+#
+# Names with a small letter are configuration keys: `make train model=mlp trainer.max_epochs=5` hands them to
+# the program exactly as they were typed. Names in capitals (PYTHON, VENV, ARGS, CUDA_VISIBLE_DEVICES) belong
+# to make and to the environment. Works with GNU make 3.81, as on macOS, and later.
+
+VENV ?= .venv
+
+# Programs of the package, each run with the overrides typed after its name; and the work on the package.
+VERBS   := train evaluate resume ui sync
+CHORES  := help setup test check bench clean distclean
+TARGETS := $(VERBS) $(CHORES) ready-run ready-dev
+.PHONY: $(TARGETS)
+.DEFAULT_GOAL := help
+
+# --- Overrides ---------------------------------------------------------------------------------------------
+# They travel in environment variables that no shell reads and make does not expand again, so that no part of
+# a value is ever executed. config/make_arguments.py undoes make's quoting.
+FROM_COMMAND_LINE = $(filter command,$(firstword $(origin $1)))
+export PIPELINE_MAKE_ARGUMENTS := $(MAKEOVERRIDES)
+export PIPELINE_MAKE_DELETIONS := $(filter ~%,$(MAKECMDGOALS))
+export PIPELINE_MAKE_ARGS := $(if $(call FROM_COMMAND_LINE,ARGS),$(value ARGS))
+
+# make also exports each command-line variable by itself, and expands it for that: 'x=$(shell ...)' would run.
+LETTERS := a b c d e f g h i j k l m n o p q r s t u v w x y z
+HAS_SMALL_LETTER = $(strip $(foreach LETTER,$(LETTERS),$(findstring $(LETTER),$1)))
+unexport ARGS
+unexport $(foreach NAME,$(.VARIABLES),$(if $(call FROM_COMMAND_LINE,$(NAME)),$(if $(call HAS_SMALL_LETTER,$(NAME)),$(NAME))))
+
+# A mistyped goal is refused before anything runs; '~key', an override that deletes, looks like a goal to make.
+UNKNOWN := $(filter-out $(TARGETS) ~%,$(MAKECMDGOALS))
+ifneq ($(strip $(UNKNOWN)),)
+$(error There is no target "$(UNKNOWN)". `make help` lists them; an override is written key=value, and what \
+make cannot take as an argument goes into ARGS="...")
+endif
+.DEFAULT:
+	@:
+
+# --- Programs ----------------------------------------------------------------------------------------------
+train: ready-run     ## train, judge on the test set, track; as in: make train model=mlp trainer.max_epochs=5
+evaluate: ready-run  ## the test figures again, from a run directory alone: make evaluate run=latest
+resume: ready-run    ## go on where a run ended: make resume run=latest
+ui: ready-run        ## MLflow's pages on this machine, opened at the right one
+sync: ready-run      ## carry what was recorded offline to MLflow: make sync run=latest
+
+$(VERBS):
+	@exec "$(VENV)/bin/python" -m pipeline $@
+
+# --- Work on the package -----------------------------------------------------------------------------------
+setup: ready-dev  ## only the set-up, with all that test and check need; PYTHON= and VENV= choose where
+
+test: ready-dev  ## the tests, offline; ARGS="-k journal -x" goes to pytest
+	@PYTEST_ADDOPTS="$$PYTEST_ADDOPTS $$PIPELINE_MAKE_ARGS" exec "$(VENV)/bin/python" -m pytest
+
+check: ready-dev  ## style (ruff), types (mypy), who may import whom (import-linter)
+	@"$(VENV)/bin/python" -m ruff check .
+	@"$(VENV)/bin/python" -m mypy
+	@"$(VENV)/bin/python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+
+bench: ready-dev  ## the figures of the README against their baselines, both sides measured in one run
+	@exec "$(VENV)/bin/python" -m benchmarks
+
+clean:  ## remove caches and built packages; runs stay
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the virtual environment, too
+	@rm -rf "$(VENV)"
+
+help:  ## this list
+	@echo 'Targets (exit codes of the program itself: pipeline TARGET, or $(VENV)/bin/python -m pipeline TARGET)'
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1 /p' Makefile | while read -r TARGET WHAT; do printf '  %-14s%s\n' "$$TARGET" "$$WHAT"; done
+	@echo; echo 'Configuration groups (GROUP=OPTION after train; `make train ARGS=--info` and ARGS="--cfg job" show more)'
+	@for GROUP in conf/*/; do \
+		GROUP=$$(basename "$$GROUP"); \
+		OPTIONS=$$(ls "conf/$$GROUP" | sed -n 's/^\([^_].*\)\.yaml$$/\1/p' | tr '\n' ' '); \
+		DEFAULT=$$(sed -n "s/^  - $$GROUP: *\([^ #]*\).*/\1/p" conf/train.yaml); \
+		printf '  %-14s%s(default: %s)\n' "$$GROUP" "$$OPTIONS" "$$DEFAULT"; \
+	done
+
+# --- Set-up ------------------------------------------------------------------------------------------------
+# Done when its stamp is younger than what it depends on and names this folder (a moved or copied checkout
+# would go on importing from the old one). Files in a rule could not do this where a path holds a space.
+ready-run ready-dev:
+	@STAMP="$(VENV)/.$@"; \
+	if [ -x "$(VENV)/bin/python" ] && [ "$$STAMP" -nt pyproject.toml ] && [ "$$STAMP" -nt constraints.txt ] \
+		&& [ "$$(cat "$$STAMP")" = "$$(pwd -P)" ]; then exit 0; fi; \
+	set -- $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python3.14); \
+	for CANDIDATE in "$$@"; do \
+		if "$$CANDIDATE" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			exec "$$CANDIDATE" tools/set_up.py "$(VENV)" $(subst ready-,,$@); fi; \
+	done; \
+	echo "Python 3.11 or newer is needed; found: $$("$$1" --version 2>&1 | head -n 1). Install one (Debian, Ubuntu:" >&2; \
+	echo "apt install python3 python3-venv; macOS: brew install python) or name one: make setup PYTHON=/path/to/python3" >&2; \
+	exit 1

@@ -1,0 +1,107 @@
+"""What can be found wrong in a configuration before torch is imported: in tenths of a second, not in tens."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.config import signature, source
+from pipeline.config.allowed import check_allowed, packages_of, targets
+from pipeline.config.arguments import check_arguments, is_special
+from pipeline.config.facts import check_facts
+from pipeline.config.signature import Signature
+from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.config.kinds import UNKNOWN, check_kind
+from pipeline.errors import ConfigError
+
+Node = dict[str, Any]
+
+
+def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
+    """Names, types, `_target_`s with their arguments, and facts that involve several keys. Raises ConfigError.
+
+    `shipped` holds the defaults whose types count; without it only the targets' annotations do.
+    """
+    plain, defaults = _plain(config), {} if shipped is None else _plain(shipped)
+    packages = packages_of(plain)
+    signatures = {path: _signature(path, node, packages) for path, node in targets(plain)}
+    for path, node in targets(plain):
+        found = signatures[path]
+        if found is not None:
+            check_arguments(path, node, found)
+    if shipped is not None:
+        _check_new_keys(plain, defaults)
+    _check_types(plain, defaults, "", signatures)
+    check_facts(plain)
+
+
+def _plain(config: DictConfig) -> Node:
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}
+
+
+def _signature(path: str, node: Node, packages: Sequence[str]) -> Signature | None:
+    """Of a node's target, by reading its source; None where that does not tell. Raises ConfigError."""
+    target = node["_target_"]
+    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
+        raise ConfigError(f"{path}._target_={target}: expected the dotted path of a class, such as my_package.MyNet")
+    check_allowed(target, path, packages)
+    try:
+        entity = source.find(target)
+    except source.NotFound as problem:
+        raise _wrong_target(path, target, problem) from None
+    if isinstance(entity, source.Module):
+        known = source.known_in(entity)
+        raise ConfigError(
+            f"{path}._target_={target} is a module; expected a class or a function in it"
+            f"{all_of('it has', [f'{target}.{name}' for name in known if name[:1].isupper()])}"
+        )
+    return signature.of_source(entity)
+
+
+def _wrong_target(path: str, target: str, problem: source.NotFound) -> ConfigError:
+    """With the whole path that was probably meant."""
+    if not problem.place:
+        remedy = "\n  a package of your own is found in the working directory, or must be installed"
+        return ConfigError(f"{path}._target_={target}: there is no package {problem.name}{remedy}")
+    rest = target[len(f"{problem.place}.{problem.name}") :]
+    suggestions = [f"{problem.place}.{name}{rest}" for name in nearest(problem.name, problem.known)]
+    return ConfigError(f"{path}._target_={target} does not exist: {problem}{did_you_mean(suggestions)}")
+
+
+def _check_new_keys(plain: Node, shipped: Node) -> None:
+    """Keys that + or a recipe added where nothing would ever read them.
+
+    At the top a new key may be a variable that others refer to, unless it looks like a slip. Inside a node
+    with a `_target_` the signature has been asked already. Anywhere else only new objects can be added.
+    """
+    for name in plain.keys() - shipped.keys():
+        close = nearest(name, shipped, at_most=1)
+        if close and not isinstance(plain[name], dict):
+            raise ConfigError(f"{name} does not exist{did_you_mean(close)}")
+    for name, node in plain.items():
+        default = shipped.get(name)
+        if isinstance(node, dict) and isinstance(default, dict) and "_target_" not in node:
+            for key in node.keys() - default.keys():
+                if not isinstance(node[key], dict) or "_target_" not in node[key]:
+                    raise ConfigError(
+                        f"{name}.{key} does not exist{did_you_mean(f'{name}.{each}' for each in nearest(key, default))}"
+                        f"{all_of(f'all keys of {name}', default)}"
+                    )
+
+
+def _check_types(node: Node, shipped: Any, path: str, signatures: Mapping[str, Signature | None]) -> None:
+    """Every value against its annotation and its shipped default, down the tree."""
+    is_same = isinstance(shipped, dict) and shipped.get("_target_") == node.get("_target_")
+    defaults = shipped if is_same else {}  # another class's defaults say nothing about this one's
+    found = signatures.get(path)
+    for name, value in node.items():
+        if is_special(name):
+            continue
+        where = f"{path}.{name}" if path else name
+        parameter = None if found is None else found.parameters.get(name)
+        default = defaults.get(name, UNKNOWN)
+        check_kind(where, value, default, parameter)
+        if isinstance(value, dict):
+            _check_types(value, default, where, signatures)

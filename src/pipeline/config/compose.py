@@ -1,0 +1,171 @@
+"""Hydra's files and overrides -> one plain configuration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config import mistakes, places
+from pipeline.config.names import check_name
+from pipeline.config.overrides import check_choices, parse
+from pipeline.config.places import PRIMARY, RECIPES, Groups
+from pipeline.errors import ConfigError
+
+Choice = str | list[str] | None
+# What Hydra and OmegaConf raise for what a user wrote; ValueError is theirs, too, for odd group choices.
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """config     resolved, plain and closed: no interpolation, no value missing, no key can be added
+    unresolved    the same with its interpolations
+    shipped       the same choice of options with nobody's values in them: what types are held against
+    choices       {group: option}
+    overrides     as typed
+    """
+
+    config: DictConfig
+    unresolved: DictConfig
+    shipped: DictConfig
+    choices: dict[str, Choice]
+    overrides: list[str]
+
+
+def compose(
+    overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs: Sequence[str] = ()
+) -> Composed:
+    """Raises ConfigError for whatever does not exist, cannot be read, or refers to nothing."""
+    folders = places.folders(config_dirs)
+    if places.find(config_name, folders) is None:
+        raise mistakes.unknown_primary(config_name, folders)
+    parsed = parse(overrides)
+    groups = places.groups(folders)
+    check_choices(parsed, groups)
+
+    composition = _Composition(folders, config_name, groups)
+    raw, choices = composition.of(parsed)
+    shipped = composition.shipped(parsed, raw, choices)
+    unresolved = fill_names(raw, choices, config_name)
+    config = resolve(unresolved)
+    check_name(config.name)
+    return Composed(config, unresolved, shipped, choices, list(overrides))
+
+
+@dataclass(frozen=True)
+class _Composition:
+    """Hydra's Compose API over a search path."""
+
+    folders: list[Path]
+    config_name: str
+    groups: Groups
+
+    def of(self, overrides: Sequence[Override]) -> tuple[DictConfig, dict[str, Choice]]:
+        try:
+            return self._compose([str(override.input_line) for override in overrides])
+        except COMPOSITION_ERRORS as problem:
+            values = [override for override in overrides if override.key_or_group not in self.groups]
+            raise mistakes.explain(problem, values, self.groups, lambda: self._tree(overrides)) from None
+
+    def shipped(self, overrides: Sequence[Override], whole: DictConfig, choices: dict[str, Choice]) -> DictConfig:
+        """The whole without recipes and values, but with the options that a recipe chose."""
+        kept = [each for each in overrides if each.key_or_group in self.groups and not _is_recipe(each.key_or_group)]
+        if len(kept) == len(overrides) and not any(_is_recipe(group) and choices[group] for group in choices):
+            return whole
+        texts = [str(override.input_line) for override in kept]
+        try:
+            config, found = self._compose(texts)
+            wanted = {group: None if _is_recipe(group) else choices.get(group) for group in found}
+            changed = [_choice_text(group, wanted[group]) for group in found if wanted[group] != found[group]]
+            return self._compose([*texts, *changed])[0] if changed else config
+        except COMPOSITION_ERRORS:
+            return whole  # the options only fit together with the recipe: then its values are the reference
+
+    def _tree(self, overrides: Sequence[Override]) -> DictConfig:
+        """What the values would have been set in."""
+        chosen = [str(each.input_line) for each in overrides if each.key_or_group in self.groups]
+        return self._compose(chosen)[0]
+
+    def _compose(self, texts: list[str]) -> tuple[DictConfig, dict[str, Choice]]:
+        first, *others = self.folders
+        paths = ",".join(QuotedString(f"file://{folder}", Quote.single).with_quotes() for folder in others)
+        with hydra.initialize_config_dir(str(first), job_name="pipeline", version_base="1.3"):
+            config = hydra.compose(
+                self.config_name, [f"hydra.searchpath=[{paths}]", *texts], return_hydra_config=True
+            )
+        known: dict[str, Any] = OmegaConf.to_container(config.hydra.runtime.choices)  # type: ignore[assignment]
+        with open_dict(config):
+            del config["hydra"]
+        return config, {group: choice for group, choice in known.items() if not group.startswith("hydra/")}
+
+
+def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> DictConfig:
+    """With `name` and MLflow's experiment where they were left to us: cnn-mnist5k in mnist5k."""
+    filled = config.copy()
+    written: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+    tracking = written.get("tracking") or {}
+    model, data = (_last_name(choices.get(group)) for group in ("model", "data"))
+    with open_dict(filled):
+        if written.get("name") is None:
+            filled.name = "-".join(name for name in (model, data) if name is not None) or config_name
+        if tracking.get("uri") is not None and tracking.get("experiment") is None:
+            filled.tracking.experiment = data or config_name
+    return filled
+
+
+def resolve(config: DictConfig) -> DictConfig:
+    """Every interpolation replaced by its value. Raises ConfigError for one that leads nowhere, and for ???."""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as problem:
+        raise mistakes.unresolvable(problem) from None
+    resolved = OmegaConf.create(plain)
+    assert isinstance(resolved, DictConfig)
+    OmegaConf.set_struct(resolved, True)
+    return resolved
+
+
+def to_yaml(config: DictConfig) -> str:
+    """Resolved and plain: what yaml.safe_load and `load` read back as the same values."""
+    return OmegaConf.to_yaml(config, resolve=True)
+
+
+def load(path: Path) -> DictConfig:
+    """A frozen configuration, closed to new keys. Raises ConfigError where it cannot be read."""
+    try:
+        config = OmegaConf.load(path)
+    except (OSError, yaml.YAMLError) as problem:
+        raise ConfigError(f"{path} cannot be read: {problem}") from problem
+    if not isinstance(config, DictConfig):
+        raise ConfigError(f"{path} holds no configuration: expected keys and values")
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def update(config: DictConfig, key: str, value: str) -> None:
+    """Change one value of a frozen configuration, given as typed after `key=`. Raises ConfigError."""
+    override = parse([f"{key}={value}"])[0]
+    if not mistakes.exists(key, config):
+        raise mistakes.unknown_key(key, config, {})
+    OmegaConf.update(config, key, override.value(), merge=False)
+
+
+def _is_recipe(group: str) -> bool:
+    return group.partition("/")[0] == RECIPES
+
+
+def _last_name(choice: Choice) -> str | None:
+    return choice.rpartition("/")[2] if isinstance(choice, str) else None
+
+
+def _choice_text(group: str, choice: Choice) -> str:
+    if choice is None:
+        return f"~{group}"
+    return f"{group}={choice if isinstance(choice, str) else '[' + ','.join(choice) + ']'}"

@@ -1,0 +1,148 @@
+"""What must hold between keys, or of one key's size, as far as it can be said without the data.
+
+Only keys that are there are looked at, so that a user's own nodes with other keys pass.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import ceil, inf
+from typing import Any
+
+from pipeline.config.kinds import shown
+from pipeline.errors import ConfigError
+
+# A run is built from these; what is not wanted has an option `none` or `default`, not a hole.
+NEEDED = (
+    "name",
+    "seed",
+    "runs_dir",
+    "data",
+    "model",
+    "task",
+    "optimizer",
+    "scheduler",
+    "regularizer",
+    "callbacks",
+    "trainer",
+    "checkpoint",
+    "tracking",
+    "launch",
+)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number must be; `example` is one that will do."""
+
+    key: str
+    holds: Callable[[float], bool]
+    words: str
+    example: str
+
+
+def at_least(key: str, least: int) -> Range:
+    return Range(key, lambda value: least <= value < inf, f"{least} or more", str(max(least, 1)))
+
+
+RANGES = (
+    at_least("seed", 0),
+    at_least("data.batch_size", 1),
+    at_least("data.evaluation_batch_size", 1),
+    Range("data.train_fraction", lambda value: 0 < value <= 1, "more than 0, at most 1", "0.5"),
+    Range("model.dropout", lambda value: 0 <= value < 1, "0 or more, below 1", "0.2"),
+    Range("task.label_smoothing", lambda value: 0 <= value < 1, "0 or more, below 1", "0.1"),
+    Range("optimizer.learning_rate", lambda value: 0 < value < inf, "more than 0", "0.001"),
+    at_least("optimizer.weight_decay", 0),
+    at_least("trainer.num_nodes", 1),
+    at_least("trainer.accumulate_grad_batches", 1),
+    at_least("trainer.gradient_clip_val", 0),
+    at_least("trainer.max_epochs", -1),
+    at_least("trainer.max_steps", -1),
+    at_least("checkpoint.keep", 1),
+    at_least("checkpoint.every_n_steps", 1),
+    Range("checkpoint.every_n_minutes", lambda value: 0 < value < inf, "more than 0", "10"),
+)
+
+
+def check_facts(config: dict[str, Any]) -> None:
+    """Raises ConfigError for the first that does not hold."""
+    for problem in (*_missing(config), *_ranges(config), *_devices(config), *_batch(config), *_end(config), *_modes(config)):
+        raise ConfigError(problem)
+
+
+def _missing(config: dict[str, Any]) -> Iterator[str]:
+    for name in NEEDED:
+        if name not in config:
+            yield f"{name} is missing, and a run needs it: leave out ~{name}, or begin your own configuration with train"
+
+
+def _ranges(config: dict[str, Any]) -> Iterator[str]:
+    for each in RANGES:
+        value = _at(config, each.key)
+        if _is_number(value) and not each.holds(value):
+            yield f"{each.key}={value}: expected {each.words}, such as {each.key}={each.example}"
+
+
+def _devices(config: dict[str, Any]) -> Iterator[str]:
+    devices = _at(config, "trainer.devices")
+    numbers = devices if isinstance(devices, list) else [devices]
+    is_number = isinstance(devices, int) and (devices >= 1 or devices == -1)
+    is_list = isinstance(devices, list) and len(devices) > 0 and all(_is_number(each) and each >= 0 for each in numbers)
+    if devices is not None and devices != "auto" and not is_number and not is_list:
+        yield (
+            f"trainer.devices={shown(devices)}: expected auto, a number of devices from 1, or a list of their "
+            "numbers, such as trainer.devices=[0,1]"
+        )
+
+
+def _batch(config: dict[str, Any]) -> Iterator[str]:
+    batch_size, devices = _at(config, "data.batch_size"), _at(config, "trainer.devices")
+    on_a_node = len(devices) if isinstance(devices, list) else devices
+    nodes = _at(config, "trainer.num_nodes") or 1
+    if isinstance(on_a_node, int) and on_a_node >= 1 and isinstance(batch_size, int):
+        processes = on_a_node * nodes
+        if batch_size % processes != 0:
+            enough = ceil(batch_size / processes) * processes
+            yield (
+                f"data.batch_size={batch_size} cannot be split over {processes} processes; use a multiple of "
+                f"{processes}, such as {enough}"
+            )
+
+
+def _end(config: dict[str, Any]) -> Iterator[str]:
+    trainer = config.get("trainer")
+    if not isinstance(trainer, dict) or not {"max_epochs", "max_steps"} & trainer.keys():
+        return
+    endless = all(trainer.get(key) in (None, -1) for key in ("max_epochs", "max_steps"))
+    if endless and trainer.get("max_time") is None:
+        yield "trainer.max_epochs and trainer.max_steps are both unset: training would never end; set trainer.max_epochs=10"
+
+
+def _modes(config: dict[str, Any]) -> Iterator[str]:
+    """Whoever waits for a metric to rise or fall must know which of the two is better."""
+    watchers = {"checkpoint": config.get("checkpoint")}
+    for name, node in (config.get("callbacks") or {}).items():
+        watchers[f"callbacks.{name}"] = node
+    for path, node in watchers.items():
+        mode = node.get("mode") if isinstance(node, dict) else None
+        if mode is None or node is None:
+            continue
+        if mode not in ("min", "max"):
+            yield f"{path}.mode={mode}: expected min (lower is better) or max (higher is better)"
+        is_loss = str(node.get("monitor")).rpartition("/")[2] == "loss"
+        if is_loss and mode == "max":
+            yield f"{path}.monitor={node['monitor']}: a loss is better when it is lower; add {path}.mode=min"
+        if str(node.get("monitor")).endswith(("accuracy", "/f1_macro", "/auroc")) and mode == "min":
+            yield f"{path}.monitor={node['monitor']} is better when it is higher; add {path}.mode=max"
+
+
+def _at(config: dict[str, Any], key: str) -> Any:
+    """None where there is no such key."""
+    node: Any = config
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

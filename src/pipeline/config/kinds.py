@@ -1,0 +1,105 @@
+"""Whether a value is of the kind that its place asks for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from pipeline.config.annotation import PLAIN, describe, fits, is_a, literals
+from pipeline.config.signature import Parameter
+from pipeline.config.suggestions import did_you_mean, nearest
+from pipeline.errors import ConfigError
+
+UNKNOWN = object()  # no default is known: null is one
+
+
+def check_kind(path: str, value: Any, default: Any, parameter: Parameter | None) -> None:
+    """The annotation decides; where it is silent or at odds with the shipped default, the default's type does.
+
+    A default of null promises nothing. Raises ConfigError.
+    """
+    annotated = _by_annotation(value, parameter)
+    if annotated or (annotated is None and fits_default(value, default)):
+        return
+    if default is not UNKNOWN and _by_annotation(default, parameter) is False and fits_default(value, default):
+        return
+    if isinstance(default, Mapping):
+        raise _node_replaced(path, value, default)
+    raise ConfigError(
+        f"{path}={shown(value)} is {kind(value)}; expected {_expected(default, parameter)}"
+        f"{did_you_mean(f'{path}={each}' for each in _meant(value, parameter))}"
+    )
+
+
+def fits_default(value: Any, default: Any) -> bool:
+    """The same kind as the default; an int may stand for a float, a list's elements are like the default's."""
+    if default is None or default is UNKNOWN:
+        return True
+    if isinstance(default, Mapping):
+        return isinstance(value, Mapping)
+    if isinstance(default, list):
+        fitting = (any(fits_default(each, model) for model in default) for each in value or [])
+        return isinstance(value, list) and (not default or all(fitting))
+    return is_a(value, type(default).__name__)
+
+
+def kind(value: Any) -> str:
+    """In words."""
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, Mapping):
+        return "keys and values"
+    return PLAIN["None"] if value is None else PLAIN.get(type(value).__name__, type(value).__name__)
+
+
+def shown(value: Any) -> str:
+    """As typed after `key=`: a text that reads like something else stands in quotes."""
+    if isinstance(value, list):
+        return f"[{','.join(shown(each) for each in value)}]"
+    if isinstance(value, str):
+        return value if isinstance(_read(value), str) else f"'{value}'"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{name}:{shown(each)}' for name, each in value.items())}}}"
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _by_annotation(value: Any, parameter: Parameter | None) -> bool | None:
+    if parameter is None or parameter.annotation is None or parameter.module is None:
+        return None
+    return fits(value, parameter.annotation, parameter.module)
+
+
+def _expected(default: Any, parameter: Parameter | None) -> str:
+    if parameter is not None and parameter.annotation is not None and parameter.module is not None:
+        words = describe(parameter.annotation, parameter.module)
+    else:
+        words = kind(default)
+    return words if default is None or default is UNKNOWN else f"{words}, such as the default {shown(default)}"
+
+
+def _meant(value: Any, parameter: Parameter | None) -> list[str]:
+    """What would have fitted: a number without its quotes, one of the listed texts, a round number as an int."""
+    if parameter is None or parameter.annotation is None or parameter.module is None:
+        return []
+    candidate = _read(value) if isinstance(value, str) else value
+    if isinstance(candidate, float) and candidate.is_integer():
+        candidate = int(candidate)
+    if candidate is not value and fits(candidate, parameter.annotation, parameter.module):
+        return [shown(candidate)]
+    return nearest(value, literals(parameter.annotation, parameter.module)) if isinstance(value, str) else []
+
+
+def _read(text: str) -> Any:
+    """What YAML would take a text for."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _node_replaced(path: str, value: Any, default: Mapping[str, Any]) -> ConfigError:
+    keys = [f"{path}.{name}" for name in default if not name.startswith("_")]
+    remedy = f"set {', '.join(keys)}" if keys else f"choose another class with {path}._target_"
+    return ConfigError(
+        f"{path}={shown(value)} cannot replace what has keys of its own: {remedy}\n  to leave it out  ~{path}"
+    )

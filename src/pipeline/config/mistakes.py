@@ -1,0 +1,140 @@
+"""Hydra's refusals in words that say what was meant and what to type."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.types import Override
+from hydra.errors import MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
+
+from pipeline.config import places
+from pipeline.config.overrides import unknown_option
+from pipeline.config.places import Groups
+from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.errors import ConfigError
+
+
+def explain(
+    problem: Exception, values: Sequence[Override], groups: Groups, tree: Callable[[], DictConfig]
+) -> ConfigError:
+    """What went wrong in composing. `values` are the overrides of keys, `tree` is what they were to be set in."""
+    if isinstance(problem, yaml.YAMLError):
+        return ConfigError(f"a configuration file is not valid YAML: {problem}")
+    if isinstance(problem, MissingConfigException):
+        return _missing_file(problem, groups)
+    text = str(problem)
+    for override in values:
+        if f"'{override.key_or_group}'" in text or str(override.input_line) in text:
+            return _refused_value(override, tree(), groups, text)
+    if "Multiple values for" in text:
+        group = text.partition("Multiple values for ")[2].partition(".")[0]
+        return ConfigError(f"{group} is chosen already: to choose another option leave out the plus, {group}=OPTION")
+    return ConfigError(_without_links(text))
+
+
+def unknown_primary(name: str, folders: Sequence[Path]) -> ConfigError:
+    known = places.primaries(folders)
+    suggestions = [f"--config-name {each}" for each in nearest(name, known)]
+    return ConfigError(
+        f"--config-name {name} does not exist{did_you_mean(suggestions)}{all_of('all names', known)}"
+        f"{all_of('searched in', map(str, folders))}"
+    )
+
+
+def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
+    """A key that is not in the tree: what is near it there, or has that name elsewhere."""
+    parent, name, siblings = _deepest(key, tree)
+    if siblings is None:
+        value = OmegaConf.select(tree, parent, throw_on_resolution_failure=False)
+        return ConfigError(f"{key} does not exist: {parent} is a value ({value}) and has no keys")
+    missing = f"{parent}.{name}" if parent else name
+    suggestions = [f"{parent}.{each}" if parent else each for each in nearest(name, [*siblings, *([] if parent else groups)])]
+    everywhere = list(keys_of(tree))
+    last = key.rpartition(".")[2]
+    same = [path for path in everywhere if path.rpartition(".")[2] == last]
+    if not suggestions and not same:
+        names = nearest(last, [path.rpartition(".")[2] for path in everywhere])
+        same = [path for path in everywhere if path.rpartition(".")[2] in names]
+    listing = all_of(f"all keys of {parent}", siblings) if parent else all_of("all groups and keys", siblings)
+    return ConfigError(f"{missing} does not exist{did_you_mean([*same, *suggestions][:3])}{listing}")
+
+
+def unresolvable(problem: Exception) -> ConfigError:
+    """An interpolation that leads nowhere, or a value that must be given and was not."""
+    key = getattr(problem, "full_key", None)
+    if isinstance(problem, MissingMandatoryValue):
+        return ConfigError(f"{key} has no default and must be given: {key}=VALUE")
+    reason = str(problem).partition("\n")[0]
+    if isinstance(problem, InterpolationKeyError):
+        return ConfigError(
+            f"{key} refers to nothing: {reason[:1].lower()}{reason[1:]}\n"
+            "  an interpolation is the full path of another key, such as ${optimizer.learning_rate}"
+        )
+    return ConfigError(f"{key} cannot be resolved: {reason}" if key else reason)
+
+
+def exists(key: str, tree: DictConfig) -> bool:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(tree, parent, throw_on_missing=False) if parent else tree
+    return isinstance(node, DictConfig) and name in node
+
+
+def keys_of(tree: DictConfig) -> Iterator[str]:
+    """All paths to a value, without what is Hydra's (_target_, _partial_)."""
+
+    def walk(node: dict[Any, Any], prefix: str) -> Iterator[str]:
+        for name, value in node.items():
+            if not str(name).startswith("_"):
+                yield f"{prefix}{name}"
+                if isinstance(value, dict):
+                    yield from walk(value, f"{prefix}{name}.")
+
+    plain = OmegaConf.to_container(tree, resolve=False)
+    assert isinstance(plain, dict)
+    return walk(plain, "")
+
+
+def _deepest(key: str, tree: DictConfig) -> tuple[str, str, list[str] | None]:
+    """How far a path goes: (what exists of it, the first name that does not, the names there are instead).
+
+    The names are None where the path goes through a value.
+    """
+    node: Any = tree
+    reached: list[str] = []
+    for name in key.split("."):
+        if not isinstance(node, DictConfig):
+            return ".".join(reached), name, None
+        if name not in node:
+            return ".".join(reached), name, [str(each) for each in node if not str(each).startswith("_")]
+        node = node._get_node(name)
+        reached.append(name)
+    return ".".join(reached[:-1]), reached[-1], []
+
+
+def _refused_value(override: Override, tree: DictConfig, groups: Groups, text: str) -> ConfigError:
+    key, typed = override.key_or_group, str(override.input_line)
+    if override.is_add() and exists(key, tree):
+        return ConfigError(f"{typed}: {key} exists already; to change it leave out the plus, {typed[1:]}")
+    if not exists(key, tree):
+        return unknown_key(key, tree, groups)
+    if override.is_delete():
+        return ConfigError(f"{typed}: the value of {key} is another; to delete it write ~{key}")
+    return ConfigError(f"{typed}: {_without_links(text)}")
+
+
+def _missing_file(problem: MissingConfigException, groups: Groups) -> ConfigError:
+    """An option that some file's defaults list names, but nobody has."""
+    named = re.match(r"In '(.+?)'", str(problem))
+    group, _, option = str(problem.missing_cfg_file).rpartition("/")
+    where = f"in {named.group(1)}.yaml: " if named else ""
+    return ConfigError(f"{where}{unknown_option(group, option, groups)}")
+
+
+def _without_links(text: str) -> str:
+    """Hydra's own words, without its web addresses."""
+    lines = (line.strip() for line in text.splitlines())
+    return "\n  ".join(line for line in lines if line and "https://" not in line)

@@ -1,0 +1,22 @@
+"""What a run may be called: its name becomes part of a directory's."""
+
+import re
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+LONGEST = 100
+FORM = re.compile(r"\w[\w.+-]*")
+
+
+def check_name(name: Any) -> None:
+    """Raises ConfigError, with a name that would do."""
+    if isinstance(name, str) and len(name) <= LONGEST and FORM.fullmatch(name):
+        return
+    cleaned = re.sub(r"[^\w.+]+", "-", str(name)).strip("-.+")[:LONGEST] or "run"
+    if not isinstance(name, str):
+        cleaned = f"run-{cleaned}"
+    raise ConfigError(
+        f"name={name} cannot be part of a directory's name: expected a text of letters, digits, '-', '_', '.' "
+        f"and '+', {LONGEST} at most\n  such as  name={cleaned}"
+    )

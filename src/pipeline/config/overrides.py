@@ -1,0 +1,135 @@
+"""`key=value` as typed: parsed with Hydra's grammar, and refused with the remedy where one run cannot use it."""
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from pipeline.config.places import Groups
+from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.errors import ConfigError
+
+BRACKETS = {"[": "]", "{": "}", "(": ")"}
+
+
+def parse(texts: Sequence[str]) -> list[Override]:
+    """Raises ConfigError for what is no override, or several values where a run takes one."""
+    parser = OverridesParser.create()
+    return [parse_one(text, parser) for text in texts]
+
+
+def parse_one(text: str, parser: OverridesParser) -> Override:
+    try:
+        override = parser.parse_override(text)
+    except HydraException as problem:
+        raise ConfigError(_syntax(text, problem)) from None
+    key = override.key_or_group
+    if not key:
+        raise ConfigError(f"{text} names no key; expected key=value, such as seed=1")
+    if override.is_hydra_override():
+        raise ConfigError(
+            f"{text}: Hydra's own settings have no effect here\n"
+            "  runs go to  runs_dir=PATH ; more folders with options come from  --config-dir PATH"
+        )
+    if override.is_sweep_override():
+        raise ConfigError(_several_values(override, text))
+    return override
+
+
+def check_choices(overrides: Sequence[Override], groups: Groups) -> None:
+    """Raises ConfigError for a group or an option that does not exist."""
+    for override in overrides:
+        key = override.key_or_group
+        if key in groups:
+            _check_choice(override, groups)
+        elif "/" in key:
+            raise ConfigError(
+                f"there is no group {key}{did_you_mean(nearest(key, groups))}{all_of('all groups', groups)}"
+            )
+
+
+def _check_choice(override: Override, groups: Groups) -> None:
+    group, value = override.key_or_group, override.value()
+    options = list(groups[group])
+    if override.is_delete() and value in (None, ""):
+        return
+    if override.is_force_add():
+        raise ConfigError(f"{override.input_line}: an option is chosen with one or no plus sign: {group}={value}")
+    if value is None:
+        raise ConfigError(f"{override.input_line}: to leave a group out, write ~{group}")
+    if isinstance(value, dict):
+        raise ConfigError(
+            f"{override.input_line}: {group} is a group; choose one of its options, {group}={options[0]}, "
+            f"and set its keys one by one, {group}.KEY=VALUE{all_of(f'all options of {group}', options)}"
+        )
+    for choice in value if isinstance(value, list) else [value]:
+        if not isinstance(choice, str) or not _exists(group, choice, groups):
+            raise unknown_option(group, str(choice), groups)
+
+
+def _exists(group: str, option: str, groups: Groups) -> bool:
+    folder, _, name = f"{group}/{option.removesuffix('.yaml')}".rpartition("/")
+    return name in groups.get(folder, {})
+
+
+def unknown_option(group: str, option: str, groups: Groups) -> ConfigError:
+    options = groups.get(group, {})
+    suggestions = [f"{group}={name}" for name in nearest(option, options)]
+    return ConfigError(
+        f"{group}={option} does not exist{did_you_mean(suggestions)}{all_of(f'all options of {group}', options)}"
+    )
+
+
+def quoted(text: str) -> str:
+    """`key=value` typed so that both the shell and the grammar take the value as it is."""
+    key, _, value = text.partition("=")
+    return shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
+
+
+def _several_values(override: Override, text: str) -> str:
+    key, _, values = text.partition("=")
+    if not override.is_choice_sweep() or "(" in values:
+        return f"{text} stands for several values, and one run takes one, such as {key}=VALUE"
+    return (
+        f"{text} is several values, and one run takes one\n"
+        f"  a list is written  '{key}=[{values}]'\n"
+        f"  a text with commas  {quoted(text)}"
+    )
+
+
+def _syntax(text: str, problem: HydraException) -> str:
+    """Show where the grammar stumbled, and what to type instead."""
+    key, equals, value = text.partition("=")
+    if not equals and not text.startswith("~"):
+        return f"{text} is no override; expected key=value, such as seed=1"
+    position = _position(text, problem)
+    shown = f"cannot read {text}" if position is None else f"cannot read this override\n  {text}\n  {' ' * position}^"
+    if position is not None and position <= len(key):
+        return f"{shown}\n  a key is made of names and dots: model.widths=[16,32]"
+    quote = f"\n  a value with special characters is quoted twice:  {quoted(text)}"
+    return f"{shown}{_unclosed(value) or quote}"
+
+
+def _unclosed(value: str) -> str:
+    for opening, closing in BRACKETS.items():
+        if value.count(opening) > value.count(closing):
+            return f"\n  {opening} is not closed by {closing}"
+    for mark in "'\"":
+        if value.count(mark) % 2:
+            return f"\n  the quotation mark {mark} is not closed"
+    return ""
+
+
+def _position(text: str, problem: HydraException) -> int | None:
+    """Counted from 0; None where the grammar does not tell."""
+    cause = problem.__cause__  # ANTLR's: the lexer tells an index, the parser a token
+    token = getattr(cause, "offendingToken", None)
+    if hasattr(cause, "startIndex"):
+        return int(cause.startIndex)
+    if token is not None:
+        return min(int(token.column), len(text))
+    found = re.search(r"extraneous input '(.+?)' expecting", str(problem))
+    return None if found is None else text.find(found.group(1), text.find("=") + 1)

@@ -1,0 +1,249 @@
+"""Find what a dotted name stands for by reading source files, without importing anything.
+
+`torch.optim.AdamW` -> the class statement in torch/optim/adamw.py, in milliseconds instead of torch's seconds.
+Re-exports, aliases and star imports are followed. What only running the code could tell (C extensions, names
+made at run time) is None: unknown, and left to the check that follows the imports.
+"""
+
+import ast
+import functools
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+
+class NotFound(Exception):
+    """`name` is not in `place`, where `known` is what there is."""
+
+    def __init__(self, place: str, name: str, known: list[str]) -> None:
+        super().__init__(f"{place} has no {name}" if place else f"{name} is not installed")
+        self.place, self.name, self.known = place, name, known
+
+
+@dataclass(frozen=True)
+class Module:
+    name: str
+    file: Path | None  # None: a namespace package, or compiled code
+    folder: Path | None  # where its submodules lie, if it is a package
+
+    @property
+    def package(self) -> str:
+        return self.name if self.folder is not None else self.name.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A statement or an assigned expression, and the module whose names it uses."""
+
+    module: Module
+    node: ast.AST
+    is_bound: bool = False  # a method that is called through its class: `self` is not an argument
+
+
+Entity = Module | Definition | None
+
+
+def find(dotted: str) -> Entity:
+    """Raises NotFound for a name that is surely wrong."""
+    top, *rest = dotted.split(".")
+    entity: Entity = find_module(top)
+    if entity is None:
+        raise NotFound("", top, [])
+    for index, name in enumerate(rest):
+        entity = _attribute(entity, name, is_last=index == len(rest) - 1)
+    return entity
+
+
+def find_module(name: str) -> Module | None:
+    """None where there is no such module, as far as the file system knows."""
+    parent, _, last = name.rpartition(".")
+    if parent:
+        package = find_module(parent)
+        return None if package is None else _submodule(package, last)
+    try:
+        spec = importlib.util.find_spec(name)  # of a top-level name: nothing is imported
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    source = Path(spec.origin) if spec.origin is not None and spec.origin.endswith(".py") else None
+    locations = list(spec.submodule_search_locations or [])
+    return Module(name, source, Path(locations[0]) if locations else None)
+
+
+@functools.cache
+def _submodule(package: Module, name: str) -> Module | None:
+    if package.folder is None:
+        return None
+    full, path = f"{package.name}.{name}", package.folder / name
+    if (path / "__init__.py").is_file():
+        return Module(full, path / "__init__.py", path)
+    if path.with_name(f"{name}.py").is_file():
+        return Module(full, path.with_name(f"{name}.py"), None)
+    if any(package.folder.glob(f"{name}.*.so")):
+        return Module(full, None, None)
+    return Module(full, None, path) if path.is_dir() else None
+
+
+def _attribute(entity: Entity, name: str, *, is_last: bool) -> Entity:
+    if isinstance(entity, Module):
+        submodule = _submodule(entity, name)
+        if submodule is not None and not is_last:
+            return submodule
+        try:
+            return look_up(entity, name)
+        except NotFound:
+            if submodule is not None:
+                return submodule
+            raise
+    if isinstance(entity, Definition) and isinstance(entity.node, ast.ClassDef):
+        return method(entity, name)
+    return None
+
+
+def look_up(module: Module, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> Entity:
+    """What `name` is in a module. Raises NotFound."""
+    if module.file is None or (module.name, name) in seen:
+        return None
+    seen |= {(module.name, name)}
+    names = _names(module.file)
+    if name in names.bound:
+        return _follow(module, names.bound[name], name, seen)
+    for star in names.stars:
+        exporter = find_module(_absolute(module, star))
+        if exporter is None or exporter.file is None:
+            return None
+        try:
+            return look_up(exporter, name, seen)
+        except NotFound:
+            continue
+    submodule = _submodule(module, name)
+    if submodule is None and "__getattr__" not in names.bound:
+        raise NotFound(module.name, name, known_in(module))
+    return submodule
+
+
+def _follow(module: Module, node: ast.AST, name: str, seen: frozenset[tuple[str, str]]) -> Entity:
+    """From the statement that binds a name to what it is bound to."""
+    if isinstance(node, ast.ImportFrom):
+        original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
+        exporter = find_module(_absolute(module, node))
+        if exporter is None:
+            return None
+        submodule = _submodule(exporter, original)
+        try:
+            return look_up(exporter, original, seen) or submodule
+        except NotFound:
+            return submodule
+    if isinstance(node, ast.Import):
+        alias = next(alias for alias in node.names if (alias.asname or alias.name.partition(".")[0]) == name)
+        return find_module(alias.name if alias.asname else name)
+    if isinstance(node, ast.Name | ast.Attribute):
+        return resolve(node, module, seen)
+    return Definition(module, node)
+
+
+def resolve(expression: ast.AST, module: Module, seen: frozenset[tuple[str, str]] = frozenset()) -> Entity:
+    """What a name or a dotted name in a module's code stands for; None if that cannot be told."""
+    try:
+        if isinstance(expression, ast.Name):
+            return look_up(module, expression.id, seen)
+        if isinstance(expression, ast.Attribute):
+            owner = resolve(expression.value, module, seen)
+            return _attribute(owner, expression.attr, is_last=True)
+    except NotFound:
+        return None
+    return None
+
+
+def method(owner: Definition, name: str) -> Entity:
+    """A method by its class, found there or in a base class; None for what is not found by reading."""
+    assert isinstance(owner.node, ast.ClassDef)
+    for statement in owner.node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == name:
+            decorators = {each.id for each in statement.decorator_list if isinstance(each, ast.Name)}
+            return Definition(owner.module, statement, is_bound="classmethod" in decorators)
+    for base in bases(owner):
+        found = None if base is None else method(base, name)
+        if found is not None:
+            return found
+    return None
+
+
+def bases(owner: Definition) -> Iterator[Definition | None]:
+    """The base classes; None for one that cannot be read."""
+    assert isinstance(owner.node, ast.ClassDef)
+    for expression in owner.node.bases:
+        # Generic[T] stands for Generic
+        plain = expression.value if isinstance(expression, ast.Subscript) else expression
+        found = resolve(plain, owner.module)
+        is_class = isinstance(found, Definition) and isinstance(found.node, ast.ClassDef)
+        if not (isinstance(plain, ast.Name) and plain.id == "object"):
+            yield found if is_class and isinstance(found, Definition) else None
+
+
+def known_in(module: Module) -> list[str]:
+    """What can be named in a module: its classes, functions, imports and submodules."""
+    known: list[str] = []
+    if module.file is not None:
+        names = _names(module.file)
+        known += names.bound
+        for star in names.stars:
+            exporter = find_module(_absolute(module, star))
+            known += [] if exporter is None or exporter == module else known_in(exporter)
+    if module.folder is not None:
+        beside = sorted(module.folder.glob("[!_.]*"))
+        known += [path.stem for path in beside if path.suffix == ".py" or (path / "__init__.py").is_file()]
+    return list(dict.fromkeys(name for name in known if not name.startswith("_")))
+
+
+@dataclass(frozen=True)
+class _Names:
+    bound: dict[str, ast.AST]
+    stars: list[ast.ImportFrom]
+
+
+@functools.cache
+def _names(file: Path) -> _Names:
+    """What a file's own statements bind, also under `if` and `try`."""
+    names = _Names({}, [])
+    try:
+        tree = ast.parse(file.read_bytes(), filename=str(file))
+    except (OSError, SyntaxError, ValueError):
+        names.bound["__getattr__"] = ast.Module()  # unreadable: nothing can be said against any name
+        return names
+    _bind(tree.body, names)
+    return names
+
+
+def _bind(statements: list[ast.stmt], names: _Names) -> None:
+    for statement in statements:
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+            names.bound[statement.name] = statement
+        elif isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+            names.stars.append(statement)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            for alias in statement.names:
+                names.bound[alias.asname or alias.name.partition(".")[0]] = statement
+        elif isinstance(statement, ast.Assign):
+            for target in statement.targets:
+                if isinstance(target, ast.Name):
+                    names.bound.setdefault(target.id, statement.value)
+        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
+            names.bound.setdefault(statement.target.id, statement.value)
+        else:
+            for block in ("body", "orelse", "finalbody"):
+                _bind(getattr(statement, block, []), names)
+            for handler in getattr(statement, "handlers", []):
+                _bind(handler.body, names)
+
+
+def _absolute(module: Module, statement: ast.ImportFrom) -> str:
+    """The module that `from ... import` names, without leading dots."""
+    if statement.level == 0:
+        return statement.module or ""
+    parts = module.package.split(".")
+    package = ".".join(parts[: len(parts) - statement.level + 1])
+    return f"{package}.{statement.module}" if statement.module else package

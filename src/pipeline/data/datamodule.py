@@ -1,0 +1,166 @@
+"""The one LightningDataModule: a source's parts, checked, described, and handed out in batches."""
+
+from dataclasses import replace
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from pipeline.data.description import describe
+from pipeline.data.loading import EvaluationLoader, TrainLoader
+from pipeline.data.source import Part, Parts, Source, check_labels
+from pipeline.data.splits import fraction_of
+from pipeline.data.tuples import EvaluationTuples, TrainTuples
+from pipeline.errors import ConfigError, DataError
+from pipeline.spec import DataSpec
+
+SHARE_OF_FREE_MEMORY = 0.25  # what one part may take of a GPU's memory; the rest is the network's
+
+
+class DataModule(LightningDataModule):
+    """`batch_size` samples are a training batch over all processes together, `evaluation_batch_size` an
+    evaluation batch in each process; of the training samples a share of `train_fraction` (0 to 1] is used.
+
+    `accumulate` batches are an optimiser step, `log_every_n_steps` steps a Chunk. `root` is the folder with
+    the source's files, None leaves it to the source.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        root: str | None,
+        batch_size: int,
+        evaluation_batch_size: int,
+        train_fraction: float,
+        seed: int,
+        world_size: int = 1,
+        rank: int = 0,
+        accumulate: int = 1,
+        log_every_n_steps: int = 50,
+    ) -> None:
+        super().__init__()
+        check_sizes(batch_size, evaluation_batch_size, train_fraction, world_size)
+        self.source = source
+        self.root = root
+        self.batch_size = batch_size
+        self.evaluation_batch_size = evaluation_batch_size
+        self.train_fraction = train_fraction
+        self.seed = seed
+        self.world_size = world_size
+        self.rank = rank
+        self.accumulate = accumulate
+        self.log_every_n_steps = log_every_n_steps
+        self._as_tuples = False
+
+    def load(self) -> DataSpec:
+        """Finds, fetches, verifies and describes the data; only the first call does any work.
+
+        Raises DataError or ConfigError: what is wrong with the data is found here and nowhere later.
+        """
+        return self.spec
+
+    def setup(self, stage: str) -> None:
+        self.load()
+
+    @cached_property
+    def parts(self) -> Parts:
+        parts = self.source.load(None if self.root is None else Path(self.root).expanduser())
+        check_parts(parts)
+        if self.train_fraction < 1:
+            rows = fraction_of(parts.train.targets.numpy(), self.train_fraction)
+            parts = replace(parts, train=parts.train.rows(torch.from_numpy(rows)))
+        if self.batch_size > len(parts.train):
+            raise DataError(
+                f"data.batch_size={self.batch_size} is more than the {len(parts.train)} training samples of "
+                f"{parts.name} at data.train_fraction={self.train_fraction:g}; use at most {len(parts.train)}"
+            )
+        return parts
+
+    @cached_property
+    def spec(self) -> DataSpec:
+        return describe(self.parts)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        return ceil(len(self.parts.train) // self.batch_size / self.accumulate)
+
+    def example(self, count: int) -> Tensor:
+        """The raw inputs of the first training samples."""
+        return self.parts.train.inputs[:count]
+
+    def hand_over_tuples(self) -> None:
+        """From now on batches are plain (inputs, targets), for a LightningModule that knows no Batch."""
+        self._as_tuples = True
+
+    def train_dataloader(self) -> TrainLoader | TrainTuples:
+        loader = TrainLoader(
+            self._placed(self.parts.train),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=lambda: 0 if self.trainer is None else self.trainer.current_epoch,
+            rank=self.rank,
+            world_size=self.world_size,
+            accumulate=1 if self._as_tuples else self.accumulate,
+            log_every_n_steps=self.log_every_n_steps,
+        )
+        return TrainTuples(loader) if self._as_tuples else loader
+
+    def val_dataloader(self) -> EvaluationLoader | EvaluationTuples:
+        return self._evaluation_loader(self.parts.validation)
+
+    def test_dataloader(self) -> EvaluationLoader | EvaluationTuples:
+        return self._evaluation_loader(self.parts.test)
+
+    def _evaluation_loader(self, part: Part) -> EvaluationLoader | EvaluationTuples:
+        loader = EvaluationLoader(
+            self._placed(part),
+            batch_size=self.evaluation_batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+        return EvaluationTuples(loader) if self._as_tuples else loader
+
+    def _placed(self, part: Part) -> Part:
+        """On the GPU once and for all, if there is one and ample room; else batches travel one by one."""
+        if self.trainer is None or self.trainer.strategy.root_device.type != "cuda":
+            return part
+        device = self.trainer.strategy.root_device
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        fits = part.inputs.nbytes + part.targets.nbytes <= SHARE_OF_FREE_MEMORY * free_bytes
+        return part.to(device) if fits else part
+
+
+def check_sizes(batch_size: int, evaluation_batch_size: int, train_fraction: float, world_size: int) -> None:
+    for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
+        if value < 1:
+            raise ConfigError(
+                f"data.{name}={value}: a batch needs at least 1 sample, such as data.{name}=128"
+            )
+    if batch_size % world_size != 0:
+        enough = ceil(batch_size / world_size) * world_size
+        raise ConfigError(
+            f"data.batch_size={batch_size} cannot be split over {world_size} processes; use a multiple of "
+            f"{world_size}, such as {enough}"
+        )
+    if not 0 < train_fraction <= 1:
+        raise ConfigError(
+            f"data.train_fraction={train_fraction:g}: expected more than 0 and at most 1, such as 0.5"
+        )
+
+
+def check_parts(parts: Parts) -> None:
+    """Raises DataError for an empty part, counts that differ, or labels that are no class numbers."""
+    for name, part in parts.by_name().items():
+        where = f"{parts.name}'s {name} part"
+        if len(part.inputs) != len(part.targets):
+            raise DataError(f"{where} has {len(part.inputs)} inputs, but {len(part.targets)} labels.")
+        if len(part) == 0:
+            raise DataError(
+                f"{where} is empty: every part needs at least one sample. Change the source's split."
+            )
+        check_labels(part.targets, num_classes=len(parts.class_names), where=where)

@@ -1,0 +1,60 @@
+"""What a model may know of its data, computed from the data."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from pipeline.data.source import Parts
+from pipeline.spec import DataSpec
+
+ROWS_AT_A_TIME = 4096  # bounds the memory of the copies that counting makes
+
+
+def describe(parts: Parts) -> DataSpec:
+    mean, std = channel_statistics(parts.train.inputs)
+    return DataSpec(
+        name=parts.name,
+        kind=parts.kind,
+        task=parts.task,
+        input_shape=tuple(parts.train.inputs.shape[1:]),
+        class_names=parts.class_names,
+        mean=mean,
+        std=std,
+        sizes={name: len(part) for name, part in parts.by_name().items()},
+        digest=digest(parts),
+    )
+
+
+def channel_statistics(inputs: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation (of the population, not of a sample) of each channel of inputs (N, C, ...).
+
+    In float64; for uint8 through a histogram, which is exact and twenty times as fast.
+    """
+    if inputs.dtype == torch.uint8:
+        values = torch.arange(256, dtype=torch.float64)
+        weights = torch.stack([_histogram(inputs[:, channel]) for channel in range(inputs.shape[1])]).double()
+        weights /= weights.sum(1, keepdim=True)  # (C, 256)
+        mean = weights @ values
+        variance = (weights * (values - mean[:, None]).square()).sum(1)
+    else:
+        variance, mean = torch.var_mean(inputs.transpose(0, 1).flatten(1).double(), dim=1, correction=0)
+    return tuple(mean.tolist()), tuple(variance.sqrt().tolist())
+
+
+def _histogram(values: Tensor) -> Tensor:
+    """How often each of 0 to 255 occurs, (256,) int64."""
+    counts = torch.zeros(256, dtype=torch.int64)
+    for rows in torch.split(values, ROWS_AT_A_TIME):
+        counts += torch.bincount(rows.flatten(), minlength=256)
+    return counts
+
+
+def digest(parts: Parts) -> str:
+    """SHA-256 over names, types, shapes and content of all parts: equal for equal data, on any machine."""
+    result = hashlib.sha256()
+    for name, part in parts.by_name().items():
+        for tensor in (part.inputs, part.targets):
+            result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            result.update(tensor.contiguous().numpy().data)
+    return result.hexdigest()

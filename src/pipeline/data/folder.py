@@ -1,0 +1,57 @@
+"""A source's files in a folder: found under the names they go by, and verified."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.errors import DataError
+from pipeline.files import ContentError, read_verified
+
+
+class File(NamedTuple):
+    """A file's official name, and the size in bytes and SHA-256 of its unpacked content."""
+
+    name: str
+    size: int
+    sha256: str
+
+    def paths(self, folders: Iterable[Path]) -> list[Path]:
+        """Where the file may be, under the names by which it goes about, unpacked and not."""
+        names = (self.name, self.name.replace("-idx", ".idx"))
+        return [folder / (name + suffix) for folder in folders for name in names for suffix in ("", ".gz")]
+
+
+def read_folder(
+    root: Path, files: Sequence[File], *, subfolders: Iterable[str] = (), remedy: str
+) -> dict[str, bytearray]:
+    """The verified content of each file, by name, from `root` or one of its `subfolders`.
+
+    Where a file is there in several forms, the first one that is right is taken. Raises DataError: what was
+    looked for and where, or which file was refused and why; then `remedy`.
+    """
+    folders = [root, *(root / name for name in subfolders)]
+    try:
+        if not root.is_dir():
+            what = "is not a folder" if root.exists() else "does not exist"
+            raise DataError(f"{root} {what}.\n{remedy}")
+        candidates = {file: [path for path in file.paths(folders) if path.is_file()] for file in files}
+        missing = [file.name for file, paths in candidates.items() if not paths]
+        if missing:
+            places = ", ".join(str(folder) for folder in folders)
+            raise DataError(
+                f"{root} lacks {', '.join(missing)} (looked for each, also with .idx for -idx and with "
+                f".gz, in {places}).\n{remedy}"
+            )
+        return {file.name: _first_good(file, paths, remedy) for file, paths in candidates.items()}
+    except OSError as error:
+        raise DataError(f"{root} cannot be read: {error}.\n{remedy}") from error
+
+
+def _first_good(file: File, paths: Sequence[Path], remedy: str) -> bytearray:
+    refused = []
+    for path in paths:
+        try:
+            return read_verified(path, size=file.size, sha256=file.sha256)
+        except ContentError as error:
+            refused.append(f"{path} {error}.")
+    raise DataError("\n".join([*refused, f"Put a fresh copy of {file.name} in its place.", remedy]))

@@ -1,0 +1,162 @@
+"""Batches from memory: drawn by index, in an order that is a function of the seed and the epoch alone."""
+
+from collections.abc import Callable, Iterator
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from pipeline.data.source import Part
+from pipeline.seeds import derive
+from pipeline.spec import Batch
+
+# N samples, B global batch size, b = B / processes
+
+
+def epoch_order(size: int, *, seed: int, epoch: int) -> Tensor:
+    """A permutation (size,) int64 of the rows: the same wherever and after whatever it is asked for."""
+    generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
+    return torch.randperm(size, generator=generator)
+
+
+def chunk_bounds(*, epoch: int, start: int, steps_per_epoch: int, every: int) -> Iterator[tuple[int, int]]:
+    """The runs [first, last) of steps of this epoch, from step `start` on.
+
+    They end where the steps of the whole training, counted through all epochs, reach a multiple of `every`,
+    and with the epoch. An epoch of which nothing is left has one empty run.
+    """
+    before = epoch * steps_per_epoch
+    first = start
+    while first < steps_per_epoch:
+        last = min((before + first) // every * every + every - before, steps_per_epoch)
+        yield first, last
+        first = last
+    if start >= steps_per_epoch:
+        yield start, start
+
+
+class Chunk:
+    """Consecutive optimiser steps of one epoch, steps [first_step, last_step). Free to make.
+
+    Iterating yields for each step its micro-batches, and draws them only then. Asking for the next step tells
+    the loader that the previous one is done.
+    """
+
+    def __init__(self, first_step: int, last_step: int, draw: Callable[[int], list[Batch]]) -> None:
+        self.first_step = first_step
+        self.last_step = last_step
+        self._draw = draw
+
+    def __len__(self) -> int:
+        return self.last_step - self.first_step
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        for step in range(self.first_step, self.last_step):
+            yield self._draw(step)
+
+
+class TrainLoader:
+    """An epoch as Chunks of optimiser steps, each of `accumulate` batches (the last may have fewer).
+
+    Batch i of an epoch is places [i * B, (i + 1) * B) of its order, of which process r of W takes the r-th of
+    W equal slices: any number of processes sees the same batches. What does not fill a batch is left out.
+
+    `epoch` is asked when an iteration draws its first chunk, because whoever iterates may stop at any time.
+    It has no length on purpose: Lightning then looks one Chunk ahead to know which is the epoch's last, and
+    runs the epoch's end after that one, also when a resumed epoch has fewer.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        *,
+        batch_size: int,
+        seed: int,
+        epoch: Callable[[], int],
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+        log_every_n_steps: int = 50,
+    ) -> None:
+        self.part = part
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.accumulate = accumulate
+        self.log_every_n_steps = log_every_n_steps
+        self.batches_per_epoch = len(part) // batch_size
+        self.steps_per_epoch = ceil(self.batches_per_epoch / accumulate)
+        self._epoch = epoch
+        self._start = (0, 0)  # (epoch, step) from which training sets out or goes on
+        self._position = (0, 0)  # (epoch, steps handed out in it)
+
+    def state_dict(self) -> dict[str, int]:
+        """Exact whenever the step handed out last is done."""
+        epoch, step = self._position
+        return {"epoch": epoch, "step": step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next iteration over that epoch goes on at that step; every other epoch has all of its steps."""
+        self._start = self._position = (state["epoch"], state["step"])
+
+    def __iter__(self) -> Iterator[Chunk]:
+        epoch = self._epoch()
+        start = self._start[1] if epoch == self._start[0] else 0
+        self._position = (epoch, start)
+        rows = self._rows(epoch)
+
+        def draw(step: int) -> list[Batch]:
+            self._position = (epoch, step + 1)
+            first = step * self.accumulate
+            last = min(first + self.accumulate, self.batches_per_epoch)
+            return [self._batch(rows[number]) for number in range(first, last)]
+
+        bounds = chunk_bounds(
+            epoch=epoch, start=start, steps_per_epoch=self.steps_per_epoch, every=self.log_every_n_steps
+        )
+        for first, last in bounds:
+            yield Chunk(first, last, draw)
+
+    def _rows(self, epoch: int) -> Tensor:
+        """The rows (batches_per_epoch, b) that this process takes in this epoch, on the data's device."""
+        order = epoch_order(len(self.part), seed=self.seed, epoch=epoch)
+        used = order[: self.batches_per_epoch * self.batch_size]
+        own = used.view(self.batches_per_epoch, self.world_size, -1)[:, self.rank]
+        return own.contiguous().to(self.part.targets.device)
+
+    def _batch(self, rows: Tensor) -> Batch:
+        # index_select, because part.inputs[rows] takes four times as long for small batches.
+        return Batch(self.part.inputs.index_select(0, rows), self.part.targets.index_select(0, rows), rows)
+
+
+class EvaluationLoader:
+    """Each sample once over all processes, in the order of the part, `batch_size` at a time in each process.
+
+    Process r of W takes the r-th of W contiguous shares. All have as many batches, of the same sizes: where N
+    is no multiple of W, the last shares are filled up with copies of the last row, which `mask` leaves out.
+    Only a batch with such rows has a mask; with one process none ever has.
+    """
+
+    def __init__(self, part: Part, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.part = part
+        self.batch_size = batch_size
+        self.share = ceil(len(part) / world_size)
+        self.first_row = rank * self.share
+
+    def __len__(self) -> int:
+        return ceil(self.share / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        end = self.first_row + self.share
+        for first in range(self.first_row, end, self.batch_size):
+            yield self._batch(first, min(first + self.batch_size, end))
+
+    def _batch(self, first: int, last: int) -> Batch:
+        rows = torch.arange(first, last, device=self.part.targets.device)
+        if last <= len(self.part):  # a view: nothing is copied
+            return Batch(self.part.inputs[first:last], self.part.targets[first:last], rows)
+        counts = rows < len(self.part)
+        rows = rows.clamp(max=len(self.part) - 1)
+        filled = self.part.rows(rows)
+        return Batch(filled.inputs, filled.targets, rows, counts)

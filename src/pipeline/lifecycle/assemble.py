@@ -1,0 +1,190 @@
+"""From a frozen configuration to objects. The only place that knows both sides."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from pipeline.config import resolve
+from pipeline.data.datamodule import DataModule
+from pipeline.errors import ConfigError
+from pipeline.models.network import Network
+from pipeline.process import Place
+from pipeline.spec import DataSpec
+from pipeline.training.checkpoints import VerifiedCheckpointIO
+from pipeline.training.learner import Learner
+from pipeline.training.task import Task, check_scores
+
+# Settings of Lightning's Trainer that Lightning leaves to whoever optimises by hand: here, the Learner.
+OURS = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
+# Settings that count DataLoader batches, which our own loader does not hand to Lightning one by one.
+COUNT_BATCHES = {
+    "limit_train_batches": "data.train_fraction=0.1 or trainer.max_steps=100",
+    "overfit_batches": "data.train_fraction=0.01",
+    "fast_dev_run": "trainer.max_steps=1",
+    "val_check_interval": "trainer.check_val_every_n_epoch",
+}
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What learns and what it learns from, before there is a trainer."""
+
+    module: pl.LightningModule
+    data: pl.LightningDataModule
+    spec: DataSpec | None  # None: the user's own LightningDataModule that tells nothing
+    steps_per_epoch: int | None
+    total_steps: int | None
+
+    @property
+    def headline(self) -> str:
+        """The validation metric that sums the run up."""
+        return f"val/{self.module.task.headline}" if isinstance(self.module, Learner) else "val/loss"
+
+    @property
+    def metric_names(self) -> set[str] | None:
+        """What a callback can monitor; None for a user's own module, which logs what it likes."""
+        if not isinstance(self.module, Learner):
+            return None
+        judged = {"loss", *(str(name) for name in self.module.validation.metrics)}
+        counted = {"loss", *self.module.task.running_names}
+        return (
+            {f"val/{name}" for name in judged}
+            | {f"train/{name}" for name in counted}
+            | {f"train/{name}_epoch" for name in counted}
+        )
+
+
+def assemble(config: DictConfig, place: Place) -> Assembly:
+    """Raises UserError for whatever can be found wrong before the first step."""
+    torch.set_float32_matmul_precision("high")
+    pl.seed_everything(config.seed, workers=False, verbose=False)  # before any weight is drawn
+    data = build_data(config, place)
+    spec: DataSpec | None = getattr(data, "spec", None)
+    model = _instantiate(config, "model", **({} if spec is None else {"spec": spec}))
+    if isinstance(model, pl.LightningModule):
+        if isinstance(data, DataModule):
+            data.hand_over_tuples()
+        return Assembly(model, data, spec, None, None)
+    if spec is None:
+        raise ConfigError(
+            f"data={type(data).__name__} has no `spec`, so model={type(model).__name__} cannot know its classes: "
+            "give it an attribute spec (pipeline.spec.DataSpec), or use a LightningModule of your own as the model"
+        )
+    return _learner(config, model, data, spec)
+
+
+def build_data(config: DictConfig, place: Place) -> pl.LightningDataModule:
+    """The data, loaded: what it is can be asked for from here on."""
+    offered = {
+        "seed": config.seed,
+        "rank": place.rank,
+        "world_size": place.world_size,
+        "accumulate": config.trainer.get("accumulate_grad_batches", 1),
+        "log_every_n_steps": config.trainer.get("log_every_n_steps", 50),
+    }
+    data = _instantiate(config, "data", **offered)
+    if not isinstance(data, pl.LightningDataModule):
+        raise ConfigError(
+            f"data._target_={config.data._target_} is not a LightningDataModule; a source of your own goes to "
+            "data.source._target_"
+        )
+    if isinstance(data, DataModule):
+        data.load()
+    return data
+
+
+def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec: DataSpec) -> Assembly:
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model._target_={config.model._target_} is not a torch.nn.Module")
+    for key, instead in COUNT_BATCHES.items():
+        if key in config.trainer:
+            raise ConfigError(f"trainer.{key} counts DataLoader batches; with this model use {instead}")
+    network = Network(body=model, spec=spec)
+    if isinstance(data, DataModule):
+        check_scores(network, data.example(2), spec)
+    task: Task = _instantiate(config, "task", spec=spec)
+    steps_per_epoch = steps_in_an_epoch(data, config)
+    total_steps = planned_steps(config, steps_per_epoch)
+    learner = Learner(
+        network=network,
+        task=task,
+        regularizers=list(resolve.instantiate(config.regularizer, config).values()),
+        make_optimizer=resolve.instantiate(config.optimizer, config),
+        make_scheduler=resolve.instantiate(config.scheduler, config),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        seed=config.seed,
+        gradient_clip_val=config.trainer.get("gradient_clip_val"),
+        gradient_clip_algorithm=config.trainer.get("gradient_clip_algorithm", "norm"),
+    )
+    return Assembly(learner, data, spec, steps_per_epoch, total_steps)
+
+
+def steps_in_an_epoch(data: pl.LightningDataModule, config: DictConfig) -> int:
+    if isinstance(data, DataModule):
+        return data.train_dataloader().steps_per_epoch
+    data.prepare_data()
+    data.setup("fit")
+    return len(data.train_dataloader())
+
+
+def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:
+    """Optimiser steps of the whole training: epochs, steps, or whichever ends first."""
+    epochs, steps = config.trainer.get("max_epochs"), config.trainer.get("max_steps", -1)
+    limits = [steps] if steps is not None and steps >= 0 else []
+    if epochs is not None and epochs >= 0:
+        limits.append(epochs * steps_per_epoch)
+    if not limits:
+        raise ConfigError("trainer.max_epochs and trainer.max_steps are both unset: set one, trainer.max_epochs=10")
+    return max(min(limits), 1)
+
+
+def build_trainer(
+    config: DictConfig, *, module: pl.LightningModule, callbacks: list[pl.Callback], loggers: Any, folder: Path
+) -> pl.Trainer:
+    """Lightning's Trainer, without what is ours: its bar, its checkpoints, its sanity check."""
+    settings: dict[str, Any] = OmegaConf.to_container(config.trainer, resolve=True)  # type: ignore[assignment]
+    settings.pop("_target_")
+    if not module.automatic_optimization:
+        for name in OURS:
+            settings.pop(name, None)
+    if settings.get("strategy") == "auto" and _processes(settings) > 1:
+        settings["strategy"] = "ddp"
+    try:
+        return pl.Trainer(
+            **settings,
+            callbacks=callbacks,
+            logger=loggers,
+            default_root_dir=folder,
+            plugins=[VerifiedCheckpointIO()],
+            enable_progress_bar=False,
+            enable_checkpointing=any(isinstance(each, pl.callbacks.Checkpoint) for each in callbacks),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=module.automatic_optimization,
+        )
+    except (ValueError, TypeError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as problem:
+        raise ConfigError(f"trainer: {problem}") from problem
+
+
+def _processes(settings: dict[str, Any]) -> int:
+    devices = settings.get("devices")
+    return devices if isinstance(devices, int) else 1
+
+
+def _instantiate(config: DictConfig, node: str, **offered: Any) -> Any:
+    """Build `config.<node>`, offering values that it takes if its signature names them."""
+    target = config[node].get("_target_")
+    if target is None:
+        raise ConfigError(f"{node} has no _target_; choose one of the options that `pipeline train --info` lists")
+    accepted = inspect.signature(get_object(target)).parameters
+    return resolve.instantiate(
+        config[node], config, **{name: value for name, value in offered.items() if name in accepted}
+    )

@@ -1,0 +1,183 @@
+"""A run in words: before it starts, for MLflow, and when it is over."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.judge import Verdict
+from pipeline.lifecycle.run import Run
+from pipeline.tracking import address, ui
+from pipeline.tracking.progress import SyncState
+
+# The nodes whose values a person compares between runs, in the order in which they are looked for.
+COMPARED = ("data", "model", "optimizer", "scheduler", "regularizer", "callbacks", "task", "trainer", "seed")
+# Where a run happens, not what it is.
+NOT_COMPARED = re.compile(r"_target_|_partial_|\.root$|evaluation_batch_size|^trainer\.(devices|num_nodes|accelerator)")
+UI = "http://127.0.0.1:5000"
+HEADLINES = ("test/accuracy", "test/loss")
+
+
+def plan(run: Run, assembly: Assembly, trainer: pl.Trainer, start_from: Path | None) -> RenderableType:
+    """A few lines before anything runs."""
+    lines = Table.grid(padding=(0, 2))
+    lines.add_row("data", _data(assembly))
+    lines.add_row("model", _model(assembly))
+    steps = "" if assembly.total_steps is None else f", {assembly.total_steps:,} steps"
+    lines.add_row("training", f"{trainer.max_epochs or '?'} epochs{steps}, {_devices(trainer)}")
+    lines.add_row("writes to", shorten(run.folder))
+    if start_from is not None:
+        lines.add_row("goes on at", f"step {step_of(start_from):,} ({start_from.name})")
+    return lines
+
+
+def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, Any]:
+    """What the journal says about the run itself, in the words of MLflow."""
+    environment = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
+    git = environment.get("git") or {}
+    tags = {
+        "run_id": run.id,
+        "device": f"{assembly.module.device}",
+        "host": environment["host"],
+        "command": command_of(run),
+        "mlflow.source.git.commit": git.get("commit"),
+        "git.dirty": None if not git else str(git["dirty"]).lower(),
+        "data.digest": None if assembly.spec is None else assembly.spec.digest,
+    }
+    return {
+        "name": config.name,
+        "experiment": config.tracking.get("experiment") or config.name,
+        "run_uid": run.id,
+        "params": parameters(config, environment["choices"]),
+        "tags": {key: value for key, value in tags.items() if value is not None},
+    }
+
+
+def parameters(config: DictConfig, choices: dict[str, Any]) -> dict[str, Any]:
+    """Flat, in a sensible order, and only what a person compares between runs."""
+    flat = {group: choices[group] for group in ("data", "model", "optimizer", "scheduler") if group in choices}
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    for node in COMPARED:
+        flat |= {key: leaf for key, leaf in _leaves(node, plain[node]) if not NOT_COMPARED.search(key)}
+    return flat
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(f"{key}.{name}", inner)
+    else:
+        yield key, value
+
+
+def summary(run: Run, verdict: Verdict | None, seconds: float) -> RenderableType:
+    """The table at the end of a run, or of an evaluation."""
+    if verdict is None or not verdict.metrics:
+        return Text(f"trained in {seconds:.1f} s; nothing to test")
+    table = Table(title=f"test set, {_checkpoint(verdict)}", title_justify="left", show_edge=False)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in _headline_first(verdict.metrics):
+        table.add_row(name, f"{value:.4f}")
+    return Group("", table, "", f"trained in {seconds:.1f} s")
+
+
+def where(run: Run, config: DictConfig, state: SyncState | None) -> RenderableType:
+    """Where things lie, and what to type next."""
+    lines = Table.grid(padding=(0, 2))
+    lines.add_row("run", shorten(run.folder))
+    for row in _mlflow(run, config, state):
+        lines.add_row(*row)
+    lines.add_row("again", f"pipeline evaluate run={run.id}")
+    return lines
+
+
+def _mlflow(run: Run, config: DictConfig, state: SyncState | None) -> list[tuple[str, str]]:
+    if state is None:
+        return []
+    uri = config.tracking.uri
+    on_server = address.is_server(uri)
+    rows = []
+    if state.experiment_id is not None and state.mlflow_run_id is not None:
+        link = ui.run_link(uri if on_server else UI, state.experiment_id, state.mlflow_run_id)
+        rows.append(("MLflow", link if on_server else f"{link}  (after: pipeline ui)"))
+    if state.problem is not None:
+        rows.append(("", f"MLflow: {state.problem}; to send it later: pipeline sync run={run.id}"))
+    elif state.waiting:
+        rows.append(("", f"{state.waiting} on the way; to see: pipeline sync run={run.id}"))
+    return rows
+
+
+def farewell(run: Run, saved: str | None) -> str:
+    """The last words of a run that did not end by itself."""
+    if saved is None:
+        return f"stopped before the first checkpoint; {shorten(run.folder)} holds what there is"
+    return f"stopped; {saved} is saved. To go on: pipeline resume run={run.id}"
+
+
+def note(run: Run, assembly: Assembly, verdict: Verdict | None) -> str:
+    """Markdown for the run's page in MLflow; the headline first, because it shows three lines."""
+    metrics = {} if verdict is None else verdict.metrics
+    headline = next((f"**{name} {metrics[name]:.4f}**" for name in HEADLINES if name in metrics), "**no test**")
+    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in _headline_first(metrics))
+    return (
+        f"{headline}\n\n{_data(assembly)}; {_model(assembly)}\n\n"
+        f"| metric | value |\n| --- | --- |\n{rows}\n\n"
+        f"```\n{command_of(run)}\npipeline evaluate run={run.id}\n```\n\n"
+        "Learning curves, confusion matrix, reliability and the worst mistakes are under Artifacts, in `figures`.\n"
+    )
+
+
+def command_of(run: Run) -> str:
+    """What to type to make a run like this one."""
+    overrides = (run.folder / "overrides.txt").read_text(encoding="utf-8").splitlines()
+    return shlex.join(["pipeline", "train", *overrides])
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem.rpartition("-")[2])
+
+
+def shorten(path: Path) -> str:
+    """Relative to the working directory where it lies inside it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _data(assembly: Assembly) -> str:
+    spec = assembly.spec
+    if spec is None:
+        return type(assembly.data).__name__
+    shape = "x".join(str(size) for size in spec.input_shape)
+    sizes = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items())
+    return f"{spec.name}: {sizes}; {shape}, {spec.num_classes} classes"
+
+
+def _model(assembly: Assembly) -> str:
+    body = getattr(getattr(assembly.module, "network", None), "body", assembly.module)
+    count = sum(parameter.numel() for parameter in assembly.module.parameters() if parameter.requires_grad)
+    return f"{type(body).__name__}, {count:,} parameters"
+
+
+def _devices(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device.type
+    return f"{trainer.world_size} x {device}, {trainer.precision}"
+
+
+def _checkpoint(verdict: Verdict) -> str:
+    return "last weights" if verdict.checkpoint is None else verdict.checkpoint.name
+
+
+def _headline_first(metrics: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(metrics.items(), key=lambda item: (item[0] not in HEADLINES[:1], item[0]))

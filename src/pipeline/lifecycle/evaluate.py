@@ -1,0 +1,56 @@
+"""The test figures of a run again, from its directory alone."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import resolve
+from pipeline.errors import RunError
+from pipeline.lifecycle import exits
+from pipeline.lifecycle import run as runs
+from pipeline.lifecycle.assemble import assemble, build_trainer
+from pipeline.lifecycle.judge import Verdict, best_checkpoint, judge
+from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.train import quieten
+from pipeline.process import Place
+
+ALONE = Place(rank=0, world_size=1, local_rank=0, node=0)
+
+
+def evaluate(reference: str, runs_dir: str) -> int:
+    """Judge the run's best weights on its test set, in this one process; the exit code."""
+    run = runs.find(reference, runs_dir)
+    console = Console(highlight=False)
+    quieten(run.folder / "evaluate.log")
+    return exits.code_of(lambda: console.print(comparison(run, test(run))), console)
+
+
+def test(run: Run) -> Verdict:
+    """Raises RunError for a run without a checkpoint."""
+    if best_checkpoint(run) is None:
+        raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
+    config = run.config()
+    config.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
+    resolve.check_signatures(config)
+    assembly = assemble(config, ALONE)
+    trainer: pl.Trainer = build_trainer(
+        config, module=assembly.module, callbacks=[], loggers=False, folder=Path(run.folder)
+    )
+    return judge(run, trainer, assembly)
+
+
+def comparison(run: Run, verdict: Verdict) -> Table:
+    """The metrics beside those that the run recorded when it was trained."""
+    result = run.result()
+    recorded = {} if result is None else result["metrics"]
+    chosen = "" if verdict.checkpoint is None else f", {verdict.checkpoint.name}"
+    table = Table(title=f"{run.id}: test set{chosen}", title_justify="left", show_edge=False)
+    table.add_column("metric")
+    table.add_column("now", justify="right")
+    table.add_column("when trained", justify="right")
+    for name, value in sorted(verdict.metrics.items()):
+        before = recorded.get(name)
+        table.add_row(name, f"{value:.4f}", "" if before is None else f"{before:.4f}")
+    return table

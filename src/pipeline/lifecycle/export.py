@@ -1,0 +1,50 @@
+"""A run's best network into its MLflow run: `python -m pipeline.lifecycle.export RUN_DIR`.
+
+Started by the process that carries the journal to MLflow, so that neither training nor the metrics wait for it.
+"""
+
+import sys
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from pipeline.data.datamodule import DataModule
+from pipeline.errors import RunError
+from pipeline.lifecycle.assemble import assemble
+from pipeline.lifecycle.evaluate import ALONE
+from pipeline.lifecycle.judge import best_checkpoint
+from pipeline.lifecycle.run import Run
+from pipeline.tracking import model_store, progress
+from pipeline.training import checkpoints
+from pipeline.training.learner import Learner
+
+
+def network_of(run: Run) -> tuple[nn.Module, Tensor] | None:
+    """The network with its best weights, ready to be used, and two raw inputs.
+
+    None where module or data are the user's own: what they take is not known here.
+    """
+    config = run.config()
+    config.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
+    assembly = assemble(config, ALONE)
+    chosen = best_checkpoint(run)
+    if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule) or chosen is None:
+        return None
+    assembly.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load(chosen)))
+    return assembly.module.network.eval(), assembly.data.example(2)
+
+
+def main() -> int:
+    run = Run(Path(sys.argv[1]))
+    found, shipped = network_of(run), progress.load(run.folder)
+    if shipped is None or shipped.mlflow_run_id is None:
+        raise RunError(f"{run.id} is not in MLflow yet: pipeline sync run={run.id}")
+    if found is not None:
+        network, example = found
+        uri = run.config().tracking.uri
+        model_store.log_model(uri=uri, run_id=shipped.mlflow_run_id, network=network, example=example)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

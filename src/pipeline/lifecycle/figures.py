@@ -1,0 +1,147 @@
+"""Pictures of a run, drawn without a display."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pipeline.data.datamodule import DataModule
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.judge import Predictions, Verdict
+from pipeline.lifecycle.run import Run
+from pipeline.tracking.journal import history
+from pipeline.training.callbacks.augmentation import Augmentation, augment
+
+# N samples, K classes, C channels, H height, W width
+
+CURVES = ("loss", "accuracy")
+BINS = 15
+MISTAKES = 24
+SAMPLES = 32
+
+
+def draw_all(run: Run, assembly: Assembly, verdict: Verdict | None) -> Iterator[Path]:
+    """Write figures/*.png, and say which."""
+    run.figures.mkdir(exist_ok=True)
+    drawn = {"learning_curves": learning_curves(history(run.journal_path))}
+    predictions = None if verdict is None else verdict.predictions
+    if predictions is not None and assembly.spec is not None:
+        names = assembly.spec.class_names
+        drawn["confusion_matrix"] = confusion_matrix(predictions, names)
+        drawn["reliability"] = reliability(predictions)
+        if isinstance(assembly.data, DataModule) and assembly.spec.kind == "image":
+            images = assembly.data.parts.test.inputs
+            drawn["worst_mistakes"] = worst_mistakes(predictions, images, names)
+            drawn["training_inputs"] = training_inputs(assembly)
+    for name, figure in drawn.items():
+        path = run.figures / f"{name}.png"
+        figure.savefig(path, dpi=110)
+        yield path
+
+
+def learning_curves(curves: dict[str, list[tuple[int, float]]]) -> Figure:
+    """Training and validation over optimiser steps, one panel for each quantity, and the learning rate."""
+    panels = [name for name in CURVES if f"val/{name}" in curves or f"train/{name}" in curves]
+    figure = Figure(figsize=(5 * (len(panels) + 1), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(panels) + 1, squeeze=False)[0]
+    for panel, name in zip(axes, panels, strict=False):
+        for part, style in (("train", {"alpha": 0.6}), ("val", {"marker": "o", "markersize": 3})):
+            points = curves.get(f"{part}/{name}", [])
+            panel.plot(*_columns(points), label=part, **style)
+        panel.set(title=name, xlabel="optimiser step")
+        panel.legend()
+        panel.grid(alpha=0.3)
+    axes[-1].plot(*_columns(curves.get("train/learning_rate", [])))
+    axes[-1].set(title="learning rate", xlabel="optimiser step")
+    axes[-1].grid(alpha=0.3)
+    return figure
+
+
+def confusion_matrix(predictions: Predictions, names: tuple[str, ...]) -> Figure:
+    """Rows are the truth, columns what the network said; colour is the share of the row."""
+    classes = len(names)
+    said = predictions.scores.argmax(dim=1)
+    counts = torch.bincount(predictions.targets * classes + said, minlength=classes**2).reshape(classes, classes)
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    size = min(2.5 + 0.45 * classes, 14)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    panel = figure.subplots()
+    panel.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    if classes <= 30:
+        for row in range(classes):
+            for column in range(classes):
+                if counts[row, column]:
+                    colour = "white" if shares[row, column] > 0.5 else "black"
+                    panel.text(column, row, str(int(counts[row, column])), ha="center", va="center", color=colour, size=8)
+        panel.set_xticks(range(classes), names, rotation=45, ha="right")
+        panel.set_yticks(range(classes), names)
+    panel.set(xlabel="said", ylabel="true", title="confusion matrix, test set")
+    return figure
+
+
+def reliability(predictions: Predictions) -> Figure:
+    """How often the network is right, by how sure it is (Guo et al. 2017)."""
+    confidence, said = predictions.scores.softmax(dim=1).max(dim=1)
+    right = (said == predictions.targets).float()
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    counts = torch.bincount(bins, minlength=BINS)
+    filled = counts > 0
+    accuracy = torch.bincount(bins, weights=right, minlength=BINS)[filled] / counts[filled]
+    centres = (torch.arange(BINS)[filled] + 0.5) / BINS
+    figure = Figure(figsize=(5, 6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    upper.bar(centres, accuracy, width=1 / BINS, edgecolor="white", label="accuracy")
+    upper.plot([0, 1], [0, 1], "--", color="grey", label="as sure as right")
+    upper.set(title="reliability, test set", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    upper.legend(loc="upper left")
+    lower.bar(centres, counts[filled], width=1 / BINS, edgecolor="white", color="grey")
+    lower.set(xlabel="confidence", ylabel="samples", yscale="log")
+    return figure
+
+
+def worst_mistakes(predictions: Predictions, images: Tensor, names: tuple[str, ...]) -> Figure:
+    """The test images that cost the most: true -> said, and how sure."""
+    losses = torch.nn.functional.cross_entropy(predictions.scores, predictions.targets, reduction="none")
+    confidence, said = predictions.scores.softmax(dim=1).max(dim=1)
+    wrong = said != predictions.targets
+    worst = losses.masked_fill(~wrong, -math.inf).argsort(descending=True)[: min(MISTAKES, int(wrong.sum()))]
+    captions = [
+        f"{names[int(predictions.targets[row])]} → {names[int(said[row])]}  {confidence[row]:.0%}" for row in worst
+    ]
+    return image_grid(images[predictions.ids[worst]], captions, f"worst of {int(wrong.sum())} mistakes: true → said")
+
+
+def training_inputs(assembly: Assembly) -> Figure:
+    """The first training images, as the network sees them: after augmentation, if there is any."""
+    assert isinstance(assembly.data, DataModule)
+    images = assembly.data.parts.train.inputs[:SAMPLES].cpu()
+    augmentation = next((each for each in assembly.module.trainer.callbacks if isinstance(each, Augmentation)), None)
+    title = "training inputs"
+    if augmentation is not None and augmentation.transforms:
+        images = augment(images, [each.to("cpu") for each in augmentation.transforms])
+        title = "training inputs, augmented"
+    return image_grid(images, [""] * len(images), title)
+
+
+def image_grid(images: Tensor, captions: list[str], title: str) -> Figure:
+    """(N, C, H, W) with 0 as black and 255 as white, eight in a row."""
+    columns = 8
+    rows = max(math.ceil(len(images) / columns), 1)
+    figure = Figure(figsize=(columns * 1.15, rows * 1.3 + 0.4), layout="constrained")
+    figure.suptitle(title)
+    panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels:
+        panel.axis("off")
+    for panel, image, caption in zip(panels, images, captions, strict=False):
+        pixels = image.float().div(255).clamp(0, 1).movedim(0, -1).numpy()
+        panel.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
+        panel.set_title(caption, size=8)
+    return figure
+
+
+def _columns(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [step for step, _ in points], [value for _, value in points]

@@ -1,0 +1,76 @@
+"""The final evaluation: the best weights on the test set, which nothing before has seen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from torch import Tensor
+
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.run import Run
+from pipeline.training import checkpoints
+from pipeline.training.learner import Learner
+
+# N test samples, K classes
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """scores (N, K) raw network outputs, targets (N,), ids (N,) rows of the test part; on the CPU."""
+
+    scores: Tensor
+    targets: Tensor
+    ids: Tensor
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """metrics under their MLflow names; predictions of the tested part, None for a user's own module."""
+
+    metrics: dict[str, float]
+    checkpoint: Path | None
+    predictions: Predictions | None
+
+
+def judge(run: Run, trainer: pl.Trainer, assembly: Assembly) -> Verdict:
+    """Test the run's best checkpoint; the newest where none was ever the best."""
+    chosen = best_checkpoint(run)
+    if chosen is not None:
+        weights = checkpoints.evaluation_weights(checkpoints.load(chosen))
+        assembly.module.load_state_dict(weights)
+    metrics: dict[str, float] = {}
+    if has_test(assembly):
+        trainer.test(assembly.module, datamodule=assembly.data, verbose=False)
+        metrics = {
+            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
+        }
+    predictions = gather(assembly.module) if isinstance(assembly.module, Learner) else None
+    return Verdict(metrics, chosen, predictions)
+
+
+def best_checkpoint(run: Run) -> Path | None:
+    best = run.checkpoints / "best.ckpt"
+    if best.exists():
+        return best.resolve()
+    newest, _ = checkpoints.newest_intact(run.checkpoints)
+    return newest
+
+
+def has_test(assembly: Assembly) -> bool:
+    """A user's own modules may do without a test."""
+    own = isinstance(assembly.module, Learner)
+    return own or type(assembly.module).test_step is not pl.LightningModule.test_step
+
+
+def gather(learner: Learner) -> Predictions:
+    """The predictions of all processes, in the order of their ids."""
+    mine = learner.testing.predictions()
+    parts = [mine]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        parts = [mine] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, mine)
+    scores, targets, ids = (torch.cat(each) for each in zip(*parts, strict=True))
+    order = ids.argsort()
+    return Predictions(scores[order], targets[order], ids[order])

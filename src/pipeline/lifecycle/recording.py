@@ -1,0 +1,155 @@
+"""What a run leaves behind: journal, result.json, figures, and the process that carries them to MLflow."""
+
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+from rich.console import Console
+
+from pipeline.lifecycle import describe, figures
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.judge import Verdict
+from pipeline.lifecycle.run import Run
+from pipeline.process import Place
+from pipeline.tracking import sidecar
+from pipeline.tracking.journal import Journal, Status
+from pipeline.tracking.logger import JournalLogger
+from pipeline.tracking.progress import SyncState
+from pipeline.training import checkpoints
+from pipeline.training.interruption import Interrupted
+
+SIDECAR_PATIENCE_SECONDS = 10.0
+ERROR_LINES = 15
+
+
+class Recording:
+    """Of one run; only its first process writes anything.
+
+    The journal is written before anything else and read by a process of its own, so nothing here waits for MLflow
+    until training is over, and then for SIDECAR_PATIENCE_SECONDS at most.
+    """
+
+    def __init__(
+        self, run: Run, config: DictConfig, assembly: Assembly, here: Place, console: Console
+    ) -> None:
+        self.run = run
+        self.config = config
+        self.assembly = assembly
+        self.console = console
+        self.is_writer = here.is_first
+        self.started_at = time.monotonic()
+        self.seconds_before = _seconds_so_far(run)
+        self.training_seconds: float | None = None
+        self.verdict: Verdict | None = None
+        self.journal = Journal(run.journal_path)
+        self.sidecar: sidecar.Sidecar | None = None
+
+    @property
+    def loggers(self) -> list[Logger]:
+        return [JournalLogger(self.journal)] if self.is_writer else []
+
+    @contextmanager
+    def of_run(self, *, resumed_from: Path | None) -> Iterator[None]:
+        """Whatever ends the run, its status, its seconds and its metrics are written down."""
+        if not self.is_writer:
+            yield
+            return
+        self._begin(resumed_from)
+        try:
+            yield
+        except Interrupted as interrupted:
+            self._end("KILLED", str(interrupted))
+            self.console.print(describe.farewell(self.run, interrupted.saved))
+            raise
+        except KeyboardInterrupt:
+            self._end("KILLED", "Ctrl-C, twice")
+            raise
+        except BaseException as problem:
+            lines = "".join(traceback.format_exception(problem)).splitlines()[-ERROR_LINES:]
+            self._end("FAILED", "\n".join(lines))
+            saved, _ = checkpoints.newest_intact(self.run.checkpoints)
+            if saved is not None:
+                self.console.print(describe.farewell(self.run, saved.name))
+            raise
+        else:
+            self._publish()
+            state = self._end("FINISHED", None)
+            self.console.print(describe.summary(self.run, self.verdict, self._seconds()))
+            self.console.print(describe.where(self.run, self.config, state))
+
+    def training_ended(self) -> None:
+        self.training_seconds = time.monotonic() - self.started_at
+
+    def conclude(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self._write_result("RUNNING", None)  # the figures come first, but the result must not wait for them
+
+    def _begin(self, resumed_from: Path | None) -> None:
+        self.run.become_latest()
+        if self.run.has_started:
+            self.journal.resume(step=0 if resumed_from is None else describe.step_of(resumed_from))
+        self.journal.start(**describe.start_record(self.run, self.config, self.assembly))
+        spec = self.assembly.spec
+        if spec is not None:
+            self.journal.dataset(spec.name, spec.digest, spec.sizes)
+        for name in ("config.yaml", "overrides.txt", "environment.json"):
+            self.journal.artifact(name)
+        if self.config.tracking.uri is not None:
+            self.sidecar = sidecar.start(
+                self.run.folder,
+                uri=self.config.tracking.uri,
+                artifacts=self.config.tracking.artifacts,
+                on_model=export_command(self.run),
+            )
+        self.started_at = time.monotonic()
+
+    def _publish(self) -> None:
+        """What a finished run shows beyond its metrics."""
+        for path in figures.draw_all(self.run, self.assembly, self.verdict):
+            self.journal.artifact(str(path.relative_to(self.run.folder)), folder="figures")
+        self.journal.note(describe.note(self.run, self.assembly, self.verdict))
+        self.journal.model()
+
+    def _end(self, status: Status, error: str | None) -> SyncState | None:
+        self._write_result(status, None)
+        self.journal.artifact("result.json")
+        self.journal.end(status, error=error)
+        self.journal.close()
+        state = self.sidecar.wait(SIDECAR_PATIENCE_SECONDS) if self.sidecar is not None else None
+        self._write_result(status, state.mlflow_run_id if state is not None else None)
+        return state
+
+    def _write_result(self, status: Status | Literal["RUNNING"], mlflow_run_id: str | None) -> None:
+        verdict = self.verdict
+        best = None if verdict is None or verdict.checkpoint is None else verdict.checkpoint
+        self.run.write_result(
+            {
+                "status": status,
+                "metrics": {} if verdict is None else verdict.metrics,
+                "best_checkpoint": None if best is None else str(best.relative_to(self.run.folder)),
+                "mlflow_run_id": mlflow_run_id,
+                "seconds": round(self._seconds(), 3),
+                "command": describe.command_of(self.run),
+            }
+        )
+
+    def _seconds(self) -> float:
+        """Of training (with validation), over all the times that this run was taken up."""
+        now = time.monotonic() - self.started_at
+        return self.seconds_before + (self.training_seconds if self.training_seconds is not None else now)
+
+
+def export_command(run: Run) -> list[str]:
+    """Puts the run's best model into MLflow; run by whoever carries the journal there."""
+    return [sys.executable, "-m", "pipeline.lifecycle.export", str(run.folder)]
+
+
+def _seconds_so_far(run: Run) -> float:
+    result = run.result()
+    return 0.0 if result is None else float(result["seconds"])

@@ -1,0 +1,130 @@
+"""The run directory: one place that everything about a run starts from. No torch in here."""
+
+import difflib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from pipeline.config import compose
+from pipeline.errors import RunError
+from pipeline.files import write_atomically
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Names the files of a run; the folder's own name is the run's id everywhere (logs, MLflow, commands)."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def config_path(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def journal_path(self) -> Path:
+        return self.folder / "journal.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "run.log"
+
+    @property
+    def has_started(self) -> bool:
+        """Training has begun; before that, a run directory is only an intention."""
+        return self.journal_path.exists()
+
+    def config(self) -> DictConfig:
+        return compose.load(self.config_path)
+
+    def result(self) -> dict[str, Any] | None:
+        path = self.folder / "result.json"
+        if not path.exists():
+            return None
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return result
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        self.write_json("result.json", result)
+
+    def write_json(self, name: str, content: Any) -> None:
+        write_atomically(self.folder / name, json.dumps(content, indent=2) + "\n")
+
+    def become_latest(self) -> None:
+        """`runs/latest` points here from one instant to the next."""
+        temporary = self.folder.parent / f".{LATEST}.{secrets.token_hex(4)}"
+        temporary.symlink_to(self.folder.name)
+        os.replace(temporary, self.folder.parent / LATEST)
+
+    def discard(self) -> None:
+        """For a run that never started."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def create(*, name: str, runs_dir: str, config_yaml: str, overrides: list[str], environment: dict[str, Any]) -> Run:
+    """A new run directory with the frozen configuration in it.
+
+    Raises RunError where it cannot be written.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = Path(runs_dir).absolute() / f"{stamp}-{name}-{secrets.token_hex(2)}"
+    run = Run(folder)
+    try:
+        folder.mkdir(parents=True)
+        run.checkpoints.mkdir()
+        write_atomically(run.config_path, config_yaml)
+        write_atomically(folder / "overrides.txt", "".join(f"{override}\n" for override in overrides))
+        run.write_json("environment.json", environment)
+    except OSError as problem:
+        run.discard()
+        raise RunError(
+            f"cannot write a run directory in {Path(runs_dir).absolute()}: {problem.strerror}; "
+            "choose another place with runs_dir=PATH"
+        ) from problem
+    return run
+
+
+def find(reference: str, runs_dir: str) -> Run:
+    """A run by `latest`, its id, the 4 characters its id ends with, a unique part of its id, or a path.
+
+    Raises RunError, with the nearest names, if there is no such run or more than one.
+    """
+    root = Path(runs_dir)
+    for folder in (Path(reference), root / reference):
+        if (folder / "config.yaml").exists():
+            return Run(folder.resolve())
+    known = sorted(path.parent.name for path in root.glob("*/config.yaml") if path.parent.name != LATEST)
+    matching = [name for name in known if reference in name] if re.fullmatch(r"[\w.\-]+", reference) else []
+    if len(matching) == 1:
+        return Run((root / matching[0]).resolve())
+    if len(matching) > 1:
+        raise RunError(f"run={reference} could be any of {_listing(matching)}: give more of the name")
+    if not known:
+        raise RunError(f"run={reference}: there is no run in {root.absolute()} yet; `make train` makes one")
+    near = difflib.get_close_matches(reference, known, n=3, cutoff=0.3) or known[-3:]
+    raise RunError(f"run={reference} is not in {root.absolute()}; did you mean {_listing(near)}? (or run=latest)")
+
+
+def _listing(names: list[str]) -> str:
+    return ", ".join(names[-5:])

@@ -1,0 +1,44 @@
+"""`pipeline sync`: what a run's own carrier could not bring to MLflow."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.errors import RunError
+from pipeline.lifecycle import run as runs
+from pipeline.lifecycle.recording import export_command
+from pipeline.lifecycle.run import Run
+from pipeline.tracking import sync as tracking_sync
+
+
+def sync(reference: str | None, all_runs: bool, runs_dir: str) -> int:
+    """One run (`latest` unless named) or all of `runs_dir`, run by run; the exit code, 1 if anything is left."""
+    console = Console(highlight=False, soft_wrap=True)
+    chosen = _all(runs_dir) if all_runs else [runs.find(reference or runs.LATEST, runs_dir)]
+    left = 0
+    for run in chosen:
+        config = run.config()
+        if config.tracking.uri is None:
+            console.print(f"{run.id}: tracking=none, nothing to send")
+            continue
+        state = tracking_sync.sync_run(
+            run.folder,
+            uri=config.tracking.uri,
+            artifacts=config.tracking.artifacts,
+            on_model=export_command(run),
+        )
+        left += not state.complete
+        report = "complete" if state.complete else f"{state.waiting or 'not finished'} left"
+        console.print(f"{run.id}: {report}" + (f" ({state.problem})" if state.problem else ""))
+    return 1 if left else 0
+
+
+def _all(runs_dir: str) -> list[Run]:
+    found = [
+        Run(path.parent)
+        for path in sorted(Path(runs_dir).absolute().glob("*/journal.jsonl"))
+        if path.parent.name != runs.LATEST
+    ]
+    if not found:
+        raise RunError(f"there is no run in {Path(runs_dir).absolute()} yet; `pipeline train` makes one")
+    return found

@@ -1,0 +1,101 @@
+"""One process of a run: `python -m pipeline.lifecycle.train RUN_DIR`, started by the launcher."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from rich.console import Console
+
+from pipeline.config import resolve
+from pipeline.errors import ConfigError
+from pipeline.lifecycle import describe, exits
+from pipeline.lifecycle.assemble import Assembly, assemble, build_trainer
+from pipeline.lifecycle.judge import judge
+from pipeline.lifecycle.recording import Recording
+from pipeline.lifecycle.run import Run
+from pipeline.process import Place, follow_parent, place
+from pipeline.training import checkpoints
+from pipeline.training.callbacks.checkpointing import Checkpointing
+from pipeline.training.callbacks.progress import ProgressDisplay
+from pipeline.training.interruption import Interruption
+
+
+def train(run: Run, here: Place, console: Console, interruption: Interruption) -> None:
+    """Train, judge on the test set, and leave everything in the run directory."""
+    config = run.config()
+    resolve.check_signatures(config)
+
+    # What learns, and from what.
+    assembly = assemble(config, here)
+    start_from, damaged = checkpoints.newest_intact(run.checkpoints)
+    for sentence in damaged:
+        console.print(f"[yellow]{sentence}: taking the one before it[/]")
+
+    # What watches.
+    recording = Recording(run, config, assembly, here, console)
+    callbacks = [
+        *resolve.instantiate(config.callbacks, config).values(),
+        progress(config, assembly, console),
+        Checkpointing(folder=run.checkpoints, interruption=interruption, **config.checkpoint),
+    ]
+    check_monitors(callbacks, assembly)
+    trainer = build_trainer(
+        config, module=assembly.module, callbacks=callbacks, loggers=recording.loggers, folder=run.folder
+    )
+
+    console.print(describe.plan(run, assembly, trainer, start_from))
+    with recording.of_run(resumed_from=start_from):
+        trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)
+        recording.training_ended()
+        recording.conclude(judge(run, trainer, assembly))
+
+
+def progress(config: DictConfig, assembly: Assembly, console: Console) -> ProgressDisplay:
+    batch_size = config.data.get("batch_size")
+    accumulate = config.trainer.get("accumulate_grad_batches", 1)
+    return ProgressDisplay(
+        console=console,
+        total_steps=assembly.total_steps,
+        samples_per_step=None if batch_size is None else batch_size * accumulate,
+        headline=assembly.headline,
+    )
+
+
+def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
+    """Raises ConfigError for a callback that waits for a metric which a Learner will never produce."""
+    produced = assembly.metric_names
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if produced is not None and monitor is not None and monitor not in produced:
+            raise ConfigError(
+                f"{type(callback).__name__} monitors {monitor}, which nothing produces; choose one of "
+                f"{', '.join(sorted(produced))}"
+            )
+
+
+def quieten(log_path: Path) -> None:
+    """Lightning's chatter and Python's warnings go to the log; the console is for the person."""
+    logging.basicConfig(filename=log_path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+
+
+def main() -> int:
+    run, here = Run(Path(sys.argv[1])), place()
+    interruption = Interruption()
+    interruption.install()
+    follow_parent()
+    quieten(run.log_path if here.is_first else run.folder / f"rank{here.rank}.log")
+    console = Console(quiet=not here.is_first, highlight=False)
+    return exits.code_of(lambda: train(run, here, console, interruption), console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

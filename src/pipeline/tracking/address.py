@@ -1,0 +1,29 @@
+"""Where a tracking store is: `sqlite:///path`, `postgresql://...`, `http(s)://...`, told apart without mlflow."""
+
+import re
+from pathlib import Path
+
+SQLITE = "sqlite:///"
+USER_AND_PASSWORD = re.compile(r"(?<=://)[^/\s]+@")
+PASSWORD_IN_QUERY = re.compile(r"(?<=password=)[^&\s]+", re.IGNORECASE)
+
+
+def absolute(uri: str) -> str:
+    """A relative sqlite path made absolute: the processes that use it need not share a working directory."""
+    database = sqlite_file(uri)
+    return uri if database is None else f"{SQLITE}{database}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The absolute path of a sqlite store's database; None for any other store."""
+    return Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
+
+
+def is_server(uri: str) -> bool:
+    """Whether an MLflow server answers at this address, which then has a page of its own and keeps the files."""
+    return uri.startswith(("http://", "https://"))
+
+
+def redacted(text: str) -> str:
+    """An address, or any text with addresses in it, without their users and passwords: fit for a file or a log."""
+    return PASSWORD_IN_QUERY.sub("***", USER_AND_PASSWORD.sub("***@", text))

@@ -1,0 +1,200 @@
+"""The run's own record of itself: one JSON object a line, on disk before the training goes on.
+
+Every record has a "kind" and a "time" (ms since 1970, fixed here once). The kinds and what else they hold:
+
+    start     name, experiment, run_uid, params {name: value}, tags {name: text}
+    metrics   step, epoch (or null), values {name: number, NaN, Infinity or -Infinity}
+    tags      tags {name: text}
+    note      text (Markdown)
+    dataset   name, digest, sizes {part: samples}, source
+    artifact  path (relative to the run directory), folder (among the run's files in MLflow, or null)
+    model     (the best model can be had from the run directory)
+    resume    step: the run goes on from a checkpoint taken after this many steps
+    end       status (FINISHED, FAILED or KILLED), error (last lines, or null)
+
+A run killed at step 90 and resumed from a checkpoint of step 60 logs steps 61 to 90 a second time. MLflow, which
+cannot delete a point, knows one by (metric, time, step, value). So the writer gives a value that the journal already
+holds for that metric and step the time of its first record: runs are exact, the replica sees the same point again,
+and has it once, whatever part of it had been shipped before. A value that came out differently (changed settings, or
+a measurement) is a new point at a new time, and a tag tells that the repetition was not exact.
+"""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import time as clock
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+Record = dict[str, Any]
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+DIVERGED_TAG = "resume.diverged"
+MEASURED = "system/"  # metrics that measure the machine: of course they differ when a step is repeated
+
+log = logging.getLogger(__name__)
+encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+
+
+class Journal:
+    """Appends to the journal at `path`, which is opened (and made) by the first record.
+
+    A full or failing disk costs records and one warning, never the run. While it is open others can see that the
+    run is alive (`is_open`); the lock behind that falls with the process, however it ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        self._torn = False  # the file ends inside a line
+        self._warned = False
+        self._diverged = False
+        self._earlier: dict[
+            tuple[str, int], dict[str, int]
+        ] = {}  # (name, step) -> {value: time of first record}
+
+    def start(
+        self, *, name: str, experiment: str, run_uid: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
+        self._append("start", name=name, experiment=experiment, run_uid=run_uid, params=params, tags=tags)
+
+    def resume(self, step: int) -> None:
+        """To be called before anything of the resumed part is logged; `step` is the checkpoint's."""
+        for record, _ in read(self.path):
+            # Lightning counts logged steps from 0, so a checkpoint after `step` steps belongs to step - 1, where an
+            # epoch's last values may follow it.
+            if record["kind"] == "metrics" and record["step"] >= step - 1:
+                for name, value in record["values"].items():
+                    times = self._earlier.setdefault((name, record["step"]), {})
+                    times.setdefault(repr(value), record["time"])
+        self._append("resume", step=step)
+
+    def metrics(self, values: Mapping[str, float], step: int, epoch: int | None = None) -> None:
+        now = _now()
+        if not self._earlier:
+            plain = {name: float(value) for name, value in values.items()}
+            self._append("metrics", time=now, step=step, epoch=epoch, values=plain)
+            return
+        by_time: dict[int, dict[str, float]] = {}
+        for name, value in values.items():
+            time = self._first_time(name, step, float(value), now)
+            by_time.setdefault(time, {})[name] = float(value)
+        for time, group in by_time.items():
+            self._append("metrics", time=time, step=step, epoch=epoch, values=group)
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        self._append("tags", tags=tags)
+
+    def note(self, text: str) -> None:
+        self._append("note", text=text)
+
+    def dataset(self, name: str, digest: str, sizes: Mapping[str, int], source: str = "") -> None:
+        self._append("dataset", name=name, digest=digest, sizes=sizes, source=source)
+
+    def artifact(self, path: Path | str, folder: str | None = None) -> None:
+        self._append("artifact", path=str(path), folder=folder)
+
+    def model(self) -> None:
+        self._append("model")
+
+    def end(self, status: Status, error: str | None = None) -> None:
+        self._append("end", status=status, error=error)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _first_time(self, name: str, step: int, value: float, now: int) -> int:
+        times = self._earlier.get((name, step))
+        if times is None or repr(value) in times:
+            return now if times is None else times[repr(value)]
+        if not self._diverged and not name.startswith(MEASURED):
+            self._diverged = True
+            self.tags({DIVERGED_TAG: f"from step {step} on ({name})"})
+        return now
+
+    def _append(self, kind: str, *, time: int | None = None, **fields: Any) -> None:
+        record = {"kind": kind, "time": _now() if time is None else time, **fields}
+        try:
+            if self._descriptor is None:
+                self._open()
+            assert self._descriptor is not None
+            # After a torn line a fresh one, so that nothing is glued to it.
+            line = (("\n" if self._torn else "") + encode(record) + "\n").encode()
+            # One write appends one line: in the page cache it outlives this process, and there is no wait for the
+            # disk.
+            written = os.write(self._descriptor, line)
+            self._torn = written < len(line)
+            if self._torn:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                log.warning(
+                    "%s cannot be written (%s): records are lost, the run goes on", self.path, error.strerror
+                )
+
+    def _open(self) -> None:
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        size = os.fstat(self._descriptor).st_size
+        self._torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        except OSError:  # a file system without locks: `is_open` is then always False
+            log.info("no locks on %s", self.path)
+
+
+def is_open(path: Path) -> bool:
+    """Whether a process has the journal open for writing."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no journal, or no locks
+        return False
+    return False
+
+
+def read(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
+    """The whole records from byte `offset` on, each with the offset behind it. A journal not yet there is empty.
+
+    A last line without its end is left for later. A broken line in the middle, where a writer died or the disk was
+    full, is passed over.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and "kind" in record:
+                yield record, offset
+
+
+def history(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """{metric: [(step, value), ...]} by step, as the run really went: what a resume threw away is not in it."""
+    series: dict[str, dict[int, float]] = {}
+    for record, _ in read(path):
+        if record["kind"] == "metrics":
+            for name, value in record["values"].items():
+                series.setdefault(name, {})[record["step"]] = value
+        elif record["kind"] == "resume":
+            for points in series.values():
+                for step in [step for step in points if step > record["step"]]:
+                    del points[step]
+    return {name: sorted(points.items()) for name, points in series.items() if points}
+
+
+def _now() -> int:
+    return clock.time_ns() // 1_000_000

@@ -1,0 +1,157 @@
+"""One run's journal, copied into MLflow: what is new, in the right order, each thing once."""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.tracking import address, names, progress
+from pipeline.tracking.journal import Record, read
+from pipeline.tracking.mlflow_calls import Refused, RunGone, Unavailable
+from pipeline.tracking.mlflow_store import METRICS_PER_CALL, NOTE_TAG, MlflowStore, Point
+from pipeline.tracking.progress import JOURNAL, Progress
+
+ERROR_TAG = "error"
+INFINITE_TAG = "dropped.infinite_values"
+RENAMED_TAG = "renamed."
+
+log = logging.getLogger(__name__)
+
+
+class Replica:
+    """Of the run in `run_dir`, except for its files. Whoever calls holds the run's lock, so there is one at a time.
+
+    Repeating anything changes nothing in MLflow, so the place reached in the journal is noted after the fact.
+    Methods raise Unavailable, and are then called again later; what MLflow refuses for good is logged and passed by.
+    """
+
+    def __init__(self, run_dir: Path, store: MlflowStore) -> None:
+        self.run_dir = run_dir
+        self.journal = run_dir / JOURNAL
+        self.store = store
+        self.run_id: str | None = None  # once MLflow has confirmed it
+        shipped = progress.load(run_dir)
+        uri = address.redacted(store.uri)
+        self.progress = shipped if shipped is not None and shipped.uri == uri else Progress(uri)
+        self._resumes: list[tuple[int, int]] = []  # (offset behind the record, step)
+        self._renamed: set[str] = set()
+
+    def ship(self) -> None:
+        """Everything that is new. Records before the start, which names the run, wait for it."""
+        try:
+            run_id = self.run_id or self._open_run()
+            while run_id is not None and (batch := self._next_batch()):
+                self._ship_points(run_id, batch)
+                for record, _ in batch:
+                    self._ship_record(run_id, record)
+                self.progress.offset = batch[-1][1]
+                self.note_progress()
+        except RunGone as gone:
+            log.warning("%s: the whole journal goes into a new one", gone)
+            self.run_id = None
+            self.progress = Progress(self.progress.uri)
+            raise Unavailable(str(gone)) from gone
+
+    def mark_killed(self) -> None:
+        """For a journal without an end, whose writer is gone."""
+        if self.run_id is not None:
+            self.store.set_status(self.run_id, "KILLED")
+            self.progress.status = "KILLED"
+            self.note_progress()
+
+    def note_progress(self) -> None:
+        self.progress.problem = None
+        progress.save(self.run_dir, self.progress)
+
+    def note_problem(self, problem: str) -> None:
+        if problem != self.progress.problem:
+            log.warning("%s", problem)
+            self.progress.problem = problem
+            progress.save(self.run_dir, self.progress)
+
+    def _open_run(self) -> str | None:
+        start = next((record for record, _ in read(self.journal) if record["kind"] == "start"), None)
+        if start is None:
+            return None
+        known = self.progress.mlflow_run_id
+        experiment_id, run_id = self.store.open_run(
+            experiment=start["experiment"],
+            name=start["name"],
+            run_uid=start["run_uid"],
+            time=start["time"],
+            known=known,
+        )
+        if run_id != known:
+            self.progress = Progress(self.progress.uri, experiment_id, run_id)
+        log.info("run %s of experiment %s in %s", run_id, experiment_id, self.progress.uri)
+        self._resumes = [
+            (end, record["step"]) for record, end in read(self.journal) if record["kind"] == "resume"
+        ]
+        self.run_id = run_id
+        self.note_progress()
+        return run_id
+
+    def _next_batch(self) -> list[tuple[Record, int]]:
+        batch: list[tuple[Record, int]] = []
+        values = 0
+        for record, end in read(self.journal, self.progress.offset):
+            batch.append((record, end))
+            values += len(record.get("values", ()))
+            if values >= METRICS_PER_CALL:
+                break
+        return batch
+
+    def _ship_points(self, run_id: str, batch: Sequence[tuple[Record, int]]) -> None:
+        metrics = [
+            record
+            for record, end in batch
+            if record["kind"] == "metrics" and not self._comes_again(record, end)
+        ]
+        points = [
+            Point(names.name(name), value, record["time"], record["step"])
+            for record in metrics
+            for name, value in record["values"].items()
+        ]
+        finite = [point for point in points if not math.isinf(point.value)]  # MLflow would chart 1.8e308
+        refused = self.store.log_metrics(run_id, finite)
+        self.progress.metrics += len(finite) - refused
+        self.progress.refused += refused
+        self.progress.infinite += len(points) - len(finite)
+        tags = {INFINITE_TAG: str(self.progress.infinite)} if len(finite) < len(points) else {}
+        for original in {name for record in metrics for name in record["values"]} - self._renamed:
+            self._renamed.add(original)
+            if names.name(original) != original:
+                tags[RENAMED_TAG + names.name(original)] = original
+        self.store.set_tags(run_id, tags)
+
+    def _comes_again(self, record: Record, end: int) -> bool:
+        """Whether it was thrown away by a later resume from before it: the repeated step is in the journal, too."""
+        return any(end < resumed_at and record["step"] > step for resumed_at, step in self._resumes)
+
+    def _ship_record(self, run_id: str, record: Record) -> None:
+        kind = record["kind"]
+        try:
+            if kind == "start":
+                self.store.log_params(run_id, record["params"])
+                self.store.set_tags(run_id, record["tags"])
+            elif kind == "tags":
+                self.store.set_tags(run_id, record["tags"])
+            elif kind == "note":
+                self.store.set_tags(run_id, {NOTE_TAG: record["text"]})
+            elif kind == "dataset":
+                sizes, source = record["sizes"], record["source"]
+                self.store.log_dataset(
+                    run_id, name=record["name"], digest=record["digest"], sizes=sizes, source=source
+                )
+            elif kind == "resume":
+                self._set_status(run_id, "RUNNING", None)
+            elif kind == "end":
+                if record["error"]:
+                    self.store.set_tags(run_id, {ERROR_TAG: record["error"]})
+                self._set_status(run_id, record["status"], record["time"])
+        except Refused as refused:
+            log.warning("MLflow refuses the journal's %s: %s", kind, refused)
+
+    def _set_status(self, run_id: str, status: str, time: int | None) -> None:
+        self.store.set_status(run_id, status, time)
+        self.progress.status = None if status == "RUNNING" else status

@@ -1,0 +1,47 @@
+"""Ships what a run's own sidecar left behind: it was killed, or the store stayed away too long."""
+
+from pathlib import Path
+
+from pipeline.errors import RunError
+from pipeline.files import locked
+from pipeline.tracking import address, progress
+from pipeline.tracking.progress import JOURNAL, LOCK, SyncState
+from pipeline.tracking.sidecar import Errand, launch
+
+PATIENCE_SECONDS = 10.0
+
+
+def sync_run(
+    run_dir: Path,
+    *,
+    uri: str,
+    artifacts: str | None,
+    on_model: list[str] | None,
+    timeout_seconds: float = 600.0,
+) -> SyncState:
+    """Brings the run's journal into MLflow, all of it and each point once, and says what could not be brought.
+
+    A run without an end becomes KILLED, unless it is still training. Raises RunError if there is no journal.
+    """
+    if not (run_dir / JOURNAL).exists():
+        raise RunError(f"{run_dir} has no {JOURNAL}: that run never started, so there is nothing to ship")
+    if is_complete(run_dir, uri):
+        return progress.state_of(run_dir)
+    try:
+        with locked(run_dir / LOCK, timeout_seconds=0):
+            pass  # the process launched below takes it again
+    except TimeoutError:
+        return progress.state_of(run_dir, problem="the run's own process is still shipping it")
+    errand = Errand(
+        address.absolute(uri), artifacts, on_model, follow=False, patience_seconds=PATIENCE_SECONDS
+    )
+    return launch(run_dir, errand).wait(timeout_seconds)
+
+
+def is_complete(run_dir: Path, uri: str) -> bool:
+    """Whether the run has ended and everything is in this very store, as far as the run directory knows."""
+    shipped = progress.load(run_dir)
+    database = address.sqlite_file(uri)
+    if shipped is None or shipped.uri != address.redacted(address.absolute(uri)):
+        return False
+    return progress.state_of(run_dir).complete and (database is None or database.exists())

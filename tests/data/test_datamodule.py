@@ -1,0 +1,214 @@
+"""The data module by itself, and in Lightning's hands."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn
+
+from pipeline.data.datamodule import DataModule
+from pipeline.data.loading import EvaluationLoader, TrainLoader
+from pipeline.data.source import Part, Parts
+from pipeline.errors import ConfigError, DataError
+from pipeline.spec import Batch
+
+
+class Numbers:
+    """Images filled with their row number; labels 0 to 4 in turn."""
+
+    def __init__(self, *, sizes: tuple[int, int, int] = (100, 20, 10), labels: int = 5) -> None:
+        self.sizes = sizes
+        self.labels = labels
+        self.roots: list[Path | None] = []
+
+    def load(self, root: Path | None) -> Parts:
+        self.roots.append(root)
+
+        def part(size: int) -> Part:
+            rows = torch.arange(size)
+            return Part(rows.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2), rows % self.labels)
+
+        train, validation, test = map(part, self.sizes)
+        return Parts("numbers", "image", "multiclass", tuple("abcde"), train, validation, test)
+
+
+def data_module(source: Any = None, **options: Any) -> DataModule:
+    defaults = {"root": None, "batch_size": 8, "evaluation_batch_size": 6, "train_fraction": 1.0, "seed": 0}
+    return DataModule(source=source or Numbers(), **(defaults | options))
+
+
+class TestLoading:
+    def test_the_source_is_asked_once_and_for_the_folder_the_user_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", "/home/someone")
+        source = Numbers()
+        data = data_module(source, root="~/digits")
+        spec = data.load()
+        data.setup("fit")
+        assert data.load() is data.spec is spec
+        assert source.roots == [Path("/home/someone/digits")]
+
+    def test_making_one_touches_nothing(self) -> None:
+        source = Numbers()
+        data_module(source)
+        assert source.roots == []
+
+    def test_a_fraction_keeps_the_classes_and_leaves_the_other_parts_alone(self) -> None:
+        data = data_module(train_fraction=0.3)
+        assert data.load().sizes == {"train": 30, "validation": 20, "test": 10}
+        assert torch.bincount(data.parts.train.targets).tolist() == [6] * 5
+        smaller = data_module(train_fraction=0.2)
+        rows = [set(each.parts.train.inputs[:, 0, 0, 0].tolist()) for each in (smaller, data)]
+        assert rows[0] < rows[1]
+
+    def test_examples_are_raw_inputs(self) -> None:
+        assert torch.equal(data_module().example(2), torch.tensor([[0] * 4, [1] * 4]).view(2, 1, 2, 2))
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        "options, reason",
+        [
+            ({"batch_size": 0}, "data.batch_size=0: a batch needs at least 1"),
+            ({"evaluation_batch_size": -1}, "data.evaluation_batch_size=-1: a batch needs"),
+            (
+                {"batch_size": 100, "world_size": 3},
+                "split over 3 processes; use a multiple of 3, such as 102",
+            ),
+            ({"train_fraction": 0.0}, "data.train_fraction=0: expected more than 0 and at most 1"),
+            ({"train_fraction": 1.5}, "data.train_fraction=1.5: expected more than 0 and at most 1"),
+        ],
+    )
+    def test_settings_that_cannot_work(self, options: dict[str, Any], reason: str) -> None:
+        with pytest.raises(ConfigError, match=reason):
+            data_module(**options)
+
+    @pytest.mark.parametrize(
+        "source, options, reason",
+        [
+            (
+                Numbers(),
+                {"batch_size": 101},
+                "batch_size=101 is more than the 100 training samples of numbers",
+            ),
+            (Numbers(), {"batch_size": 8, "train_fraction": 0.05}, "more than the 5 .*train_fraction=0.05"),
+            (Numbers(sizes=(100, 0, 10)), {}, "numbers's validation part is empty"),
+            (Numbers(labels=6), {}, "numbers's train part: row 5 has the label 5, expected 0 to 4"),
+        ],
+    )
+    def test_data_that_cannot_work(self, source: Numbers, options: dict[str, Any], reason: str) -> None:
+        with pytest.raises(DataError, match=reason):
+            data_module(source, **options).load()
+
+
+class Watcher(lightning.LightningModule):
+    """Performs every step of a Chunk by hand and remembers what it saw."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.layer = nn.Linear(4, 5)
+        self.steps: list[tuple[int, list[int]]] = []
+        self.evaluated: list[tuple[int, list[int]]] = []
+        self.stop_after = stop_after
+
+    def training_step(self, chunk: Any, _: int) -> None:
+        optimizer = self.optimizers()
+        for micro_batches in chunk:
+            ids = [row for batch in micro_batches for row in batch.ids.tolist()]
+            self.steps.append((self.current_epoch, ids))
+            optimizer.step()
+            if len(self.steps) == self.stop_after:
+                raise KeyboardInterrupt
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self.evaluated.append((self.current_epoch, batch.ids.tolist()))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(folder: Path, epochs: int) -> lightning.Trainer:
+    return lightning.Trainer(
+        default_root_dir=folder,
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+class TestInLightning:
+    def test_the_loaders_arrive_as_they_are_and_every_epoch_has_its_own_order(self, tmp_path: Path) -> None:
+        data, watcher = data_module(log_every_n_steps=5), Watcher()
+        fit = trainer(tmp_path, epochs=3)
+        fit.fit(watcher, datamodule=data)
+        assert isinstance(fit.train_dataloader, TrainLoader)
+        assert isinstance(fit.val_dataloaders, EvaluationLoader)
+        assert fit.global_step == len(watcher.steps) == 3 * data.steps_per_epoch == 36
+        for epoch in range(3):
+            alone = TrainLoader(data.parts.train, batch_size=8, seed=0, epoch=lambda now=epoch: now)
+            expected = [(epoch, batch.ids.tolist()) for chunk in alone for (batch,) in chunk]
+            assert watcher.steps[12 * epoch : 12 * epoch + 12] == expected
+        rows = [row for epoch, ids in watcher.evaluated if epoch == 2 for row in ids]
+        assert rows == list(range(20))
+
+    def test_the_position_goes_through_lightnings_checkpoints(self, tmp_path: Path) -> None:
+        data, watcher = data_module(log_every_n_steps=5), Watcher(stop_after=17)
+        fit = trainer(tmp_path, epochs=2)
+        with pytest.raises(SystemExit):  # what Lightning makes of an interruption
+            fit.fit(watcher, datamodule=data)
+        (state,) = fit.fit_loop.state_dict()["state_dict"]["combined_loader"]
+        assert state == {"epoch": 1, "step": 5}
+
+
+class Users(lightning.LightningModule):
+    """A module as anyone might bring along: knows neither Batch nor Chunk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 5)
+        self.seen: list[list[int]] = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        images, labels = batch
+        self.seen.append(images[:, 0, 0, 0].tolist())
+        return nn.functional.cross_entropy(self.layer(images.flatten(1).float()), labels)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        images, labels = batch
+        assert images.dtype == torch.uint8
+        assert len(images) == len(labels)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_users_own_module_gets_pairs_one_batch_at_a_time(tmp_path: Path) -> None:
+    data, module = data_module(accumulate=3), Users()
+    data.hand_over_tuples()
+    fit = trainer(tmp_path, epochs=2)
+    fit.fit(module, datamodule=data)
+    assert len(module.seen) == fit.global_step == 24
+    assert all(sorted(set(rows)) == sorted(rows) for rows in module.seen)
+    assert fit.fit_loop.state_dict()["state_dict"]["combined_loader"] == [{"epoch": 1, "step": 12}]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu_the_data_lies_there_and_the_batches_are_the_same(tmp_path: Path) -> None:
+    data, watcher = data_module(), Watcher()
+    fit = lightning.Trainer(
+        default_root_dir=tmp_path, max_epochs=1, accelerator="gpu", devices=1, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False,
+    )  # fmt: skip
+    fit.fit(watcher, datamodule=data)
+    assert fit.train_dataloader.part.inputs.device.type == "cuda"
+    alone = TrainLoader(data.parts.train, batch_size=8, seed=0, epoch=lambda: 0)
+    assert [ids for _, ids in watcher.steps] == [batch.ids.tolist() for chunk in alone for (batch,) in chunk]

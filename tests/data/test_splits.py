@@ -1,0 +1,62 @@
+"""Orders that depend on the labels and a seed alone."""
+
+import hashlib
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data.splits import fraction_of, stratified_order
+
+labels_of = st.lists(st.integers(0, 4), min_size=1, max_size=300).map(np.array)
+seeds = st.integers(0, 2**32)
+
+
+@given(labels=labels_of, seed=seeds)
+def test_every_row_has_one_place(labels: np.ndarray, seed: int) -> None:
+    assert sorted(stratified_order(labels, seed=seed)) == list(range(len(labels)))
+
+
+@given(labels=labels_of, seed=seeds, data=st.data())
+def test_every_cut_holds_the_classes_in_proportion(
+    labels: np.ndarray, seed: int, data: st.DataObject
+) -> None:
+    cut = data.draw(st.integers(0, len(labels)))
+    shares = np.bincount(labels, minlength=5) / len(labels)
+    for part in np.split(stratified_order(labels, seed=seed), [cut]):
+        # One class is at most one sample off, and the largest may have to make up for the four others.
+        assert np.all(np.abs(np.bincount(labels[part], minlength=5) - shares * len(part)) <= 4)
+
+
+@given(size=st.integers(1, 30), cycles=st.integers(0, 30), seed=seeds)
+def test_classes_of_equal_size_are_cut_exactly(size: int, cycles: int, seed: int) -> None:
+    labels = np.repeat(np.arange(10), size)
+    cycles = min(cycles, size)
+    first = stratified_order(labels, seed=seed)[: 10 * cycles]
+    assert np.bincount(labels[first], minlength=10).tolist() == [cycles] * 10
+
+
+def test_neighbouring_seeds_give_other_orders() -> None:
+    labels = np.repeat(np.arange(10), 50)
+    orders = {stratified_order(labels, seed=seed).tobytes() for seed in range(5)}
+    assert len(orders) == 5
+
+
+def test_the_order_will_be_the_same_in_years_on_any_machine() -> None:
+    order = stratified_order(np.arange(1000) % 7, seed=0)
+    assert order.dtype == np.int64
+    assert hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()[:16] == "ad70eca44cfb2dec"
+
+
+@given(labels=labels_of, fractions=st.tuples(st.floats(1e-3, 1), st.floats(1e-3, 1)))
+def test_a_smaller_fraction_is_a_subset_of_a_larger_one(
+    labels: np.ndarray, fractions: tuple[float, float]
+) -> None:
+    few, many = (fraction_of(labels, fraction) for fraction in sorted(fractions))
+    assert set(few) <= set(many)
+    assert len(few) == max(1, round(min(fractions) * len(labels)))
+    assert np.all(np.diff(few) > 0)
+
+
+def test_the_whole_is_all_rows_as_they_stand() -> None:
+    assert fraction_of(np.array([2, 0, 1, 0]), 1.0).tolist() == [0, 1, 2, 3]

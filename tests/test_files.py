@@ -1,0 +1,172 @@
+"""Files that are whole or not there."""
+
+import gzip
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.files import (
+    ContentError,
+    cache_folder,
+    locked,
+    read_verified,
+    sha256,
+    write_atomically,
+)
+
+CONTENT = bytes(range(256)) * 40
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+def started(code: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_line(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+class TestWriteAtomically:
+    def test_bytes_and_text_are_written_as_they_are(self, tmp_path: Path) -> None:
+        write_atomically(tmp_path / "bytes", b"\x00\r\n")
+        write_atomically(tmp_path / "text", "ä\r\n")
+        assert (tmp_path / "bytes").read_bytes() == b"\x00\r\n"
+        assert (tmp_path / "text").read_bytes() == b"\xc3\xa4\r\n"
+
+    def test_others_may_read_the_file_as_the_umask_says(self, tmp_path: Path) -> None:
+        ordinary = tmp_path / "ordinary"
+        ordinary.write_text("")
+        write_atomically(tmp_path / "ours", "")
+        assert (tmp_path / "ours").stat().st_mode == ordinary.stat().st_mode
+
+    def test_a_reader_never_sees_a_part_even_when_the_writer_is_killed(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        write_atomically(path, b"a" * 1_000_000)
+        writer = started(
+            "import sys, itertools, pathlib; from pipeline.files import write_atomically\n"
+            "print('ready', flush=True)\n"
+            "for letter in itertools.cycle([b'a', b'b']):\n"
+            "    write_atomically(pathlib.Path(sys.argv[1]), letter * 1_000_000)",
+            path,
+        )
+        wait_for_line(writer)
+        seen = {path.read_bytes() for _ in range(100)}
+        end(writer)
+        seen.add(path.read_bytes())
+        assert seen <= {b"a" * 1_000_000, b"b" * 1_000_000}
+
+    def test_without_room_the_old_file_stays_and_nothing_else_is_left(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_text("old")
+        writer = started(
+            "import sys, resource, pathlib; from pipeline.files import write_atomically\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+            "try: write_atomically(pathlib.Path(sys.argv[1]), b'new' * 1000)\n"
+            "except OSError: print('refused')",
+            path,
+        )
+        output, _ = writer.communicate()
+        assert output == "refused\n"
+        assert path.read_text() == "old"
+        assert os.listdir(tmp_path) == ["file"]
+
+
+class TestLocked:
+    hold = (
+        "import sys, time, pathlib; from pipeline.files import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('ready', flush=True); time.sleep(60)"
+    )
+
+    def test_only_one_process_gets_in_and_the_wait_has_an_end(self, tmp_path: Path) -> None:
+        holder = started(self.hold, tmp_path / "lock")
+        wait_for_line(holder)
+        started_at = time.monotonic()
+        with (
+            pytest.raises(TimeoutError, match=r"lock is still locked by another process after 0\.2 s"),
+            locked(tmp_path / "lock", timeout_seconds=0.2),
+        ):
+            pass
+        assert 0.2 <= time.monotonic() - started_at < 2
+        end(holder)
+
+    def test_a_lock_whose_holder_was_killed_is_free(self, tmp_path: Path) -> None:
+        holder = started(self.hold, tmp_path / "lock")
+        wait_for_line(holder)
+        end(holder)
+        with locked(tmp_path / "lock", timeout_seconds=0):
+            pass
+
+    def test_an_error_inside_gives_the_lock_back(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyError), locked(tmp_path / "lock"):
+            raise KeyError
+        with locked(tmp_path / "lock", timeout_seconds=0):
+            pass
+
+
+class TestReadVerified:
+    @pytest.mark.parametrize("name", ["file", "file.gz"])
+    @pytest.mark.parametrize("content", [CONTENT, gzip.compress(CONTENT)], ids=["plain", "packed"])
+    def test_gzip_is_told_by_its_content_and_not_by_its_name(
+        self, tmp_path: Path, name: str, content: bytes
+    ) -> None:
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert read_verified(path, size=len(CONTENT), sha256=DIGEST) == CONTENT
+
+    @pytest.mark.parametrize(
+        "content, reason",
+        [
+            (CONTENT[:-1], "holds 10,239 bytes, expected 10,240"),
+            (CONTENT + b"x", "holds more than the expected 10,240 bytes"),
+            (CONTENT[::-1], f"has other content: SHA-256 [0-9a-f]+, expected {DIGEST}"),
+            (b"", "holds 0 bytes, expected 10,240"),
+            (gzip.compress(CONTENT)[:-9], "is cut off or damaged"),
+            (gzip.compress(CONTENT)[:60] + b"?" + gzip.compress(CONTENT)[61:], "is cut off or damaged"),
+            (gzip.compress(CONTENT) + b"trailing", "is cut off or damaged"),
+            (gzip.compress(CONTENT[:-1]), "holds 10,239 bytes, expected 10,240"),
+        ],
+    )
+    def test_any_other_content_is_refused(self, tmp_path: Path, content: bytes, reason: str) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        with pytest.raises(ContentError, match=reason):
+            read_verified(path, size=len(CONTENT), sha256=DIGEST)
+
+    def test_a_bomb_is_not_unpacked(self, tmp_path: Path) -> None:
+        path = tmp_path / "bomb.gz"
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            for _ in range(200):
+                file.write(bytes(1 << 20))
+        started_at = time.process_time()
+        with pytest.raises(ContentError, match="holds more than the expected 1,000 bytes"):
+            read_verified(path, size=1000, sha256=DIGEST)
+        assert time.process_time() - started_at < 0.1  # to unpack all of it takes longer
+
+
+def test_sha256_is_the_one_that_everybody_knows(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+class TestCacheFolder:
+    def test_it_is_where_the_user_wants_caches(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+        assert cache_folder() == Path("/somewhere/pipeline")
+
+    @pytest.mark.parametrize("named", ["", "relative/path"])
+    def test_else_it_is_in_the_home_folder(self, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", named)
+        monkeypatch.setenv("HOME", "/home/someone")
+        assert cache_folder() == Path("/home/someone/.cache/pipeline")

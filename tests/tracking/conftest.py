@@ -1,0 +1,100 @@
+"""Real stores for the tests of tracking: a sqlite database made once and copied, and one MLflow server over REST."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.tracking import sqlite_store
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.mlflow_calls import client_of, quieten
+
+SERVE = "import sys; from pipeline.tracking.ui import serve; sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What MLflow holds, read with its own client."""
+
+    uri: str
+
+    def run(self, run_id: str) -> Any:
+        return client_of(self.uri).get_run(run_id)
+
+    def points(self, run_id: str, name: str) -> list[tuple[int, float]]:
+        """(step, value) of every stored point, doubled ones included."""
+        return [(point.step, point.value) for point in client_of(self.uri).get_metric_history(run_id, name)]
+
+    def files(self, run_id: str, folder: str | None = None) -> list[str]:
+        return [file.path for file in client_of(self.uri).list_artifacts(run_id, folder)]
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    quieten()
+    database = tmp_path_factory.mktemp("template") / "mlflow.db"
+    sqlite_store.prepare(database, database.parent / "mlartifacts")
+    return database
+
+
+@pytest.fixture
+def sqlite_uri(migrated_database: Path, tmp_path: Path) -> str:
+    shutil.copy(migrated_database, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def server_uri(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(migrated_database, folder / "mlflow.db")
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVE, f"sqlite:///{folder}/mlflow.db", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+    assert server.stdout is not None and server.stdout.readline().startswith(f"http://127.0.0.1:{port}/#/")
+    yield f"http://127.0.0.1:{port}"
+    server.send_signal(signal.SIGINT)
+    assert server.wait(20) == 0
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def uri(request: pytest.FixtureRequest) -> str:
+    """Every test that takes it runs against a database and against a server."""
+    return str(request.getfixturevalue(f"{request.param}_uri"))
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / f"run-{os.urandom(3).hex()}"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def journal(run_dir: Path) -> Iterator[Journal]:
+    opened = Journal(run_dir / "journal.jsonl")
+    yield opened
+    opened.close()
+
+
+def begin(journal: Journal, **params: Any) -> None:
+    journal.start(
+        name="cnn", experiment="digits", run_uid=journal.path.parent.name, params=params, tags={"device": "cpu"}
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,185 @@
+import json
+import logging
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pipeline.tracking.journal import DIVERGED_TAG, Journal, history, is_open, read
+
+
+def kinds(path: Path) -> list[str]:
+    return [record["kind"] for record, _ in read(path)]
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_journal_not_yet_begun_is_empty_and_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    Journal(path)
+    assert list(read(path)) == []
+    assert not path.exists()
+
+
+def test_what_was_logged_is_on_disk_when_the_process_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from pipeline.tracking.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for step in range(100): journal.metrics({'loss': step / 7}, step=step, epoch=0)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert python(code, path).wait() == -signal.SIGKILL
+    assert history(path) == {"loss": [(step, step / 7) for step in range(100)]}
+
+
+def test_values_that_are_no_numbers_come_back_as_they_were(journal: Journal) -> None:
+    journal.metrics({"a": math.nan, "b": math.inf, "c": -math.inf, "d": 0.1}, step=0)
+    ((record, _),) = read(journal.path)
+    assert math.isnan(record["values"].pop("a"))
+    assert record["values"] == {"b": math.inf, "c": -math.inf, "d": 0.1}
+
+
+def test_a_torn_last_line_is_left_out_and_the_next_writer_starts_on_a_fresh_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    first = Journal(path)
+    first.metrics({"loss": 1.0}, step=0)
+    first.metrics({"loss": 2.0}, step=1)
+    first.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert [end for _, end in read(path)] == [whole.index(b"\n") + 1]
+
+    second = Journal(path)
+    second.metrics({"loss": 3.0}, step=2)
+    second.close()
+    assert history(path) == {"loss": [(0, 1.0), (2, 3.0)]}
+
+
+@pytest.mark.parametrize("damage", [b"\x00" * 40, b"12", b'{"step": 1}', b'{"kind": "metr', b"\xff\xfe"])
+def test_a_broken_line_is_passed_over(journal: Journal, damage: bytes) -> None:
+    journal.tags({"a": "1"})
+    with journal.path.open("ab") as file:
+        file.write(damage + b"\n")
+    journal.tags({"b": "2"})
+    assert [record["tags"] for record, _ in read(journal.path)] == [{"a": "1"}, {"b": "2"}]
+
+
+def test_reading_goes_on_from_an_offset(journal: Journal) -> None:
+    journal.note("one")
+    ((_, offset),) = read(journal.path)
+    journal.note("two")
+    assert [record["text"] for record, _ in read(journal.path, offset)] == ["two"]
+
+
+def test_a_full_disk_costs_one_warning_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("only Linux has a device that is always full")
+    journal = Journal(Path("/dev/full"))
+    with caplog.at_level(logging.WARNING):
+        journal.metrics({"loss": 1.0}, step=0)
+        journal.metrics({"loss": 1.0}, step=1)
+    journal.close()
+    assert [message for message in caplog.messages if "No space left" in message] == caplog.messages
+    assert len(caplog.messages) == 1
+
+
+def test_a_line_that_the_disk_took_in_part_is_not_glued_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from pipeline.tracking.journal import Journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (250, resource.RLIM_INFINITY))\n"
+        "for step in range(5): journal.metrics({'loss': 0.5}, step=step)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "for step in range(5, 8): journal.metrics({'loss': 0.5}, step=step)\n"
+    )
+    assert python(code, path).wait() == 0
+    steps = [step for step, _ in history(path)["loss"]]
+    assert steps[0] == 0 and steps[-3:] == [5, 6, 7] and 3 not in steps
+
+
+def test_a_repeated_step_has_its_first_time_so_that_mlflow_knows_it_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    first = Journal(path)
+    for step in range(10):
+        first.metrics({"loss": step / 3, "accuracy": math.nan}, step=step, epoch=0)
+    first.close()
+    times = {record["step"]: record["time"] for record, _ in read(path)}
+    time.sleep(0.01)
+
+    second = Journal(path)
+    second.resume(step=6)
+    for step in range(6, 12):
+        second.metrics({"loss": step / 3, "accuracy": math.nan}, step=step, epoch=0)
+    second.close()
+    repeated = [record for record, _ in read(path) if record["kind"] == "metrics"][10:]
+    assert [record["time"] for record in repeated[:4]] == [times[step] for step in range(6, 10)]
+    assert all(record["time"] > times[9] for record in repeated[4:])
+    assert DIVERGED_TAG not in str(list(read(path)))
+
+
+def test_a_repeated_step_with_another_value_is_a_new_point_and_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    first = Journal(path)
+    for step in range(5):
+        first.metrics({"loss": 1.0, "accuracy": 0.5, "system/load": 1.0}, step=step)
+    first.close()
+    time.sleep(0.01)
+
+    second = Journal(path)
+    second.resume(step=2)
+    for step in range(2, 5):
+        second.metrics({"loss": 1.0 if step == 2 else 2.0, "accuracy": 0.5, "system/load": 9.0}, step=step)
+    second.close()
+    records = [record for record, _ in read(path)]
+    assert [record["tags"] for record in records if record["kind"] == "tags"] == [
+        {DIVERGED_TAG: "from step 3 on (loss)"}
+    ]
+    last = {name: record["time"] for record in records if record.get("step") == 4 for name in record["values"]}
+    assert last["accuracy"] == next(record["time"] for record in records if record.get("step") == 4)
+    assert last["loss"] > last["accuracy"]
+
+
+def test_the_history_forgets_what_a_resume_threw_away(journal: Journal) -> None:
+    for step in range(6):
+        journal.metrics({"loss": float(step), "late": 1.0} if step > 3 else {"loss": float(step)}, step=step)
+    journal.resume(step=3)
+    journal.metrics({"loss": 40.0}, step=4)
+    assert history(journal.path) == {"loss": [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]}
+
+
+def test_one_can_see_from_outside_whether_a_run_is_alive(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    assert not is_open(path)
+    code = (
+        "import sys, time; from pathlib import Path; from pipeline.tracking.journal import Journal\n"
+        "Journal(Path(sys.argv[1])).note('here'); print('ready', flush=True); time.sleep(60)"
+    )
+    writer = python(code, path)
+    assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
+    assert is_open(path)
+    writer.kill()
+    writer.wait()
+    assert not is_open(path)
+
+
+def test_logging_twenty_metrics_costs_less_than_150_microseconds(journal: Journal) -> None:
+    values = {f"train/metric_{number}": number / 7 for number in range(20)}
+    seconds = []
+    for step in range(1_000):
+        begun = time.perf_counter()
+        journal.metrics(values, step=step, epoch=0)
+        seconds.append(time.perf_counter() - begun)
+    assert statistics.median(seconds) < 150e-6
+    assert os.path.getsize(journal.path) == sum(len(line) for line in journal.path.open("rb"))
+    assert len(json.loads(journal.path.open().readline())["values"]) == 20

@@ -1,0 +1,235 @@
+"""Makes the virtual environment that `make` works in: python3 tools/set_up.py FOLDER run|dev
+
+Installs what constraints.txt pins, and this checkout so that its files are used where they are. A torch that
+is there already, in FOLDER or beside the Python that runs this, is kept. Without an NVIDIA GPU a Linux machine
+gets torch's CPU build where one can be had: the usual one brings gigabytes of CUDA. PINNED=1 takes the pinned
+torch all the same. Needs nothing but the standard library.
+"""
+
+import fcntl
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import venv
+from pathlib import Path
+from typing import NamedTuple
+from urllib.request import Request, urlopen
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+EXTRAS = {"run": "", "dev": "[dev,search]"}
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PROBE_TIMEOUT_SECONDS = 3
+LOG_LINES_SHOWN = 15
+
+
+class SetUpError(Exception):
+    """Says what is missing and how to get it."""
+
+
+class Torch(NamedTuple):
+    """An installed torch; `requires` holds the names of the packages that it needs."""
+
+    version: str
+    requires: list[str]
+
+
+def main(folder: Path, extent: str) -> None:
+    # One set-up at a time (`make -j2 train test`, two terminals); the lock falls with the process.
+    with (CHECKOUT / "pyproject.toml").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_ready(folder, extent):
+            return
+        print(f"Setting up {folder} with Python {platform.python_version()}; this happens once.", flush=True)
+        started = time.monotonic()
+        python = make_environment(folder)
+        install(python, extent, log=folder / "set-up.log")
+        # The set-up for `dev` holds all of the one for `run`.
+        for done in {"run", extent}:
+            (folder / f".ready-{done}").write_text(f"{CHECKOUT}\n")
+        print(f"Ready after {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def is_ready(folder: Path, extent: str) -> bool:
+    """The Makefile's question, asked again once no other set-up is under way."""
+    stamp = folder / f".ready-{extent}"
+    depends_on = [CHECKOUT / "pyproject.toml", CHECKOUT / "constraints.txt"]
+    return (
+        os.access(folder / "bin/python", os.X_OK)
+        and stamp.exists()
+        and stamp.read_text().strip() == str(CHECKOUT)
+        and all(stamp.stat().st_mtime > file.stat().st_mtime for file in depends_on)
+    )
+
+
+def make_environment(folder: Path) -> Path:
+    """The environment's Python; what is installed there stays, unless its Python runs no more."""
+    python = folder / "bin/python"
+    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").exists():
+        raise SetUpError(f"{folder} holds something else than a virtual environment: choose another VENV=")
+    if importlib.util.find_spec("ensurepip") is None:
+        minor = ".".join(platform.python_version_tuple()[:2])
+        raise SetUpError(
+            f"{sys.executable} cannot make virtual environments: on Debian and Ubuntu type "
+            f"`sudo apt install python{minor}-venv`, or name another Python with PYTHON="
+        )
+    if not runs(python) or not runs(python, "-m", "pip", "--version"):
+        venv.EnvBuilder(with_pip=True, symlinks=True, clear=folder.exists()).create(folder)
+    return python
+
+
+def runs(*command: str | Path) -> bool:
+    """Whether the command starts and ends well; a bare Python is asked to do nothing."""
+    arguments = command if len(command) > 1 else (*command, "-c", "")
+    try:
+        return subprocess.run(arguments, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def install(python: Path, extent: str, log: Path) -> None:
+    """torch first, so that the choice of its build is made before anything else asks for it."""
+    pip = Pip(python, log)
+    pinned = pinned_torch()
+    kept = None if os.environ.get("PINNED") == "1" else keep_torch(python)
+    if kept is not None:
+        print(f"  torch {kept.version} is here and is kept", flush=True)
+    elif sys.platform == "linux" and not has_nvidia():
+        install_cpu_torch(pip, pinned)
+    with tempfile.TemporaryDirectory() as temporary:
+        pins = Path(temporary) / "constraints.txt"
+        pins.write_text(pins_beside(kept) if kept is not None else (CHECKOUT / "constraints.txt").read_text())
+        print("  all other packages", flush=True)
+        if not pip.install("--constraint", str(pins), "--editable", f".{EXTRAS[extent]}"):
+            raise SetUpError(f"{pip.last_lines()}\nThe packages could not be installed. All of it: {log}")
+
+
+def keep_torch(python: Path) -> Torch | None:
+    """The torch of the environment, else one beside our own Python, which the environment is shown then."""
+    found = torch_of(python)
+    if found is None and (folder := torch_beside_us()) is not None:
+        # A path file adds this one folder, after the environment's own: whatever is installed there wins.
+        # --system-site-packages would do for an installed Python, but not for one in a virtual environment.
+        (site_packages(python) / "torch_of_this_machine.pth").write_text(f"{folder}\n")
+        found = torch_of(python)
+    return found
+
+
+def torch_of(python: Path) -> Torch | None:
+    """What this Python imports as torch, when it is recent enough for us."""
+    ask = (
+        "import importlib.metadata as m, json; "
+        "print(json.dumps([m.version('torch'), m.requires('torch') or []]))"
+    )
+    answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        return None
+    version, requires = json.loads(answer.stdout)
+    names = [re.match(r"[\w.-]+", line).group().lower().replace("_", "-") for line in requires]  # type: ignore[union-attr]
+    return Torch(version, names) if numbers(version) >= oldest_torch() else None
+
+
+def torch_beside_us() -> Path | None:
+    """The folder that holds torch among the packages of the Python that runs this."""
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None or numbers(version) < oldest_torch():
+        return None
+    return Path(spec.origin).parent.parent
+
+
+def site_packages(python: Path) -> Path:
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip())
+
+
+def oldest_torch() -> tuple[int, int]:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    return next(numbers(line) for line in project["dependencies"] if re.match(r"torch\b", line))
+
+
+def numbers(text: str) -> tuple[int, int]:
+    """(2, 13) of "2.13.0+cpu" or of "torch>=2.13"."""
+    major, minor = re.search(r"(\d+)\.(\d+)", text).groups()  # type: ignore[union-attr]
+    return int(major), int(minor)
+
+
+def pinned_torch() -> str:
+    return re.search(r"^torch==(\S+)", (CHECKOUT / "constraints.txt").read_text(), re.MULTILINE).group(1)  # type: ignore[union-attr]
+
+
+def pins_beside(kept: Torch) -> str:
+    """The pins, but for torch and what it needs: another torch may need other versions."""
+    pins = (CHECKOUT / "constraints.txt").read_text()
+    if kept.version.split("+")[0] == pinned_torch():
+        return pins
+    own = {"torch", *kept.requires}
+    others = [line for line in pins.splitlines() if line.split("==")[0].lower().replace("_", "-") not in own]
+    return "\n".join([*others, f"torch=={kept.version}", ""])
+
+
+def has_nvidia() -> bool:
+    return (
+        Path("/proc/driver/nvidia/version").exists()
+        or Path("/usr/lib/wsl/lib/nvidia-smi").exists()
+        or shutil.which("nvidia-smi") is not None
+    )
+
+
+def install_cpu_torch(pip: "Pip", version: str) -> None:
+    """From wherever pip looks already, else from torch's own index. Leaves torch to pip where neither has it."""
+    print(f"  torch {version}, CPU build (no NVIDIA GPU here)", flush=True)
+    wanted = ("--no-deps", f"torch=={version}+cpu")
+    if pip.install(*wanted):
+        return
+    if answers(TORCH_CPU_INDEX):
+        if pip.install("--index-url", TORCH_CPU_INDEX, *wanted):
+            return
+        if "No matching distribution" not in pip.last_lines():  # broken off: not a reason to take another
+            raise SetUpError(f"{pip.last_lines()}\n{TORCH_CPU_INDEX} broke off; the same command tries again.")
+    print("  none can be had: pip chooses, and may bring gigabytes of CUDA packages", flush=True)
+
+
+def answers(index: str) -> bool:
+    try:
+        with urlopen(Request(f"{index}/torch/", method="HEAD"), timeout=PROBE_TIMEOUT_SECONDS):
+            return True
+    except OSError:  # no network, no such host, refused, too slow: all of them mean no
+        return False
+
+
+class Pip:
+    """pip of one environment, its words in a log."""
+
+    def __init__(self, python: Path, log: Path) -> None:
+        self.python = python
+        self.log = log
+        log.write_text("")
+
+    def install(self, *arguments: str) -> bool:
+        command = [self.python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", *arguments]
+        with self.log.open("a") as log:
+            return subprocess.run(command, cwd=CHECKOUT, stdout=log, stderr=log, check=False).returncode == 0
+
+    def last_lines(self) -> str:
+        return "\n".join(self.log.read_text().splitlines()[-LOG_LINES_SHOWN:])
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]).absolute(), sys.argv[2])
+    except SetUpError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("\nThe set-up was interrupted; the same command goes on with it.")
