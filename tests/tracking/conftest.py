@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from pipeline.tracking import sqlite_store
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.mlflow_calls import client_of, quieten
 
-SERVE = "import sys; from pipeline.tracking.ui import serve; sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+SERVE = (
+    "import sys; from pipeline.tracking.ui import serve; sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class Contents:
 
     def files(self, run_id: str, folder: str | None = None) -> list[str]:
         return [file.path for file in client_of(self.uri).list_artifacts(run_id, folder)]
+
+
+@pytest.fixture
+def contents() -> type[Contents]:
+    """Opens a store by its address to see what is in it: `contents(uri).points(run_id, "loss")`."""
+    return Contents
 
 
 @pytest.fixture(scope="session")
@@ -88,10 +96,15 @@ def journal(run_dir: Path) -> Iterator[Journal]:
     opened.close()
 
 
-def begin(journal: Journal, **params: Any) -> None:
-    journal.start(
-        name="cnn", experiment="digits", run_uid=journal.path.parent.name, params=params, tags={"device": "cpu"}
-    )
+@pytest.fixture
+def begin() -> Callable[..., None]:
+    """Writes the start of a run into its journal: `begin(journal, **params)`."""
+
+    def write_start(journal: Journal, **params: Any) -> None:
+        uid = journal.path.parent.name
+        journal.start(name="cnn", experiment="digits", run_uid=uid, params=params, tags={"device": "cpu"})
+
+    return write_start
 
 
 def free_port() -> int:

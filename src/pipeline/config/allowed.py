@@ -1,5 +1,6 @@
 """Whose code a `_target_` may call. A configuration is often somebody else's: it must not run what it likes."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -52,8 +53,9 @@ def check_allowed(dotted: str, path: str, packages: Sequence[str], *, stands_for
         return
     found = f" (it stands for something in {stands_for})" if stands_for else ""
     top = (stands_for or dotted).partition(".")[0]
-    remedy = f"\n  to allow it  'allow_packages=[{','.join([*packages, top])}]'" if top.isidentifier() else ""
+    is_library = top == "pipeline" or top in sys.stdlib_module_names or not top.isidentifier()
+    remedy = "call it in a package of your own" if is_library else f"'allow_packages=[{','.join([*packages, top])}]'"
     raise ConfigError(
-        f"{path}._target_={dotted}{found} is not in a package that a configuration may call{remedy}"
-        f"\n  allowed: {', '.join([*ALLOWED, *packages])}"
+        f"{path}._target_={dotted}{found} is not in a package that a configuration may call\n"
+        f"  to allow it  {remedy}\n  allowed: {', '.join([*ALLOWED, *packages])}"
     )

@@ -11,6 +11,7 @@ LISTS = {"list", "List", "Sequence", "MutableSequence", "Iterable", "Collection"
 TUPLES = {"tuple", "Tuple"}
 MAPPINGS = {"dict", "Dict", "Mapping", "MutableMapping"}
 PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "None": "null"}
+PLURALS = {"int": "whole numbers", "float": "numbers", "bool": "true and false", "str": "texts"}
 
 
 def fits(value: Any, annotation: ast.expr, module: Module) -> bool | None:
@@ -27,21 +28,22 @@ def fits(value: Any, annotation: ast.expr, module: Module) -> bool | None:
 
 
 def describe(annotation: ast.expr, module: Module) -> str:
-    """In words: "a number or null"."""
-    words: list[str] = []
-    for alternative in alternatives(annotation, module):
-        name = _name(alternative)
-        if isinstance(alternative, ast.Constant):
-            words.append("null" if alternative.value is None else str(alternative.value))
-        elif name in LISTS | TUPLES:
-            words.append("a list")
-        elif name in MAPPINGS:
-            words.append("keys and values")
-        else:
-            words.append(PLAIN.get(name, name))
+    """In words: "a list of whole numbers, a number or null"."""
+    words = [_describe_one(alternative, module) for alternative in alternatives(annotation, module)]
     if "a number" in words and "a whole number" in words:
         words.remove("a whole number")
-    return " or ".join(dict.fromkeys(words))
+    *others, last = dict.fromkeys(words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _describe_one(annotation: ast.expr, module: Module) -> str:
+    name = _name(annotation)
+    if isinstance(annotation, ast.Constant):
+        return "null" if annotation.value is None else str(annotation.value)
+    if name in LISTS | TUPLES:
+        element = _members(annotation)[0] if isinstance(annotation, ast.Subscript) else annotation
+        return f"a list of {PLURALS[_name(element)]}" if _name(element) in PLURALS else "a list"
+    return "keys and values" if name in MAPPINGS else PLAIN.get(name, name)
 
 
 def literals(annotation: ast.expr, module: Module) -> list[str]:

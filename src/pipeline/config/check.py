@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import signature, source
-from pipeline.config.allowed import check_allowed, packages_of, targets
+from pipeline.config.allowed import ALLOWED, check_allowed, packages_of, targets
 from pipeline.config.arguments import check_arguments, is_special
 from pipeline.config.facts import check_facts
 from pipeline.config.signature import Signature
@@ -46,24 +46,26 @@ def _signature(path: str, node: Node, packages: Sequence[str]) -> Signature | No
     target = node["_target_"]
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise ConfigError(f"{path}._target_={target}: expected the dotted path of a class, such as my_package.MyNet")
-    check_allowed(target, path, packages)
     try:
         entity = source.find(target)
     except source.NotFound as problem:
-        raise _wrong_target(path, target, problem) from None
+        raise _wrong_target(path, target, problem, packages) from None
+    check_allowed(target, path, packages)
     if isinstance(entity, source.Module):
-        known = source.known_in(entity)
+        classes = (f"{target}.{name}" for name in source.classes_in(entity))
         raise ConfigError(
-            f"{path}._target_={target} is a module; expected a class or a function in it"
-            f"{all_of('it has', [f'{target}.{name}' for name in known if name[:1].isupper()])}"
+            f"{path}._target_={target} is a module; expected a class or a function in it{all_of('it has', classes)}"
         )
     return signature.of_source(entity)
 
 
-def _wrong_target(path: str, target: str, problem: source.NotFound) -> ConfigError:
+def _wrong_target(path: str, target: str, problem: source.NotFound, packages: Sequence[str]) -> ConfigError:
     """With the whole path that was probably meant."""
     if not problem.place:
-        remedy = "\n  a package of your own is found in the working directory, or must be installed"
+        known = {name.partition(".")[0] for name in (*ALLOWED, *packages)} - {problem.name}
+        tops = nearest(problem.name, sorted(known))
+        meant = did_you_mean(f"{top}{target[len(problem.name) :]}" for top in tops)
+        remedy = meant or "\n  a package of your own is found in the working directory, or must be installed"
         return ConfigError(f"{path}._target_={target}: there is no package {problem.name}{remedy}")
     rest = target[len(f"{problem.place}.{problem.name}") :]
     suggestions = [f"{problem.place}.{name}{rest}" for name in nearest(problem.name, problem.known)]

@@ -15,10 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.config import mistakes, places
 from pipeline.config.names import check_name
 from pipeline.config.overrides import check_choices, parse
-from pipeline.config.places import PRIMARY, RECIPES, Groups
+from pipeline.config.places import PRIMARY, RECIPES, Choice, Groups
 from pipeline.errors import ConfigError
 
-Choice = str | list[str] | None
 # What Hydra and OmegaConf raise for what a user wrote; ValueError is theirs, too, for odd group choices.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 
@@ -79,12 +78,14 @@ class _Composition:
         kept = [each for each in overrides if each.key_or_group in self.groups and not _is_recipe(each.key_or_group)]
         if len(kept) == len(overrides) and not any(_is_recipe(group) and choices[group] for group in choices):
             return whole
-        texts = [str(override.input_line) for override in kept]
+        wanted = {group: None if _is_recipe(group) else choice for group, choice in choices.items()}
+        changed = [
+            _choice_text(group, wanted[group])
+            for group, default in places.chosen_by_default(self.config_name, self.folders).items()
+            if group in wanted and wanted[group] != default
+        ]
         try:
-            config, found = self._compose(texts)
-            wanted = {group: None if _is_recipe(group) else choices.get(group) for group in found}
-            changed = [_choice_text(group, wanted[group]) for group in found if wanted[group] != found[group]]
-            return self._compose([*texts, *changed])[0] if changed else config
+            return self._compose([*(str(override.input_line) for override in kept), *changed])[0]
         except COMPOSITION_ERRORS:
             return whole  # the options only fit together with the recipe: then its values are the reference
 
@@ -132,9 +133,9 @@ def resolve(config: DictConfig) -> DictConfig:
     return resolved
 
 
-def to_yaml(config: DictConfig) -> str:
-    """Resolved and plain: what yaml.safe_load and `load` read back as the same values."""
-    return OmegaConf.to_yaml(config, resolve=True)
+def to_yaml(config: DictConfig, *, resolve: bool = True) -> str:
+    """What yaml.safe_load and `load` read back as the same values; interpolations stay only if not resolved."""
+    return OmegaConf.to_yaml(config, resolve=resolve)
 
 
 def load(path: Path) -> DictConfig:

@@ -40,26 +40,26 @@ class Range:
     example: str
 
 
-def at_least(key: str, least: int) -> Range:
-    return Range(key, lambda value: least <= value < inf, f"{least} or more", str(max(least, 1)))
+def at_least(least: int, key: str, example: str) -> Range:
+    return Range(key, lambda value: least <= value < inf, f"{least} or more", example)
 
 
 RANGES = (
-    at_least("seed", 0),
-    at_least("data.batch_size", 1),
-    at_least("data.evaluation_batch_size", 1),
+    at_least(0, "seed", "0"),
+    at_least(1, "data.batch_size", "128"),
+    at_least(1, "data.evaluation_batch_size", "1000"),
     Range("data.train_fraction", lambda value: 0 < value <= 1, "more than 0, at most 1", "0.5"),
     Range("model.dropout", lambda value: 0 <= value < 1, "0 or more, below 1", "0.2"),
     Range("task.label_smoothing", lambda value: 0 <= value < 1, "0 or more, below 1", "0.1"),
     Range("optimizer.learning_rate", lambda value: 0 < value < inf, "more than 0", "0.001"),
-    at_least("optimizer.weight_decay", 0),
-    at_least("trainer.num_nodes", 1),
-    at_least("trainer.accumulate_grad_batches", 1),
-    at_least("trainer.gradient_clip_val", 0),
-    at_least("trainer.max_epochs", -1),
-    at_least("trainer.max_steps", -1),
-    at_least("checkpoint.keep", 1),
-    at_least("checkpoint.every_n_steps", 1),
+    at_least(0, "optimizer.weight_decay", "0.05"),
+    at_least(1, "trainer.num_nodes", "1"),
+    at_least(1, "trainer.accumulate_grad_batches", "1"),
+    at_least(0, "trainer.gradient_clip_val", "1.0"),
+    at_least(-1, "trainer.max_epochs", "10"),
+    at_least(-1, "trainer.max_steps", "1000"),
+    at_least(1, "checkpoint.keep", "2"),
+    at_least(1, "checkpoint.every_n_steps", "1000"),
     Range("checkpoint.every_n_minutes", lambda value: 0 < value < inf, "more than 0", "10"),
 )
 
@@ -73,7 +73,10 @@ def check_facts(config: dict[str, Any]) -> None:
 def _missing(config: dict[str, Any]) -> Iterator[str]:
     for name in NEEDED:
         if name not in config:
-            yield f"{name} is missing, and a run needs it: leave out ~{name}, or begin your own configuration with train"
+            yield (
+                f"{name} is missing, and a run needs it: leave out ~{name}; `pipeline train --info` lists what a "
+                "group offers in its stead"
+            )
 
 
 def _ranges(config: dict[str, Any]) -> Iterator[str]:

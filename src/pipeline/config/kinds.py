@@ -25,8 +25,11 @@ def check_kind(path: str, value: Any, default: Any, parameter: Parameter | None)
         return
     if isinstance(default, Mapping):
         raise _node_replaced(path, value, default)
+    expected = _expected(default, parameter)
+    is_clear = value is None or (isinstance(value, list) and expected.startswith("a list"))
+    found = ":" if is_clear else f" is {kind(value)};"
     raise ConfigError(
-        f"{path}={shown(value)} is {kind(value)}; expected {_expected(default, parameter)}"
+        f"{path}={shown(value)}{found} expected {expected}"
         f"{did_you_mean(f'{path}={each}' for each in _meant(value, parameter))}"
     )
 
@@ -49,7 +52,7 @@ def kind(value: Any) -> str:
         return "a list"
     if isinstance(value, Mapping):
         return "keys and values"
-    return PLAIN["None"] if value is None else PLAIN.get(type(value).__name__, type(value).__name__)
+    return "a decimal number" if isinstance(value, float) else PLAIN.get(type(value).__name__, "null")
 
 
 def shown(value: Any) -> str:
@@ -73,7 +76,7 @@ def _expected(default: Any, parameter: Parameter | None) -> str:
     if parameter is not None and parameter.annotation is not None and parameter.module is not None:
         words = describe(parameter.annotation, parameter.module)
     else:
-        words = kind(default)
+        words = "a number" if isinstance(default, float) else kind(default)
     return words if default is None or default is UNKNOWN else f"{words}, such as the default {shown(default)}"
 
 

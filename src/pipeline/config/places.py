@@ -14,6 +14,7 @@ PRIMARY = "train"
 RECIPES = "experiment"
 
 Groups = dict[str, dict[str, Path]]
+Choice = str | list[str] | None
 
 
 def shipped_folder() -> Path:
@@ -76,16 +77,15 @@ def description(path: Path) -> str:
     return ""
 
 
-def chosen_by_default(name: str, places: Sequence[Path]) -> dict[str, str]:
+def chosen_by_default(name: str, places: Sequence[Path]) -> dict[str, Choice]:
     """{group: option} in the defaults list of a configuration and of those it includes."""
-    choices: dict[str, str] = {}
+    choices: dict[str, Choice] = {}
     for entry in read(name, places).get("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
             choices |= chosen_by_default(entry.removeprefix("/"), places)
         elif isinstance(entry, Mapping):
             for group, option in entry.items():
-                if isinstance(option, str):
-                    choices[group.removeprefix("override ").removeprefix("/")] = option
+                choices[group.removeprefix("override ").removeprefix("/")] = option
     return choices
 
 

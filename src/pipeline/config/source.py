@@ -199,6 +199,12 @@ def known_in(module: Module) -> list[str]:
     return list(dict.fromkeys(name for name in known if not name.startswith("_")))
 
 
+def classes_in(module: Module) -> list[str]:
+    """The classes that a module defines itself."""
+    bound = {} if module.file is None else _names(module.file).bound
+    return [name for name, node in bound.items() if isinstance(node, ast.ClassDef) and not name.startswith("_")]
+
+
 @dataclass(frozen=True)
 class _Names:
     bound: dict[str, ast.AST]

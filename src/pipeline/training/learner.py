@@ -35,6 +35,14 @@ class MakeScheduler(Protocol):
     def __call__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LRScheduler: ...
 
 
+class Chunk(Protocol):
+    """Consecutive optimiser steps, up to a point of logging; each is a list of its micro-batches."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[Batch]]: ...
+
+
 class Learner(pl.LightningModule):
     """Trains `network` on `task`.
 
@@ -98,21 +106,23 @@ class Learner(pl.LightningModule):
                 "to the engine: add +optimizer.fused=false, or use trainer.precision=bf16-mixed"
             )
 
-    def training_step(self, chunk: Iterable[list[Batch]], batch_idx: int) -> None:
+    def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         optimizer = cast(Optimizer, self.optimizers())  # Lightning's wrapper: counts steps, calls precision and hooks
         scheduler = cast(LRScheduler, self.lr_schedulers())
-        for micro_batches in chunk:
+        for number, micro_batches in enumerate(chunk, start=1):
             self._optimise(micro_batches, optimizer)
             scheduler.step()
+            is_last = self.global_step == self.trainer.max_steps
+            # Before the callbacks: a checkpoint that one of them takes must not hold an interval that is over.
+            if is_last or number == len(chunk):
+                self.record(self._across_processes(self.interval, "train/{}"), at_step=True)
+                self.interval.reset()
             for callback in self._step_callbacks:
                 callback.after_optimizer_step(self.trainer, self)
-            if self.global_step == self.trainer.max_steps:
+            if is_last:
                 # Validates, then ends: the last weights of a run are always judged.
                 self.trainer.should_stop = True
                 break
-        if self.interval.count > 0:
-            self.record(self._across_processes(self.interval, "train/{}"), at_step=True)
-            self.interval.reset()
 
     def _optimise(self, micro_batches: list[Batch], optimizer: Optimizer) -> None:
         step = self.global_step
@@ -153,8 +163,14 @@ class Learner(pl.LightningModule):
             yield
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        if self.gradient_clip_val is not None:
-            self.clip_gradients(optimizer, self.gradient_clip_val, self.gradient_clip_algorithm)
+        # Not self.clip_gradients: Lightning refuses it for every fused optimiser under mixed precision, also for
+        # bf16, where gradients are never scaled. (`on_fit_start` refuses it where they are.)
+        if self.gradient_clip_val is None:
+            return
+        if self.gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), self.gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(self.parameters(), self.gradient_clip_val)
 
     def on_train_epoch_end(self) -> None:
         if self.epoch.count > 0:

@@ -1,0 +1,264 @@
+"""The command line: verbs to functions, errors to one message and an exit code.
+
+0 done, 1 a failure, 2 a user's mistake, 130 Ctrl-C. Whatever is heavy is imported by the verb that needs it.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, TextIO
+
+from pipeline.config import completion as completions
+from pipeline.config import listing, places
+from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.errors import ConfigError, TrainingFailed, UserError
+
+DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+TRAIN_HELP = """\
+Train a network, judge it on the test set and track it in MLflow.
+
+usage: pipeline train [GROUP=OPTION] [KEY=VALUE] [+NEW_KEY=VALUE] [~KEY_TO_DELETE] ...
+
+groups and their options (* the default; --info says what each is)
+{groups}
+
+options
+  --cfg job           show the composed configuration and stop; --resolve fills in its interpolations
+  --info              describe every option of every group
+  --config-dir DIR    more options and groups of your own, before those in ./conf and ours; may be repeated
+  --config-name NAME  begin with another file than {name}.yaml
+  --help              this text
+
+examples
+  pipeline train
+  pipeline train model=mlp data=mnist5k trainer.max_epochs=5 optimizer.learning_rate=3e-3
+  pipeline train experiment=mnist '~callbacks.early_stopping'
+  pipeline train 'callbacks=[default,augmentation,ema]' 'model.widths=[32,64]'
+  pipeline train allow_packages=[my_package] model._target_=my_package.MyNet
+"""
+
+
+@dataclass(frozen=True)
+class Verb:
+    run: Callable[[list[str]], int]
+    summary: str
+    usage: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the user's own package, which a console script would not find
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if "PIPELINE_MAKE_ARGUMENTS" in os.environ:
+            from pipeline.config.make_arguments import decode_make_arguments
+
+            given += decode_make_arguments(os.environ)
+        return run(given)
+    except UserError as mistake:
+        report("error", str(mistake), sys.stderr)
+        return USER_ERROR
+    except TrainingFailed as failure:
+        report("failed", str(failure), sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        return overview([])
+    verb, *rest = arguments
+    if verb in ("-V", "--version"):
+        return version(rest)
+    if verb not in VERBS:
+        suggestions = [f"pipeline {name}" for name in nearest(verb, VERBS)]
+        raise ConfigError(f"there is no verb {verb}{did_you_mean(suggestions)}{all_of('all verbs', VERBS)}")
+    if verb not in ("train", "help") and any(word in ("-h", "--help") for word in rest):
+        return overview([verb])
+    return VERBS[verb].run(rest)
+
+
+def train(arguments: list[str]) -> int:
+    options = _train_options(arguments)
+    folders = places.folders(options.config_dir)
+    if options.help or options.info:
+        name = options.config_name
+        text = TRAIN_HELP.format(name=name, groups=listing.options_by_group(name, folders))
+        print(text if options.help else listing.described_options(name, folders))
+        return DONE
+
+    from pipeline.config.check import check
+    from pipeline.config.compose import compose, to_yaml
+
+    composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
+    if options.cfg is not None:
+        print(to_yaml(composed.config) if options.resolve else to_yaml(composed.unresolved, resolve=False), end="")
+        return DONE
+    check(composed.config, composed.shipped)
+
+    from pipeline.lifecycle import start
+
+    return start.train(composed, ["pipeline", "train", *arguments])
+
+
+def evaluate(arguments: list[str]) -> int:
+    named = _named(arguments, {"run": "latest", "runs_dir": "runs"})
+    from pipeline.lifecycle import evaluate as lifecycle
+
+    return lifecycle.evaluate(named["run"], named["runs_dir"])
+
+
+def resume(arguments: list[str]) -> int:
+    names = {"run": "latest", "runs_dir": "runs"}
+    overrides = [word for word in arguments if word.partition("=")[0] not in names]
+    named = _named([word for word in arguments if word not in overrides], names)
+    from pipeline.lifecycle import start
+
+    return start.resume(named["run"], overrides, named["runs_dir"])
+
+
+def ui(arguments: list[str]) -> int:
+    named = _named(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
+    if not named["port"].isdecimal():
+        raise ConfigError(f"port={named['port']}: expected a number, such as port=5000")
+    from pipeline.lifecycle import ui as lifecycle
+
+    return lifecycle.ui(named["runs_dir"], named["run"] or None, int(named["port"]))
+
+
+def sync(arguments: list[str]) -> int:
+    named = _named(arguments, {"run": "latest", "runs_dir": "runs"})
+    from pipeline.lifecycle import sync as lifecycle
+
+    return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"])
+
+
+def completion(arguments: list[str]) -> int:
+    match arguments:
+        case ["candidates", line]:
+            found = completions.candidates(line, list(VERBS))
+            print("\n".join(found))
+        case [("bash" | "zsh") as shell]:
+            print(completions.SCRIPTS[shell], end="")
+        case ["install", *shell] if len(shell) <= 1:
+            print(completions.install(*shell))
+        case _:
+            raise ConfigError(f"expected  {VERBS['completion'].usage}")
+    return DONE
+
+
+def version(arguments: list[str]) -> int:
+    import importlib.metadata
+
+    print(f"pipeline {importlib.metadata.version('pipeline')}")
+    return DONE
+
+
+def overview(arguments: list[str]) -> int:
+    """Of all verbs, or of one."""
+    if arguments == ["train"]:
+        return train(["--help"])
+    if arguments and arguments[0] in VERBS:
+        verb = VERBS[arguments[0]]
+        print(f"{verb.summary}\n\nusage: {verb.usage}")
+        return DONE
+    lines = [f"  {name:<10}  {verb.summary}" for name, verb in VERBS.items()]
+    print("Train, judge and track neural networks.\n\nusage: pipeline VERB [KEY=VALUE] ...\n")
+    print("\n".join(lines))
+    print("\n`pipeline train --help` shows the groups of options; `pipeline VERB --help` how a verb is used.")
+    return DONE
+
+
+VERBS = {
+    "train": Verb(train, "train a network, judge it on the test set, track it", "pipeline train --help"),
+    "evaluate": Verb(
+        evaluate,
+        "the test figures again, from the run directory alone",
+        "pipeline evaluate [run=latest] [runs_dir=runs]",
+    ),
+    "resume": Verb(
+        resume,
+        "go on with a run from its newest checkpoint",
+        "pipeline resume [run=latest] [runs_dir=runs] [trainer.max_epochs=20] ...",
+    ),
+    "ui": Verb(
+        ui, "MLflow's pages on this machine, at the right place", "pipeline ui [run=latest] [runs_dir=runs] [port=5000]"
+    ),
+    "sync": Verb(
+        sync, "carry to MLflow what did not arrive there", "pipeline sync [run=latest | run=all] [runs_dir=runs]"
+    ),
+    "completion": Verb(
+        completion,
+        "completion of verbs, options and keys in the shell",
+        "pipeline completion install [bash | zsh]   (or print the script:  pipeline completion bash)",
+    ),
+    "version": Verb(version, "the version of this program", "pipeline version"),
+    "help": Verb(overview, "this list, or how a verb is used", "pipeline help [VERB]"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}\n  all options of train: {', '.join(completions.FLAGS)}")
+
+
+def _train_options(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--info", action="store_true")
+    parser.add_argument("--cfg", "-c", choices=["job"])
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    parser.add_argument("--config-name", "-cn", default=places.PRIMARY)
+    parser.add_argument("overrides", nargs="*", default=[])
+    options, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        suggestions = nearest(unknown[0], completions.FLAGS)
+        raise ConfigError(
+            f"{unknown[0]} is no option of train{did_you_mean(suggestions)}{all_of('all options', completions.FLAGS)}"
+        )
+    return options
+
+
+def _named(arguments: list[str], defaults: dict[str, str]) -> dict[str, str]:
+    """key=value arguments of a verb that composes nothing. Raises ConfigError for any other."""
+    named = dict(defaults)
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in defaults:
+            suggestions = [f"{name}=" for name in nearest(key.lstrip("-"), defaults)]
+            raise ConfigError(
+                f"{argument} means nothing here{did_you_mean(suggestions)}"
+                f"{all_of('expected', [f'{name}=VALUE' for name in defaults])}"
+            )
+        named[key] = value
+    return named
+
+
+def report(label: str, message: str, stream: TextIO) -> None:
+    """A message with its label: in colour and broken into lines on a terminal, else as it is."""
+    is_terminal = stream.isatty()
+    text = f"{label}: {message}"
+    if is_terminal:
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(_broken(line, width) for line in text.splitlines())
+    if is_terminal and "NO_COLOR" not in os.environ:
+        text = re.sub(f"^{label}:", f"\x1b[1;31m{label}:\x1b[0m", text)
+        text = re.sub(r"(?m)^(  did you mean  )(.+?)( \?)?$", "\\1\x1b[1;32m\\2\x1b[0m\\3", text)
+    print(text, file=stream)
+
+
+def _broken(line: str, width: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True,
+        replace_whitespace=False,
+    )

@@ -1,0 +1,177 @@
+"""What can stand next on the command line. Reads a few files and imports nothing heavy: a person waits for it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import places
+from pipeline.config.places import RECIPES
+from pipeline.errors import ConfigError
+
+FLAGS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--resolve")
+
+# A word that ends with one of = . , [ is to be continued; the others are followed by a blank.
+BASH = r"""# pipeline: completion of verbs, groups, options and keys for bash
+_pipeline() {
+    local IFS=$'\n' line="${COMP_LINE:0:$COMP_POINT}"
+    local word="${line##*[[:space:]]}" breaks="${COMP_WORDBREAKS//[^=:@]/}" kept=""
+    # bash takes what follows = : @ for a word of its own, and replaces only that
+    [ -n "$breaks" ] && kept="${word%"${word##*[$breaks]}"}"
+    COMPREPLY=($("$1" completion candidates "$line" 2>/dev/null))
+    COMPREPLY=("${COMPREPLY[@]#"$kept"}")
+}
+complete -o nospace -F _pipeline pipeline
+"""
+ZSH = r"""#compdef pipeline
+# pipeline: completion of verbs, groups, options and keys for zsh
+_pipeline() {
+    local -a found
+    found=("${(@f)$("${words[1]}" completion candidates "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
+    compadd -S '' -- ${(M)found:#*[=.,\[]}
+    compadd -- ${${found:#*[=.,\[]}% }
+}
+if [ "$funcstack[1]" = "_pipeline" ]; then _pipeline "$@"; else compdef _pipeline pipeline; fi
+"""
+SCRIPTS = {"bash": BASH, "zsh": ZSH}
+
+
+def candidates(line: str, verbs: Sequence[str]) -> list[str]:
+    """Whole words that may stand where a command line ends; a finished one ends with a blank."""
+    words = line.split()[1:]
+    current = "" if line[-1:].isspace() or not words else words.pop()
+    found = _next_words(words, current, verbs)
+    return [word if word.endswith(("=", ".", ",", "[")) else f"{word} " for word in found if word.startswith(current)]
+
+
+def _next_words(words: Sequence[str], current: str, verbs: Sequence[str]) -> list[str]:
+    if not words:
+        return [*verbs, "--help", "--version"]
+    verb, last = words[0], words[-1]
+    if verb == "completion":
+        return [*SCRIPTS, "install"]
+    if verb == "help":
+        return list(verbs)
+    if verb != "train":
+        return _runs(words) if current.startswith("run=") else ["run=", "runs_dir=", "--help"]
+    folders = places.folders([after for before, after in zip(words, words[1:], strict=False) if before == "--config-dir"])
+    if last == "--cfg":
+        return ["job"]
+    if last == "--config-name":
+        return places.primaries(folders)
+    if last == "--config-dir":
+        return [f"{path}/" for path in sorted(Path().glob(f"{current}*")) if path.is_dir()]
+    return list(FLAGS) if current.startswith("-") else _overrides(words, current, folders)
+
+
+def _runs(words: Sequence[str]) -> list[str]:
+    root = next((word.partition("=")[2] for word in words if word.startswith("runs_dir=")), "runs")
+    return [f"run={path.parent.name}" for path in sorted(Path(root).glob("*/config.yaml"))]
+
+
+def _overrides(words: Sequence[str], current: str, folders: Sequence[Path]) -> list[str]:
+    key = current.lstrip("+~")
+    sign = current[: len(current) - len(key)]
+    groups = places.groups(folders)
+    name, equals, value = key.partition("=")
+    tree = _tree(words, groups, folders)
+    if equals and name in groups:
+        started = value[: max(value.rfind("["), value.rfind(",")) + 1]
+        found = [f"{name}={started}{option}" for option in groups[name]]
+    elif equals:
+        found = [f"{name}={value}" for value in _values(_at(tree, name))]
+    elif "." in key:
+        parent = key.rpartition(".")[0]
+        found = [f"{parent}.{name}" for name in _keys(_at(tree, parent))]
+    else:
+        found = [f"{group}=" for group in groups] + [name for name in _keys(tree) if name.rstrip(".=") not in groups]
+        found += [f"{key}."] if isinstance(tree.get(key), dict) else []
+    if sign == "~":
+        found = [word.rstrip("=") for word in found]
+    return [f"{sign}{word}" for word in dict.fromkeys(found)]
+
+
+def _keys(node: Any) -> list[str]:
+    """`max_epochs=` for a value, `early_stopping.` for what has keys of its own."""
+    inside = node if isinstance(node, dict) else {}
+    names = [name for name in inside if not name.startswith("_")]
+    return [f"{name}." if isinstance(inside[name], dict) else f"{name}=" for name in names]
+
+
+def _values(default: Any) -> list[str]:
+    if isinstance(default, bool):
+        return ["true", "false"]
+    return [str(default)] if isinstance(default, int | float | str) else []
+
+
+def _at(tree: Any, path: str) -> Any:
+    for name in path.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
+
+
+def _tree(words: Sequence[str], groups: places.Groups, folders: Sequence[Path]) -> dict[str, Any]:
+    """The keys of the options that are chosen on the line, or by default."""
+    choices = places.chosen_by_default(places.PRIMARY, folders)
+    for word in words:
+        group, _, option = word.lstrip("+").partition("=")
+        if group in groups:
+            choices[group] = option.strip("[]").split(",")
+    tree = {name: value for name, value in places.read(places.PRIMARY, folders).items() if name != "defaults"}
+    for group, choice in choices.items():
+        if group != RECIPES:
+            options = choice if isinstance(choice, list) else [choice]
+            tree[group] = {key: value for option in options for key, value in _content(f"{group}/{option}", folders).items()}
+    return tree
+
+
+def _content(name: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """A file's keys over those of the files in its group that it includes."""
+    own = places.read(name, folders)
+    included: dict[str, Any] = {}
+    for entry in own.pop("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            included |= _content(f"{name.rpartition('/')[0]}/{entry}", folders)
+    return included | own
+
+
+def install(shell: str | None = None) -> str:
+    """Put the script where the user's shell looks for it; what to tell the user.
+
+    Raises ConfigError for a shell that is neither bash nor zsh, or a place that cannot be written.
+    """
+    chosen = shell or Path(os.environ.get("SHELL", "")).name
+    if chosen not in SCRIPTS:
+        raise ConfigError(
+            f"completion is there for bash and zsh, not for {chosen or 'an unknown shell'}\n"
+            "  to choose one  pipeline completion install bash"
+        )
+    path = _bash_place() if chosen == "bash" else Path.home() / ".zfunc" / "_pipeline"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(SCRIPTS[chosen], encoding="utf-8")
+        note = _note_for_bash(path) if chosen == "bash" else _announce_to_zsh()
+    except OSError as problem:
+        raise ConfigError(f"cannot write {problem.filename}: {problem.strerror}") from problem
+    return f"wrote {path}\n{note}"
+
+
+def _bash_place() -> Path:
+    """Where the package bash-completion looks for a command's script when it is first needed."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(os.environ.get("BASH_COMPLETION_USER_DIR") or Path(data, "bash-completion")) / "completions" / "pipeline"
+
+
+def _note_for_bash(path: Path) -> str:
+    return f"open a new shell; without the package bash-completion add to ~/.bashrc:  source '{path}'"
+
+
+def _announce_to_zsh() -> str:
+    """zsh has no place of the user's own: ~/.zshrc must name one, once."""
+    settings = Path(os.environ.get("ZDOTDIR") or Path.home()) / ".zshrc"
+    before = settings.read_text(encoding="utf-8") if settings.exists() else ""
+    if ".zfunc" in before:
+        return "open a new shell"
+    with settings.open("a", encoding="utf-8") as file:
+        file.write("\nfpath+=~/.zfunc  # completion of pipeline\nautoload -Uz compinit && compinit\n")
+    return f"added its folder to fpath in {settings}; open a new shell"

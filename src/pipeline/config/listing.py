@@ -1,0 +1,36 @@
+"""The groups and their options as text, for --help and --info."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config import places
+
+
+def options_by_group(config_name: str, folders: Sequence[Path]) -> str:
+    """One line a group: `model  cnn* mlp softmax_regression`; the star marks what is chosen by default."""
+    groups, defaults = places.groups(folders), places.chosen_by_default(config_name, folders)
+    width = max((len(group) for group in groups), default=0)
+    lines = [
+        f"  {group:<{width}}  {' '.join(_starred(name, defaults.get(group)) for name in options)}"
+        for group, options in groups.items()
+    ]
+    return "\n".join(lines)
+
+
+def described_options(config_name: str, folders: Sequence[Path]) -> str:
+    """Every group with its options, each with what its file says of itself."""
+    groups, defaults = places.groups(folders), places.chosen_by_default(config_name, folders)
+    width = max((len(name) + 1 for options in groups.values() for name in options), default=0)
+    blocks = []
+    for group, options in groups.items():
+        lines = [
+            f"  {_starred(name, defaults.get(group)):<{width}}  {places.description(path)}".rstrip()
+            for name, path in options.items()
+        ]
+        blocks.append("\n".join([group, *lines]))
+    return "\n\n".join(blocks)
+
+
+def _starred(name: str, default: places.Choice) -> str:
+    chosen = default if isinstance(default, list) else [default]
+    return f"{name}*" if name in chosen else name

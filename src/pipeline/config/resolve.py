@@ -1,0 +1,86 @@
+"""From a node of the configuration to an object. What a name resolves to is checked, not only the name."""
+
+import functools
+import re
+import traceback
+from typing import Any
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from pipeline.config import signature
+from pipeline.config.allowed import check_allowed, packages_of, targets
+from pipeline.config.arguments import check_arguments
+from pipeline.errors import ConfigError, UserError
+
+
+def check_signatures(config: DictConfig) -> None:
+    """Import every `_target_` and hold its arguments against the real signature. Raises ConfigError.
+
+    Finds what reading the source could not: names made at run time, decorators, compiled code.
+    """
+    packages = packages_of(config)
+    for path, node in targets(OmegaConf.to_container(config)):
+        found = signature.of_object(_object(node["_target_"], path, packages))
+        if found is not None:
+            check_arguments(path, node, found)
+
+
+def instantiate(node: Any, config: DictConfig, **arguments: Any) -> Any:
+    """What a node's `_target_` builds, with its nested nodes built first and lists and dicts plain.
+
+    `arguments` are passed on as they are, and win over the node's own. Without a `_target_` the nested ones are
+    built and stay where they are; null stays None. Raises ConfigError for a target that is not allowed, and
+    where a constructor refuses its arguments.
+    """
+    path = node._get_full_key(None) if isinstance(node, DictConfig | ListConfig) else ""
+    packages = packages_of(config)
+    for inner, target in targets(_plain(node), path):
+        _object(target["_target_"], inner, packages)
+    try:
+        if not isinstance(node, DictConfig) or "_target_" not in node:
+            return hydra.utils.instantiate(node, _convert_="all")
+        # Arguments bypass Hydra, which would turn a dataclass among them into a configuration.
+        build = hydra.utils.instantiate(node, _convert_="all", _partial_=True)
+        return functools.partial(build, **arguments) if node.get("_partial_") else build(**arguments)
+    except Exception as problem:
+        mistake = _mistake(problem, path)
+        if mistake is None:
+            raise
+        raise mistake from problem
+
+
+def _mistake(problem: Exception, path: str) -> UserError | None:
+    """What a constructor had against its arguments; None for an error that no other argument would mend."""
+    nested = re.search(r"full_key: (\S+)", str(problem))
+    where = nested.group(1) if nested is not None and isinstance(problem, InstantiationException) else path
+    cause: BaseException = problem
+    while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, UserError):
+        return cause
+    if isinstance(cause, InstantiationException):  # Hydra's own refusal
+        return ConfigError(f"{where}: {str(cause).partition(chr(10))[0]}")
+    # Lightning's own ValueError is no ValueError; it is known by name, because importing it takes seconds.
+    if not isinstance(cause, TypeError | ValueError) and type(cause).__name__ != "MisconfigurationException":
+        return None
+    place = traceback.extract_tb(cause.__traceback__)[-1]
+    return ConfigError(f"{where}: {cause}\n  raised in {place.filename}, line {place.lineno}")
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node) if isinstance(node, DictConfig | ListConfig) else node
+
+
+def _object(target: Any, path: str, packages: list[str]) -> Any:
+    """What a dotted name stands for, once it is known to be allowed, by name and by where it was defined."""
+    check_allowed(str(target), path, packages)
+    try:
+        found = hydra.utils.get_object(str(target))
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise ConfigError(f"{path}._target_={target} cannot be imported: {problem}") from problem
+    check_allowed(str(target), path, packages, stands_for=str(getattr(found, "__module__", None)))
+    if not callable(found):
+        raise ConfigError(f"{path}._target_={target} is {found!r}; expected a class or a function")
+    return found

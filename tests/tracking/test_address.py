@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+from pipeline.tracking import address
+
+
+def test_a_relative_database_is_found_from_any_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert address.absolute("sqlite:///runs/mlflow.db") == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert address.absolute("sqlite:////data/mlflow.db") == "sqlite:////data/mlflow.db"
+    assert address.absolute("http://host:5000") == "http://host:5000"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:se@cret@db.local/mlflow", "postgresql://***@db.local/mlflow"),
+        (
+            "postgresql://db/mlflow?user=me&password=secret&ssl=on",
+            "postgresql://db/mlflow?user=me&password=***&ssl=on",
+        ),
+        (
+            "cannot reach https://token@host/api and http://a:b@c",
+            "cannot reach https://***@host/api and http://***@c",
+        ),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("https://host:5000/#/experiments", "https://host:5000/#/experiments"),
+    ],
+)
+def test_passwords_are_never_shown(text: str, shown: str) -> None:
+    assert address.redacted(text) == shown

@@ -1,0 +1,178 @@
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipeline.tracking import progress
+from pipeline.tracking.journal import DIVERGED_TAG, Journal
+from pipeline.tracking.mlflow_calls import Unavailable, client_of
+from pipeline.tracking.mlflow_store import MlflowStore
+from pipeline.tracking.replica import Replica
+from pipeline.tracking.uploads import MODEL_ATTEMPTS, Uploads
+
+Begin = Callable[..., None]
+
+
+@pytest.fixture
+def store(sqlite_uri: str, tmp_path: Path) -> MlflowStore:
+    return MlflowStore(sqlite_uri, str(tmp_path / "artifacts"))
+
+
+@pytest.fixture
+def held(sqlite_uri: str, contents: Callable[[str], Any]) -> Any:
+    return contents(sqlite_uri)
+
+
+def shipped(run_dir: Path, store: MlflowStore) -> str:
+    """A fresh process's view: what the journal holds is shipped from where the last one stopped."""
+    replica = Replica(run_dir, store)
+    replica.ship()
+    assert replica.run_id is not None
+    return replica.run_id
+
+
+def test_a_journal_becomes_a_run(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
+) -> None:
+    begin(journal, model="cnn", learning_rate=1e-3)
+    journal.dataset("mnist5k", "ab" * 32, {"train": 3_500})
+    for step in range(3):
+        journal.metrics({"train/loss": 1.0 / (step + 1)}, step=step, epoch=0)
+    journal.note("**98.5 %** on the test set")
+    journal.end("FAILED", error="ValueError: no")
+    run_id = shipped(run_dir, store)
+    run = held.run(run_id)
+    assert list(run.data.params.items()) == [("model", "cnn"), ("learning_rate", "0.001")]
+    assert held.points(run_id, "train/loss") == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
+    assert (run.info.status, run.data.tags["error"], run.data.tags["device"]) == ("FAILED", "ValueError: no", "cpu")
+    assert run.data.tags["mlflow.note.content"] == "**98.5 %** on the test set"
+    assert run.inputs.dataset_inputs[0].dataset.name == "mnist5k"
+    assert progress.state_of(run_dir).complete
+
+
+def test_nothing_is_shipped_before_the_journal_names_the_run(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
+) -> None:
+    journal.metrics({"loss": 1.0}, step=0)
+    replica = Replica(run_dir, store)
+    replica.ship()
+    assert replica.run_id is None
+    begin(journal)
+    replica.ship()
+    assert replica.run_id is not None
+    assert held.points(replica.run_id, "loss") == [(0, 1.0)]
+
+
+def test_a_journal_replayed_from_its_beginning_changes_nothing(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
+) -> None:
+    begin(journal, depth=3)
+    for step in range(1_500):
+        journal.metrics({"a": float(step), "b": math.nan}, step=step)
+    journal.end("FINISHED")
+    run_id = shipped(run_dir, store)
+    (run_dir / "sync.json").unlink()
+    assert shipped(run_dir, store) == run_id
+    assert [len(held.points(run_id, name)) for name in "ab"] == [1_500, 1_500]
+
+
+def test_infinities_are_dropped_and_counted_and_odd_names_rewritten_and_told(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
+) -> None:
+    begin(journal)
+    journal.metrics({"loss": math.inf, "acc@1": 0.5, "nan": math.nan}, step=0)
+    journal.metrics({"loss": -math.inf, "acc@1": 0.6}, step=1)
+    run = held.run(shipped(run_dir, store))
+    (rewritten,) = (name for name in run.data.metrics if name.startswith("acc_1-"))
+    assert run.data.metrics[rewritten] == 0.6 and math.isnan(run.data.metrics["nan"])
+    assert "loss" not in run.data.metrics
+    assert (run.data.tags["dropped.infinite_values"], run.data.tags[f"renamed.{rewritten}"]) == ("2", "acc@1")
+
+
+@pytest.mark.parametrize("shipped_before_the_kill", [True, False])
+def test_after_a_resume_each_point_is_there_once_whatever_had_been_shipped(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any, shipped_before_the_kill: bool
+) -> None:
+    begin(journal)
+    for step in range(90):
+        journal.metrics({"loss": step / 7, "system/load": 1.0}, step=step)
+    if shipped_before_the_kill:
+        shipped(run_dir, store)
+    again = Journal(journal.path)
+    again.resume(step=60)
+    for step in range(60, 120):
+        again.metrics({"loss": step / 7}, step=step)
+    again.end("FINISHED")
+    again.close()
+    run_id = shipped(run_dir, store)
+    assert sorted(held.points(run_id, "loss")) == [(step, step / 7) for step in range(120)]
+    assert DIVERGED_TAG not in held.run(run_id).data.tags
+    assert held.run(run_id).info.status == "FINISHED"
+
+
+def test_a_resumed_run_is_running_again(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
+) -> None:
+    begin(journal)
+    journal.end("KILLED")
+    run_id = shipped(run_dir, store)
+    assert held.run(run_id).info.status == "KILLED"
+    journal.resume(step=0)
+    assert shipped(run_dir, store) == run_id
+    assert held.run(run_id).info.status == "RUNNING"
+
+
+def test_a_run_deleted_in_mlflow_is_made_anew_from_the_whole_journal(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
+) -> None:
+    begin(journal)
+    journal.metrics({"loss": 1.0}, step=0)
+    replica = Replica(run_dir, store)
+    replica.ship()
+    deleted = replica.run_id
+    client_of(store.uri).delete_run(deleted or "")
+    journal.metrics({"loss": 0.5}, step=1)
+    with pytest.raises(Unavailable, match="deleted"):
+        replica.ship()
+    replica.ship()
+    assert replica.run_id not in (None, deleted)
+    assert held.points(replica.run_id, "loss") == [(0, 1.0), (1, 0.5)]
+
+
+def test_files_come_behind_the_metrics_and_a_missing_one_holds_up_nothing(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
+) -> None:
+    begin(journal)
+    (run_dir / "config.yaml").write_text("a: 1")
+    (run_dir / "curve.png").write_text("png")
+    for path, folder in (("config.yaml", None), ("missing.txt", None), ("curve.png", "figures")):
+        journal.artifact(path, folder)
+    replica = Replica(run_dir, store)
+    uploads = Uploads(replica, None)
+    assert not uploads.ship_next()
+    replica.ship()
+    assert [uploads.ship_next() for _ in range(4)] == [True, True, True, False]
+    assert replica.run_id is not None
+    assert held.files(replica.run_id) == ["config.yaml", "figures"]
+
+
+def test_a_model_that_cannot_be_logged_is_tried_again_and_then_left_for_later(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore
+) -> None:
+    begin(journal)
+    journal.model()
+    replica = Replica(run_dir, store)
+    replica.ship()
+    uploads = Uploads(replica, [sys.executable, "-c", "raise SystemExit(3)"])
+    failures = 0
+    while not uploads.are_stuck:
+        try:
+            assert uploads.ship_next()
+        except Unavailable as problem:
+            assert "exit code 3" in str(problem)
+            failures += 1
+    assert failures == MODEL_ATTEMPTS
+    assert not uploads.ship_next()
+    assert progress.state_of(run_dir).waiting == "the model"

@@ -1,0 +1,275 @@
+"""Real processes and real signals: a small training process, its sidecar, and a store that comes and goes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pipeline.tracking import progress, sidecar, sync
+from pipeline.tracking.journal import Journal, history
+from pipeline.tracking.mlflow_calls import client_of
+
+Begin = Callable[..., None]
+
+# argv: run directory, address, steps, pause. Its standard output tells "started" and the seconds of each log call.
+TRAINING = """
+import sys, time
+from pathlib import Path
+from pipeline.tracking import sidecar
+from pipeline.tracking.journal import Journal
+run_dir, uri, steps, pause = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+journal = Journal(run_dir / "journal.jsonl")
+journal.start(name="cnn", experiment="digits", run_uid=run_dir.name, params={}, tags={})
+handle = sidecar.start(run_dir, uri=uri, artifacts=str(run_dir.parent / "artifacts"), on_model=None)
+print(handle.process.pid, flush=True)
+for step in range(steps):
+    journal.metrics({"loss": float(step)}, step=step)
+    time.sleep(pause)
+journal.end("FINISHED")
+print(handle.wait(60).complete, flush=True)
+"""
+
+
+class Road:
+    """A TCP port through which a server is reached, or not: it can be opened and closed."""
+
+    def __init__(self, server_uri: str) -> None:
+        host, port = server_uri.removeprefix("http://").split(":")
+        self.server = (host, int(port))
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        self.uri = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def open(self) -> None:
+        self.listener.listen()
+        threading.Thread(target=self._lead, daemon=True).start()
+
+    def _lead(self) -> None:
+        while True:
+            try:
+                visitor, _ = self.listener.accept()
+            except OSError:  # closed
+                return
+            server = socket.create_connection(self.server)
+            for source, target in ((visitor, server), (server, visitor)):
+                threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with closing(target):
+        while data := source.recv(65_536):
+            target.sendall(data)
+
+
+@pytest.fixture
+def training(run_dir: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(uri: str, *, steps: int, pause: float = 0.01) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", TRAINING, str(run_dir), uri, str(steps), str(pause)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def sidecar_of(process: subprocess.Popen[str]) -> psutil.Process:
+    assert process.stdout is not None
+    return psutil.Process(int(process.stdout.readline()))
+
+
+def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def state(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "sync.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def find_run(uri: str, run_dir: Path) -> Any:
+    client = client_of(uri)
+    (run,) = client.search_runs(["1"], f"tags.run_uid = '{run_dir.name}'")
+    return run
+
+
+def test_a_run_arrives_with_its_files_model_and_status(
+    run_dir: Path, journal: Journal, begin: Begin, sqlite_uri: str, tmp_path: Path, contents: Callable[[str], Any]
+) -> None:
+    begin(journal)
+    script = "import os; from pathlib import Path; Path('logged').write_text(os.environ['MLFLOW_RUN_ID'])"
+    begun = time.perf_counter()
+    handle = sidecar.start(
+        run_dir,
+        uri=sqlite_uri,
+        artifacts=str(tmp_path / "artifacts"),
+        on_model=[sys.executable, "-c", script.replace("'logged'", repr(str(tmp_path / "logged")))],
+    )
+    assert time.perf_counter() - begun < 0.5
+    (run_dir / "config.yaml").write_text("a: 1")
+    journal.artifact("config.yaml")
+    for step in range(100):
+        journal.metrics({"loss": float(step)}, step=step)
+    journal.model()
+    journal.end("FINISHED")
+    arrived = handle.wait(60)
+    assert arrived.complete and arrived.problem is None and arrived.mlflow_run_id is not None
+    held = contents(sqlite_uri)
+    assert held.points(arrived.mlflow_run_id, "loss") == [(step, float(step)) for step in range(100)]
+    assert held.files(arrived.mlflow_run_id) == ["config.yaml"]
+    assert (tmp_path / "logged").read_text() == arrived.mlflow_run_id
+
+
+def test_the_status_does_not_wait_for_the_model(
+    run_dir: Path, journal: Journal, begin: Begin, sqlite_uri: str
+) -> None:
+    begin(journal)
+    waiting = [sys.executable, "-c", "import time; time.sleep(30)"]
+    handle = sidecar.start(run_dir, uri=sqlite_uri, artifacts=None, on_model=waiting)
+    journal.model()
+    journal.end("FINISHED")
+    wait_for(lambda: state(run_dir).get("status") == "FINISHED")
+    assert find_run(sqlite_uri, run_dir).info.status == "FINISHED"
+    begun = time.monotonic()
+    assert handle.wait(0.2).waiting == "the model"
+    assert time.monotonic() - begun < 5
+    assert handle.process is not None
+    for process in (*psutil.Process(handle.process.pid).children(), handle.process):
+        process.kill()
+        process.wait()
+
+
+def test_a_training_process_killed_by_force_leaves_a_killed_run_with_all_its_points(
+    run_dir: Path, sqlite_uri: str, training: Callable[..., Any], contents: Callable[[str], Any]
+) -> None:
+    process = training(sqlite_uri, steps=1_000_000)
+    shipper = sidecar_of(process)
+    wait_for(lambda: state(run_dir).get("metrics", 0) > 0)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not shipper.is_running())
+    run = find_run(sqlite_uri, run_dir)
+    assert run.info.status == "KILLED"
+    assert contents(sqlite_uri).points(run.info.run_id, "loss") == history(run_dir / "journal.jsonl")["loss"]
+
+
+def test_ctrl_c_in_the_terminal_reaches_the_training_and_not_its_sidecar(
+    run_dir: Path, sqlite_uri: str, training: Callable[..., Any]
+) -> None:
+    process = training(sqlite_uri, steps=1_000_000)
+    shipper = sidecar_of(process)
+    wait_for(lambda: state(run_dir).get("metrics", 0) > 0)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the whole group
+    process.wait(10)
+    assert shipper.is_running()
+    wait_for(lambda: not shipper.is_running())
+    assert find_run(sqlite_uri, run_dir).info.status == "KILLED"
+    assert progress.state_of(run_dir).complete
+
+
+def test_the_training_goes_on_without_its_sidecar_and_sync_ships_the_rest(
+    run_dir: Path, sqlite_uri: str, training: Callable[..., Any], contents: Callable[[str], Any]
+) -> None:
+    process = training(sqlite_uri, steps=500)
+    shipper = sidecar_of(process)
+    wait_for(lambda: state(run_dir).get("metrics", 0) > 0)
+    shipper.kill()
+    assert process.stdout.read() == "False\n" and process.wait(20) == 0
+    assert progress.state_of(run_dir).waiting
+
+    arrived = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
+    assert arrived.complete and arrived.status == "FINISHED"
+    points = contents(sqlite_uri).points(arrived.mlflow_run_id, "loss")
+    assert points == [(step, float(step)) for step in range(500)]
+    begun = time.monotonic()
+    assert sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None) == arrived
+    assert time.monotonic() - begun < 1  # nothing to ship: no process was started
+
+
+def test_sync_does_not_end_a_run_that_is_still_training(
+    run_dir: Path, sqlite_uri: str, training: Callable[..., Any]
+) -> None:
+    process = training(sqlite_uri, steps=1_000_000)
+    shipper = sidecar_of(process)
+    busy = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
+    assert busy.problem is not None and "still shipping" in busy.problem
+    shipper.kill()
+    shipper.wait()
+    arrived = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
+    assert arrived.status is None and process.poll() is None
+    assert find_run(sqlite_uri, run_dir).info.status == "RUNNING"
+
+
+def test_a_server_that_is_away_at_the_start_gets_everything_when_it_comes(
+    run_dir: Path, server_uri: str, training: Callable[..., Any], contents: Callable[[str], Any]
+) -> None:
+    road = Road(server_uri)
+    process = training(road.uri.replace("http://", "http://me:secret@"), steps=300)
+    shipper = sidecar_of(process)
+    wait_for(lambda: state(run_dir).get("problem"))
+    assert "secret" not in " ".join(shipper.cmdline())
+    road.open()
+    assert process.stdout.read() == "True\n" and process.wait(20) == 0
+    run = find_run(server_uri, run_dir)
+    assert run.info.status == "FINISHED"
+    assert contents(server_uri).points(run.info.run_id, "loss") == [(step, float(step)) for step in range(300)]
+    for name in ("sync.json", "sidecar.log"):
+        assert "secret" not in (run_dir / name).read_text()
+
+
+def test_a_server_that_stays_away_costs_the_run_nothing_and_sync_says_so(
+    run_dir: Path, journal: Journal, begin: Begin, tmp_path: Path
+) -> None:
+    begin(journal)
+    journal.end("FINISHED")
+    away = "http://127.0.0.1:9"
+    handle = sidecar.start(run_dir, uri=away, artifacts=None, on_model=None)
+    wait_for(lambda: state(run_dir).get("problem"))
+    left = handle.wait(0.1)
+    assert (left.waiting, left.complete) == ("the last records", False)
+    assert left.problem is not None and "127.0.0.1" in left.problem
+    assert handle.process is not None and handle.process.poll() is None  # it goes on trying
+    handle.process.kill()
+    handle.process.wait()
+
+
+def test_a_sidecar_that_cannot_start_is_a_warning_and_no_error(
+    run_dir: Path, journal: Journal, begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin(journal)
+    run_dir.joinpath("sidecar.log").mkdir()
+    handle = sidecar.start(run_dir, uri="sqlite:///x.db", artifacts=None, on_model=None)
+    assert "nothing is shipped to MLflow" in caplog.text
+    left = handle.wait(1)
+    assert left.problem is not None and not left.complete
+
+
+def test_a_database_that_cannot_be_made_is_told_and_harms_nothing(
+    run_dir: Path, journal: Journal, begin: Begin, tmp_path: Path
+) -> None:
+    begin(journal)
+    journal.end("FINISHED")
+    (tmp_path / "file").write_text("in the way")
+    arrived = sync.sync_run(
+        run_dir, uri=f"sqlite:///{tmp_path}/file/mlflow.db", artifacts=None, on_model=None, timeout_seconds=8
+    )
+    assert not arrived.complete and arrived.problem is not None and "file" in arrived.problem

@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from pipeline.errors import RunError
+from pipeline.training import checkpoints
+
+
+def save(folder, step):
+    path = folder / checkpoints.NAME.format(step)
+    checkpoints.save({"weights": torch.arange(1000) + step}, path)
+    return path
+
+
+def test_saved_checkpoint_is_loaded_again(tmp_path):
+    path = save(tmp_path, 7)
+    assert torch.equal(checkpoints.load(path)["weights"], torch.arange(1000) + 7)
+
+
+def test_digest_is_what_sha256sum_would_print(tmp_path):
+    import hashlib
+
+    path = save(tmp_path, 7)
+    expected = f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+    assert checkpoints.digest_of(path).read_text() == expected
+
+
+@pytest.mark.parametrize("harm", ["truncate", "alter", "lose digest"])
+def test_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(tmp_path, harm):
+    older, newer = save(tmp_path, 7), save(tmp_path, 8)
+    content = newer.read_bytes()
+    if harm == "truncate":
+        newer.write_bytes(content[:-100])
+    elif harm == "alter":
+        newer.write_bytes(content[:500] + b"!" + content[501:])
+    else:
+        checkpoints.digest_of(newer).unlink()
+    with pytest.raises(RunError, match="step-00000008"):
+        checkpoints.load(newer)
+    found, damaged = checkpoints.newest_intact(tmp_path)
+    assert found == older
+    assert len(damaged) == 1 and damaged[0].startswith("step-00000008.ckpt")
+
+
+def test_checkpoint_cannot_run_code(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return print, ("code ran",)
+
+    path = tmp_path / "step-00000001.ckpt"
+    checkpoints.save({"trap": Trap()}, path)
+    with pytest.raises(Exception, match="Weights only load failed"):
+        checkpoints.load(path)
+
+
+def test_pruning_keeps_the_newest_and_the_best(tmp_path):
+    paths = [save(tmp_path, step) for step in range(5)]
+    checkpoints.link(tmp_path, "best.ckpt", paths[1])
+    checkpoints.prune(tmp_path, keep=2)
+    assert checkpoints.numbered(tmp_path) == [paths[4], paths[3], paths[1]]
+    assert not checkpoints.digest_of(paths[0]).exists()
+
+
+def test_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkeypatch):
+    path = save(tmp_path, 3)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._HashingFile, "write", full)
+    with pytest.raises(Exception):  # noqa: B017, PT011  torch wraps it differently from version to version
+        checkpoints.save({"weights": torch.zeros(10)}, path)
+    assert checkpoints.damage(path) is None
+    assert sorted(each.name for each in tmp_path.iterdir()) == [path.name, f"{path.name}.sha256"]
+
+
+def test_evaluation_takes_the_average_where_there_is_one():
+    assert checkpoints.evaluation_weights({"state_dict": {"w": 1}}) == {"w": 1}
+    assert checkpoints.evaluation_weights({"state_dict": {"w": 1}, "evaluation_state_dict": {"w": 2}}) == {"w": 2}

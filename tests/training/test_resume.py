@@ -1,0 +1,71 @@
+"""A resumed run is the uninterrupted run, to the last bit."""
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+
+from pipeline.training import checkpoints
+from pipeline.training.callbacks.ema import EMA
+
+# 20 steps an epoch, 3 epochs
+
+
+def everything_on():
+    return [EMA(decay=0.98), EarlyStopping("val/loss", patience=2)]
+
+
+def same_tensors(one, other):
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("step", [1, 8, 19, 20, 21, 45, 59, 60])
+def test_run_resumed_at_any_step_matches_the_uninterrupted_run(fit, tmp_path, step):
+    _, whole, whole_metrics = fit(tmp_path / "whole", callbacks=everything_on)
+    _, _, before = fit(tmp_path / "parts", callbacks=everything_on, interrupt_at=step)
+    trainer, resumed, after = fit(tmp_path / "parts", callbacks=everything_on)
+
+    assert trainer.global_step == 60
+    assert same_tensors(whole.state_dict(), resumed.state_dict())
+    final, again = (
+        checkpoints.load(checkpoints.numbered(tmp_path / part)[0]) for part in ("whole", "parts")
+    )
+    assert same_tensors(final["evaluation_state_dict"], again["evaluation_state_dict"])
+    for name in ("train/loss", "train/loss_epoch", "val/accuracy", "val/loss"):
+        assert dict(before.named(name)) | dict(after.named(name)) == dict(whole_metrics.named(name))
+
+
+def test_run_resumed_with_accumulation_matches_the_uninterrupted_run(fit, tmp_path):
+    settings = {"data": {"accumulate": 3}}  # 20 batches: six steps of three, one of two
+    _, whole, _ = fit(tmp_path / "whole", **settings)
+    fit(tmp_path / "parts", interrupt_at=10, **settings)
+    trainer, resumed, _ = fit(tmp_path / "parts", **settings)
+    assert trainer.global_step == 21
+    assert same_tensors(whole.state_dict(), resumed.state_dict())
+
+
+def test_run_resumed_in_mixed_precision_matches_the_uninterrupted_run(fit, tmp_path):
+    _, whole, _ = fit(tmp_path / "whole", precision="bf16-mixed")
+    fit(tmp_path / "parts", precision="bf16-mixed", interrupt_at=33)
+    _, resumed, _ = fit(tmp_path / "parts", precision="bf16-mixed")
+    assert same_tensors(whole.state_dict(), resumed.state_dict())
+
+
+def test_run_resumed_from_a_checkpoint_between_epochs_matches_the_uninterrupted_run(fit, tmp_path):
+    _, whole, _ = fit(tmp_path / "whole")
+    fit(tmp_path / "parts", checkpoint={"every_n_steps": 7}, interrupt_at=48)
+    (tmp_path / "parts" / "step-00000048.ckpt").unlink()  # as if killed there: step 42 is the newest
+    _, resumed, _ = fit(tmp_path / "parts")
+    assert same_tensors(whole.state_dict(), resumed.state_dict())
+
+
+def test_same_seed_gives_the_same_weights_twice(fit, tmp_path):
+    _, first, _ = fit(tmp_path / "first")
+    _, second, _ = fit(tmp_path / "second")
+    assert same_tensors(first.state_dict(), second.state_dict())
+
+
+def test_another_seed_gives_other_weights(fit, tmp_path):
+    _, first, _ = fit(tmp_path / "first", epochs=1)
+    _, second, _ = fit(tmp_path / "second", epochs=1, data={"seed": 1}, learner={"seed": 1})
+    assert not same_tensors(first.state_dict(), second.state_dict())
