@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def running_mirror() -> Iterator[Mirror]:
     with Mirror() as mirror:
-        thread = threading.Thread(target=mirror.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(target=mirror.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield mirror
         mirror.closing.set()

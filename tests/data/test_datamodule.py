@@ -11,8 +11,17 @@ from torch import Tensor, nn
 from pipeline.data.datamodule import DataModule
 from pipeline.data.loading import EvaluationLoader, TrainLoader
 from pipeline.data.source import Part, Parts
+from pipeline.data.tuples import TrainTuples
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Batch
+
+DEFAULTS: dict[str, Any] = {
+    "root": None,
+    "batch_size": 8,
+    "evaluation_batch_size": 6,
+    "train_fraction": 1.0,
+    "seed": 0,
+}
 
 
 class Numbers:
@@ -35,8 +44,7 @@ class Numbers:
 
 
 def data_module(source: Any = None, **options: Any) -> DataModule:
-    defaults = {"root": None, "batch_size": 8, "evaluation_batch_size": 6, "train_fraction": 1.0, "seed": 0}
-    return DataModule(source=source or Numbers(), **(defaults | options))
+    return DataModule(source=source or Numbers(), **(DEFAULTS | options))
 
 
 class TestLoading:
@@ -166,6 +174,18 @@ class TestInLightning:
             fit.fit(watcher, datamodule=data)
         (state,) = fit.fit_loop.state_dict()["state_dict"]["combined_loader"]
         assert state == {"epoch": 1, "step": 5}
+
+    def test_an_epoch_whose_steps_are_all_done_is_still_validated(self, tmp_path: Path) -> None:
+        class Resumed(DataModule):
+            def train_dataloader(self) -> TrainLoader | TrainTuples:
+                loader = super().train_dataloader()
+                loader.load_state_dict({"epoch": 0, "step": 12})
+                return loader
+
+        watcher = Watcher()
+        trainer(tmp_path, epochs=2).fit(watcher, datamodule=Resumed(source=Numbers(), **DEFAULTS))
+        assert [epoch for epoch, _ in watcher.steps] == [1] * 12
+        assert [epoch for epoch, _ in watcher.evaluated] == [0] * 4 + [1] * 4
 
 
 class Users(lightning.LightningModule):

@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError
 
 FLAGS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--resolve")
 
-# A word that ends with one of = . , [ is to be continued; the others are followed by a blank.
+# What pipeline prints with a blank at its end is a whole word; anything else is to be continued.
 BASH = r"""# pipeline: completion of verbs, groups, options and keys for bash
 _pipeline() {
     local IFS=$'\n' line="${COMP_LINE:0:$COMP_POINT}"
@@ -28,8 +28,8 @@ ZSH = r"""#compdef pipeline
 _pipeline() {
     local -a found
     found=("${(@f)$("${words[1]}" completion candidates "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
-    compadd -S '' -- ${(M)found:#*[=.,\[]}
-    compadd -- ${${found:#*[=.,\[]}% }
+    compadd -S '' -- ${found:#* }
+    compadd -- ${${(M)found:#* }% }
 }
 if [ "$funcstack[1]" = "_pipeline" ]; then _pipeline "$@"; else compdef _pipeline pipeline; fi
 """
@@ -40,8 +40,8 @@ def candidates(line: str, verbs: Sequence[str]) -> list[str]:
     """Whole words that may stand where a command line ends; a finished one ends with a blank."""
     words = line.split()[1:]
     current = "" if line[-1:].isspace() or not words else words.pop()
-    found = _next_words(words, current, verbs)
-    return [word if word.endswith(("=", ".", ",", "[")) else f"{word} " for word in found if word.startswith(current)]
+    fitting = [word for word in _next_words(words, current, verbs) if word.startswith(current)]
+    return [word if word.endswith(("=", ".", "/")) or "[" in word else f"{word} " for word in fitting]
 
 
 def _next_words(words: Sequence[str], current: str, verbs: Sequence[str]) -> list[str]:
@@ -87,7 +87,7 @@ def _overrides(words: Sequence[str], current: str, folders: Sequence[Path]) -> l
         found = [f"{group}=" for group in groups] + [name for name in _keys(tree) if name.rstrip(".=") not in groups]
         found += [f"{key}."] if isinstance(tree.get(key), dict) else []
     if sign == "~":
-        found = [word.rstrip("=") for word in found]
+        found = [word.rstrip("=.") for word in found]
     return [f"{sign}{word}" for word in dict.fromkeys(found)]
 
 

@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import mistakes, places
+from pipeline.config.assign import assign
 from pipeline.config.names import check_name
 from pipeline.config.overrides import check_choices, parse
-from pipeline.config.places import PRIMARY, RECIPES, Choice, Groups
+from pipeline.config.places import PRIMARY, RECIPES, Choice
 from pipeline.errors import ConfigError
 
 # What Hydra and OmegaConf raise for what a user wrote; ValueError is theirs, too, for odd group choices.
@@ -49,50 +50,46 @@ def compose(
     groups = places.groups(folders)
     check_choices(parsed, groups)
 
-    composition = _Composition(folders, config_name, groups)
-    raw, choices = composition.of(parsed)
-    shipped = composition.shipped(parsed, raw, choices)
-    unresolved = fill_names(raw, choices, config_name)
-    config = resolve(unresolved)
-    check_name(config.name)
-    return Composed(config, unresolved, shipped, choices, list(overrides))
+    composition = _Composition(folders, config_name)
+    chosen = [override for override in parsed if override.key_or_group in groups]
+    try:
+        config, choices = composition.of(chosen)
+        shipped = composition.shipped(chosen, config, choices)
+    except COMPOSITION_ERRORS as problem:
+        raise mistakes.explain(problem, groups) from None
+    values = [override for override in parsed if override.key_or_group not in groups]
+    assign(config, values, groups)
+    fill_names(config, choices, config_name)
+    resolved = resolve(config)
+    check_name(resolved.name)
+    return Composed(resolved, config, shipped, choices, list(overrides))
 
 
 @dataclass(frozen=True)
 class _Composition:
-    """Hydra's Compose API over a search path."""
+    """Hydra's Compose API over a search path: the options, not the values."""
 
     folders: list[Path]
     config_name: str
-    groups: Groups
 
-    def of(self, overrides: Sequence[Override]) -> tuple[DictConfig, dict[str, Choice]]:
-        try:
-            return self._compose([str(override.input_line) for override in overrides])
-        except COMPOSITION_ERRORS as problem:
-            values = [override for override in overrides if override.key_or_group not in self.groups]
-            raise mistakes.explain(problem, values, self.groups, lambda: self._tree(overrides)) from None
+    def of(self, chosen: Sequence[Override]) -> tuple[DictConfig, dict[str, Choice]]:
+        return self._compose([str(override.input_line) for override in chosen])
 
-    def shipped(self, overrides: Sequence[Override], whole: DictConfig, choices: dict[str, Choice]) -> DictConfig:
-        """The whole without recipes and values, but with the options that a recipe chose."""
-        kept = [each for each in overrides if each.key_or_group in self.groups and not _is_recipe(each.key_or_group)]
-        if len(kept) == len(overrides) and not any(_is_recipe(group) and choices[group] for group in choices):
-            return whole
+    def shipped(self, chosen: Sequence[Override], config: DictConfig, choices: dict[str, Choice]) -> DictConfig:
+        """The configuration without its recipes, but with the options that they chose."""
+        if not any(_is_recipe(group) and choice for group, choice in choices.items()):
+            return config.copy()
         wanted = {group: None if _is_recipe(group) else choice for group, choice in choices.items()}
         changed = [
             _choice_text(group, wanted[group])
             for group, default in places.chosen_by_default(self.config_name, self.folders).items()
             if group in wanted and wanted[group] != default
         ]
+        kept = [str(override.input_line) for override in chosen if not _is_recipe(override.key_or_group)]
         try:
-            return self._compose([*(str(override.input_line) for override in kept), *changed])[0]
+            return self._compose([*kept, *changed])[0]
         except COMPOSITION_ERRORS:
-            return whole  # the options only fit together with the recipe: then its values are the reference
-
-    def _tree(self, overrides: Sequence[Override]) -> DictConfig:
-        """What the values would have been set in."""
-        chosen = [str(each.input_line) for each in overrides if each.key_or_group in self.groups]
-        return self._compose(chosen)[0]
+            return config.copy()  # options that fit only together with the recipe: then its values are the reference
 
     def _compose(self, texts: list[str]) -> tuple[DictConfig, dict[str, Choice]]:
         first, *others = self.folders
@@ -107,18 +104,16 @@ class _Composition:
         return config, {group: choice for group, choice in known.items() if not group.startswith("hydra/")}
 
 
-def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> DictConfig:
-    """With `name` and MLflow's experiment where they were left to us: cnn-mnist5k in mnist5k."""
-    filled = config.copy()
+def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> None:
+    """`name` and MLflow's experiment where they were left to us: cnn-mnist5k in mnist5k. Changes `config`."""
     written: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
     tracking = written.get("tracking") or {}
     model, data = (_last_name(choices.get(group)) for group in ("model", "data"))
-    with open_dict(filled):
+    with open_dict(config):
         if written.get("name") is None:
-            filled.name = "-".join(name for name in (model, data) if name is not None) or config_name
+            config.name = "-".join(name for name in (model, data) if name is not None) or config_name
         if tracking.get("uri") is not None and tracking.get("experiment") is None:
-            filled.tracking.experiment = data or config_name
-    return filled
+            config.tracking.experiment = data or config_name
 
 
 def resolve(config: DictConfig) -> DictConfig:
@@ -152,10 +147,7 @@ def load(path: Path) -> DictConfig:
 
 def update(config: DictConfig, key: str, value: str) -> None:
     """Change one value of a frozen configuration, given as typed after `key=`. Raises ConfigError."""
-    override = parse([f"{key}={value}"])[0]
-    if not mistakes.exists(key, config):
-        raise mistakes.unknown_key(key, config, {})
-    OmegaConf.update(config, key, override.value(), merge=False)
+    assign(config, parse([f"{key}={value}"]), groups={})
 
 
 def _is_recipe(group: str) -> bool:

@@ -19,6 +19,7 @@ def decode_make_arguments(environ: MutableMapping[str, str]) -> list[str]:
 
     Deletions come first because make tells nothing of their place among the others, and something deleted
     can be added again but not the other way round. Takes everything that is make's out of `environ`.
+    White space at the beginning of a value is lost: make itself drops it.
     Raises ConfigError when ARGS holds a quote that is never closed.
     """
     overrides = _split(environ.pop(OVERRIDES, ""))

@@ -1,12 +1,11 @@
 """Hydra's refusals in words that say what was meant and what to type."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
@@ -18,22 +17,19 @@ from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError
 
 
-def explain(
-    problem: Exception, values: Sequence[Override], groups: Groups, tree: Callable[[], DictConfig]
-) -> ConfigError:
-    """What went wrong in composing. `values` are the overrides of keys, `tree` is what they were to be set in."""
+def explain(problem: Exception, groups: Groups) -> ConfigError:
+    """What went wrong when Hydra put the chosen options together."""
+    text = str(problem)
     if isinstance(problem, yaml.YAMLError):
-        return ConfigError(f"a configuration file is not valid YAML: {problem}")
+        return ConfigError(f"a configuration file is not valid YAML: {text}")
     if isinstance(problem, MissingConfigException):
         return _missing_file(problem, groups)
-    text = str(problem)
-    for override in values:
-        if f"'{override.key_or_group}'" in text or str(override.input_line) in text:
-            return _refused_value(override, tree(), groups, text)
-    if "Multiple values for" in text:
-        group = text.partition("Multiple values for ")[2].partition(".")[0]
+    twice = re.match(r"Multiple values for (.+?)\.", text)
+    if twice is not None:
+        group = twice.group(1)
         return ConfigError(f"{group} is chosen already: to choose another option leave out the plus, {group}=OPTION")
-    return ConfigError(_without_links(text))
+    lines = (line.strip() for line in text.splitlines())
+    return ConfigError("\n  ".join(line for line in lines if line and "https://" not in line))
 
 
 def unknown_primary(name: str, folders: Sequence[Path]) -> ConfigError:
@@ -115,26 +111,9 @@ def _deepest(key: str, tree: DictConfig) -> tuple[str, str, list[str] | None]:
     return ".".join(reached[:-1]), reached[-1], []
 
 
-def _refused_value(override: Override, tree: DictConfig, groups: Groups, text: str) -> ConfigError:
-    key, typed = override.key_or_group, str(override.input_line)
-    if override.is_add() and exists(key, tree):
-        return ConfigError(f"{typed}: {key} exists already; to change it leave out the plus, {typed[1:]}")
-    if not exists(key, tree):
-        return unknown_key(key, tree, groups)
-    if override.is_delete():
-        return ConfigError(f"{typed}: the value of {key} is another; to delete it write ~{key}")
-    return ConfigError(f"{typed}: {_without_links(text)}")
-
-
 def _missing_file(problem: MissingConfigException, groups: Groups) -> ConfigError:
     """An option that some file's defaults list names, but nobody has."""
     named = re.match(r"In '(.+?)'", str(problem))
     group, _, option = str(problem.missing_cfg_file).rpartition("/")
     where = f"in {named.group(1)}.yaml: " if named else ""
     return ConfigError(f"{where}{unknown_option(group, option, groups)}")
-
-
-def _without_links(text: str) -> str:
-    """Hydra's own words, without its web addresses."""
-    lines = (line.strip() for line in text.splitlines())
-    return "\n  ".join(line for line in lines if line and "https://" not in line)

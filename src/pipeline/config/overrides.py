@@ -45,7 +45,7 @@ def check_choices(overrides: Sequence[Override], groups: Groups) -> None:
         key = override.key_or_group
         if key in groups:
             _check_choice(override, groups)
-        elif "/" in key:
+        elif "/" in key or override.package is not None:
             raise ConfigError(
                 f"there is no group {key}{did_you_mean(nearest(key, groups))}{all_of('all groups', groups)}"
             )

@@ -1,0 +1,47 @@
+"""Values as typed, set in a configuration: `key=`, `+key=`, `++key=`, `~key`, in Hydra's sense of them."""
+
+from collections.abc import Sequence
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config.mistakes import exists, unknown_key
+from pipeline.config.places import Groups
+from pipeline.errors import ConfigError
+
+
+def assign(config: DictConfig, overrides: Sequence[Override], groups: Groups) -> None:
+    """Changes `config`. Raises ConfigError for a key that is not there, or with + one that is.
+
+    Hydra would do the same, but only in the course of a whole composition and with less to say.
+    """
+    for override in overrides:
+        try:
+            _assign_one(config, override, groups)
+        except OmegaConfBaseException as problem:
+            reason = str(problem).partition("\n")[0]
+            raise ConfigError(f"{override.input_line} cannot be set: {reason}") from None
+
+
+def _assign_one(config: DictConfig, override: Override, groups: Groups) -> None:
+    key, typed, value = override.key_or_group, str(override.input_line), override.value()
+    is_new = override.is_add() or override.is_force_add()
+    if not is_new and not exists(key, config):
+        raise unknown_key(key, config, groups)
+    if override.is_delete():
+        _delete(config, key, typed, value)
+        return
+    if override.is_add() and not isinstance(value, dict) and OmegaConf.select(config, key) is not None:
+        raise ConfigError(f"{typed}: {key} exists already; to change it leave out the plus, {typed[1:]}")
+    OmegaConf.update(config, key, value, merge=True, force_add=is_new)
+
+
+def _delete(config: DictConfig, key: str, typed: str, value: object) -> None:
+    present = OmegaConf.select(config, key)
+    if value not in (None, "") and value != present:
+        raise ConfigError(f"{typed}: the value of {key} is {present}; to delete it all the same, write ~{key}")
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    with open_dict(node):
+        del node[name]
