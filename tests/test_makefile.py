@@ -75,7 +75,14 @@ class TestOverrides:
             *("shell=$(touch executed)", "back=`touch executed`", "make=$(shell touch executed)"),
             *("hash=#no comment", "semicolon=; touch executed", "ampersand=a&b|c>d<e", "equals=a=b:=c+=d"),
             *("backslash=\\a\\", "tab=a\tb", "newline=a\ntouch executed\n", "unicode=é→字", "blanks=a  b  "),
-            *("stars=*?[a]", "tilde=~/x", "braces={a: 1, b: [c, d]}", "sweep=1,2,3", "exclamation=!x", "@=at"),
+            *(
+                "stars=*?[a]",
+                "tilde=~/x",
+                "braces={a: 1, b: [c, d]}",
+                "sweep=1,2,3",
+                "exclamation=!x",
+                "@=at",
+            ),
         ]
         assert typed(venv, *overrides)["arguments"] == overrides
         assert not (ROOT / "executed").exists()
@@ -87,9 +94,7 @@ class TestOverrides:
         overrides = [f"a.key{number}={value}" for number, value in enumerate(values)]
         assert typed(venv, *overrides)["arguments"] == overrides
 
-    def test_no_part_of_a_value_is_executed_when_make_hands_on_its_variables(
-        self, venv: Path, tmp_path: Path
-    ) -> None:
+    def test_no_part_of_a_value_is_executed_when_make_hands_on_its_variables(self, venv: Path, tmp_path: Path) -> None:
         mark = tmp_path / "executed"
         seen = typed(venv, f"name=$(shell touch {mark})", f"seed=`touch {mark}`", f"ARGS=$(shell touch {mark})")
         assert seen["arguments"][:2] == [f"name=$(shell touch {mark})", f"seed=`touch {mark}`"]
@@ -144,7 +149,11 @@ class TestGoals:
         )
         venv = environment(tmp_path / "venv", waits)
         process = subprocess.Popen(
-            ["make", "train", f"VENV={venv}"], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+            ["make", "train", f"VENV={venv}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         assert process.stdout is not None
         # No shell stands between make and the program.
@@ -158,7 +167,18 @@ class TestGoals:
     def test_help_names_every_target_and_every_configuration_group(self) -> None:
         told = make("help").stdout
         first_words = [line.split()[0] for line in told.splitlines() if line.startswith("  ")]
-        verbs_and_chores = {"train", "evaluate", "resume", "ui", "sync", "setup", "test", "check", "bench", "help"}
+        verbs_and_chores = {
+            "train",
+            "evaluate",
+            "resume",
+            "ui",
+            "sync",
+            "setup",
+            "test",
+            "check",
+            "bench",
+            "help",
+        }
         assert verbs_and_chores < set(first_words)
         assert {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()} < set(first_words)
         assert make().stdout == told

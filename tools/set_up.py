@@ -1,9 +1,9 @@
 """Makes the virtual environment that `make` works in: python3 tools/set_up.py FOLDER run|dev
 
-Installs what constraints.txt pins, and this checkout so that its files are used where they are. A torch that
-is there already, in FOLDER or beside the Python that runs this, is kept. Without an NVIDIA GPU a Linux machine
-gets torch's CPU build where one can be had: the usual one brings gigabytes of CUDA. PINNED=1 takes the pinned
-torch all the same. Needs nothing but the standard library.
+Installs what constraints.txt pins, and this checkout so that its files are used where they are. A torch
+that is there already, in FOLDER or beside the Python that runs this, is kept; PINNED=1 takes the pinned one
+all the same. Without an NVIDIA GPU a Linux machine gets torch's CPU build where one can be had: the usual
+one brings gigabytes of CUDA. Needs nothing but the standard library.
 """
 
 import fcntl
@@ -81,16 +81,17 @@ def make_environment(folder: Path) -> Path:
             f"{sys.executable} cannot make virtual environments: on Debian and Ubuntu type "
             f"`sudo apt install python{minor}-venv`, or name another Python with PYTHON="
         )
-    if not runs(python) or not runs(python, "-m", "pip", "--version"):
+    if not runs(python, "-c", ""):
         venv.EnvBuilder(with_pip=True, symlinks=True, clear=folder.exists()).create(folder)
+    elif not runs(python, "-m", "pip", "--version"):
+        subprocess.run([python, "-m", "ensurepip"], capture_output=True, check=True)
     return python
 
 
 def runs(*command: str | Path) -> bool:
-    """Whether the command starts and ends well; a bare Python is asked to do nothing."""
-    arguments = command if len(command) > 1 else (*command, "-c", "")
+    """Whether the command starts and ends well."""
     try:
-        return subprocess.run(arguments, capture_output=True, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
@@ -125,16 +126,17 @@ def keep_torch(python: Path) -> Torch | None:
 
 def torch_of(python: Path) -> Torch | None:
     """What this Python imports as torch, when it is recent enough for us."""
-    ask = (
-        "import importlib.metadata as m, json; "
-        "print(json.dumps([m.version('torch'), m.requires('torch') or []]))"
-    )
+    ask = "import importlib.metadata as m, json; print(json.dumps([m.version('torch'), m.requires('torch') or []]))"
     answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         return None
     version, requires = json.loads(answer.stdout)
-    names = [re.match(r"[\w.-]+", line).group().lower().replace("_", "-") for line in requires]  # type: ignore[union-attr]
-    return Torch(version, names) if numbers(version) >= oldest_torch() else None
+    return Torch(version, [package_name(line) for line in requires]) if numbers(version) >= oldest_torch() else None
+
+
+def package_name(requirement: str) -> str:
+    """Of `typing_extensions>=4.10.0` it is `typing-extensions`."""
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
 
 
 def torch_beside_us() -> Path | None:
@@ -160,13 +162,14 @@ def oldest_torch() -> tuple[int, int]:
 
 
 def numbers(text: str) -> tuple[int, int]:
-    """(2, 13) of "2.13.0+cpu" or of "torch>=2.13"."""
-    major, minor = re.search(r"(\d+)\.(\d+)", text).groups()  # type: ignore[union-attr]
+    """Of `2.13.0+cpu` and of `torch>=2.13` they are (2, 13)."""
+    major, minor, *_ = re.findall(r"\d+", text)
     return int(major), int(minor)
 
 
 def pinned_torch() -> str:
-    return re.search(r"^torch==(\S+)", (CHECKOUT / "constraints.txt").read_text(), re.MULTILINE).group(1)  # type: ignore[union-attr]
+    (version,) = re.findall(r"^torch==(\S+)", (CHECKOUT / "constraints.txt").read_text(), re.MULTILINE)
+    return str(version)
 
 
 def pins_beside(kept: Torch) -> str:
@@ -175,7 +178,7 @@ def pins_beside(kept: Torch) -> str:
     if kept.version.split("+")[0] == pinned_torch():
         return pins
     own = {"torch", *kept.requires}
-    others = [line for line in pins.splitlines() if line.split("==")[0].lower().replace("_", "-") not in own]
+    others = [line for line in pins.splitlines() if package_name(line) not in own]
     return "\n".join([*others, f"torch=={kept.version}", ""])
 
 
@@ -196,7 +199,7 @@ def install_cpu_torch(pip: "Pip", version: str) -> None:
     if answers(TORCH_CPU_INDEX):
         if pip.install("--index-url", TORCH_CPU_INDEX, *wanted):
             return
-        if "No matching distribution" not in pip.last_lines():  # broken off: not a reason to take another
+        if "No matching distribution" not in pip.last_lines():  # no reason to take another
             raise SetUpError(f"{pip.last_lines()}\n{TORCH_CPU_INDEX} broke off; the same command tries again.")
     print("  none can be had: pip chooses, and may bring gigabytes of CUDA packages", flush=True)
 
@@ -218,7 +221,8 @@ class Pip:
         log.write_text("")
 
     def install(self, *arguments: str) -> bool:
-        command = [self.python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", *arguments]
+        quietly = ("--no-input", "--disable-pip-version-check")
+        command: list[str | Path] = [self.python, "-m", "pip", "install", *quietly, *arguments]
         with self.log.open("a") as log:
             return subprocess.run(command, cwd=CHECKOUT, stdout=log, stderr=log, check=False).returncode == 0
 

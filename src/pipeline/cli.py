@@ -100,7 +100,10 @@ def train(arguments: list[str]) -> int:
 
     composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
     if options.cfg is not None:
-        print(to_yaml(composed.config) if options.resolve else to_yaml(composed.unresolved, resolve=False), end="")
+        print(
+            to_yaml(composed.config) if options.resolve else to_yaml(composed.unresolved, resolve=False),
+            end="",
+        )
         return DONE
     check(composed.config, composed.shipped)
 
@@ -190,10 +193,14 @@ VERBS = {
         "pipeline resume [run=latest] [runs_dir=runs] [trainer.max_epochs=20] ...",
     ),
     "ui": Verb(
-        ui, "MLflow's pages on this machine, at the right place", "pipeline ui [run=latest] [runs_dir=runs] [port=5000]"
+        ui,
+        "MLflow's pages on this machine, at the right place",
+        "pipeline ui [run=latest] [runs_dir=runs] [port=5000]",
     ),
     "sync": Verb(
-        sync, "carry to MLflow what did not arrive there", "pipeline sync [run=latest | run=all] [runs_dir=runs]"
+        sync,
+        "carry to MLflow what did not arrive there",
+        "pipeline sync [run=latest | run=all] [runs_dir=runs]",
     ),
     "completion": Verb(
         completion,
@@ -259,6 +266,11 @@ def report(label: str, message: str, stream: TextIO) -> None:
 def _broken(line: str, width: int) -> str:
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     return textwrap.fill(
-        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True,
+        line,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
         replace_whitespace=False,
     )

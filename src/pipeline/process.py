@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -43,6 +44,21 @@ def environment_of(place: Place, *, master_address: str, master_port: int) -> di
         "MASTER_ADDR": master_address,
         "MASTER_PORT": str(master_port),
     }
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """A command that runs one of our modules in a new process.
+
+    `-P`, because `-m` alone puts the working directory before everything that is installed: a user's folder named
+    `data` or `pipeline` would be imported in place of a package.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def see_working_directory() -> None:
+    """Let the user's own packages in the working directory be found, after all that is installed."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def follow_parent(*, poll_seconds: float = 0.5, grace_seconds: float = 15.0) -> None:

@@ -30,12 +30,11 @@ class Batch:
         return len(self.targets)
 
     def to(self, device: "device | str", *, non_blocking: bool = False) -> "Batch":
-        move = {"device": device, "non_blocking": non_blocking}
         return Batch(
-            self.inputs.to(**move),
-            self.targets.to(**move),
-            self.ids.to(**move),
-            None if self.mask is None else self.mask.to(**move),
+            self.inputs.to(device, non_blocking=non_blocking),
+            self.targets.to(device, non_blocking=non_blocking),
+            self.ids.to(device, non_blocking=non_blocking),
+            None if self.mask is None else self.mask.to(device, non_blocking=non_blocking),
         )
 
 

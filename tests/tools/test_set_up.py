@@ -141,9 +141,7 @@ class TestTorch:
         assert "torch 2.13.0 is here and is kept" in checkout.run(".venv")
         assert checkout.torch(".venv") == "2.13.0"
 
-    def test_that_the_users_own_python_has_is_kept_unless_the_pinned_is_asked_for(
-        self, checkout: Checkout
-    ) -> None:
+    def test_that_the_users_own_python_has_is_kept_unless_the_pinned_is_asked_for(self, checkout: Checkout) -> None:
         write_torch(checkout.wheels, "2.13.0+cpu")
         write_torch(checkout.wheels, "2.7.1+cu126")
         mine = checkout.folder / "mine"

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from pipeline.tracking.journal import DIVERGED_TAG, Journal, history, is_open, read
 
 

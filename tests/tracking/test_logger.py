@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from pipeline.tracking.journal import Journal, history, read
-from pipeline.tracking.logger import JournalLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+from pipeline.tracking.journal import Journal, history, read
+from pipeline.tracking.logger import JournalLogger
 
 
 class Regression(pl.LightningModule):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pipeline.tracking.mlflow_calls import ENVIRONMENT, Refused, RunGone, Unavailable, client_of
 from pipeline.tracking.mlflow_store import Location, MlflowStore, Point
 

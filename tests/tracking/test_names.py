@@ -1,4 +1,5 @@
 import pytest
+
 from pipeline.tracking import names
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pipeline.tracking import progress
 from pipeline.tracking.journal import DIVERGED_TAG, Journal
 from pipeline.tracking.mlflow_calls import Unavailable, client_of
@@ -46,7 +47,11 @@ def test_a_journal_becomes_a_run(
     run = held.run(run_id)
     assert list(run.data.params.items()) == [("model", "cnn"), ("learning_rate", "0.001")]
     assert held.points(run_id, "train/loss") == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
-    assert (run.info.status, run.data.tags["error"], run.data.tags["device"]) == ("FAILED", "ValueError: no", "cpu")
+    assert (run.info.status, run.data.tags["error"], run.data.tags["device"]) == (
+        "FAILED",
+        "ValueError: no",
+        "cpu",
+    )
     assert run.data.tags["mlflow.note.content"] == "**98.5 %** on the test set"
     assert run.inputs.dataset_inputs[0].dataset.name == "mnist5k"
     assert progress.state_of(run_dir).complete
@@ -93,7 +98,12 @@ def test_infinities_are_dropped_and_counted_and_odd_names_rewritten_and_told(
 
 @pytest.mark.parametrize("shipped_before_the_kill", [True, False])
 def test_after_a_resume_each_point_is_there_once_whatever_had_been_shipped(
-    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any, shipped_before_the_kill: bool
+    run_dir: Path,
+    journal: Journal,
+    begin: Begin,
+    store: MlflowStore,
+    held: Any,
+    shipped_before_the_kill: bool,
 ) -> None:
     begin(journal)
     for step in range(90):

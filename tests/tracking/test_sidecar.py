@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from pipeline.tracking import progress, sidecar, sync
 from pipeline.tracking.journal import Journal, history
 from pipeline.tracking.mlflow_calls import client_of
@@ -113,7 +114,12 @@ def find_run(uri: str, run_dir: Path) -> Any:
 
 
 def test_a_run_arrives_with_its_files_model_and_status(
-    run_dir: Path, journal: Journal, begin: Begin, sqlite_uri: str, tmp_path: Path, contents: Callable[[str], Any]
+    run_dir: Path,
+    journal: Journal,
+    begin: Begin,
+    sqlite_uri: str,
+    tmp_path: Path,
+    contents: Callable[[str], Any],
 ) -> None:
     begin(journal)
     script = "import os; from pathlib import Path; Path('logged').write_text(os.environ['MLFLOW_RUN_ID'])"
@@ -231,7 +237,9 @@ def test_a_server_that_is_away_at_the_start_gets_everything_when_it_comes(
     assert process.stdout.read() == "True\n" and process.wait(20) == 0
     run = find_run(server_uri, run_dir)
     assert run.info.status == "FINISHED"
-    assert contents(server_uri).points(run.info.run_id, "loss") == [(step, float(step)) for step in range(300)]
+    assert contents(server_uri).points(run.info.run_id, "loss") == [
+        (step, float(step)) for step in range(300)
+    ]
     for name in ("sync.json", "sidecar.log"):
         assert "secret" not in (run_dir / name).read_text()
 

@@ -27,9 +27,7 @@ def test_run_resumed_at_any_step_matches_the_uninterrupted_run(fit, tmp_path, st
 
     assert trainer.global_step == 60
     assert same_tensors(whole.state_dict(), resumed.state_dict())
-    final, again = (
-        checkpoints.load(checkpoints.numbered(tmp_path / part)[0]) for part in ("whole", "parts")
-    )
+    final, again = (checkpoints.load(checkpoints.numbered(tmp_path / part)[0]) for part in ("whole", "parts"))
     assert same_tensors(final["evaluation_state_dict"], again["evaluation_state_dict"])
     for name in ("train/loss", "train/loss_epoch", "val/accuracy", "val/loss"):
         assert dict(before.named(name)) | dict(after.named(name)) == dict(whole_metrics.named(name))

@@ -9,9 +9,9 @@ from pipeline.config import signature, source
 from pipeline.config.allowed import ALLOWED, check_allowed, packages_of, targets
 from pipeline.config.arguments import check_arguments, is_special
 from pipeline.config.facts import check_facts
+from pipeline.config.kinds import UNKNOWN, check_kind
 from pipeline.config.signature import Signature
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
-from pipeline.config.kinds import UNKNOWN, check_kind
 from pipeline.errors import ConfigError
 
 Node = dict[str, Any]
@@ -45,7 +45,9 @@ def _signature(path: str, node: Node, packages: Sequence[str]) -> Signature | No
     """Of a node's target, by reading its source; None where that does not tell. Raises ConfigError."""
     target = node["_target_"]
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
-        raise ConfigError(f"{path}._target_={target}: expected the dotted path of a class, such as my_package.MyNet")
+        raise ConfigError(
+            f"{path}._target_={target}: expected the dotted path of a class, such as my_package.MyNet"
+        )
     try:
         entity = source.find(target)
     except source.NotFound as problem:

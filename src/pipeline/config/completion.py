@@ -14,12 +14,16 @@ FLAGS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--resolv
 # What pipeline prints with a blank at its end is a whole word; anything else is to be continued.
 BASH = r"""# pipeline: completion of verbs, groups, options and keys for bash
 _pipeline() {
-    local IFS=$'\n' line="${COMP_LINE:0:$COMP_POINT}"
-    local word="${line##*[[:space:]]}" breaks="${COMP_WORDBREAKS//[^=:@]/}" kept=""
-    # bash takes what follows = : @ for a word of its own, and replaces only that
-    [ -n "$breaks" ] && kept="${word%"${word##*[$breaks]}"}"
+    local IFS=$'\n' line="${COMP_LINE:0:$COMP_POINT}" kept=""
+    local word="${line##*[[:space:]]}" breaks="${COMP_WORDBREAKS//[^=:@]/}"
     COMPREPLY=($("$1" completion candidates "$line" 2>/dev/null))
-    COMPREPLY=("${COMPREPLY[@]#"$kept"}")
+    case "$word" in
+        # inside quotes a blank would belong to the value
+        [\'\"]*) COMPREPLY=("${COMPREPLY[@]% }") ;;
+        # elsewhere bash takes what follows = : @ for a word of its own, and replaces only that
+        *) [ -n "$breaks" ] && kept="${word%"${word##*[$breaks]}"}"
+           COMPREPLY=("${COMPREPLY[@]#"$kept"}") ;;
+    esac
 }
 complete -o nospace -F _pipeline pipeline
 """
@@ -38,7 +42,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
 def candidates(line: str, verbs: Sequence[str]) -> list[str]:
     """Whole words that may stand where a command line ends; a finished one ends with a blank."""
-    words = line.split()[1:]
+    words = [word.strip("'\"") for word in line.split()[1:]]
     current = "" if line[-1:].isspace() or not words else words.pop()
     fitting = [word for word in _next_words(words, current, verbs) if word.startswith(current)]
     return [word if word.endswith(("=", ".", "/")) or "[" in word else f"{word} " for word in fitting]
@@ -54,7 +58,9 @@ def _next_words(words: Sequence[str], current: str, verbs: Sequence[str]) -> lis
         return list(verbs)
     if verb != "train":
         return _runs(words) if current.startswith("run=") else ["run=", "runs_dir=", "--help"]
-    folders = places.folders([after for before, after in zip(words, words[1:], strict=False) if before == "--config-dir"])
+    folders = places.folders(
+        [after for before, after in zip(words, words[1:], strict=False) if before == "--config-dir"]
+    )
     if last == "--cfg":
         return ["job"]
     if last == "--config-name":
@@ -84,7 +90,9 @@ def _overrides(words: Sequence[str], current: str, folders: Sequence[Path]) -> l
         parent = key.rpartition(".")[0]
         found = [f"{parent}.{name}" for name in _keys(_at(tree, parent))]
     else:
-        found = [f"{group}=" for group in groups] + [name for name in _keys(tree) if name.rstrip(".=") not in groups]
+        found = [f"{group}=" for group in groups] + [
+            name for name in _keys(tree) if name.rstrip(".=") not in groups
+        ]
         found += [f"{key}."] if isinstance(tree.get(key), dict) else []
     if sign == "~":
         found = [word.rstrip("=.") for word in found]
@@ -121,7 +129,11 @@ def _tree(words: Sequence[str], groups: places.Groups, folders: Sequence[Path]) 
     for group, choice in choices.items():
         if group != RECIPES:
             options = choice if isinstance(choice, list) else [choice]
-            tree[group] = {key: value for option in options for key, value in _content(f"{group}/{option}", folders).items()}
+            tree[group] = {
+                key: value
+                for option in options
+                for key, value in _content(f"{group}/{option}", folders).items()
+            }
     return tree
 
 
@@ -159,7 +171,11 @@ def install(shell: str | None = None) -> str:
 def _bash_place() -> Path:
     """Where the package bash-completion looks for a command's script when it is first needed."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(os.environ.get("BASH_COMPLETION_USER_DIR") or Path(data, "bash-completion")) / "completions" / "pipeline"
+    return (
+        Path(os.environ.get("BASH_COMPLETION_USER_DIR") or Path(data, "bash-completion"))
+        / "completions"
+        / "pipeline"
+    )
 
 
 def _note_for_bash(path: Path) -> str:

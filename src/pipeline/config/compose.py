@@ -75,7 +75,9 @@ class _Composition:
     def of(self, chosen: Sequence[Override]) -> tuple[DictConfig, dict[str, Choice]]:
         return self._compose([str(override.input_line) for override in chosen])
 
-    def shipped(self, chosen: Sequence[Override], config: DictConfig, choices: dict[str, Choice]) -> DictConfig:
+    def shipped(
+        self, chosen: Sequence[Override], config: DictConfig, choices: dict[str, Choice]
+    ) -> DictConfig:
         """The configuration without its recipes, but with the options that they chose."""
         if not any(_is_recipe(group) and choice for group, choice in choices.items()):
             return config.copy()
@@ -89,7 +91,9 @@ class _Composition:
         try:
             return self._compose([*kept, *changed])[0]
         except COMPOSITION_ERRORS:
-            return config.copy()  # options that fit only together with the recipe: then its values are the reference
+            return (
+                config.copy()
+            )  # options that fit only together with the recipe: then its values are the reference
 
     def _compose(self, texts: list[str]) -> tuple[DictConfig, dict[str, Choice]]:
         first, *others = self.folders

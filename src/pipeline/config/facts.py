@@ -66,7 +66,14 @@ RANGES = (
 
 def check_facts(config: dict[str, Any]) -> None:
     """Raises ConfigError for the first that does not hold."""
-    for problem in (*_missing(config), *_ranges(config), *_devices(config), *_batch(config), *_end(config), *_modes(config)):
+    for problem in (
+        *_missing(config),
+        *_ranges(config),
+        *_devices(config),
+        *_batch(config),
+        *_end(config),
+        *_modes(config),
+    ):
         raise ConfigError(problem)
 
 
@@ -90,7 +97,11 @@ def _devices(config: dict[str, Any]) -> Iterator[str]:
     devices = _at(config, "trainer.devices")
     numbers = devices if isinstance(devices, list) else [devices]
     is_number = isinstance(devices, int) and (devices >= 1 or devices == -1)
-    is_list = isinstance(devices, list) and len(devices) > 0 and all(_is_number(each) and each >= 0 for each in numbers)
+    is_list = (
+        isinstance(devices, list)
+        and len(devices) > 0
+        and all(_is_number(each) and each >= 0 for each in numbers)
+    )
     if devices is not None and devices != "auto" and not is_number and not is_list:
         yield (
             f"trainer.devices={shown(devices)}: expected auto, a number of devices from 1, or a list of their "

@@ -27,7 +27,9 @@ def explain(problem: Exception, groups: Groups) -> ConfigError:
     twice = re.match(r"Multiple values for (.+?)\.", text)
     if twice is not None:
         group = twice.group(1)
-        return ConfigError(f"{group} is chosen already: to choose another option leave out the plus, {group}=OPTION")
+        return ConfigError(
+            f"{group} is chosen already: to choose another option leave out the plus, {group}=OPTION"
+        )
     lines = (line.strip() for line in text.splitlines())
     return ConfigError("\n  ".join(line for line in lines if line and "https://" not in line))
 
@@ -48,7 +50,10 @@ def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
         value = OmegaConf.select(tree, parent, throw_on_resolution_failure=False)
         return ConfigError(f"{key} does not exist: {parent} is a value ({value}) and has no keys")
     missing = f"{parent}.{name}" if parent else name
-    suggestions = [f"{parent}.{each}" if parent else each for each in nearest(name, [*siblings, *([] if parent else groups)])]
+    suggestions = [
+        f"{parent}.{each}" if parent else each
+        for each in nearest(name, [*siblings, *([] if parent else groups)])
+    ]
     everywhere = list(keys_of(tree))
     last = key.rpartition(".")[2]
     same = [path for path in everywhere if path.rpartition(".")[2] == last]

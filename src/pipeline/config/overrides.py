@@ -57,7 +57,9 @@ def _check_choice(override: Override, groups: Groups) -> None:
     if override.is_delete() and value in (None, ""):
         return
     if override.is_force_add():
-        raise ConfigError(f"{override.input_line}: an option is chosen with one or no plus sign: {group}={value}")
+        raise ConfigError(
+            f"{override.input_line}: an option is chosen with one or no plus sign: {group}={value}"
+        )
     if value is None:
         raise ConfigError(f"{override.input_line}: to leave a group out, write ~{group}")
     if isinstance(value, dict):
@@ -106,7 +108,11 @@ def _syntax(text: str, problem: HydraException) -> str:
     if not equals and not text.startswith("~"):
         return f"{text} is no override; expected key=value, such as seed=1"
     position = _position(text, problem)
-    shown = f"cannot read {text}" if position is None else f"cannot read this override\n  {text}\n  {' ' * position}^"
+    shown = (
+        f"cannot read {text}"
+        if position is None
+        else f"cannot read this override\n  {text}\n  {' ' * position}^"
+    )
     if position is not None and position <= len(key):
         return f"{shown}\n  a key is made of names and dots: model.widths=[16,32]"
     quote = f"\n  a value with special characters is quoted twice:  {quoted(text)}"

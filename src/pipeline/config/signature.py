@@ -47,7 +47,11 @@ def of_object(target: Callable[..., Any]) -> Signature | None:
         return None
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return Signature(
-        {each.name: Parameter(each.default is inspect.Parameter.empty) for each in parameters if each.kind in named},
+        {
+            each.name: Parameter(each.default is inspect.Parameter.empty)
+            for each in parameters
+            if each.kind in named
+        },
         takes_any=any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters),
     )
 
@@ -101,14 +105,19 @@ def _of_dataclass(owner: Definition) -> Signature | None:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             options = _field_options(field.value)
             if "ClassVar" not in ast.unparse(field.annotation) and options.get("init", True):
-                is_required = field.value is None or ("init" in options and not options.keys() & {"default", "default_factory"})
+                is_required = field.value is None or (
+                    "init" in options and not options.keys() & {"default", "default_factory"}
+                )
                 parameters[field.target.id] = Parameter(is_required, field.annotation, owner.module)
     return Signature(parameters)
 
 
 def _field_options(value: ast.expr | None) -> dict[str, Any]:
     """The arguments of `field(...)`, with `init` always among them; nothing for a default that stands by itself."""
-    if not isinstance(value, ast.Call) or getattr(value.func, "id", getattr(value.func, "attr", "")) != "field":
+    if (
+        not isinstance(value, ast.Call)
+        or getattr(value.func, "id", getattr(value.func, "attr", "")) != "field"
+    ):
         return {}
     given = {each.arg: getattr(each.value, "value", True) for each in value.keywords if each.arg is not None}
     return {"init": True, **given}

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-
 class NotFound(Exception):
     """`name` is not in `place`, where `known` is what there is."""
 
@@ -202,7 +201,9 @@ def known_in(module: Module) -> list[str]:
 def classes_in(module: Module) -> list[str]:
     """The classes that a module defines itself."""
     bound = {} if module.file is None else _names(module.file).bound
-    return [name for name, node in bound.items() if isinstance(node, ast.ClassDef) and not name.startswith("_")]
+    return [
+        name for name, node in bound.items() if isinstance(node, ast.ClassDef) and not name.startswith("_")
+    ]
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,11 @@ def _bind(statements: list[ast.stmt], names: _Names) -> None:
             for target in statement.targets:
                 if isinstance(target, ast.Name):
                     names.bound.setdefault(target.id, statement.value)
-        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
+        elif (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and statement.value
+        ):
             names.bound.setdefault(statement.target.id, statement.value)
         else:
             for block in ("body", "orelse", "finalbody"):

@@ -83,7 +83,12 @@ def _wait(processes: list[subprocess.Popen[bytes]], folder: Path) -> int:
     assert code is not None
     if rank > 0:
         tail = (folder / f"rank{rank}.log").read_text(errors="replace").splitlines()[-15:]
-        print(f"process {rank} of {len(processes)} failed with exit code {code}:", *tail, sep="\n  ", file=sys.stderr)
+        print(
+            f"process {rank} of {len(processes)} failed with exit code {code}:",
+            *tail,
+            sep="\n  ",
+            file=sys.stderr,
+        )
     # A process that a signal ended has a negative code here; a shell would say 128 + signal.
     return code if code > 0 else 128 - code
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import get_object
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -129,10 +130,11 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
 
 def steps_in_an_epoch(data: pl.LightningDataModule, config: DictConfig) -> int:
     if isinstance(data, DataModule):
-        return data.train_dataloader().steps_per_epoch
+        return data.steps_per_epoch
     data.prepare_data()
     data.setup("fit")
-    return len(data.train_dataloader())
+    batches: int = len(data.train_dataloader())
+    return batches
 
 
 def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:
@@ -142,12 +144,19 @@ def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:
     if epochs is not None and epochs >= 0:
         limits.append(epochs * steps_per_epoch)
     if not limits:
-        raise ConfigError("trainer.max_epochs and trainer.max_steps are both unset: set one, trainer.max_epochs=10")
+        raise ConfigError(
+            "trainer.max_epochs and trainer.max_steps are both unset: set one, trainer.max_epochs=10"
+        )
     return max(min(limits), 1)
 
 
 def build_trainer(
-    config: DictConfig, *, module: pl.LightningModule, callbacks: list[pl.Callback], loggers: Any, folder: Path
+    config: DictConfig,
+    *,
+    module: pl.LightningModule,
+    callbacks: list[pl.Callback],
+    loggers: Any,
+    folder: Path,
 ) -> pl.Trainer:
     """Lightning's Trainer, without what is ours: its bar, its checkpoints, its sanity check."""
     settings: dict[str, Any] = OmegaConf.to_container(config.trainer, resolve=True)  # type: ignore[assignment]
@@ -170,7 +179,12 @@ def build_trainer(
             num_sanity_val_steps=0,
             use_distributed_sampler=module.automatic_optimization,
         )
-    except (ValueError, TypeError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as problem:
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+        MisconfigurationException,
+    ) as problem:
         raise ConfigError(f"trainer: {problem}") from problem
 
 
@@ -183,7 +197,9 @@ def _instantiate(config: DictConfig, node: str, **offered: Any) -> Any:
     """Build `config.<node>`, offering values that it takes if its signature names them."""
     target = config[node].get("_target_")
     if target is None:
-        raise ConfigError(f"{node} has no _target_; choose one of the options that `pipeline train --info` lists")
+        raise ConfigError(
+            f"{node} has no _target_; choose one of the options that `pipeline train --info` lists"
+        )
     accepted = inspect.signature(get_object(target)).parameters
     return resolve.instantiate(
         config[node], config, **{name: value for name, value in offered.items() if name in accepted}

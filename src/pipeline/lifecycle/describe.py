@@ -21,23 +21,35 @@ from pipeline.tracking.progress import SyncState
 
 # The nodes whose values a person compares between runs, in the order in which they are looked for.
 COMPARED = ("data", "model", "optimizer", "scheduler", "regularizer", "callbacks", "task", "trainer", "seed")
+GROUPS = ("data", "model", "optimizer", "scheduler")
 # Where a run happens, not what it is.
-NOT_COMPARED = re.compile(r"_target_|_partial_|\.root$|evaluation_batch_size|^trainer\.(devices|num_nodes|accelerator)")
+NOT_COMPARED = re.compile(
+    r"_target_|_partial_|\.root$|evaluation_batch_size|^trainer\.(devices|num_nodes|accelerator)"
+)
 UI = "http://127.0.0.1:5000"
 HEADLINES = ("test/accuracy", "test/loss")
 
 
-def plan(run: Run, assembly: Assembly, trainer: pl.Trainer, start_from: Path | None) -> RenderableType:
+def plan(run: Run, assembly: Assembly, trainer: pl.Trainer, start_from: Path | None) -> Text:
     """A few lines before anything runs."""
-    lines = Table.grid(padding=(0, 2))
-    lines.add_row("data", _data(assembly))
-    lines.add_row("model", _model(assembly))
     steps = "" if assembly.total_steps is None else f", {assembly.total_steps:,} steps"
-    lines.add_row("training", f"{trainer.max_epochs or '?'} epochs{steps}, {_devices(trainer)}")
-    lines.add_row("writes to", shorten(run.folder))
+    rows = [
+        ("data", _data(assembly)),
+        ("model", _model(assembly)),
+        ("training", f"{trainer.max_epochs or '?'} epochs{steps}, {_devices(trainer)}"),
+        ("writes to", shorten(run.folder)),
+    ]
     if start_from is not None:
-        lines.add_row("goes on at", f"step {step_of(start_from):,} ({start_from.name})")
-    return lines
+        rows.append(("goes on at", f"step {step_of(start_from):,} ({start_from.name})"))
+    return _aligned(rows)
+
+
+def _aligned(rows: list[tuple[str, str]]) -> Text:
+    """Not a table: a link or a path must stay in one piece, however narrow the window."""
+    text = Text()
+    for index, (label, value) in enumerate(rows):
+        text.append("\n" if index else "").append(f"{label:<12}", style="bold").append(value)
+    return text
 
 
 def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, Any]:
@@ -64,7 +76,7 @@ def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, 
 
 def parameters(config: DictConfig, choices: dict[str, Any]) -> dict[str, Any]:
     """Flat, in a sensible order, and only what a person compares between runs."""
-    flat = {group: choices[group] for group in ("data", "model", "optimizer", "scheduler") if group in choices}
+    flat: dict[str, Any] = {group: choices[group] for group in GROUPS if group in choices}
     plain: Any = OmegaConf.to_container(config, resolve=True)
     for node in COMPARED:
         flat |= {key: leaf for key, leaf in _leaves(node, plain[node]) if not NOT_COMPARED.search(key)}
@@ -79,7 +91,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def summary(run: Run, verdict: Verdict | None, seconds: float) -> RenderableType:
+def summary(verdict: Verdict | None, seconds: float) -> RenderableType:
     """The table at the end of a run, or of an evaluation."""
     if verdict is None or not verdict.metrics:
         return Text(f"trained in {seconds:.1f} s; nothing to test")
@@ -91,14 +103,15 @@ def summary(run: Run, verdict: Verdict | None, seconds: float) -> RenderableType
     return Group("", table, "", f"trained in {seconds:.1f} s")
 
 
-def where(run: Run, config: DictConfig, state: SyncState | None) -> RenderableType:
+def where(run: Run, config: DictConfig, state: SyncState | None) -> Text:
     """Where things lie, and what to type next."""
-    lines = Table.grid(padding=(0, 2))
-    lines.add_row("run", shorten(run.folder))
-    for row in _mlflow(run, config, state):
-        lines.add_row(*row)
-    lines.add_row("again", f"pipeline evaluate run={run.id}")
-    return lines
+    return _aligned(
+        [
+            ("run", shorten(run.folder)),
+            *_mlflow(run, config, state),
+            ("again", f"pipeline evaluate run={run.id}"),
+        ]
+    )
 
 
 def _mlflow(run: Run, config: DictConfig, state: SyncState | None) -> list[tuple[str, str]]:
@@ -112,6 +125,8 @@ def _mlflow(run: Run, config: DictConfig, state: SyncState | None) -> list[tuple
         rows.append(("MLflow", link if on_server else f"{link}  (after: pipeline ui)"))
     if state.problem is not None:
         rows.append(("", f"MLflow: {state.problem}; to send it later: pipeline sync run={run.id}"))
+    elif state.only_model_waiting:
+        rows.append(("", "(its model follows in the background)"))
     elif state.waiting:
         rows.append(("", f"{state.waiting} on the way; to see: pipeline sync run={run.id}"))
     return rows
@@ -127,7 +142,9 @@ def farewell(run: Run, saved: str | None) -> str:
 def note(run: Run, assembly: Assembly, verdict: Verdict | None) -> str:
     """Markdown for the run's page in MLflow; the headline first, because it shows three lines."""
     metrics = {} if verdict is None else verdict.metrics
-    headline = next((f"**{name} {metrics[name]:.4f}**" for name in HEADLINES if name in metrics), "**no test**")
+    headline = next(
+        (f"**{name} {metrics[name]:.4f}**" for name in HEADLINES if name in metrics), "**no test**"
+    )
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in _headline_first(metrics))
     return (
         f"{headline}\n\n{_data(assembly)}; {_model(assembly)}\n\n"

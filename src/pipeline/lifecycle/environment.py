@@ -43,7 +43,11 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     if commit is None:
         return None
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": bool(changes), "branch": _git(folder, "rev-parse", "--abbrev-ref", "HEAD")}
+    return {
+        "commit": commit,
+        "dirty": bool(changes),
+        "branch": _git(folder, "rev-parse", "--abbrev-ref", "HEAD"),
+    }
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -24,13 +24,15 @@ def evaluate(reference: str, runs_dir: str) -> int:
     run = runs.find(reference, runs_dir)
     console = Console(highlight=False)
     quieten(run.folder / "evaluate.log")
-    return exits.code_of(lambda: console.print(comparison(run, test(run))), console)
+    return exits.code_of(lambda: console.print(comparison(run, test(run))))
 
 
 def test(run: Run) -> Verdict:
     """Raises RunError for a run without a checkpoint."""
     if best_checkpoint(run) is None:
-        raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
+        raise RunError(
+            f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}"
+        )
     config = run.config()
     config.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
     resolve.check_signatures(config)

@@ -14,7 +14,7 @@ DONE, FAILED, USER_ERROR, PREEMPTED, INTERRUPTED = 0, 1, 2, 75, 130
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def code_of(work: Callable[[], None], console: Console) -> int:
+def code_of(work: Callable[[], None]) -> int:
     """Run `work`; its exit code. A traceback is printed only for what nobody foresaw."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
@@ -33,7 +33,9 @@ def code_of(work: Callable[[], None], console: Console) -> int:
         logging.getLogger("pipeline").error("%s", traceback.format_exc())
         space = out_of_space(problem)
         if space is not None:
-            errors.print(f"[bold red]failed:[/] the disk is full ({_plain(space)}); what was saved before stands")
+            errors.print(
+                f"[bold red]failed:[/] the disk is full ({_plain(space)}); what was saved before stands"
+            )
         else:
             errors.print(_plain("".join(traceback.format_exception(problem))))
         return FAILED

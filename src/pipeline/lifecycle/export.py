@@ -14,6 +14,7 @@ from pipeline.lifecycle.assemble import assemble
 from pipeline.lifecycle.evaluate import ALONE
 from pipeline.lifecycle.judge import best_checkpoint
 from pipeline.lifecycle.run import Run
+from pipeline.process import see_working_directory
 from pipeline.tracking import model_store, progress
 from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
@@ -28,13 +29,18 @@ def network_of(run: Run) -> tuple[nn.Module, Tensor] | None:
     config.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
     assembly = assemble(config, ALONE)
     chosen = best_checkpoint(run)
-    if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule) or chosen is None:
+    if (
+        not isinstance(assembly.module, Learner)
+        or not isinstance(assembly.data, DataModule)
+        or chosen is None
+    ):
         return None
     assembly.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load(chosen)))
     return assembly.module.network.eval(), assembly.data.example(2)
 
 
 def main() -> int:
+    see_working_directory()
     run = Run(Path(sys.argv[1]))
     found, shipped = network_of(run), progress.load(run.folder)
     if shipped is None or shipped.mlflow_run_id is None:

@@ -1,6 +1,5 @@
 """What a run leaves behind: journal, result.json, figures, and the process that carries them to MLflow."""
 
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pipeline.lifecycle import describe, figures
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.run import Run
-from pipeline.process import Place
+from pipeline.process import Place, module_command
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal, Status
 from pipeline.tracking.logger import JournalLogger
@@ -65,7 +64,7 @@ class Recording:
             yield
         except Interrupted as interrupted:
             self._end("KILLED", str(interrupted))
-            self.console.print(describe.farewell(self.run, interrupted.saved))
+            self.console.print(describe.farewell(self.run, interrupted.saved), soft_wrap=True)
             raise
         except KeyboardInterrupt:
             self._end("KILLED", "Ctrl-C, twice")
@@ -75,13 +74,13 @@ class Recording:
             self._end("FAILED", "\n".join(lines))
             saved, _ = checkpoints.newest_intact(self.run.checkpoints)
             if saved is not None:
-                self.console.print(describe.farewell(self.run, saved.name))
+                self.console.print(describe.farewell(self.run, saved.name), soft_wrap=True)
             raise
         else:
             self._publish()
             state = self._end("FINISHED", None)
-            self.console.print(describe.summary(self.run, self.verdict, self._seconds()))
-            self.console.print(describe.where(self.run, self.config, state))
+            self.console.print(describe.summary(self.verdict, self._seconds()))
+            self.console.print(describe.where(self.run, self.config, state), soft_wrap=True)
 
     def training_ended(self) -> None:
         self.training_seconds = time.monotonic() - self.started_at
@@ -121,7 +120,7 @@ class Recording:
         self.journal.artifact("result.json")
         self.journal.end(status, error=error)
         self.journal.close()
-        state = self.sidecar.wait(SIDECAR_PATIENCE_SECONDS) if self.sidecar is not None else None
+        state = self.sidecar.wait(SIDECAR_PATIENCE_SECONDS, for_model=False) if self.sidecar is not None else None
         self._write_result(status, state.mlflow_run_id if state is not None else None)
         return state
 
@@ -147,7 +146,7 @@ class Recording:
 
 def export_command(run: Run) -> list[str]:
     """Puts the run's best model into MLflow; run by whoever carries the journal there."""
-    return [sys.executable, "-m", "pipeline.lifecycle.export", str(run.folder)]
+    return module_command("pipeline.lifecycle.export", str(run.folder))
 
 
 def _seconds_so_far(run: Run) -> float:

@@ -1,6 +1,5 @@
 """The parent of a run: freezes it, launches its processes, and stands by. No torch in here."""
 
-import sys
 from typing import Any
 
 from omegaconf import DictConfig
@@ -13,6 +12,8 @@ from pipeline.launch.launcher import Launcher, Resources
 from pipeline.lifecycle import environment
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.run import Run
+from pipeline.process import module_command
+from pipeline.tracking import journal
 
 # What may change when a run is taken up again: how long it goes on, where, and who hears of it.
 MAY_CHANGE = (
@@ -49,6 +50,10 @@ def resume(reference: str, overrides: list[str], runs_dir: str) -> int:
     Raises RunError for a run that has nothing left to do, and for overrides that would change what it means.
     """
     run = runs.find(reference, runs_dir)
+    if journal.is_open(run.journal_path):
+        raise RunError(
+            f"{run.id} is being trained right now, by another process; wait for it, or end it first"
+        )
     config = run.config()
     for override in overrides:
         key, _, value = override.partition("=")
@@ -77,7 +82,7 @@ def _launch(run: Run, config: DictConfig) -> int:
         nodes=int(config.trainer.get("num_nodes", 1)),
         processes_per_node=process_count(_plain(config.trainer.devices), config.trainer.accelerator),
     )
-    command = [sys.executable, "-m", "pipeline.lifecycle.train", str(run.folder)]
+    command = module_command("pipeline.lifecycle.train", str(run.folder))
     try:
         return launcher.run(command, resources, run.folder)
     finally:

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import warnings
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -16,7 +15,7 @@ from pipeline.lifecycle.assemble import Assembly, assemble, build_trainer
 from pipeline.lifecycle.judge import judge
 from pipeline.lifecycle.recording import Recording
 from pipeline.lifecycle.run import Run
-from pipeline.process import Place, follow_parent, place
+from pipeline.process import Place, follow_parent, place, see_working_directory
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.progress import ProgressDisplay
@@ -46,7 +45,7 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
         config, module=assembly.module, callbacks=callbacks, loggers=recording.loggers, folder=run.folder
     )
 
-    console.print(describe.plan(run, assembly, trainer, start_from))
+    console.print(describe.plan(run, assembly, trainer, start_from), soft_wrap=True)
     with recording.of_run(resumed_from=start_from):
         trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)
         recording.training_ended()
@@ -78,9 +77,10 @@ def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
 
 def quieten(log_path: Path) -> None:
     """Lightning's chatter and Python's warnings go to the log; the console is for the person."""
-    logging.basicConfig(filename=log_path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.basicConfig(
+        filename=log_path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )
     logging.captureWarnings(True)
-    warnings.simplefilter("default")
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -92,9 +92,10 @@ def main() -> int:
     interruption = Interruption()
     interruption.install()
     follow_parent()
+    see_working_directory()
     quieten(run.log_path if here.is_first else run.folder / f"rank{here.rank}.log")
     console = Console(quiet=not here.is_first, highlight=False)
-    return exits.code_of(lambda: train(run, here, console, interruption), console)
+    return exits.code_of(lambda: train(run, here, console, interruption))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ class Network(nn.Module):
         super().__init__()
         self.standardize = Standardize(mean=spec.mean, std=spec.std, input_shape=spec.input_shape)
         convolutional = any(isinstance(module, nn.Conv2d) for module in body.modules())
-        self.body = body.to(memory_format=torch.channels_last) if convolutional else body
+        if convolutional:
+            body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; missing in torch's stubs
+        self.body = body
         self.channels_last = convolutional and len(spec.input_shape) == 3
 
     def forward(self, inputs: Tensor) -> Tensor:

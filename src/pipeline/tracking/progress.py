@@ -62,6 +62,11 @@ class SyncState:
         return self.status is not None and not self.waiting
 
     @property
+    def only_model_waiting(self) -> bool:
+        rest = self.metrics_waiting + self.files_waiting + self.records_waiting
+        return self.status is not None and rest == 0 and self.models_waiting > 0
+
+    @property
     def waiting(self) -> str:
         """Such as "312 metric values, 2 files and the model"; empty if everything has arrived."""
         parts = [

@@ -57,18 +57,26 @@ class Sidecar:
         self.run_dir = run_dir
         self.process = process
 
-    def wait(self, timeout_seconds: float) -> SyncState:
-        """To be called when the journal has its end: waits for the rest to arrive, but no longer than that."""
+    def wait(self, timeout_seconds: float, *, for_model: bool) -> SyncState:
+        """To be called when the journal has its end: waits for the rest to arrive, but no longer than that.
+
+        The model takes its own time; only with `for_model` it is waited for as well.
+        """
         if self.process is None:
             return progress.state_of(
                 self.run_dir, problem="the process that ships to MLflow could not be started"
             )
         self._let_go()
-        try:
-            code = self.process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            return progress.state_of(self.run_dir)
-        problem = f"the process that ships to MLflow died of signal {-code}" if code < 0 else None
+        deadline = time.monotonic() + timeout_seconds
+        while self.process.poll() is None and time.monotonic() < deadline:
+            state = progress.state_of(self.run_dir)
+            if state.only_model_waiting and not for_model:
+                return state
+            time.sleep(BUSY_SECONDS)
+        code = self.process.returncode
+        problem = None
+        if code is not None and code < 0:
+            problem = f"the process that ships to MLflow died of signal {-code}"
         return progress.state_of(self.run_dir, problem=problem)
 
     def _let_go(self) -> None:

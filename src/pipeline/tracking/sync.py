@@ -35,7 +35,7 @@ def sync_run(
     errand = Errand(
         address.absolute(uri), artifacts, on_model, follow=False, patience_seconds=PATIENCE_SECONDS
     )
-    return launch(run_dir, errand).wait(timeout_seconds)
+    return launch(run_dir, errand).wait(timeout_seconds, for_model=True)
 
 
 def is_complete(run_dir: Path, uri: str) -> bool:

@@ -83,7 +83,9 @@ def _start(uri: str, artifacts: str | None, port: int, log: IO[bytes]) -> "subpr
         **ENVIRONMENT,
         "MLFLOW_CONFIGURE_LOGGING": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else a dozen processes for things that training has not
-        "MLFLOW_BACKEND_STORE_URI": uri if database is None else sqlite_store.url(database),  # not an argument: it may hold a password
+        "MLFLOW_BACKEND_STORE_URI": uri
+        if database is None
+        else sqlite_store.url(database),  # not an argument: it may hold a password
     }
     if artifacts is not None:
         environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = (

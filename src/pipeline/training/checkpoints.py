@@ -1,8 +1,8 @@
 """Checkpoint files: written whole or not at all, and proven intact before they are used.
 
-    checkpoints/step-00000120.ckpt          everything that training needs to go on
-    checkpoints/step-00000120.ckpt.sha256   its digest, in the format of `sha256sum`
-    checkpoints/last.ckpt, best.ckpt        links to two of them
+checkpoints/step-00000120.ckpt          everything that training needs to go on
+checkpoints/step-00000120.ckpt.sha256   its digest, in the format of `sha256sum`
+checkpoints/last.ckpt, best.ckpt        links to two of them
 """
 
 import hashlib
@@ -22,7 +22,9 @@ NAME = "step-{:08d}.ckpt"
 class VerifiedCheckpointIO(TorchCheckpointIO):
     """Lightning's way to the disk, for every checkpoint of a run, also those of a user's own callbacks."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         save(checkpoint, Path(path))
 
     def load_checkpoint(

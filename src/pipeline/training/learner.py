@@ -98,7 +98,8 @@ class Learner(pl.LightningModule):
     # ---- training
 
     def on_fit_start(self) -> None:
-        self._step_callbacks = [each for each in self.trainer.callbacks if isinstance(each, StepCallback)]
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
+        self._step_callbacks = [each for each in callbacks if isinstance(each, StepCallback)]
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None and self.gradient_clip_val is not None and self._is_fused():
             raise ConfigError(
@@ -107,7 +108,9 @@ class Learner(pl.LightningModule):
             )
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
-        optimizer = cast(Optimizer, self.optimizers())  # Lightning's wrapper: counts steps, calls precision and hooks
+        optimizer = cast(
+            Optimizer, self.optimizers()
+        )  # Lightning's wrapper: counts steps, calls precision and hooks
         scheduler = cast(LRScheduler, self.lr_schedulers())
         for number, micro_batches in enumerate(chunk, start=1):
             self._optimise(micro_batches, optimizer)

@@ -16,7 +16,10 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> Gro
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     groups = [
-        {"params": [parameter for parameter in trainable if parameter.ndim > 1], "weight_decay": weight_decay},
+        {
+            "params": [parameter for parameter in trainable if parameter.ndim > 1],
+            "weight_decay": weight_decay,
+        },
         {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
@@ -38,7 +41,12 @@ def adamw(
 
 
 def sgd(
-    params: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float, momentum: float, nesterov: bool
+    params: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
 ) -> torch.optim.SGD:
     """With Nesterov's momentum as in Sutskever et al. 2013; without momentum there is nothing to look ahead to."""
     return torch.optim.SGD(

@@ -14,5 +14,5 @@ def reseed(seed: int, purpose: str, step: int, rank: int = 0) -> None:
     value = derive(seed, purpose, step, rank)
     # Not torch.manual_seed: that visits every device module, 20 times the cost, on every step.
     torch.default_generator.manual_seed(value)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed(value)

@@ -58,5 +58,7 @@ class L2:
 
 def _not_negative(name: str, strength: float) -> float:
     if strength < 0:
-        raise ConfigError(f"regularizer.{name}.strength={strength} would reward large weights: use 0 or more, such as 1e-4")
+        raise ConfigError(
+            f"regularizer.{name}.strength={strength} would reward large weights: use 0 or more, such as 1e-4"
+        )
     return strength

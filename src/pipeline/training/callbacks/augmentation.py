@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytorch_lightning as pl
 import torch
 from kornia.augmentation import AugmentationBase2D
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
@@ -21,14 +21,14 @@ class Augmentation(StepCallback):
     takes its rows: any number of processes sees the same pixels.
     """
 
-    def __init__(self, *, transforms: Mapping[str, AugmentationBase2D]) -> None:
+    def __init__(self, *, transforms: Mapping[str, nn.Module]) -> None:
         wrong = [name for name, each in transforms.items() if not isinstance(each, AugmentationBase2D)]
         if wrong:
             raise ConfigError(
                 f"callbacks.augmentation.transforms.{wrong[0]} is not one of kornia's 2-D augmentations, such as "
                 "kornia.augmentation.RandomAffine"
             )
-        self.transforms = [each for each in transforms.values() if each.p > 0]
+        self.transforms = [each for each in transforms.values() if isinstance(each, AugmentationBase2D) and each.p > 0]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         for transform in self.transforms:
@@ -59,7 +59,9 @@ def augment(
     of_all_processes = torch.Size((world_size * len(images), *images.shape[1:]))
     for transform in transforms:
         drawn = transform.forward_parameters(of_all_processes)
-        mine = {name: value[rows] if len(value) == of_all_processes[0] else value for name, value in drawn.items()}
+        mine = {
+            name: value[rows] if len(value) == of_all_processes[0] else value for name, value in drawn.items()
+        }
         mine["forward_input_shape"] = torch.tensor(pixels.shape)
         pixels = transform(pixels, params=mine)
     return pixels.clamp(0, 1) * top

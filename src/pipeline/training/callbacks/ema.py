@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.training.callbacks.step import StepCallback
@@ -65,8 +65,6 @@ class EMA(StepCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self.average = dict(checkpoint["evaluation_state_dict"])
-
-
 
 
 def _state(learner: pl.LightningModule) -> dict[str, Tensor]:
