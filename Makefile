@@ -53,6 +53,7 @@ test: ready-dev  ## the tests, offline; ARGS="-k journal -x" goes to pytest
 	@PYTEST_ADDOPTS="$$PYTEST_ADDOPTS $$PIPELINE_MAKE_ARGS" exec "$(VENV)/bin/python" -m pytest
 
 check: ready-dev  ## style (ruff), types (mypy), who may import whom (import-linter)
+	@"$(VENV)/bin/python" -m ruff format --check --quiet . || { echo 'The layout differs: $(VENV)/bin/python -m ruff format .'; exit 1; }
 	@"$(VENV)/bin/python" -m ruff check .
 	@"$(VENV)/bin/python" -m mypy
 	@"$(VENV)/bin/python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
@@ -65,18 +66,20 @@ clean:  ## remove caches and built packages; runs stay
 	@find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the virtual environment, too
-	@rm -rf "$(VENV)"
+	@[ ! -e "$(VENV)/pyvenv.cfg" ] || rm -rf "$(VENV)"
 
 help:  ## this list
-	@echo 'Targets (exit codes of the program itself: pipeline TARGET, or $(VENV)/bin/python -m pipeline TARGET)'
+	@echo 'Targets'
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1 /p' Makefile | while read -r TARGET WHAT; do printf '  %-14s%s\n' "$$TARGET" "$$WHAT"; done
-	@echo; echo 'Configuration groups (GROUP=OPTION after train; `make train ARGS=--info` and ARGS="--cfg job" show more)'
+	@echo; echo 'Configuration groups, as in: make train model=mlp (* the default; make train ARGS=--info describes them)'
 	@for GROUP in conf/*/; do \
 		GROUP=$$(basename "$$GROUP"); \
-		OPTIONS=$$(ls "conf/$$GROUP" | sed -n 's/^\([^_].*\)\.yaml$$/\1/p' | tr '\n' ' '); \
 		DEFAULT=$$(sed -n "s/^  - $$GROUP: *\([^ #]*\).*/\1/p" conf/train.yaml); \
-		printf '  %-14s%s(default: %s)\n' "$$GROUP" "$$OPTIONS" "$$DEFAULT"; \
+		OPTIONS=$$(ls "conf/$$GROUP" | sed -n 's/^\([^_].*\)\.yaml$$/\1/p' | sed "s/^$$DEFAULT$$/&*/"); \
+		printf '  %-14s%s\n' "$$GROUP" "$$(echo $$OPTIONS)"; \
 	done
+	@echo; echo 'make ends with 2 after any failure. The program itself, $(VENV)/bin/pipeline train ..., tells them apart:'
+	@echo '0 done, 1 a failure, 2 a mistake in what was typed, 130 Ctrl-C.'
 
 # --- Set-up ------------------------------------------------------------------------------------------------
 # Done when its stamp is younger than what it depends on and names this folder (a moved or copied checkout

@@ -59,9 +59,7 @@ class TestWhenTheNetworkIsBad:
         ranges = [f"bytes={half}-", f"bytes={half + (len(PACKED) - half) // 2}-"]
         assert mirror.requests == [("/file.gz", None), *(("/file.gz", each) for each in ranges)]
 
-    def test_a_server_that_knows_no_parts_sends_all_of_it_again(
-        self, mirror: "Mirror", tmp_path: Path
-    ) -> None:
+    def test_a_server_that_knows_no_parts_sends_all_of_it_again(self, mirror: "Mirror", tmp_path: Path) -> None:
         mirror.files["/file.gz"] = PACKED
         mirror.faults = ["cut"]
         mirror.ranges = False
@@ -152,16 +150,12 @@ class TestWhatIsRefused:
         self, mirror: "Mirror", tmp_path: Path, sent: bytes, reason: str
     ) -> None:
         mirror.files["/file.gz"] = sent
-        with pytest.raises(
-            DataError, match=rf"file could not be downloaded:\n  {mirror.url}/file.gz ({reason})"
-        ):
+        with pytest.raises(DataError, match=rf"file could not be downloaded:\n  {mirror.url}/file.gz ({reason})"):
             fetched(tmp_path / "file", f"{mirror.url}/file.gz")
         assert {path.name for path in tmp_path.iterdir()} == {".file.lock"}
         assert len(mirror.requests) == 1
 
-    def test_and_the_next_mirror_is_asked(
-        self, mirror: "Mirror", another_mirror: "Mirror", tmp_path: Path
-    ) -> None:
+    def test_and_the_next_mirror_is_asked(self, mirror: "Mirror", another_mirror: "Mirror", tmp_path: Path) -> None:
         mirror.files["/file.gz"] = PACKED[:1000]
         another_mirror.files["/file.gz"] = PACKED
         urls = [f"{mirror.url}/file.gz", f"{another_mirror.url}/file.gz"]
@@ -201,9 +195,7 @@ class TestWhatTheUserIsTold:
 
     def test_where_no_folder_can_be_made(self, mirror: "Mirror", tmp_path: Path) -> None:
         (tmp_path / "occupied").write_text("")
-        with pytest.raises(
-            DataError, match=r"(?s)file cannot be used: .*XDG_CACHE_HOME.*Type something else"
-        ):
+        with pytest.raises(DataError, match=r"(?s)file cannot be used: .*XDG_CACHE_HOME.*Type something else"):
             fetched(tmp_path / "occupied" / "file", f"{mirror.url}/file.gz")
 
     def test_when_the_disk_is_full_and_what_arrived_is_kept(self, mirror: "Mirror", tmp_path: Path) -> None:

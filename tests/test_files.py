@@ -118,9 +118,7 @@ class TestLocked:
 class TestReadVerified:
     @pytest.mark.parametrize("name", ["file", "file.gz"])
     @pytest.mark.parametrize("content", [CONTENT, gzip.compress(CONTENT)], ids=["plain", "packed"])
-    def test_gzip_is_told_by_its_content_and_not_by_its_name(
-        self, tmp_path: Path, name: str, content: bytes
-    ) -> None:
+    def test_gzip_is_told_by_its_content_and_not_by_its_name(self, tmp_path: Path, name: str, content: bytes) -> None:
         path = tmp_path / name
         path.write_bytes(content)
         assert read_verified(path, size=len(CONTENT), sha256=DIGEST) == CONTENT

@@ -185,7 +185,7 @@ class TestGoals:
 
     def test_help_lists_options_and_the_default(self) -> None:
         line = next(line for line in make("help").stdout.splitlines() if line.startswith("  data "))
-        assert line.split() == ["data", "fashion_mnist", "mnist", "mnist5k", "(default:", "mnist5k)"]
+        assert line.split() == ["data", "fashion_mnist", "mnist", "mnist5k*"]
 
 
 SET_UP = """

@@ -20,29 +20,6 @@ from pipeline.errors import ConfigError, TrainingFailed, UserError
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
-TRAIN_HELP = """\
-Train a network, judge it on the test set and track it in MLflow.
-
-usage: pipeline train [GROUP=OPTION] [KEY=VALUE] [+NEW_KEY=VALUE] [~KEY_TO_DELETE] ...
-
-groups and their options (* the default; --info says what each is)
-{groups}
-
-options
-  --cfg job           show the composed configuration and stop; --resolve fills in its interpolations
-  --info              describe every option of every group
-  --config-dir DIR    more options and groups of your own, before those in ./conf and ours; may be repeated
-  --config-name NAME  begin with another file than {name}.yaml
-  --help              this text
-
-examples
-  pipeline train
-  pipeline train model=mlp data=mnist5k trainer.max_epochs=5 optimizer.learning_rate=3e-3
-  pipeline train experiment=mnist '~callbacks.early_stopping'
-  pipeline train 'callbacks=[default,augmentation,ema]' 'model.widths=[32,64]'
-  pipeline train allow_packages=[my_package] model._target_=my_package.MyNet
-"""
-
 
 @dataclass(frozen=True)
 class Verb:
@@ -81,7 +58,7 @@ def run(arguments: list[str]) -> int:
     if verb not in VERBS:
         suggestions = [f"pipeline {name}" for name in nearest(verb, VERBS)]
         raise ConfigError(f"there is no verb {verb}{did_you_mean(suggestions)}{all_of('all verbs', VERBS)}")
-    if verb not in ("train", "help") and any(word in ("-h", "--help") for word in rest):
+    if verb != "train" and any(word in ("-h", "--help") for word in rest):
         return overview([verb])
     return VERBS[verb].run(rest)
 
@@ -90,9 +67,8 @@ def train(arguments: list[str]) -> int:
     options = _train_options(arguments)
     folders = places.folders(options.config_dir)
     if options.help or options.info:
-        name = options.config_name
-        text = TRAIN_HELP.format(name=name, groups=listing.options_by_group(name, folders))
-        print(text if options.help else listing.described_options(name, folders))
+        show = listing.help_of_train if options.help else listing.described_options
+        print(show(options.config_name, folders))
         return DONE
 
     from pipeline.config.check import check

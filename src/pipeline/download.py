@@ -69,9 +69,7 @@ def fetch(
         raise DataError(f"{refused}{destination.name} could not be downloaded:\n{error}\n{remedy}") from error
 
 
-def _from_mirrors(
-    urls: Sequence[str], destination: Path, size: int, sha256: str, backoff_seconds: float
-) -> bytearray:
+def _from_mirrors(urls: Sequence[str], destination: Path, size: int, sha256: str, backoff_seconds: float) -> bytearray:
     """Asks one mirror after the other, each several times; MirrorError tells what every one answered."""
     answers = []
     for url in urls:

@@ -78,9 +78,7 @@ def _poll_lock(descriptor: int, path: Path, timeout_seconds: float) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise TimeoutError(
-                    f"{path} is still locked by another process after {timeout_seconds:g} s"
-                ) from None
+                raise TimeoutError(f"{path} is still locked by another process after {timeout_seconds:g} s") from None
         time.sleep(POLL_SECONDS)
 
 

@@ -21,9 +21,7 @@ def test_makes_quoting_is_undone() -> None:
 
 
 def test_names_in_capitals_stay_with_make() -> None:
-    environ = {
-        "PIPELINE_MAKE_ARGUMENTS": "ARGS=-x VENV=.venv CUDA_VISIBLE_DEVICES=0 PYTHON:=p T_0=1 Ab=1 model.T=2"
-    }
+    environ = {"PIPELINE_MAKE_ARGUMENTS": "ARGS=-x VENV=.venv CUDA_VISIBLE_DEVICES=0 PYTHON:=p T_0=1 Ab=1 model.T=2"}
     assert decode_make_arguments(environ) == ["model.T=2", "Ab=1"]
 
 

@@ -48,9 +48,7 @@ def data_module(source: Any = None, **options: Any) -> DataModule:
 
 
 class TestLoading:
-    def test_the_source_is_asked_once_and_for_the_folder_the_user_named(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_source_is_asked_once_and_for_the_folder_the_user_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", "/home/someone")
         source = Numbers()
         data = data_module(source, root="~/digits")

@@ -72,9 +72,7 @@ class TestBatches:
         assert [rows for step in steps(train_loader(accumulate=5)) for rows in step] == one_by_one
 
     @given(size=st.integers(24, 200), processes=st.sampled_from([1, 2, 3, 4, 6]), epoch=st.integers(0, 5))
-    def test_any_number_of_processes_sees_the_same_batches(
-        self, size: int, processes: int, epoch: int
-    ) -> None:
+    def test_any_number_of_processes_sees_the_same_batches(self, size: int, processes: int, epoch: int) -> None:
         alone = [rows for step in steps(train_loader(size, epoch=epoch, batch_size=12)) for rows in step]
         each = [
             steps(train_loader(size, epoch=epoch, batch_size=12, rank=rank, world_size=processes))
@@ -86,9 +84,7 @@ class TestBatches:
 
 class TestChunks:
     def test_they_end_at_multiples_of_the_whole_training_and_with_the_epoch(self) -> None:
-        bounds = [
-            list(chunk_bounds(epoch=epoch, start=0, steps_per_epoch=27, every=50)) for epoch in range(4)
-        ]
+        bounds = [list(chunk_bounds(epoch=epoch, start=0, steps_per_epoch=27, every=50)) for epoch in range(4)]
         assert bounds == [[(0, 27)], [(0, 23), (23, 27)], [(0, 27)], [(0, 19), (19, 27)]]
 
     @given(epoch=st.integers(0, 20), steps=st.integers(1, 40), every=st.integers(1, 60), data=st.data())

@@ -72,9 +72,7 @@ def put(folder: Path, files: Mapping[str, bytes]) -> Path:
 
 
 class TestParts:
-    def test_the_test_part_is_the_official_one_and_validation_is_cut_from_training(
-        self, tmp_path: Path
-    ) -> None:
+    def test_the_test_part_is_the_official_one_and_validation_is_cut_from_training(self, tmp_path: Path) -> None:
         files = small_files()
         parts = source(files).load(put(tmp_path, files))
         train, validation, test = (part.inputs[:, 0, 0, 0] for part in parts.by_name().values())
@@ -98,9 +96,7 @@ class TestParts:
     @pytest.mark.parametrize("size", [-1, 0, 40, 41])
     def test_a_validation_part_that_leaves_nothing_is_refused(self, tmp_path: Path, size: int) -> None:
         files = small_files()
-        with pytest.raises(
-            ConfigError, match=rf"data.source.validation_size={size}: expected 1 to 39.* such as 3"
-        ):
+        with pytest.raises(ConfigError, match=rf"data.source.validation_size={size}: expected 1 to 39.* such as 3"):
             source(files, validation_size=size).load(put(tmp_path, files))
 
 
@@ -172,16 +168,12 @@ class TestWhatIsRefused:
 
     def test_labels_out_of_range(self, tmp_path: Path) -> None:
         files = small_files() | {TRAIN_LABELS: idx(np.array([*range(10), 10, *[0] * 29]))}
-        with pytest.raises(
-            DataError, match=f"{TRAIN_LABELS} in {tmp_path}: row 10 has the label 10, expected 0 to 9"
-        ):
+        with pytest.raises(DataError, match=f"{TRAIN_LABELS} in {tmp_path}: row 10 has the label 10, expected 0 to 9"):
             source(files).load(put(tmp_path, files))
 
     def test_more_labels_than_images(self, tmp_path: Path) -> None:
         files = small_files() | {TEST_LABELS: idx(np.arange(11) % 10)}
-        with pytest.raises(
-            DataError, match=f"{TEST_IMAGES} in {tmp_path} has 10 images, {TEST_LABELS} 11 labels"
-        ):
+        with pytest.raises(DataError, match=f"{TEST_IMAGES} in {tmp_path} has 10 images, {TEST_LABELS} 11 labels"):
             source(files).load(put(tmp_path, files))
 
 
@@ -191,9 +183,7 @@ class TestDownload:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         return tmp_path / "pipeline" / "mnist"
 
-    def test_without_a_root_files_come_from_a_mirror_into_the_cache(
-        self, mirror: "Mirror", cache: Path
-    ) -> None:
+    def test_without_a_root_files_come_from_a_mirror_into_the_cache(self, mirror: "Mirror", cache: Path) -> None:
         files = small_files()
         mirror.files = {f"/{name}.gz": gzip.compress(content) for name, content in files.items()}
         for _ in range(2):

@@ -18,9 +18,7 @@ def test_every_row_has_one_place(labels: np.ndarray, seed: int) -> None:
 
 
 @given(labels=labels_of, seed=seeds, data=st.data())
-def test_every_cut_holds_the_classes_in_proportion(
-    labels: np.ndarray, seed: int, data: st.DataObject
-) -> None:
+def test_every_cut_holds_the_classes_in_proportion(labels: np.ndarray, seed: int, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(labels)))
     shares = np.bincount(labels, minlength=5) / len(labels)
     for part in np.split(stratified_order(labels, seed=seed), [cut]):
@@ -49,9 +47,7 @@ def test_the_order_will_be_the_same_in_years_on_any_machine() -> None:
 
 
 @given(labels=labels_of, fractions=st.tuples(st.floats(1e-3, 1), st.floats(1e-3, 1)))
-def test_a_smaller_fraction_is_a_subset_of_a_larger_one(
-    labels: np.ndarray, fractions: tuple[float, float]
-) -> None:
+def test_a_smaller_fraction_is_a_subset_of_a_larger_one(labels: np.ndarray, fractions: tuple[float, float]) -> None:
     few, many = (fraction_of(labels, fraction) for fraction in sorted(fractions))
     assert set(few) <= set(many)
     assert len(few) == max(1, round(min(fractions) * len(labels)))

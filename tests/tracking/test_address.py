@@ -5,9 +5,7 @@ import pytest
 from pipeline.tracking import address
 
 
-def test_a_relative_database_is_found_from_any_directory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_relative_database_is_found_from_any_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert address.absolute("sqlite:///runs/mlflow.db") == f"sqlite:///{tmp_path}/runs/mlflow.db"
     assert address.absolute("sqlite:////data/mlflow.db") == "sqlite:////data/mlflow.db"

@@ -146,9 +146,7 @@ def test_a_repeated_step_with_another_value_is_a_new_point_and_is_told_of(tmp_pa
     assert [record["tags"] for record in records if record["kind"] == "tags"] == [
         {DIVERGED_TAG: "from step 3 on (loss)"}
     ]
-    last = {
-        name: record["time"] for record in records if record.get("step") == 4 for name in record["values"]
-    }
+    last = {name: record["time"] for record in records if record.get("step") == 4 for name in record["values"]}
     assert last["accuracy"] == next(record["time"] for record in records if record.get("step") == 4)
     assert last["loss"] > last["accuracy"]
 

@@ -37,9 +37,7 @@ def store(uri: str, tmp_path: Path) -> MlflowStore:
     return MlflowStore(uri, str(tmp_path / "artifacts"))
 
 
-def open_run(
-    store: MlflowStore, run_uid: str, known: str | None = None, experiment: str = "digits"
-) -> Location:
+def open_run(store: MlflowStore, run_uid: str, known: str | None = None, experiment: str = "digits") -> Location:
     return store.open_run(experiment=experiment, name="cnn", run_uid=run_uid, time=NOW, known=known)
 
 
@@ -113,9 +111,7 @@ def test_a_finished_run_takes_late_points_and_keeps_its_end(
     assert run.data.metrics == {"test/accuracy": 0.98}
 
 
-def test_files_tags_and_the_data_set_arrive(
-    store: MlflowStore, run_dir: Path, contents: Callable[[str], Any]
-) -> None:
+def test_files_tags_and_the_data_set_arrive(store: MlflowStore, run_dir: Path, contents: Callable[[str], Any]) -> None:
     run_id = open_run(store, run_dir.name).run_id
     (run_dir / "curve.png").write_bytes(b"png")
     store.log_artifact(run_id, run_dir / "curve.png", "figures")
@@ -156,9 +152,7 @@ def test_a_server_that_does_not_answer_is_unavailable_at_once_and_its_password_s
     assert "secret" not in str(caught.value) and "127.0.0.1" in str(caught.value)
 
 
-def test_eight_processes_may_make_the_same_store_at_once(
-    tmp_path: Path, contents: Callable[[str], Any]
-) -> None:
+def test_eight_processes_may_make_the_same_store_at_once(tmp_path: Path, contents: Callable[[str], Any]) -> None:
     folder = tmp_path / "a folder with 100% #odd? signs"
     uri = f"sqlite:///{folder}/mlflow.db"
     command = [sys.executable, "-c", START_TOGETHER, uri, str(folder / "files")]

@@ -34,9 +34,7 @@ def shipped(run_dir: Path, store: MlflowStore) -> str:
     return replica.run_id
 
 
-def test_a_journal_becomes_a_run(
-    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
-) -> None:
+def test_a_journal_becomes_a_run(run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any) -> None:
     begin(journal, model="cnn", learning_rate=1e-3)
     journal.dataset("mnist5k", "ab" * 32, {"train": 3_500})
     for step in range(3):

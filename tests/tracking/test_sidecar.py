@@ -37,7 +37,7 @@ for step in range(steps):
     journal.metrics({"loss": float(step)}, step=step)
     time.sleep(pause)
 journal.end("FINISHED")
-print(handle.wait(60).complete, flush=True)
+print(handle.wait(60, for_model=True).complete, flush=True)
 """
 
 
@@ -137,7 +137,7 @@ def test_a_run_arrives_with_its_files_model_and_status(
         journal.metrics({"loss": float(step)}, step=step)
     journal.model()
     journal.end("FINISHED")
-    arrived = handle.wait(60)
+    arrived = handle.wait(60, for_model=True)
     assert arrived.complete and arrived.problem is None and arrived.mlflow_run_id is not None
     held = contents(sqlite_uri)
     assert held.points(arrived.mlflow_run_id, "loss") == [(step, float(step)) for step in range(100)]
@@ -145,9 +145,7 @@ def test_a_run_arrives_with_its_files_model_and_status(
     assert (tmp_path / "logged").read_text() == arrived.mlflow_run_id
 
 
-def test_the_status_does_not_wait_for_the_model(
-    run_dir: Path, journal: Journal, begin: Begin, sqlite_uri: str
-) -> None:
+def test_the_status_does_not_wait_for_the_model(run_dir: Path, journal: Journal, begin: Begin, sqlite_uri: str) -> None:
     begin(journal)
     waiting = [sys.executable, "-c", "import time; time.sleep(30)"]
     handle = sidecar.start(run_dir, uri=sqlite_uri, artifacts=None, on_model=waiting)
@@ -156,7 +154,7 @@ def test_the_status_does_not_wait_for_the_model(
     wait_for(lambda: state(run_dir).get("status") == "FINISHED")
     assert find_run(sqlite_uri, run_dir).info.status == "FINISHED"
     begun = time.monotonic()
-    assert handle.wait(0.2).waiting == "the model"
+    assert handle.wait(0.2, for_model=True).waiting == "the model"
     assert time.monotonic() - begun < 5
     assert handle.process is not None
     for process in (*psutil.Process(handle.process.pid).children(), handle.process):
@@ -216,8 +214,9 @@ def test_sync_does_not_end_a_run_that_is_still_training(
 ) -> None:
     process = training(sqlite_uri, steps=1_000_000)
     shipper = sidecar_of(process)
+    wait_for(lambda: state(run_dir))
     busy = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
-    assert busy.problem is not None and "still shipping" in busy.problem
+    assert busy.problem is not None and "just now" in busy.problem
     shipper.kill()
     shipper.wait()
     arrived = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
@@ -237,9 +236,7 @@ def test_a_server_that_is_away_at_the_start_gets_everything_when_it_comes(
     assert process.stdout.read() == "True\n" and process.wait(20) == 0
     run = find_run(server_uri, run_dir)
     assert run.info.status == "FINISHED"
-    assert contents(server_uri).points(run.info.run_id, "loss") == [
-        (step, float(step)) for step in range(300)
-    ]
+    assert contents(server_uri).points(run.info.run_id, "loss") == [(step, float(step)) for step in range(300)]
     for name in ("sync.json", "sidecar.log"):
         assert "secret" not in (run_dir / name).read_text()
 
@@ -252,7 +249,7 @@ def test_a_server_that_stays_away_costs_the_run_nothing_and_sync_says_so(
     away = "http://127.0.0.1:9"
     handle = sidecar.start(run_dir, uri=away, artifacts=None, on_model=None)
     wait_for(lambda: state(run_dir).get("problem"))
-    left = handle.wait(0.1)
+    left = handle.wait(0.1, for_model=True)
     assert (left.waiting, left.complete) == ("the last records", False)
     assert left.problem is not None and "127.0.0.1" in left.problem
     assert handle.process is not None and handle.process.poll() is None  # it goes on trying
@@ -267,7 +264,7 @@ def test_a_sidecar_that_cannot_start_is_a_warning_and_no_error(
     run_dir.joinpath("sidecar.log").mkdir()
     handle = sidecar.start(run_dir, uri="sqlite:///x.db", artifacts=None, on_model=None)
     assert "nothing is shipped to MLflow" in caplog.text
-    left = handle.wait(1)
+    left = handle.wait(1, for_model=True)
     assert left.problem is not None and not left.complete
 
 

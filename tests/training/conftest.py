@@ -99,9 +99,7 @@ def make_learner() -> Callable[..., Learner]:
             "network": Network(body=body, spec=spec),
             "task": Classification(spec=spec, label_smoothing=0.0),
             "regularizers": [],
-            "make_optimizer": partial(
-                optimizers.adamw, learning_rate=1e-2, weight_decay=0.05, betas=[0.9, 0.999]
-            ),
+            "make_optimizer": partial(optimizers.adamw, learning_rate=1e-2, weight_decay=0.05, betas=[0.9, 0.999]),
             "make_scheduler": partial(schedules.one_cycle, warmup_share=0.25, warmup_epochs=None),
             "steps_per_epoch": data.steps_per_epoch,
             "total_steps": data.steps_per_epoch * epochs,
@@ -148,9 +146,7 @@ def fit(tmp_path: Path, make_data: Any, make_learner: Any) -> Callable[..., Any]
             callbacks=[
                 InterruptAt(interruption, interrupt_at),
                 *callbacks(),
-                Checkpointing(
-                    folder=place, interruption=interruption, monitor="val/accuracy", mode="max", **schedule
-                ),
+                Checkpointing(folder=place, interruption=interruption, monitor="val/accuracy", mode="max", **schedule),
             ],
             **trainer_settings,
         )

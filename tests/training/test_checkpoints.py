@@ -75,6 +75,4 @@ def test_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monke
 
 def test_evaluation_takes_the_average_where_there_is_one():
     assert checkpoints.evaluation_weights({"state_dict": {"w": 1}}) == {"w": 1}
-    assert checkpoints.evaluation_weights({"state_dict": {"w": 1}, "evaluation_state_dict": {"w": 2}}) == {
-        "w": 2
-    }
+    assert checkpoints.evaluation_weights({"state_dict": {"w": 1}, "evaluation_state_dict": {"w": 2}}) == {"w": 2}

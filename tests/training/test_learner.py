@@ -42,9 +42,7 @@ def test_accumulation_sees_the_gradient_of_the_large_batch(fit, tmp_path):
         body.load_state_dict({"1.weight": torch.zeros(10, 64), "1.bias": torch.zeros(10)})
         return body
 
-    large = fit(
-        tmp_path / "large", epochs=1, learner={"network": _scaled(plain(None))}, data={"batch_size": 200}
-    )
+    large = fit(tmp_path / "large", epochs=1, learner={"network": _scaled(plain(None))}, data={"batch_size": 200})
     small = fit(
         tmp_path / "small",
         epochs=1,
@@ -94,9 +92,7 @@ def test_training_stops_on_nan_and_names_the_step_and_the_gradient(fit):
                 return batch
             return type(batch)(batch.inputs * float("nan"), batch.targets, batch.ids)
 
-    with pytest.raises(
-        TrainingFailed, match=r"the loss is nan at step 5 .*largest gradient is nan, in network\."
-    ):
+    with pytest.raises(TrainingFailed, match=r"the loss is nan at step 5 .*largest gradient is nan, in network\."):
         fit(callbacks=lambda: [Poison(), StopOnNaN()])
 
 

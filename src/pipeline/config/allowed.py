@@ -37,9 +37,7 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 def packages_of(config: Mapping[str, Any]) -> list[str]:
     """What the user allows beyond ours. Raises ConfigError for what is no list of top-level packages."""
     packages = config.get("allow_packages") or []
-    if isinstance(packages, str) or not all(
-        isinstance(name, str) and name.isidentifier() for name in packages
-    ):
+    if isinstance(packages, str) or not all(isinstance(name, str) and name.isidentifier() for name in packages):
         raise ConfigError(
             f"allow_packages={packages}: expected a list of top-level packages, such as allow_packages=[my_package]"
         )
@@ -56,11 +54,7 @@ def check_allowed(dotted: str, path: str, packages: Sequence[str], *, stands_for
     found = f" (it stands for something in {stands_for})" if stands_for else ""
     top = (stands_for or dotted).partition(".")[0]
     is_library = top == "pipeline" or top in sys.stdlib_module_names or not top.isidentifier()
-    remedy = (
-        "call it in a package of your own"
-        if is_library
-        else f"'allow_packages=[{','.join([*packages, top])}]'"
-    )
+    remedy = "call it in a package of your own" if is_library else f"'allow_packages=[{','.join([*packages, top])}]'"
     raise ConfigError(
         f"{path}._target_={dotted}{found} is not in a package that a configuration may call\n"
         f"  to allow it  {remedy}\n  allowed: {', '.join([*ALLOWED, *packages])}"

@@ -43,8 +43,7 @@ def check_arguments(path: str, node: Mapping[str, Any], signature: Signature) ->
     missing = [name for name in signature.required() if name not in given and name not in supplied]
     if missing:
         raise ConfigError(
-            f"{path}: {target} needs {_listing(missing)}, which nothing gives\n"
-            f"  to give it  +{path}.{missing[0]}=VALUE"
+            f"{path}: {target} needs {_listing(missing)}, which nothing gives\n  to give it  +{path}.{missing[0]}=VALUE"
         )
 
 

@@ -40,9 +40,7 @@ def _assign_one(config: DictConfig, override: Override, groups: Groups) -> None:
 def _delete(config: DictConfig, key: str, typed: str, value: object) -> None:
     present = OmegaConf.select(config, key)
     if value not in (None, "") and value != present:
-        raise ConfigError(
-            f"{typed}: the value of {key} is {present}; to delete it all the same, write ~{key}"
-        )
+        raise ConfigError(f"{typed}: the value of {key} is {present}; to delete it all the same, write ~{key}")
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     with open_dict(node):

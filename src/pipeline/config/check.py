@@ -45,9 +45,7 @@ def _signature(path: str, node: Node, packages: Sequence[str]) -> Signature | No
     """Of a node's target, by reading its source; None where that does not tell. Raises ConfigError."""
     target = node["_target_"]
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
-        raise ConfigError(
-            f"{path}._target_={target}: expected the dotted path of a class, such as my_package.MyNet"
-        )
+        raise ConfigError(f"{path}._target_={target}: expected the dotted path of a class, such as my_package.MyNet")
     try:
         entity = source.find(target)
     except source.NotFound as problem:

@@ -1,5 +1,6 @@
 """What can stand next on the command line. Reads a few files and imports nothing heavy: a person waits for it."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,9 +59,7 @@ def _next_words(words: Sequence[str], current: str, verbs: Sequence[str]) -> lis
         return list(verbs)
     if verb != "train":
         return _runs(words) if current.startswith("run=") else ["run=", "runs_dir=", "--help"]
-    folders = places.folders(
-        [after for before, after in zip(words, words[1:], strict=False) if before == "--config-dir"]
-    )
+    folders = places.folders([after for before, after in itertools.pairwise(words) if before == "--config-dir"])
     if last == "--cfg":
         return ["job"]
     if last == "--config-name":
@@ -90,9 +89,7 @@ def _overrides(words: Sequence[str], current: str, folders: Sequence[Path]) -> l
         parent = key.rpartition(".")[0]
         found = [f"{parent}.{name}" for name in _keys(_at(tree, parent))]
     else:
-        found = [f"{group}=" for group in groups] + [
-            name for name in _keys(tree) if name.rstrip(".=") not in groups
-        ]
+        found = [f"{group}=" for group in groups] + [name for name in _keys(tree) if name.rstrip(".=") not in groups]
         found += [f"{key}."] if isinstance(tree.get(key), dict) else []
     if sign == "~":
         found = [word.rstrip("=.") for word in found]
@@ -130,9 +127,7 @@ def _tree(words: Sequence[str], groups: places.Groups, folders: Sequence[Path]) 
         if group != RECIPES:
             options = choice if isinstance(choice, list) else [choice]
             tree[group] = {
-                key: value
-                for option in options
-                for key, value in _content(f"{group}/{option}", folders).items()
+                key: value for option in options for key, value in _content(f"{group}/{option}", folders).items()
             }
     return tree
 
@@ -172,9 +167,7 @@ def _bash_place() -> Path:
     """Where the package bash-completion looks for a command's script when it is first needed."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return (
-        Path(os.environ.get("BASH_COMPLETION_USER_DIR") or Path(data, "bash-completion"))
-        / "completions"
-        / "pipeline"
+        Path(os.environ.get("BASH_COMPLETION_USER_DIR") or Path(data, "bash-completion")) / "completions" / "pipeline"
     )
 
 

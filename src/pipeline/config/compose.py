@@ -7,7 +7,10 @@ from typing import Any
 
 import hydra
 import yaml
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -39,9 +42,7 @@ class Composed:
     overrides: list[str]
 
 
-def compose(
-    overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs: Sequence[str] = ()
-) -> Composed:
+def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs: Sequence[str] = ()) -> Composed:
     """Raises ConfigError for whatever does not exist, cannot be read, or refers to nothing."""
     folders = places.folders(config_dirs)
     if places.find(config_name, folders) is None:
@@ -73,35 +74,49 @@ class _Composition:
     config_name: str
 
     def of(self, chosen: Sequence[Override]) -> tuple[DictConfig, dict[str, Choice]]:
-        return self._compose([str(override.input_line) for override in chosen])
+        config, choices = self._compose([str(override.input_line) for override in chosen])
+        # Hydra tells nothing of a group from which a list of options was chosen: the last who chose is right.
+        typed = {each.key_or_group: None if each.is_delete() else each.value() for each in chosen}
+        asked = self._defaults_of(self.config_name)
+        for group, choice in {**choices, **typed}.items():
+            if _is_recipe(group):
+                for name in choice if isinstance(choice, list) else [choice]:
+                    asked |= self._defaults_of(f"{group}/{name}")
+        lists = {group: choice for group, choice in {**asked, **typed}.items() if isinstance(choice, list)}
+        return config, {**lists, **choices}
 
-    def shipped(
-        self, chosen: Sequence[Override], config: DictConfig, choices: dict[str, Choice]
-    ) -> DictConfig:
+    def shipped(self, chosen: Sequence[Override], config: DictConfig, choices: dict[str, Choice]) -> DictConfig:
         """The configuration without its recipes, but with the options that they chose."""
         if not any(_is_recipe(group) and choice for group, choice in choices.items()):
             return config.copy()
         wanted = {group: None if _is_recipe(group) else choice for group, choice in choices.items()}
         changed = [
             _choice_text(group, wanted[group])
-            for group, default in places.chosen_by_default(self.config_name, self.folders).items()
+            for group, default in self._defaults_of(self.config_name).items()
             if group in wanted and wanted[group] != default
         ]
         kept = [str(override.input_line) for override in chosen if not _is_recipe(override.key_or_group)]
         try:
             return self._compose([*kept, *changed])[0]
         except COMPOSITION_ERRORS:
-            return (
-                config.copy()
-            )  # options that fit only together with the recipe: then its values are the reference
+            return config.copy()  # options that fit only together with the recipe: then its values are the reference
+
+    def _defaults_of(self, name: str) -> dict[str, Choice]:
+        return places.chosen_by_default(name, self.folders)
 
     def _compose(self, texts: list[str]) -> tuple[DictConfig, dict[str, Choice]]:
-        first, *others = self.folders
-        paths = ",".join(QuotedString(f"file://{folder}", Quote.single).with_quotes() for folder in others)
-        with hydra.initialize_config_dir(str(first), job_name="pipeline", version_base="1.3"):
-            config = hydra.compose(
-                self.config_name, [f"hydra.searchpath=[{paths}]", *texts], return_hydra_config=True
-            )
+        # What hydra.initialize_config_dir does, which can take but one folder. (The folders that hydra.searchpath
+        # adds come after that one: a user's file would never win over ours.)
+        *own, shipped = self.folders
+        search_path = create_config_search_path(str(shipped))
+        for folder in own:
+            search_path.prepend(provider="user", path=f"file://{folder}", anchor="main")
+        hydra.version.setbase("1.3")
+        Hydra.create_main_hydra2(task_name="pipeline", config_search_path=search_path)
+        try:
+            config = hydra.compose(self.config_name, texts, return_hydra_config=True)
+        finally:
+            GlobalHydra.instance().clear()
         known: dict[str, Any] = OmegaConf.to_container(config.hydra.runtime.choices)  # type: ignore[assignment]
         with open_dict(config):
             del config["hydra"]

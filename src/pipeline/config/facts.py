@@ -97,11 +97,7 @@ def _devices(config: dict[str, Any]) -> Iterator[str]:
     devices = _at(config, "trainer.devices")
     numbers = devices if isinstance(devices, list) else [devices]
     is_number = isinstance(devices, int) and (devices >= 1 or devices == -1)
-    is_list = (
-        isinstance(devices, list)
-        and len(devices) > 0
-        and all(_is_number(each) and each >= 0 for each in numbers)
-    )
+    is_list = isinstance(devices, list) and len(devices) > 0 and all(_is_number(each) and each >= 0 for each in numbers)
     if devices is not None and devices != "auto" and not is_number and not is_list:
         yield (
             f"trainer.devices={shown(devices)}: expected auto, a number of devices from 1, or a list of their "
@@ -129,7 +125,10 @@ def _end(config: dict[str, Any]) -> Iterator[str]:
         return
     endless = all(trainer.get(key) in (None, -1) for key in ("max_epochs", "max_steps"))
     if endless and trainer.get("max_time") is None:
-        yield "trainer.max_epochs and trainer.max_steps are both unset: training would never end; set trainer.max_epochs=10"
+        yield (
+            "trainer.max_epochs and trainer.max_steps are both unset: training would never end; "
+            "set one, such as trainer.max_epochs=10"
+        )
 
 
 def _modes(config: dict[str, Any]) -> Iterator[str]:

@@ -21,11 +21,7 @@ def check_kind(path: str, value: Any, default: Any, parameter: Parameter | None)
     annotated = _by_annotation(value, parameter)
     if annotated or (annotated is None and fits_default(value, default)):
         return
-    if (
-        default is not UNKNOWN
-        and _by_annotation(default, parameter) is False
-        and fits_default(value, default)
-    ):
+    if default is not UNKNOWN and _by_annotation(default, parameter) is False and fits_default(value, default):
         return
     if isinstance(default, Mapping):
         raise _node_replaced(path, value, default)
@@ -68,9 +64,7 @@ def shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{name}:{shown(each)}' for name, each in value.items())}}}"
     return (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or isinstance(value, bool)
-        else str(value)
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
     )
 
 
@@ -85,9 +79,7 @@ def _expected(default: Any, parameter: Parameter | None) -> str:
         words = describe(parameter.annotation, parameter.module)
     else:
         words = "a number" if isinstance(default, float) else kind(default)
-    return (
-        words if default is None or default is UNKNOWN else f"{words}, such as the default {shown(default)}"
-    )
+    return words if default is None or default is UNKNOWN else f"{words}, such as the default {shown(default)}"
 
 
 def _meant(value: Any, parameter: Parameter | None) -> list[str]:

@@ -5,6 +5,33 @@ from pathlib import Path
 
 from pipeline.config import places
 
+TRAIN_HELP = """\
+Train a network, judge it on the test set and track it in MLflow.
+
+usage: pipeline train [GROUP=OPTION] [KEY=VALUE] [+NEW_KEY=VALUE] [~KEY_TO_DELETE] ...
+
+groups and their options (* the default; --info says what each is)
+{groups}
+
+options
+  --cfg job           show the composed configuration and stop; --resolve fills in its interpolations
+  --info              describe every option of every group
+  --config-dir DIR    more options and groups of your own, before those in ./conf and ours; may be repeated
+  --config-name NAME  begin with another file than {name}.yaml
+  --help              this text
+
+examples
+  pipeline train
+  pipeline train model=mlp data=mnist5k trainer.max_epochs=5 optimizer.learning_rate=3e-3
+  pipeline train experiment=mnist '~callbacks.early_stopping'
+  pipeline train 'callbacks=[default,augmentation,ema]' 'model.widths=[32,64]'
+  pipeline train allow_packages=[my_package] model._target_=my_package.MyNet
+"""
+
+
+def help_of_train(config_name: str, folders: Sequence[Path]) -> str:
+    return TRAIN_HELP.format(name=config_name, groups=options_by_group(config_name, folders))
+
 
 def options_by_group(config_name: str, folders: Sequence[Path]) -> str:
     """One line a group: `model  cnn* mlp softmax_regression`; the star marks what is chosen by default."""

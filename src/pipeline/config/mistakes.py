@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 from hydra.errors import MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from pipeline.config import places
@@ -27,9 +27,7 @@ def explain(problem: Exception, groups: Groups) -> ConfigError:
     twice = re.match(r"Multiple values for (.+?)\.", text)
     if twice is not None:
         group = twice.group(1)
-        return ConfigError(
-            f"{group} is chosen already: to choose another option leave out the plus, {group}=OPTION"
-        )
+        return ConfigError(f"{group} is chosen already: to choose another option leave out the plus, {group}=OPTION")
     lines = (line.strip() for line in text.splitlines())
     return ConfigError("\n  ".join(line for line in lines if line and "https://" not in line))
 
@@ -51,8 +49,7 @@ def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
         return ConfigError(f"{key} does not exist: {parent} is a value ({value}) and has no keys")
     missing = f"{parent}.{name}" if parent else name
     suggestions = [
-        f"{parent}.{each}" if parent else each
-        for each in nearest(name, [*siblings, *([] if parent else groups)])
+        f"{parent}.{each}" if parent else each for each in nearest(name, [*siblings, *([] if parent else groups)])
     ]
     everywhere = list(keys_of(tree))
     last = key.rpartition(".")[2]
@@ -81,6 +78,8 @@ def unresolvable(problem: Exception) -> ConfigError:
 def exists(key: str, tree: DictConfig) -> bool:
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(tree, parent, throw_on_missing=False) if parent else tree
+    if isinstance(node, ListConfig):
+        return name.isdecimal() and int(name) < len(node)
     return isinstance(node, DictConfig) and name in node
 
 

@@ -57,9 +57,7 @@ def _check_choice(override: Override, groups: Groups) -> None:
     if override.is_delete() and value in (None, ""):
         return
     if override.is_force_add():
-        raise ConfigError(
-            f"{override.input_line}: an option is chosen with one or no plus sign: {group}={value}"
-        )
+        raise ConfigError(f"{override.input_line}: an option is chosen with one or no plus sign: {group}={value}")
     if value is None:
         raise ConfigError(f"{override.input_line}: to leave a group out, write ~{group}")
     if isinstance(value, dict):
@@ -108,11 +106,7 @@ def _syntax(text: str, problem: HydraException) -> str:
     if not equals and not text.startswith("~"):
         return f"{text} is no override; expected key=value, such as seed=1"
     position = _position(text, problem)
-    shown = (
-        f"cannot read {text}"
-        if position is None
-        else f"cannot read this override\n  {text}\n  {' ' * position}^"
-    )
+    shown = f"cannot read {text}" if position is None else f"cannot read this override\n  {text}\n  {' ' * position}^"
     if position is not None and position <= len(key):
         return f"{shown}\n  a key is made of names and dots: model.widths=[16,32]"
     quote = f"\n  a value with special characters is quoted twice:  {quoted(text)}"
@@ -133,8 +127,9 @@ def _position(text: str, problem: HydraException) -> int | None:
     """Counted from 0; None where the grammar does not tell."""
     cause = problem.__cause__  # ANTLR's: the lexer tells an index, the parser a token
     token = getattr(cause, "offendingToken", None)
-    if hasattr(cause, "startIndex"):
-        return int(cause.startIndex)
+    index = getattr(cause, "startIndex", None)
+    if index is not None:
+        return int(index)
     if token is not None:
         return min(int(token.column), len(text))
     found = re.search(r"extraneous input '(.+?)' expecting", str(problem))

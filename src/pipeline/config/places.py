@@ -96,11 +96,7 @@ def read(name: str, places: Sequence[Path]) -> dict[str, Any]:
     """
     path = find(name, places)
     try:
-        content = (
-            None
-            if path is None
-            else yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        )
+        content = None if path is None else yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

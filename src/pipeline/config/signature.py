@@ -47,11 +47,7 @@ def of_object(target: Callable[..., Any]) -> Signature | None:
         return None
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return Signature(
-        {
-            each.name: Parameter(each.default is inspect.Parameter.empty)
-            for each in parameters
-            if each.kind in named
-        },
+        {each.name: Parameter(each.default is inspect.Parameter.empty) for each in parameters if each.kind in named},
         takes_any=any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters),
     )
 
@@ -74,9 +70,7 @@ def _of_class(owner: Definition) -> Signature | None:
     """Of the constructor: the class's own, a dataclass's fields, or the nearest base class's."""
     assert isinstance(owner.node, ast.ClassDef)
     for name in ("__init__", "__new__"):
-        constructors = [
-            each for each in owner.node.body if isinstance(each, ast.FunctionDef) and each.name == name
-        ]
+        constructors = [each for each in owner.node.body if isinstance(each, ast.FunctionDef) and each.name == name]
         if constructors:  # the last one: those before it are @overload
             return _of_function(constructors[-1], owner.module, skip_first=True)
     if _is_dataclass(owner.node):
@@ -114,10 +108,7 @@ def _of_dataclass(owner: Definition) -> Signature | None:
 
 def _field_options(value: ast.expr | None) -> dict[str, Any]:
     """The arguments of `field(...)`, with `init` always among them; nothing for a default that stands by itself."""
-    if (
-        not isinstance(value, ast.Call)
-        or getattr(value.func, "id", getattr(value.func, "attr", "")) != "field"
-    ):
+    if not isinstance(value, ast.Call) or getattr(value.func, "id", getattr(value.func, "attr", "")) != "field":
         return {}
     given = {each.arg: getattr(each.value, "value", True) for each in value.keywords if each.arg is not None}
     return {"init": True, **given}

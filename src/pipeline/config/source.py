@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.bindings import bindings_of
+
 
 class NotFound(Exception):
     """`name` is not in `place`, where `known` is what there is."""
@@ -107,7 +109,7 @@ def look_up(module: Module, name: str, seen: frozenset[tuple[str, str]] = frozen
     if module.file is None or (module.name, name) in seen:
         return None
     seen |= {(module.name, name)}
-    names = _names(module.file)
+    names = bindings_of(module.file)
     if name in names.bound:
         return _follow(module, names.bound[name], name, seen)
     for star in names.stars:
@@ -187,7 +189,7 @@ def known_in(module: Module) -> list[str]:
     """What can be named in a module: its classes, functions, imports and submodules."""
     known: list[str] = []
     if module.file is not None:
-        names = _names(module.file)
+        names = bindings_of(module.file)
         known += names.bound
         for star in names.stars:
             exporter = find_module(_absolute(module, star))
@@ -200,55 +202,8 @@ def known_in(module: Module) -> list[str]:
 
 def classes_in(module: Module) -> list[str]:
     """The classes that a module defines itself."""
-    bound = {} if module.file is None else _names(module.file).bound
-    return [
-        name for name, node in bound.items() if isinstance(node, ast.ClassDef) and not name.startswith("_")
-    ]
-
-
-@dataclass(frozen=True)
-class _Names:
-    bound: dict[str, ast.AST]
-    stars: list[ast.ImportFrom]
-
-
-@functools.cache
-def _names(file: Path) -> _Names:
-    """What a file's own statements bind, also under `if` and `try`."""
-    names = _Names({}, [])
-    try:
-        tree = ast.parse(file.read_bytes(), filename=str(file))
-    except (OSError, SyntaxError, ValueError):
-        names.bound["__getattr__"] = ast.Module()  # unreadable: nothing can be said against any name
-        return names
-    _bind(tree.body, names)
-    return names
-
-
-def _bind(statements: list[ast.stmt], names: _Names) -> None:
-    for statement in statements:
-        if isinstance(statement, ast.ClassDef | ast.FunctionDef):
-            names.bound[statement.name] = statement
-        elif isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
-            names.stars.append(statement)
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
-            for alias in statement.names:
-                names.bound[alias.asname or alias.name.partition(".")[0]] = statement
-        elif isinstance(statement, ast.Assign):
-            for target in statement.targets:
-                if isinstance(target, ast.Name):
-                    names.bound.setdefault(target.id, statement.value)
-        elif (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and statement.value
-        ):
-            names.bound.setdefault(statement.target.id, statement.value)
-        else:
-            for block in ("body", "orelse", "finalbody"):
-                _bind(getattr(statement, block, []), names)
-            for handler in getattr(statement, "handlers", []):
-                _bind(handler.body, names)
+    bound = {} if module.file is None else bindings_of(module.file).bound
+    return [name for name, node in bound.items() if isinstance(node, ast.ClassDef) and not name.startswith("_")]
 
 
 def _absolute(module: Module, statement: ast.ImportFrom) -> str:

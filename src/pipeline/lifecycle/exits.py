@@ -33,9 +33,7 @@ def code_of(work: Callable[[], None]) -> int:
         logging.getLogger("pipeline").error("%s", traceback.format_exc())
         space = out_of_space(problem)
         if space is not None:
-            errors.print(
-                f"[bold red]failed:[/] the disk is full ({_plain(space)}); what was saved before stands"
-            )
+            errors.print(f"[bold red]failed:[/] the disk is full ({_plain(space)}); what was saved before stands")
         else:
             errors.print(_plain("".join(traceback.format_exception(problem))))
         return FAILED

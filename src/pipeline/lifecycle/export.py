@@ -29,11 +29,7 @@ def network_of(run: Run) -> tuple[nn.Module, Tensor] | None:
     config.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
     assembly = assemble(config, ALONE)
     chosen = best_checkpoint(run)
-    if (
-        not isinstance(assembly.module, Learner)
-        or not isinstance(assembly.data, DataModule)
-        or chosen is None
-    ):
+    if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule) or chosen is None:
         return None
     assembly.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load(chosen)))
     return assembly.module.network.eval(), assembly.data.example(2)

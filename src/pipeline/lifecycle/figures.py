@@ -65,9 +65,7 @@ def confusion_matrix(predictions: Predictions, names: tuple[str, ...]) -> Figure
     """Rows are the truth, columns what the network said; colour is the share of the row."""
     classes = len(names)
     said = predictions.scores.argmax(dim=1)
-    counts = torch.bincount(predictions.targets * classes + said, minlength=classes**2).reshape(
-        classes, classes
-    )
+    counts = torch.bincount(predictions.targets * classes + said, minlength=classes**2).reshape(classes, classes)
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     size = min(2.5 + 0.45 * classes, 14)
     figure = Figure(figsize=(size, size), layout="constrained")
@@ -120,24 +118,22 @@ def worst_mistakes(predictions: Predictions, images: Tensor, names: tuple[str, .
     wrong = said != predictions.targets
     worst = losses.masked_fill(~wrong, -math.inf).argsort(descending=True)[: min(MISTAKES, int(wrong.sum()))]
     captions = [
-        f"{names[int(predictions.targets[row])]} → {names[int(said[row])]}  {confidence[row]:.0%}"
-        for row in worst
+        f"{names[int(predictions.targets[row])]} → {names[int(said[row])]}  {confidence[row]:.0%}" for row in worst
     ]
-    return image_grid(
-        images[predictions.ids[worst]], captions, f"worst of {int(wrong.sum())} mistakes: true → said"
-    )
+    return image_grid(images[predictions.ids[worst]], captions, f"worst of {int(wrong.sum())} mistakes: true → said")
 
 
 def training_inputs(assembly: Assembly) -> Figure:
     """The first training images, as the network sees them: after augmentation, if there is any."""
     assert isinstance(assembly.data, DataModule)
     images = assembly.data.parts.train.inputs[:SAMPLES].cpu()
-    augmentation = next(
-        (each for each in assembly.module.trainer.callbacks if isinstance(each, Augmentation)), None
-    )
+    callbacks = assembly.module.trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
+    augmentation = next((each for each in callbacks if isinstance(each, Augmentation)), None)
     title = "training inputs"
     if augmentation is not None and augmentation.transforms:
-        images = augment(images, [each.to("cpu") for each in augmentation.transforms])
+        for transform in augmentation.transforms:
+            transform.to("cpu")
+        images = augment(images, augmentation.transforms)
         title = "training inputs, augmented"
     return image_grid(images, [""] * len(images), title)
 

@@ -43,9 +43,7 @@ def judge(run: Run, trainer: pl.Trainer, assembly: Assembly) -> Verdict:
     metrics: dict[str, float] = {}
     if has_test(assembly):
         trainer.test(assembly.module, datamodule=assembly.data, verbose=False)
-        metrics = {
-            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
-        }
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
     predictions = gather(assembly.module) if isinstance(assembly.module, Learner) else None
     return Verdict(metrics, chosen, predictions)
 
@@ -72,5 +70,5 @@ def gather(learner: Learner) -> Predictions:
         parts = [mine] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, mine)
     scores, targets, ids = (torch.cat(each) for each in zip(*parts, strict=True))
-    order = ids.argsort()
+    order = ids.argsort(stable=True)
     return Predictions(scores[order], targets[order], ids[order])

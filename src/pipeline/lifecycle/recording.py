@@ -34,9 +34,7 @@ class Recording:
     until training is over, and then for SIDECAR_PATIENCE_SECONDS at most.
     """
 
-    def __init__(
-        self, run: Run, config: DictConfig, assembly: Assembly, here: Place, console: Console
-    ) -> None:
+    def __init__(self, run: Run, config: DictConfig, assembly: Assembly, here: Place, console: Console) -> None:
         self.run = run
         self.config = config
         self.assembly = assembly

@@ -82,9 +82,7 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def create(
-    *, name: str, runs_dir: str, config_yaml: str, overrides: list[str], environment: dict[str, Any]
-) -> Run:
+def create(*, name: str, runs_dir: str, config_yaml: str, overrides: list[str], environment: dict[str, Any]) -> Run:
     """A new run directory with the frozen configuration in it.
 
     Raises RunError where it cannot be written.
@@ -125,9 +123,7 @@ def find(reference: str, runs_dir: str) -> Run:
     if not known:
         raise RunError(f"run={reference}: there is no run in {root.absolute()} yet; `make train` makes one")
     near = difflib.get_close_matches(reference, known, n=3, cutoff=0.3) or known[-3:]
-    raise RunError(
-        f"run={reference} is not in {root.absolute()}; did you mean {_listing(near)}? (or run=latest)"
-    )
+    raise RunError(f"run={reference} is not in {root.absolute()}; did you mean {_listing(near)}? (or run=latest)")
 
 
 def _listing(names: list[str]) -> str:

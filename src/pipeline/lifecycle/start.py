@@ -51,9 +51,7 @@ def resume(reference: str, overrides: list[str], runs_dir: str) -> int:
     """
     run = runs.find(reference, runs_dir)
     if journal.is_open(run.journal_path):
-        raise RunError(
-            f"{run.id} is being trained right now, by another process; wait for it, or end it first"
-        )
+        raise RunError(f"{run.id} is being trained right now, by another process; wait for it, or end it first")
     config = run.config()
     for override in overrides:
         key, _, value = override.partition("=")

@@ -42,7 +42,7 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
     ]
     check_monitors(callbacks, assembly)
     trainer = build_trainer(
-        config, module=assembly.module, callbacks=callbacks, loggers=recording.loggers, folder=run.folder
+        config, assembly=assembly, callbacks=callbacks, loggers=recording.loggers, folder=run.folder
     )
 
     console.print(describe.plan(run, assembly, trainer, start_from), soft_wrap=True)
@@ -77,9 +77,7 @@ def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
 
 def quieten(log_path: Path) -> None:
     """Lightning's chatter and Python's warnings go to the log; the console is for the person."""
-    logging.basicConfig(
-        filename=log_path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
-    )
+    logging.basicConfig(filename=log_path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.captureWarnings(True)
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logger = logging.getLogger(name)

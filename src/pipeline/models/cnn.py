@@ -34,9 +34,7 @@ class CNN(nn.Module):
     `widths` are the channels of each block, `depth` the convolutions in each; every block halves H and W.
     """
 
-    def __init__(
-        self, *, spec: DataSpec, widths: Sequence[int], depth: int, activation: str, dropout: float
-    ) -> None:
+    def __init__(self, *, spec: DataSpec, widths: Sequence[int], depth: int, activation: str, dropout: float) -> None:
         super().__init__()
         if len(spec.input_shape) != 3:
             raise ConfigError(

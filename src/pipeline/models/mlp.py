@@ -23,9 +23,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if any(width < 1 for width in widths):
-            raise ConfigError(
-                f"model.widths={list(widths)}: every layer needs at least 1 unit, such as [256, 128]"
-            )
+            raise ConfigError(f"model.widths={list(widths)}: every layer needs at least 1 unit, such as [256, 128]")
         nonlinearity = activation_named(activation)
         layers: list[nn.Module] = [nn.Flatten()]
         features = prod(spec.input_shape)

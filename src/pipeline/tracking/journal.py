@@ -52,9 +52,7 @@ class Journal:
         self._torn = False  # the file ends inside a line
         self._warned = False
         self._diverged = False
-        self._earlier: dict[
-            tuple[str, int], dict[str, int]
-        ] = {}  # (name, step) -> {value: time of first record}
+        self._earlier: dict[tuple[str, int], dict[str, int]] = {}  # (name, step) -> {value: time of first record}
 
     def start(
         self, *, name: str, experiment: str, run_uid: str, params: Mapping[str, Any], tags: Mapping[str, str]
@@ -134,9 +132,7 @@ class Journal:
         except OSError as error:
             if not self._warned:
                 self._warned = True
-                log.warning(
-                    "%s cannot be written (%s): records are lost, the run goes on", self.path, error.strerror
-                )
+                log.warning("%s cannot be written (%s): records are lost, the run goes on", self.path, error.strerror)
 
     def _open(self) -> None:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -34,9 +34,7 @@ class JournalLogger(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = dict(metrics)
         epoch = values.pop("epoch", None)  # added by Lightning; it places the other values and is none itself
-        self.journal.metrics(
-            values, step=0 if step is None else step, epoch=None if epoch is None else int(epoch)
-        )
+        self.journal.metrics(values, step=0 if step is None else step, epoch=None if epoch is None else int(epoch))
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: the frozen configuration says more than a module's constructor."""

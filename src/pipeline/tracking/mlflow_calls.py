@@ -44,9 +44,7 @@ def quieten() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).addHandler(
-            logging.NullHandler()
-        )  # else Python prints their warnings to stderr
+        logging.getLogger(name).addHandler(logging.NullHandler())  # else Python prints their warnings to stderr
 
 
 def client_of(uri: str) -> "MlflowClient":

@@ -59,9 +59,7 @@ class MlflowStore:
             run = self._active(known) if known is not None else None
             if run is None:
                 experiment_id = self._experiment(experiment)
-                found = self._client.search_runs(
-                    [experiment_id], f"tags.{RUN_UID_TAG} = '{run_uid}'", max_results=1
-                )
+                found = self._client.search_runs([experiment_id], f"tags.{RUN_UID_TAG} = '{run_uid}'", max_results=1)
                 tags = {RUN_UID_TAG: run_uid}
                 run = found[0] if found else self._client.create_run(experiment_id, time, tags, run_name=name)
             return Location(run.info.experiment_id, run.info.run_id)
@@ -88,12 +86,8 @@ class MlflowStore:
         """How many were refused. A tag set again has the new value."""
         from mlflow.entities import RunTag
 
-        entities = [
-            RunTag(names.name(name), names.cut(str(text), names.LONGEST_TAG)) for name, text in tags.items()
-        ]
-        return self._in_parts(
-            run_id, entities, PARAMS_PER_CALL, lambda part: self._client.log_batch(run_id, tags=part)
-        )
+        entities = [RunTag(names.name(name), names.cut(str(text), names.LONGEST_TAG)) for name, text in tags.items()]
+        return self._in_parts(run_id, entities, PARAMS_PER_CALL, lambda part: self._client.log_batch(run_id, tags=part))
 
     def set_status(self, run_id: str, status: str, time: int | None = None) -> None:
         """RUNNING, or how the run ended and when (ms since 1970)."""
@@ -103,9 +97,7 @@ class MlflowStore:
             else:
                 self._client.set_terminated(run_id, status, time)
 
-    def log_dataset(
-        self, run_id: str, *, name: str, digest: str, sizes: Mapping[str, int], source: str
-    ) -> None:
+    def log_dataset(self, run_id: str, *, name: str, digest: str, sizes: Mapping[str, int], source: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(
@@ -116,17 +108,13 @@ class MlflowStore:
             profile=json.dumps(sizes),
         )
         with self._of_run(run_id):
-            self._client.log_inputs(
-                run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
-            )
+            self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
     def log_artifact(self, run_id: str, path: Path, folder: str | None) -> None:
         with self._of_run(run_id):
             self._client.log_artifact(run_id, str(path), folder)
 
-    def _in_parts(
-        self, run_id: str, items: Sequence[Item], size: int, send: Callable[[Sequence[Item]], Any]
-    ) -> int:
+    def _in_parts(self, run_id: str, items: Sequence[Item], size: int, send: Callable[[Sequence[Item]], Any]) -> int:
         def send_part(part: Sequence[Item]) -> None:
             with self._of_run(run_id):
                 send(part)
@@ -162,9 +150,7 @@ class MlflowStore:
 
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            place = (
-                None if self.artifacts is None else f"{self.artifacts}/{names.name(name).replace('/', '_')}"
-            )
+            place = None if self.artifacts is None else f"{self.artifacts}/{names.name(name).replace('/', '_')}"
             try:
                 return str(self._client.create_experiment(name, artifact_location=place))
             except MlflowException:  # another run was faster

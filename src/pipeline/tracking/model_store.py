@@ -29,9 +29,7 @@ def log_model(
     and mlflow as installed unless given: to find them out by itself takes MLflow ten seconds.
     """
     if len(example) < 2:
-        raise ValueError(
-            f"the example holds {len(example)} input, but at least 2 keep the size of a batch open"
-        )
+        raise ValueError(f"the example holds {len(example)} input, but at least 2 keep the size of a batch open")
     quieten()
     with translated(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # torch.export's and mlflow's, about their own insides

@@ -30,9 +30,7 @@ def name(original: str) -> str:
 
 def param(value: Any) -> str:
     """A parameter's value as YAML would show it, cut at MLflow's limit (the config artifact holds it whole)."""
-    return cut(
-        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str), LONGEST_PARAM
-    )
+    return cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str), LONGEST_PARAM)
 
 
 def cut(text: str, longest: int) -> str:
@@ -42,6 +40,4 @@ def cut(text: str, longest: int) -> str:
 
 def _is_taken(original: str) -> bool:
     plain_path = posixpath.normpath(original) == original and not original.startswith(("/", ".."))
-    return (
-        0 < len(original) <= LONGEST_NAME and original != "." and plain_path and not REFUSED.search(original)
-    )
+    return 0 < len(original) <= LONGEST_NAME and original != "." and plain_path and not REFUSED.search(original)

@@ -37,10 +37,13 @@ class Replica:
         self._renamed: set[str] = set()
 
     def ship(self) -> None:
-        """Everything that is new. Records before the start, which names the run, wait for it."""
+        """Everything that is new by now. Records before the start, which names the run, wait for it."""
         try:
             run_id = self.run_id or self._open_run()
-            while run_id is not None and (batch := self._next_batch()):
+            if run_id is None:
+                return
+            size = self.journal.stat().st_size  # not what is written meanwhile: that might never end
+            while self.progress.offset < size and (batch := self._next_batch()):
                 self._ship_points(run_id, batch)
                 for record, _ in batch:
                     self._ship_record(run_id, record)
@@ -84,9 +87,7 @@ class Replica:
         if run_id != known:
             self.progress = Progress(self.progress.uri, experiment_id, run_id)
         log.info("run %s of experiment %s in %s", run_id, experiment_id, self.progress.uri)
-        self._resumes = [
-            (end, record["step"]) for record, end in read(self.journal) if record["kind"] == "resume"
-        ]
+        self._resumes = [(end, record["step"]) for record, end in read(self.journal) if record["kind"] == "resume"]
         self.run_id = run_id
         self.note_progress()
         return run_id
@@ -103,9 +104,7 @@ class Replica:
 
     def _ship_points(self, run_id: str, batch: Sequence[tuple[Record, int]]) -> None:
         metrics = [
-            record
-            for record, end in batch
-            if record["kind"] == "metrics" and not self._comes_again(record, end)
+            record for record, end in batch if record["kind"] == "metrics" and not self._comes_again(record, end)
         ]
         points = [
             Point(names.name(name), value, record["time"], record["step"])
@@ -140,9 +139,7 @@ class Replica:
                 self.store.set_tags(run_id, {NOTE_TAG: record["text"]})
             elif kind == "dataset":
                 sizes, source = record["sizes"], record["source"]
-                self.store.log_dataset(
-                    run_id, name=record["name"], digest=record["digest"], sizes=sizes, source=source
-                )
+                self.store.log_dataset(run_id, name=record["name"], digest=record["digest"], sizes=sizes, source=source)
             elif kind == "resume":
                 self._set_status(run_id, "RUNNING", None)
             elif kind == "end":

@@ -32,6 +32,7 @@ BUSY_SECONDS = 0.1
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 PATIENCE_SECONDS = 3_600.0
+BUSY = 3  # exit code: the run's lock is taken
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +64,7 @@ class Sidecar:
         The model takes its own time; only with `for_model` it is waited for as well.
         """
         if self.process is None:
-            return progress.state_of(
-                self.run_dir, problem="the process that ships to MLflow could not be started"
-            )
+            return progress.state_of(self.run_dir, problem="the process that ships to MLflow could not be started")
         self._let_go()
         deadline = time.monotonic() + timeout_seconds
         while self.process.poll() is None and time.monotonic() < deadline:
@@ -73,15 +72,20 @@ class Sidecar:
             if state.only_model_waiting and not for_model:
                 return state
             time.sleep(BUSY_SECONDS)
-        code = self.process.returncode
-        problem = None
-        if code is not None and code < 0:
-            problem = f"the process that ships to MLflow died of signal {-code}"
-        return progress.state_of(self.run_dir, problem=problem)
+        code = self.process.poll()
+        return progress.state_of(self.run_dir, problem=None if code is None else _told_by(code))
 
     def _let_go(self) -> None:
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
+
+
+def _told_by(exit_code: int) -> str | None:
+    if exit_code == BUSY:
+        return "another process is shipping this run just now"
+    if exit_code != 0:
+        return f"the process that ships to MLflow ended early (exit code {exit_code}); {LOG} may say why"
+    return None
 
 
 def start(run_dir: Path, *, uri: str, artifacts: str | None, on_model: list[str] | None) -> Sidecar:
@@ -105,9 +109,7 @@ def launch(run_dir: Path, errand: Errand) -> Sidecar:
         process.stdin.write(json.dumps(asdict(errand)).encode() + b"\n")
         process.stdin.flush()
     except OSError as error:
-        log.warning(
-            "nothing is shipped to MLflow for now (%s); the journal in %s keeps everything", error, run_dir
-        )
+        log.warning("nothing is shipped to MLflow for now (%s); the journal in %s keeps everything", error, run_dir)
         return Sidecar(run_dir, None)
     return Sidecar(run_dir, process)
 
@@ -205,8 +207,11 @@ def main() -> int:
     logging.captureWarnings(True)
     pipe = Pipe(sys.stdin.fileno())
     errand = pipe.errand()
-    with locked(run_dir / LOCK):
-        carry(run_dir, errand, pipe)
+    try:
+        with locked(run_dir / LOCK, timeout_seconds=None if errand.follow else 0):
+            carry(run_dir, errand, pipe)
+    except TimeoutError:
+        return BUSY
     return 0
 
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.files import locked
 from pipeline.tracking import address, progress
-from pipeline.tracking.progress import JOURNAL, LOCK, SyncState
+from pipeline.tracking.progress import JOURNAL, SyncState
 from pipeline.tracking.sidecar import Errand, launch
 
 PATIENCE_SECONDS = 10.0
@@ -27,14 +26,7 @@ def sync_run(
         raise RunError(f"{run_dir} has no {JOURNAL}: that run never started, so there is nothing to ship")
     if is_complete(run_dir, uri):
         return progress.state_of(run_dir)
-    try:
-        with locked(run_dir / LOCK, timeout_seconds=0):
-            pass  # the process launched below takes it again
-    except TimeoutError:
-        return progress.state_of(run_dir, problem="the run's own process is still shipping it")
-    errand = Errand(
-        address.absolute(uri), artifacts, on_model, follow=False, patience_seconds=PATIENCE_SECONDS
-    )
+    errand = Errand(address.absolute(uri), artifacts, on_model, follow=False, patience_seconds=PATIENCE_SECONDS)
     return launch(run_dir, errand).wait(timeout_seconds, for_model=True)
 
 

@@ -55,9 +55,7 @@ def serve(uri: str, artifacts: str | None, port: int, page: str = EXPERIMENTS) -
         return 0
     if not _is_free(port):
         free = next(candidate for candidate in range(port + 1, 65_536) if _is_free(candidate))
-        raise UserError(
-            f"port {port} is in use on this machine (perhaps by another `ui`); {free} is free: port={free}"
-        )
+        raise UserError(f"port {port} is in use on this machine (perhaps by another `ui`); {free} is free: port={free}")
     quieten()
     database = address.sqlite_file(uri)
     if database is not None:

@@ -82,8 +82,6 @@ class Uploads:
         self._command = None
         if code != 0:
             self._failures += 1
-            raise Unavailable(
-                f"the model could not be logged (exit code {code}); sidecar.log in the run says why"
-            )
+            raise Unavailable(f"the model could not be logged (exit code {code}); sidecar.log in the run says why")
         log.info("the model is logged")
         return True

@@ -22,9 +22,7 @@ NAME = "step-{:08d}.ckpt"
 class VerifiedCheckpointIO(TorchCheckpointIO):
     """Lightning's way to the disk, for every checkpoint of a run, also those of a user's own callbacks."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         save(checkpoint, Path(path))
 
     def load_checkpoint(

@@ -90,9 +90,7 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.network.parameters())
-        scheduler = self.make_scheduler(
-            optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
-        )
+        scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # ---- training
@@ -107,10 +105,9 @@ class Learner(pl.LightningModule):
                 "to the engine: add +optimizer.fused=false, or use trainer.precision=bf16-mixed"
             )
 
-    def training_step(self, chunk: Chunk, batch_idx: int) -> None:
-        optimizer = cast(
-            Optimizer, self.optimizers()
-        )  # Lightning's wrapper: counts steps, calls precision and hooks
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        chunk = as_chunk(batch, batch_idx)
+        optimizer = cast(Optimizer, self.optimizers())  # Lightning's wrapper: counts steps, calls precision and hooks
         scheduler = cast(LRScheduler, self.lr_schedulers())
         for number, micro_batches in enumerate(chunk, start=1):
             self._optimise(micro_batches, optimizer)
@@ -182,14 +179,16 @@ class Learner(pl.LightningModule):
 
     # ---- judging
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        batch = as_batch(batch, batch_idx)
         self.validation.update(self.network(batch.inputs).float(), batch)
 
     def on_validation_epoch_end(self) -> None:
         self.record({f"val/{name}": value for name, value in self.validation.compute().items()})
         self.validation.reset()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        batch = as_batch(batch, batch_idx)
         self.testing.update(self.network(batch.inputs).float(), batch)
 
     def on_test_epoch_end(self) -> None:
@@ -221,3 +220,16 @@ class Learner(pl.LightningModule):
 
     def _is_fused(self) -> bool:
         return any(group.get("fused") for each in self.trainer.optimizers for group in each.param_groups)
+
+
+def as_chunk(batch: Any, batch_idx: int) -> Chunk:
+    """Our loader's chunk as it is; a batch (inputs, targets) of a user's own loader as a single step."""
+    return [[as_batch(batch, batch_idx)]] if isinstance(batch, tuple | list | Batch) else batch
+
+
+def as_batch(batch: Any, batch_idx: int) -> Batch:
+    if isinstance(batch, Batch):
+        return batch
+    inputs, targets = batch
+    # A user's loader does not say which rows it took; the batch's number keeps their order.
+    return Batch(inputs, targets, torch.full((len(targets),), batch_idx, device=targets.device))

@@ -35,9 +35,7 @@ def adamw(
 ) -> torch.optim.AdamW:
     """Loshchilov & Hutter 2019. `fused` is one kernel for all tensors of a group."""
     first, second = betas
-    return torch.optim.AdamW(
-        decay_groups(params, weight_decay), lr=learning_rate, betas=(first, second), fused=fused
-    )
+    return torch.optim.AdamW(decay_groups(params, weight_decay), lr=learning_rate, betas=(first, second), fused=fused)
 
 
 def sgd(

@@ -24,9 +24,7 @@ class RunningMeans:
     def compute(self, reduce: Callable[[Tensor], Any]) -> dict[str, float]:
         """Means over all processes; `reduce` sums a tensor over them. Waits for the device."""
         names = sorted(self.sums)
-        together = torch.stack(
-            [*(self.sums[name] for name in names), self.sums[names[0]].new_tensor(self.count)]
-        )
+        together = torch.stack([*(self.sums[name] for name in names), self.sums[names[0]].new_tensor(self.count)])
         *sums, count = reduce(together).tolist()
         return {name: value / count for name, value in zip(names, sums, strict=True)}
 

@@ -67,7 +67,5 @@ def warmup(share: float, epochs: float | None, steps_per_epoch: int, total_steps
             "training: use less, or a share of training with scheduler.warmup_epochs=null scheduler.warmup_share=0.1"
         )
     if not 0 <= share <= 1:
-        raise ConfigError(
-            f"scheduler.warmup_share={share} is not a share of training: use 0 to 1, such as 0.1"
-        )
+        raise ConfigError(f"scheduler.warmup_share={share} is not a share of training: use 0 to 1, such as 0.1")
     return share * total_steps if epochs is None else epochs * steps_per_epoch

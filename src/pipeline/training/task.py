@@ -43,9 +43,7 @@ class Classification:
 
     def __init__(self, *, spec: DataSpec, label_smoothing: float) -> None:
         if not 0 <= label_smoothing < 1:
-            raise ConfigError(
-                f"task.label_smoothing={label_smoothing}: use 0 (none) or a share below 1, such as 0.1"
-            )
+            raise ConfigError(f"task.label_smoothing={label_smoothing}: use 0 (none) or a share below 1, such as 0.1")
         if spec.num_classes < 2:
             raise ConfigError(f"{spec.name} has {spec.num_classes} class: classification needs two or more")
         self.num_classes = spec.num_classes

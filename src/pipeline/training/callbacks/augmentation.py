@@ -38,15 +38,11 @@ class Augmentation(StepCallback):
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
         if not self.transforms:
             return batch
-        images = augment(
-            batch.inputs, self.transforms, rank=trainer.global_rank, world_size=trainer.world_size
-        )
+        images = augment(batch.inputs, self.transforms, rank=trainer.global_rank, world_size=trainer.world_size)
         return Batch(images, batch.targets, batch.ids, batch.mask)
 
 
-def augment(
-    images: Tensor, transforms: list[AugmentationBase2D], *, rank: int = 0, world_size: int = 1
-) -> Tensor:
+def augment(images: Tensor, transforms: list[AugmentationBase2D], *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, C, H, W) uint8, or float in [0, 1] -> float32 in the same range, drawn from torch's generators."""
     if images.ndim != 4:
         raise ConfigError(
@@ -59,9 +55,7 @@ def augment(
     of_all_processes = torch.Size((world_size * len(images), *images.shape[1:]))
     for transform in transforms:
         drawn = transform.forward_parameters(of_all_processes)
-        mine = {
-            name: value[rows] if len(value) == of_all_processes[0] else value for name, value in drawn.items()
-        }
+        mine = {name: value[rows] if len(value) == of_all_processes[0] else value for name, value in drawn.items()}
         mine["forward_input_shape"] = torch.tensor(pixels.shape)
         pixels = transform(pixels, params=mine)
     return pixels.clamp(0, 1) * top

@@ -37,9 +37,7 @@ class EMA(StepCallback):
         decay = min(self.decay, (1 + step) / (10 + step))
         weights = _state(learner)
         floating = [name for name, value in weights.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [self.average[name] for name in floating], [weights[name] for name in floating], 1 - decay
-        )
+        torch._foreach_lerp_([self.average[name] for name in floating], [weights[name] for name in floating], 1 - decay)
         for name, value in weights.items():
             if not value.is_floating_point():  # batch norm's count of batches
                 self.average[name].copy_(value)

@@ -39,11 +39,7 @@ class StopOnNaN(pl.Callback):
 
 def largest_gradient(module: torch.nn.Module) -> tuple[str, float]:
     """The parameter with the largest absolute gradient, and that gradient; one that is no number counts most."""
-    sizes = {
-        name: _size(parameter.grad)
-        for name, parameter in module.named_parameters()
-        if parameter.grad is not None
-    }
+    sizes = {name: _size(parameter.grad) for name, parameter in module.named_parameters() if parameter.grad is not None}
     if not sizes:
         return "no parameter", 0.0
     name = max(sizes, key=lambda name: float("inf") if sizes[name] != sizes[name] else sizes[name])

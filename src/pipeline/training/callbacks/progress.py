@@ -76,17 +76,13 @@ class ProgressDisplay(StepCallback):
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
         if trainer.is_global_zero and self.bar is None:
-            self.console.print(
-                f"{self._epoch(trainer)}  step {trainer.global_step}  {self._describe(trainer)}"
-            )
+            self.console.print(f"{self._epoch(trainer)}  step {trainer.global_step}  {self._describe(trainer)}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._show(trainer, now=True)
         self.close()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.close()
 
     def close(self) -> None:

@@ -1,0 +1,73 @@
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.config.assign import assign
+from pipeline.config.compose import compose
+from pipeline.config.facts import check_facts
+from pipeline.config.overrides import parse
+from pipeline.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def shipped() -> DictConfig:
+    return compose([]).unresolved
+
+
+def facts_of(shipped: DictConfig, overrides: list[str]) -> None:
+    config = shipped.copy()
+    assign(config, parse(overrides), groups={})
+    check_facts({str(name): value for name, value in OmegaConf.to_container(config).items()})  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "overrides, expected",
+    [
+        (["data.batch_size=0"], "data.batch_size=0: expected 1 or more, such as data.batch_size=128"),
+        (
+            ["data.batch_size=100", "trainer.devices=3"],
+            "data.batch_size=100 cannot be split over 3 processes; use a multiple of 3, such as 102",
+        ),
+        (["data.batch_size=100", "trainer.devices=[0,1,2]"], "cannot be split over 3 processes"),
+        (["data.batch_size=100", "trainer.devices=2", "trainer.num_nodes=3"], "cannot be split over 6 processes"),
+        (["trainer.max_epochs=-1"], "are both unset"),
+        (["trainer.max_epochs=null", "trainer.max_steps=-1"], "are both unset"),
+        (["data.train_fraction=0"], "expected more than 0, at most 1"),
+        (["data.train_fraction=1.1"], "expected more than 0, at most 1"),
+        (["optimizer.learning_rate=0"], "expected more than 0"),
+        (["optimizer.learning_rate=nan"], "expected more than 0"),
+        (["model.dropout=1.0"], "expected 0 or more, below 1"),
+        (["seed=-1"], "expected 0 or more"),
+        (["checkpoint.mode=top"], "expected min (lower is better) or max (higher is better)"),
+        (["checkpoint.monitor=val/loss"], "add checkpoint.mode=min"),
+        (["callbacks.early_stopping.monitor=val/accuracy"], "add callbacks.early_stopping.mode=max"),
+        (["trainer.devices=0"], "expected auto, a number of devices from 1"),
+        (["trainer.devices=two"], "expected auto, a number of devices from 1"),
+        (["trainer.devices=[]"], "expected auto, a number of devices from 1"),
+        (["~regularizer"], "regularizer is missing, and a run needs it"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_would(shipped: DictConfig, overrides: list[str], expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        facts_of(shipped, overrides)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.max_epochs=-1", "trainer.max_steps=100"],
+        ["trainer.max_epochs=0"],
+        ["trainer.devices=-1"],
+        ["data.batch_size=128", "trainer.devices=2"],
+        ["optimizer.weight_decay=0"],
+        ["~callbacks.early_stopping"],
+        ["checkpoint.monitor=val/loss", "checkpoint.mode=min"],
+    ],
+)
+def test_what_can_work_passes(shipped: DictConfig, overrides: list[str]) -> None:
+    facts_of(shipped, overrides)
+
+
+def test_nodes_of_the_users_own_with_other_keys_pass(shipped: DictConfig) -> None:
+    facts_of(shipped, ["~data.batch_size", "~trainer.devices", "~trainer.max_epochs", "~trainer.max_steps"])
+    facts_of(shipped, ["model={_target_: my_package.Net}", "data={_target_: my_package.Data}"])

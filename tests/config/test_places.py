@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import places
+from pipeline.config.listing import described_options, help_of_train
+from pipeline.errors import ConfigError
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def test_files_that_begin_with_an_underscore_are_no_options() -> None:
+    assert list(places.groups([places.shipped_folder()])["data"]) == ["fashion_mnist", "mnist", "mnist5k"]
+
+
+def test_the_projects_own_conf_is_not_searched_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(places.shipped_folder().parent)
+    assert places.folders() == [places.shipped_folder()]
+
+
+def test_folders_are_searched_from_the_users_to_ours(elsewhere: Path) -> None:
+    (elsewhere / "conf").mkdir()
+    (elsewhere / "more").mkdir()
+    assert places.folders(["more"]) == [elsewhere / "more", elsewhere / "conf", places.shipped_folder()]
+
+
+def test_the_users_file_stands_for_an_option_of_the_same_name(elsewhere: Path) -> None:
+    write(elsewhere / "conf/model/cnn.yaml", "# Theirs.\nwidth: 1\n")
+    found = places.groups(places.folders())["model"]
+    assert found["cnn"] == elsewhere / "conf/model/cnn.yaml"
+    assert list(found) == ["cnn", "mlp", "softmax_regression"]
+
+
+def test_groups_within_groups_are_found(elsewhere: Path) -> None:
+    write(elsewhere / "conf/model/vision/vit.yaml", "width: 1\n")
+    assert list(places.groups(places.folders())["model/vision"]) == ["vit"]
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [("# One.\n# Two.\na: 1\n", "One."), ("# @package _global_\n# Two.\n", "Two."), ("a: 1\n# Late.\n", ""), ("", "")],
+)
+def test_the_first_line_of_comment_describes_an_option(tmp_path: Path, content: str, expected: str) -> None:
+    write(tmp_path / "x.yaml", content)
+    assert places.description(tmp_path / "x.yaml") == expected
+
+
+def test_every_option_that_we_ship_is_described() -> None:
+    found = places.groups([places.shipped_folder()])
+    assert [path for options in found.values() for path in options.values() if not places.description(path)] == []
+
+
+def test_help_lists_every_group_with_its_default() -> None:
+    text = help_of_train("train", [places.shipped_folder()])
+    assert "  model        cnn* mlp softmax_regression\n" in text
+    assert "  experiment   mnist mnist_best\n" in text
+
+
+def test_info_describes_every_option() -> None:
+    text = described_options("train", [places.shipped_folder()])
+    assert "\nmodel\n  cnn*" in text
+    assert "One linear layer: logistic regression for many classes." in text
+
+
+def test_a_missing_config_dir_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is not a folder"):
+        places.folders(["/surely/not/here"])

@@ -1,0 +1,102 @@
+"""The rules of the house that no tool checks. Who may import whom: import-linter, in `make check`."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src/pipeline"
+MODULES = sorted(SOURCE.rglob("*.py"))
+HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "kornia", "mlflow", "matplotlib", "numpy"}
+# We aim at 200 and 40; past these it is time to divide.
+MAX_LINES_OF_A_FILE = 260
+MAX_LINES_OF_A_FUNCTION = 50
+NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}
+
+
+def imported_by(code: str, folder: Path) -> set[str]:
+    """The packages that a new Python has imported after this code, run in this folder."""
+    report = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("COV_", "PYTEST"))}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def command(*arguments: str) -> str:
+    return f"from pipeline.cli import main\ncode = main({list(arguments)!r})\n"
+
+
+class TestNothingHeavyIsImported:
+    def test_by_the_command_line_itself(self, tmp_path: Path) -> None:
+        assert not imported_by("import pipeline.cli", tmp_path) & (HEAVY | {"hydra", "omegaconf"})
+
+    @pytest.mark.parametrize(
+        "arguments", [["--help"], ["train", "--help"], ["train", "--info"], ["train", "--cfg", "job"]]
+    )
+    def test_to_show_help_or_a_configuration(self, tmp_path: Path, arguments: list[str]) -> None:
+        assert not imported_by(command(*arguments) + "assert code == 0, code", tmp_path) & HEAVY
+
+    @pytest.mark.parametrize("mistake", ["modle=mlp", "model=nlp", "data.batch_sze=3", "data.batch_size=abc"])
+    def test_to_refuse_a_mistake(self, tmp_path: Path, mistake: str) -> None:
+        code = command("train", mistake) + "assert code == 2, code"
+        assert not imported_by(code, tmp_path) & HEAVY
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_importing_any_module_prints_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    names = [
+        ".".join(("pipeline", *path.relative_to(SOURCE).with_suffix("").parts))
+        for path in MODULES
+        if path.name not in ("__init__.py", "__main__.py")
+    ]
+    code = f"import importlib\nfor name in {names!r}: importlib.import_module(name)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_package_file_is_empty() -> None:
+    assert [str(path) for path in MODULES if path.name == "__init__.py" and path.read_text()] == []
+
+
+def test_imports_are_absolute() -> None:
+    imports = [(path, node) for path in MODULES for node in ast.walk(parsed(path)) if isinstance(node, ast.ImportFrom)]
+    assert [f"{path}:{node.lineno}" for path, node in imports if node.level > 0] == []
+
+
+def test_a_name_says_what_is_inside() -> None:
+    assert [str(path) for path in MODULES if path.stem in NAMES_THAT_SAY_NOTHING] == []
+
+
+def test_a_file_is_a_small_room() -> None:
+    lines = {str(path.relative_to(SOURCE)): len(path.read_text().splitlines()) for path in MODULES}
+    assert {path: count for path, count in lines.items() if count > MAX_LINES_OF_A_FILE} == {}
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    functions = [
+        (f"{path.relative_to(SOURCE)}:{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1)
+        for path in MODULES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert {name: count for name, count in functions if count > MAX_LINES_OF_A_FUNCTION} == {}
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
