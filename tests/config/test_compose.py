@@ -1,4 +1,5 @@
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import yaml
@@ -47,12 +48,21 @@ def test_the_configuration_is_closed_to_new_keys() -> None:
         config.trainer.max_epoch = 3
 
 
-def test_shipped_defaults_have_the_recipes_choices_but_nobodys_values() -> None:
-    composed = compose(["experiment=mnist_best", "seed=7", "model.dropout=0.5"])
+def test_shipped_defaults_have_the_recipes_choices_but_nobodys_values(elsewhere: Path) -> None:
+    recipe = """\
+        # @package _global_
+        defaults:
+          - override /data: mnist
+          - override /callbacks: [default, ema]
+        trainer:
+          precision: bf16-mixed
+        """
+    write(elsewhere / "conf/experiment/theirs.yaml", dedent(recipe))
+    composed = compose(["experiment=theirs", "seed=7", "model.dropout=0.5"])
     assert composed.config.trainer.precision == "bf16-mixed"
     assert composed.shipped.trainer.precision == "32-true"
     assert composed.shipped.seed == 0
-    assert composed.shipped.model.dropout == 0.2
+    assert composed.shipped.model.dropout != 0.5
     assert "ema" in composed.shipped.callbacks
     assert "validation_size" in composed.shipped.data.source
 
@@ -84,7 +94,9 @@ def test_a_list_of_options_counts_as_chosen_wherever_it_was_written(elsewhere: P
     write(elsewhere / "conf/mine.yaml", "defaults: [train, {override callbacks: [default, ema]}, _self_]\n")
     assert compose([], config_name="mine").choices["callbacks"] == ["default", "ema"]
     assert compose(["callbacks=none"], config_name="mine").choices["callbacks"] == "none"
-    assert compose(["experiment=mnist_best"]).choices["callbacks"] == ["default", "augmentation", "ema"]
+    recipe = "# @package _global_\ndefaults:\n  - override /callbacks: [default, augmentation]\n"
+    write(elsewhere / "conf/experiment/theirs.yaml", recipe)
+    assert compose(["experiment=theirs"]).choices["callbacks"] == ["default", "augmentation"]
 
 
 class TestPlaces:

@@ -38,8 +38,11 @@ def facts_of(shipped: DictConfig, overrides: list[str]) -> None:
         (["model.dropout=1.0"], "expected 0 or more, below 1"),
         (["seed=-1"], "expected 0 or more"),
         (["checkpoint.mode=top"], "expected min (lower is better) or max (higher is better)"),
-        (["checkpoint.monitor=val/loss"], "add checkpoint.mode=min"),
-        (["callbacks.early_stopping.monitor=val/accuracy"], "add callbacks.early_stopping.mode=max"),
+        (["checkpoint.monitor=val/loss", "checkpoint.mode=max"], "add checkpoint.mode=min"),
+        (
+            ["callbacks.early_stopping.monitor=val/accuracy", "callbacks.early_stopping.mode=min"],
+            "add callbacks.early_stopping.mode=max",
+        ),
         (["trainer.devices=0"], "expected auto, a number of devices from 1"),
         (["trainer.devices=two"], "expected auto, a number of devices from 1"),
         (["trainer.devices=[]"], "expected auto, a number of devices from 1"),

@@ -56,7 +56,7 @@ def test_every_option_that_we_ship_is_described() -> None:
 def test_help_lists_every_group_with_its_default() -> None:
     text = help_of_train("train", [places.shipped_folder()])
     assert "  model        cnn* mlp softmax_regression\n" in text
-    assert "  experiment   mnist mnist_best\n" in text
+    assert "  scheduler    constant cosine one_cycle*\n" in text
 
 
 def test_info_describes_every_option() -> None:

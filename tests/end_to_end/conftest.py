@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sysconfig
@@ -15,19 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-PROGRAM = str(Path(sysconfig.get_path("scripts")) / "pipeline")
-PATIENCE_SECONDS = 120.0
-# Two at a time: what these processes do most is import torch, on one core each.
-AT_ONCE = 2
-# A small network on part of the embedded digits: 10 steps an epoch, and no MLflow unless it is the subject.
-SMALL = (
-    "model.widths=[4,8]",
-    "data.train_fraction=0.37",
-    "trainer.max_epochs=3",
-    "trainer.log_every_n_steps=4",
-    "checkpoint.every_n_steps=3",
-    "tracking=none",
-)
+PATIENCE_SECONDS = 180.0
+AT_ONCE = 2  # what these processes do most is import torch, on one core each
 
 
 @dataclass(frozen=True)
@@ -41,116 +31,144 @@ class Ended:
 
 
 class Process:
-    """`pipeline <arguments>` under way; its output goes to files, so that it never waits for a reader."""
+    """A command under way; its output goes to files, so that it never waits for a reader."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, environment: dict[str, str], *, program: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, command: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        self.log = folder / f".{time.monotonic_ns()}"
+        log = f"{folder}-{time.monotonic_ns()}"
+        self.out, self.err = Path(f"{log}.out"), Path(f"{log}.err")
         self.started_at = time.monotonic()
-        with self.log.with_suffix(".out").open("wb") as out, self.log.with_suffix(".err").open("wb") as err:
-            self.process = subprocess.Popen(
-                [program, *arguments],
+        self.seen: list[psutil.Process] = []
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.popen = subprocess.Popen(
+                command,
                 cwd=folder,
                 env=os.environ | {"COLUMNS": "200"} | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 process_group=0,
+                # As from a terminal: what starts the tests in the background may have Ctrl-C ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+        self.popen.send_signal(number)
 
-    def children(self) -> list[psutil.Process]:
-        """Those that train; who carries the journal to MLflow lives in a session of its own."""
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        return [each for each in below if "pipeline.lifecycle.train" in each.cmdline()]
+    def trainers(self) -> list[psutil.Process]:
+        """The processes that train, in the order of their ranks."""
+        below = psutil.Process(self.popen.pid).children()
+        self.seen = [each for each in below if "pipeline.lifecycle.train" in each.cmdline()]
+        return self.seen
 
     def journal(self) -> list[dict[str, Any]]:
         paths = list(self.folder.glob("runs/2*/journal.jsonl"))
         lines = paths[0].read_text().splitlines() if paths else []
         return [json.loads(line) for line in lines if line.endswith("}")]
 
-    def reaches(self, step: int, *, seconds: float = PATIENCE_SECONDS) -> None:
+    def reaches(self, step: int) -> None:
         """Waits until a metric of this optimiser step or a later one is in the journal."""
-        self.until(lambda: any(each.get("step", -1) >= step for each in self.journal()), seconds)
-
-    def until(self, happened: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
-        deadline = time.monotonic() + seconds
-        while not happened():
-            assert self.process.poll() is None, f"ended early\n{self.end()}"
-            assert time.monotonic() < deadline, f"nothing happened\n{self.log.with_suffix('.out').read_text()}"
-            time.sleep(0.05)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not any(record.get("step", -1) >= step for record in self.journal()):
+            assert self.popen.poll() is None, self.err.read_text()
+            assert time.monotonic() < deadline, self.out.read_text()
+            time.sleep(0.02)
 
     def end(self, seconds: float = PATIENCE_SECONDS) -> Ended:
-        code = self.process.wait(seconds)
-        out, err = (self.log.with_suffix(suffix).read_text() for suffix in (".out", ".err"))
-        return Ended(code, out, err, time.monotonic() - self.started_at)
+        code = self.popen.wait(seconds)
+        return Ended(code, self.out.read_text(), self.err.read_text(), time.monotonic() - self.started_at)
 
 
-def start(folder: Path, *arguments: str, program: str = PROGRAM, **environment: str) -> Process:
-    return Process(arguments, folder, environment, program=program)
+class Program:
+    """`pipeline <arguments>` in a folder.
 
+    SMALL is a small network on part of the embedded digits, 10 steps an epoch and a checkpoint every 3; without
+    MLflow, unless MLflow is what a test is about.
+    """
 
-def run(folder: Path, *arguments: str, program: str = PROGRAM, **environment: str) -> Ended:
-    return start(folder, *arguments, program=program, **environment).end()
+    PATH = str(Path(sysconfig.get_path("scripts")) / "pipeline")
+    SMALL = (
+        "model.widths=[4,8]",
+        "data.train_fraction=0.37",
+        "trainer.max_epochs=3",
+        "trainer.log_every_n_steps=4",
+        "checkpoint.every_n_steps=3",
+        "tracking=none",
+    )
 
+    def start(self, folder: Path, *arguments: str, **environment: str) -> Process:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Process([self.PATH, *arguments], folder, environment)
 
-def side_by_side(jobs: dict[str, Callable[[], Ended]]) -> dict[str, Ended]:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = {name: pool.submit(job) for name, job in jobs.items()}
-        return {name: future.result() for name, future in futures.items()}
+    def run(self, folder: Path, *arguments: str, **environment: str) -> Ended:
+        return self.start(folder, *arguments, **environment).end()
+
+    def side_by_side(self, jobs: dict[str, Callable[[], Ended]]) -> dict[str, Ended]:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            futures = {name: pool.submit(job) for name, job in jobs.items()}
+            return {name: future.result() for name, future in futures.items()}
+
+    def runs_in(self, folder: Path) -> list[Path]:
+        """The run directories, whatever state they are in."""
+        return [path for path in (folder / "runs").glob("*") if path.is_dir() and path.name[:1].isdigit()]
+
+    def only_run(self, folder: Path) -> Path:
+        (run_dir,) = self.runs_in(folder)
+        return run_dir
+
+    def result(self, run_dir: Path) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((run_dir / "result.json").read_text())
+        return found
 
 
 @dataclass(frozen=True)
 class Finished:
     """A run that went through without a disturbance."""
 
-    folder: Path  # the run directory
+    folder: Path
     arguments: tuple[str, ...]
     ended: Ended
+    result: dict[str, Any]
 
-    @property
-    def root(self) -> Path:
-        return self.folder.parent.parent
-
-    @property
-    def result(self) -> dict[str, Any]:
-        return result_of(self.folder)
-
-
-def result_of(run_dir: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((run_dir / "result.json").read_text())
-    return result
-
-
-def only_run(root: Path) -> Path:
-    (folder,) = (path.parent for path in root.glob("runs/2*/config.yaml"))
-    return folder
+    def copied_to(self, root: Path) -> Path:
+        """As if it had been trained in `root`: for whoever changes it."""
+        runs = root / "runs"
+        runs.mkdir(parents=True)
+        shutil.copytree(self.folder, runs / self.folder.name, symlinks=True)
+        (runs / "latest").symlink_to(self.folder.name)
+        return runs / self.folder.name
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Trained once for all tests that only look at it: they copy it before they change anything."""
-    root = tmp_path_factory.mktemp("finished")
-    arguments = ("train", *SMALL)
-    ended = run(root, *arguments)
+def program() -> Program:
+    return Program()
+
+
+@pytest.fixture(scope="session")
+def finished(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Trained once, for all tests that only look at it."""
+    root = tmp_path_factory.mktemp("finished") / "home"
+    arguments = ("train", *program.SMALL)
+    ended = program.run(root, *arguments)
     assert ended.code == 0, ended.err
-    return Finished(only_run(root), arguments, ended)
+    folder = program.only_run(root)
+    return Finished(folder, arguments, ended, program.result(folder))
 
 
 @pytest.fixture
-def program() -> Iterator[type[Program]]:
-    yield Program
+def watched() -> Iterator[Callable[[Process], Process]]:
+    """What is handed to it does not outlive the test, however that ends."""
+    started: list[Process] = []
 
+    def watch(process: Process) -> Process:
+        started.append(process)
+        return process
 
-class Program:
-    """What tests do with the program."""
-
-    SMALL = SMALL
-    start = staticmethod(start)
-    run = staticmethod(run)
-    side_by_side = staticmethod(side_by_side)
-    only_run = staticmethod(only_run)
-    result_of = staticmethod(result_of)
+    yield watch
+    for each in started:
+        for trainer in each.seen:
+            if trainer.is_running():
+                trainer.kill()
+        if each.popen.poll() is None:
+            each.popen.kill()
+            each.popen.wait()

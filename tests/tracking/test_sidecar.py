@@ -19,6 +19,7 @@ import pytest
 from pipeline.tracking import progress, sidecar, sync
 from pipeline.tracking.journal import Journal, history
 from pipeline.tracking.mlflow_calls import client_of
+from pipeline.tracking.sidecar import Errand
 
 Begin = Callable[..., None]
 
@@ -94,6 +95,10 @@ def sidecar_of(process: subprocess.Popen[str]) -> psutil.Process:
     return psutil.Process(int(process.stdout.readline()))
 
 
+def has_ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
 def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not condition():
@@ -162,32 +167,25 @@ def test_the_status_does_not_wait_for_the_model(run_dir: Path, journal: Journal,
         process.wait()
 
 
-def test_a_training_process_killed_by_force_leaves_a_killed_run_with_all_its_points(
-    run_dir: Path, sqlite_uri: str, training: Callable[..., Any], contents: Callable[[str], Any]
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_what_ends_the_training_leaves_its_sidecar_to_ship_all_points_and_call_the_run_killed(
+    run_dir: Path,
+    sqlite_uri: str,
+    training: Callable[..., Any],
+    contents: Callable[[str], Any],
+    number: signal.Signals,
 ) -> None:
     process = training(sqlite_uri, steps=1_000_000)
     shipper = sidecar_of(process)
     wait_for(lambda: state(run_dir).get("metrics", 0) > 0)
-    process.kill()
-    process.wait()
-    wait_for(lambda: not shipper.is_running())
+    os.killpg(process.pid, number)  # to the whole group, as the terminal does
+    process.wait(10)
+    assert not has_ended(shipper)
+    wait_for(lambda: has_ended(shipper))
     run = find_run(sqlite_uri, run_dir)
     assert run.info.status == "KILLED"
-    assert contents(sqlite_uri).points(run.info.run_id, "loss") == history(run_dir / "journal.jsonl")["loss"]
-
-
-def test_ctrl_c_in_the_terminal_reaches_the_training_and_not_its_sidecar(
-    run_dir: Path, sqlite_uri: str, training: Callable[..., Any]
-) -> None:
-    process = training(sqlite_uri, steps=1_000_000)
-    shipper = sidecar_of(process)
-    wait_for(lambda: state(run_dir).get("metrics", 0) > 0)
-    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the whole group
-    process.wait(10)
-    assert shipper.is_running()
-    wait_for(lambda: not shipper.is_running())
-    assert find_run(sqlite_uri, run_dir).info.status == "KILLED"
     assert progress.state_of(run_dir).complete
+    assert contents(sqlite_uri).points(run.info.run_id, "loss") == history(run_dir / "journal.jsonl")["loss"]
 
 
 def test_the_training_goes_on_without_its_sidecar_and_sync_ships_the_rest(
@@ -209,6 +207,7 @@ def test_the_training_goes_on_without_its_sidecar_and_sync_ships_the_rest(
     assert time.monotonic() - begun < 1  # nothing to ship: no process was started
 
 
+@pytest.mark.slow
 def test_sync_does_not_end_a_run_that_is_still_training(
     run_dir: Path, sqlite_uri: str, training: Callable[..., Any]
 ) -> None:
@@ -218,7 +217,7 @@ def test_sync_does_not_end_a_run_that_is_still_training(
     busy = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
     assert busy.problem is not None and "just now" in busy.problem
     shipper.kill()
-    shipper.wait()
+    wait_for(lambda: has_ended(shipper))
     arrived = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
     assert arrived.status is None and process.poll() is None
     assert find_run(sqlite_uri, run_dir).info.status == "RUNNING"
@@ -274,7 +273,6 @@ def test_a_database_that_cannot_be_made_is_told_and_harms_nothing(
     begin(journal)
     journal.end("FINISHED")
     (tmp_path / "file").write_text("in the way")
-    arrived = sync.sync_run(
-        run_dir, uri=f"sqlite:///{tmp_path}/file/mlflow.db", artifacts=None, on_model=None, timeout_seconds=8
-    )
-    assert not arrived.complete and arrived.problem is not None and "file" in arrived.problem
+    errand = Errand(f"sqlite:///{tmp_path}/file/mlflow.db", None, None, follow=False, patience_seconds=0)
+    left = sidecar.launch(run_dir, errand).wait(60, for_model=True)
+    assert not left.complete and left.problem is not None and "file" in left.problem

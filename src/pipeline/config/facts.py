@@ -134,19 +134,17 @@ def _end(config: dict[str, Any]) -> Iterator[str]:
 def _modes(config: dict[str, Any]) -> Iterator[str]:
     """Whoever waits for a metric to rise or fall must know which of the two is better."""
     watchers = {"checkpoint": config.get("checkpoint")}
-    for name, node in (config.get("callbacks") or {}).items():
-        watchers[f"callbacks.{name}"] = node
+    watchers |= {f"callbacks.{name}": node for name, node in (config.get("callbacks") or {}).items()}
     for path, node in watchers.items():
-        mode = node.get("mode") if isinstance(node, dict) else None
-        if mode is None or node is None:
+        if not isinstance(node, dict) or node.get("mode") is None:
             continue
+        mode, monitor = node["mode"], str(node.get("monitor"))
         if mode not in ("min", "max"):
             yield f"{path}.mode={mode}: expected min (lower is better) or max (higher is better)"
-        is_loss = str(node.get("monitor")).rpartition("/")[2] == "loss"
-        if is_loss and mode == "max":
-            yield f"{path}.monitor={node['monitor']}: a loss is better when it is lower; add {path}.mode=min"
-        if str(node.get("monitor")).endswith(("accuracy", "/f1_macro", "/auroc")) and mode == "min":
-            yield f"{path}.monitor={node['monitor']} is better when it is higher; add {path}.mode=max"
+        if mode == "max" and monitor.endswith("/loss"):
+            yield f"{path}.monitor={monitor} is better when it is lower; add {path}.mode=min"
+        if mode == "min" and monitor.endswith(("/accuracy", "/f1_macro", "/auroc")):
+            yield f"{path}.monitor={monitor} is better when it is higher; add {path}.mode=max"
 
 
 def _at(config: dict[str, Any], key: str) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipeline.config import compose, resolve
+from pipeline.config.check import check
 from pipeline.errors import RunError
 from pipeline.files import write_atomically
 from pipeline.launch.devices import process_count
@@ -61,6 +62,7 @@ def resume(reference: str, overrides: list[str], runs_dir: str) -> int:
                 f"For a new run with it: pipeline train {' '.join(_overrides_of(run))} {override}"
             )
         compose.update(config, key, value)
+    check(config, run.config())
     result = run.result()
     if result is not None and result["status"] == "FINISHED" and not overrides:
         raise RunError(

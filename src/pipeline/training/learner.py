@@ -215,6 +215,10 @@ class Learner(pl.LightningModule):
         checkpoint["running"] = {"interval": self.interval.state_dict(), "epoch": self.epoch.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # How long training lasts is for the settings to say, also when a run is taken up again to go on for longer.
+        for schedule in checkpoint["lr_schedulers"]:
+            schedule.pop("total_steps", None)
+            schedule.pop("_schedule_phases", None)
         self.interval.load_state_dict(checkpoint["running"]["interval"])
         self.epoch.load_state_dict(checkpoint["running"]["epoch"])
 
