@@ -91,10 +91,10 @@ def train(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    named = _named(arguments, {"run": "latest", "runs_dir": "runs"})
+    named = _named(arguments, {"run": "latest", "runs_dir": "runs", "data.root": ""})
     from pipeline.lifecycle import evaluate as lifecycle
 
-    return lifecycle.evaluate(named["run"], named["runs_dir"])
+    return lifecycle.evaluate(named["run"], named["runs_dir"], named["data.root"] or None)
 
 
 def resume(arguments: list[str]) -> int:
@@ -163,7 +163,7 @@ VERBS = {
     "evaluate": Verb(
         evaluate,
         "the test figures again, from the run directory alone",
-        "pipeline evaluate [run=latest] [runs_dir=runs]",
+        "pipeline evaluate [run=latest] [runs_dir=runs] [data.root=FOLDER]",
     ),
     "resume": Verb(
         resume,

@@ -13,7 +13,7 @@ def test_a_relative_database_is_found_from_any_directory(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    "text, shown",
     [
         ("postgresql://me:se@cret@db.local/mlflow", "postgresql://***@db.local/mlflow"),
         (

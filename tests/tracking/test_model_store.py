@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from pipeline.models.network import Network
 from pipeline.spec import DataSpec
 from pipeline.tracking.mlflow_calls import Refused, client_of
 from pipeline.tracking.mlflow_store import MlflowStore
 from pipeline.tracking.model_store import log_model
-from torch import Tensor, nn
 
 LOAD = """
 import sys
@@ -97,5 +98,5 @@ def test_an_example_of_one_would_fix_the_size_of_a_batch(network: Network, sqlit
 
 
 def test_a_run_that_is_not_there_is_refused(network: Network, sqlite_uri: str) -> None:
-    with pytest.raises(Refused, match="0{32}"):
+    with pytest.raises(Refused, match="0" * 32):
         log_model(uri=sqlite_uri, run_id="0" * 32, network=network, example=images(2))

@@ -9,7 +9,7 @@ def test_a_name_that_mlflow_takes_stays_as_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("refused", "begins"),
+    "refused, begins",
     [
         ("acc@1", "acc_1-"),
         ("loss (train)", "loss _train_-"),

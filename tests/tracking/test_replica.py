@@ -1,5 +1,6 @@
 import math
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,13 +175,14 @@ def test_a_model_that_cannot_be_logged_is_tried_again_and_then_left_for_later(
     replica = Replica(run_dir, store)
     replica.ship()
     uploads = Uploads(replica, [sys.executable, "-c", "raise SystemExit(3)"])
-    failures = 0
-    while not uploads.are_stuck:
-        try:
-            assert uploads.ship_next()
-        except Unavailable as problem:
-            assert "exit code 3" in str(problem)
-            failures += 1
-    assert failures == MODEL_ATTEMPTS
-    assert not uploads.ship_next()
+    for _ in range(MODEL_ATTEMPTS):
+        assert uploads.ship_next(), "the command is started"
+        with pytest.raises(Unavailable, match="exit code 3"):
+            wait_until_false(uploads.ship_next)
+    assert uploads.are_stuck and not uploads.ship_next()
     assert progress.state_of(run_dir).waiting == "the model"
+
+
+def wait_until_false(look: Callable[[], bool]) -> None:
+    while look():
+        time.sleep(0.01)

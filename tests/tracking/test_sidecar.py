@@ -17,26 +17,28 @@ import psutil
 import pytest
 
 from pipeline.tracking import progress, sidecar, sync
+from pipeline.tracking.carrier import Errand
 from pipeline.tracking.journal import Journal, history
 from pipeline.tracking.mlflow_calls import client_of
-from pipeline.tracking.sidecar import Errand
 
 Begin = Callable[..., None]
 
-# argv: run directory, address, steps, pause. Its standard output tells "started" and the seconds of each log call.
+# argv: run directory, address, steps. It tells its sidecar's process id, and at its end whether everything arrived.
 TRAINING = """
 import sys, time
 from pathlib import Path
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal
-run_dir, uri, steps, pause = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+run_dir, uri, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 journal = Journal(run_dir / "journal.jsonl")
 journal.start(name="cnn", experiment="digits", run_uid=run_dir.name, params={}, tags={})
 handle = sidecar.start(run_dir, uri=uri, artifacts=str(run_dir.parent / "artifacts"), on_model=None)
 print(handle.process.pid, flush=True)
 for step in range(steps):
     journal.metrics({"loss": float(step)}, step=step)
-    time.sleep(pause)
+    time.sleep(0.01)
+    if (run_dir / "stop").exists():
+        break
 journal.end("FINISHED")
 print(handle.wait(60, for_model=True).complete, flush=True)
 """
@@ -78,8 +80,8 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 def training(run_dir: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(uri: str, *, steps: int, pause: float = 0.01) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", TRAINING, str(run_dir), uri, str(steps), str(pause)]
+    def start(uri: str, *, steps: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", TRAINING, str(run_dir), uri, str(steps)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         started.append(process)
         return process
@@ -159,8 +161,9 @@ def test_the_status_does_not_wait_for_the_model(run_dir: Path, journal: Journal,
     wait_for(lambda: state(run_dir).get("status") == "FINISHED")
     assert find_run(sqlite_uri, run_dir).info.status == "FINISHED"
     begun = time.monotonic()
-    assert handle.wait(0.2, for_model=True).waiting == "the model"
+    assert handle.wait(20, for_model=False).only_model_waiting
     assert time.monotonic() - begun < 5
+    assert handle.wait(0.1, for_model=True).waiting == "the model"
     assert handle.process is not None
     for process in (*psutil.Process(handle.process.pid).children(), handle.process):
         process.kill()
@@ -191,17 +194,19 @@ def test_what_ends_the_training_leaves_its_sidecar_to_ship_all_points_and_call_t
 def test_the_training_goes_on_without_its_sidecar_and_sync_ships_the_rest(
     run_dir: Path, sqlite_uri: str, training: Callable[..., Any], contents: Callable[[str], Any]
 ) -> None:
-    process = training(sqlite_uri, steps=500)
+    process = training(sqlite_uri, steps=1_000_000)
     shipper = sidecar_of(process)
     wait_for(lambda: state(run_dir).get("metrics", 0) > 0)
     shipper.kill()
-    assert process.stdout.read() == "False\n" and process.wait(20) == 0
+    (run_dir / "stop").touch()
+    assert process.stdout.read() == "False\n"
+    assert process.wait(20) == 0
     assert progress.state_of(run_dir).waiting
 
     arrived = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
     assert arrived.complete and arrived.status == "FINISHED"
-    points = contents(sqlite_uri).points(arrived.mlflow_run_id, "loss")
-    assert points == [(step, float(step)) for step in range(500)]
+    logged = history(run_dir / "journal.jsonl")["loss"]
+    assert contents(sqlite_uri).points(arrived.mlflow_run_id, "loss") == logged
     begun = time.monotonic()
     assert sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None) == arrived
     assert time.monotonic() - begun < 1  # nothing to ship: no process was started

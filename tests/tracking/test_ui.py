@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from pipeline.errors import UserError
 from pipeline.tracking import ui
 

@@ -55,7 +55,6 @@ def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, 
     environment = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
     git = environment.get("git") or {}
     tags = {
-        "run_id": run.id,
         "device": f"{assembly.module.device}",
         "host": environment["host"],
         "command": command_of(run),

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config import resolve
+from pipeline.config import compose, resolve
 from pipeline.errors import RunError
 from pipeline.lifecycle import exits
 from pipeline.lifecycle import run as runs
@@ -19,20 +19,25 @@ from pipeline.process import Place
 ALONE = Place(rank=0, world_size=1, local_rank=0, node=0)
 
 
-def evaluate(reference: str, runs_dir: str) -> int:
-    """Judge the run's best weights on its test set, in this one process; the exit code."""
+def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int:
+    """Judge the run's best weights on its test set, in this one process; the exit code.
+
+    `data_root` is where the data lies now, if no longer where the run found it.
+    """
     run = runs.find(reference, runs_dir)
     console = Console(highlight=False)
     quieten(run.folder / "evaluate.log")
-    return exits.code_of(lambda: console.print(comparison(run, test(run))))
+    return exits.code_of(lambda: console.print(comparison(run, test(run, data_root))))
 
 
-def test(run: Run) -> Verdict:
+def test(run: Run, data_root: str | None = None) -> Verdict:
     """Raises RunError for a run without a checkpoint."""
     if best_checkpoint(run) is None:
         raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
     config = run.config()
     config.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
+    if data_root is not None:
+        compose.update(config, "data.root", data_root)
     resolve.check_signatures(config)
     assembly = assemble(config, ALONE)
     trainer: pl.Trainer = build_trainer(config, assembly=assembly, callbacks=[], loggers=False, folder=Path(run.folder))

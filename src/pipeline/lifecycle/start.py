@@ -42,7 +42,11 @@ def train(composed: compose.Composed, command: list[str]) -> int:
         overrides=composed.overrides,
         environment={"choices": composed.choices, **environment.describe(command)},
     )
-    return _launch(run, config)
+    try:
+        return _launch(run, config)
+    finally:
+        if not run.has_started:
+            run.discard()
 
 
 def resume(reference: str, overrides: list[str], runs_dir: str) -> int:
@@ -82,12 +86,7 @@ def _launch(run: Run, config: DictConfig) -> int:
         nodes=int(config.trainer.get("num_nodes", 1)),
         processes_per_node=process_count(_plain(config.trainer.devices), config.trainer.accelerator),
     )
-    command = module_command("pipeline.lifecycle.train", str(run.folder))
-    try:
-        return launcher.run(command, resources, run.folder)
-    finally:
-        if not run.has_started:
-            run.discard()
+    return launcher.run(module_command("pipeline.lifecycle.train", str(run.folder)), resources, run.folder)
 
 
 def _overrides_of(run: Run) -> list[str]:

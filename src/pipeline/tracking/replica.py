@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.tracking import address, names, progress
@@ -38,7 +39,7 @@ class Replica:
 
     def ship(self) -> None:
         """Everything that is new by now. Records before the start, which names the run, wait for it."""
-        try:
+        with self._new_run_if_gone():
             run_id = self.run_id or self._open_run()
             if run_id is None:
                 return
@@ -49,17 +50,12 @@ class Replica:
                     self._ship_record(run_id, record)
                 self.progress.offset = batch[-1][1]
                 self.note_progress()
-        except RunGone as gone:
-            log.warning("%s: the whole journal goes into a new one", gone)
-            self.run_id = None
-            self.progress = Progress(self.progress.uri)
-            raise Unavailable(str(gone)) from gone
 
     def mark_killed(self) -> None:
         """For a journal without an end, whose writer is gone."""
         if self.run_id is not None:
-            self.store.set_status(self.run_id, "KILLED")
-            self.progress.status = "KILLED"
+            with self._new_run_if_gone():
+                self._set_status(self.run_id, "KILLED", None)
             self.note_progress()
 
     def note_progress(self) -> None:
@@ -71,6 +67,16 @@ class Replica:
             log.warning("%s", problem)
             self.progress.problem = problem
             progress.save(self.run_dir, self.progress)
+
+    @contextmanager
+    def _new_run_if_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except RunGone as gone:
+            log.warning("%s: the whole journal goes into a new one", gone)
+            self.run_id = None
+            self.progress = Progress(self.progress.uri)
+            raise Unavailable(str(gone)) from gone
 
     def _open_run(self) -> str | None:
         start = next((record for record, _ in read(self.journal) if record["kind"] == "start"), None)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pipeline.errors import RunError
 from pipeline.tracking import address, progress
+from pipeline.tracking.carrier import Errand
 from pipeline.tracking.progress import JOURNAL, SyncState
-from pipeline.tracking.sidecar import Errand, launch
+from pipeline.tracking.sidecar import launch
 
 PATIENCE_SECONDS = 10.0
 
