@@ -52,11 +52,13 @@ setup: ready-dev  ## only the set-up, with all that test and check need; PYTHON=
 test: ready-dev  ## the tests, offline; ARGS="-k journal -x" goes to pytest
 	@PYTEST_ADDOPTS="$$PYTEST_ADDOPTS $$PIPELINE_MAKE_ARGS" exec "$(VENV)/bin/python" -m pytest
 
-check: ready-dev  ## style (ruff), types (mypy), who may import whom (import-linter)
-	@"$(VENV)/bin/python" -m ruff format --check --quiet . || { echo 'The layout differs: $(VENV)/bin/python -m ruff format .'; exit 1; }
-	@"$(VENV)/bin/python" -m ruff check .
-	@"$(VENV)/bin/python" -m mypy
-	@"$(VENV)/bin/python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+check: ready-dev  ## layout and style (ruff), types (mypy), who may import whom (import-linter)
+	@STATUS=0; \
+	"$(VENV)/bin/python" -m ruff format --check . || STATUS=1; \
+	"$(VENV)/bin/python" -m ruff check . || STATUS=1; \
+	"$(VENV)/bin/python" -m mypy || STATUS=1; \
+	"$(VENV)/bin/python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' || STATUS=1; \
+	exit $$STATUS
 
 bench: ready-dev  ## the figures of the README against their baselines, both sides measured in one run
 	@exec "$(VENV)/bin/python" -m benchmarks

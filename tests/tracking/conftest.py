@@ -47,7 +47,7 @@ def contents() -> type[Contents]:
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quieten()
     database = tmp_path_factory.mktemp("template") / "mlflow.db"
-    sqlite_store.prepare(database, database.parent / "mlartifacts")
+    sqlite_store.prepare(database, (database.parent / "mlartifacts").as_uri())
     return database
 
 

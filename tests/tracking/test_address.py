@@ -30,3 +30,11 @@ def test_a_relative_database_is_found_from_any_directory(monkeypatch: pytest.Mon
 )
 def test_passwords_are_never_shown(text: str, shown: str) -> None:
     assert address.redacted(text) == shown
+
+
+def test_files_of_a_local_store_lie_where_they_are_told_to_or_beside_the_database() -> None:
+    assert address.artifact_root("sqlite:////data/mlflow.db", None) == "file:///data/mlartifacts"
+    assert address.artifact_root("sqlite:////data/mlflow.db", "/big disk") == "file:///big%20disk"
+    assert address.artifact_root("postgresql://db/mlflow", "s3://bucket/files") == "s3://bucket/files"
+    assert address.artifact_root("postgresql://db/mlflow", None) is None
+    assert address.artifact_root("http://host:5000", "/big disk") is None

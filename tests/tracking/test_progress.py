@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pipeline.tracking import progress
 from pipeline.tracking.journal import Journal, read
 from pipeline.tracking.progress import Progress
@@ -44,3 +46,10 @@ def test_a_run_that_is_not_at_its_end_is_not_complete(
 def test_the_end_of_the_journal_counts_as_something_that_waits(run_dir: Path, journal: Journal) -> None:
     journal.end("FINISHED")
     assert progress.state_of(run_dir).waiting == "the last records"
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"uri": "sqlite:///x", "of_a_later_version": 1}', "[]"])
+def test_what_cannot_be_read_counts_as_nothing_shipped(run_dir: Path, content: str) -> None:
+    (run_dir / "sync.json").write_text(content)
+    assert progress.load(run_dir) is None
+    assert not progress.state_of(run_dir).complete

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from pipeline.tracking import progress, sidecar, sync
-from pipeline.tracking.carrier import Errand
+from pipeline.tracking.carrier import Errand, Pipe, carry
 from pipeline.tracking.journal import Journal, history
 from pipeline.tracking.mlflow_calls import client_of
 
@@ -278,6 +279,21 @@ def test_a_database_that_cannot_be_made_is_told_and_harms_nothing(
     begin(journal)
     journal.end("FINISHED")
     (tmp_path / "file").write_text("in the way")
-    errand = Errand(f"sqlite:///{tmp_path}/file/mlflow.db", None, None, follow=False, patience_seconds=0)
-    left = sidecar.launch(run_dir, errand).wait(60, for_model=True)
+    reading, writing = os.pipe()
+    os.close(writing)
+    carry(run_dir, Errand(f"sqlite:///{tmp_path}/file/mlflow.db", None, None, patience_seconds=0), Pipe(reading))
+    os.close(reading)
+    left = progress.state_of(run_dir)
     assert not left.complete and left.problem is not None and "file" in left.problem
+
+
+def test_a_run_thrown_away_takes_its_sidecar_with_it(
+    run_dir: Path, journal: Journal, begin: Begin, sqlite_uri: str
+) -> None:
+    begin(journal)
+    handle = sidecar.start(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
+    wait_for(lambda: state(run_dir))
+    shutil.rmtree(run_dir)
+    assert handle.wait(30, for_model=True).mlflow_run_id is None
+    assert handle.process is not None
+    assert handle.process.returncode == 0

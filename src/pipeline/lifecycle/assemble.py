@@ -1,6 +1,7 @@
 """From a frozen configuration to objects. The only place that knows both sides."""
 
 import inspect
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,16 +69,15 @@ def assemble(config: DictConfig, place: Place) -> Assembly:
     pl.seed_everything(config.seed, workers=False, verbose=False)  # before any weight is drawn
     data = build_data(config, place)
     spec: DataSpec | None = getattr(data, "spec", None)
+    if spec is None and "spec" in _parameters(config, "model"):
+        raise _without_spec(config, data)
     model = _instantiate(config, "model", **({} if spec is None else {"spec": spec}))
     if isinstance(model, pl.LightningModule):
         if isinstance(data, DataModule):
             data.hand_over_tuples()
         return Assembly(model, data, spec, None, None)
     if spec is None:
-        raise ConfigError(
-            f"data={type(data).__name__} has no `spec`, so model={type(model).__name__} cannot know its classes: "
-            "give it an attribute spec (pipeline.spec.DataSpec), or use a LightningModule of your own as the model"
-        )
+        raise _without_spec(config, data)
     return _learner(config, model, data, spec)
 
 
@@ -199,12 +199,24 @@ def _processes(settings: dict[str, Any]) -> int:
     return devices if isinstance(devices, int) else 1
 
 
+def _without_spec(config: DictConfig, data: pl.LightningDataModule) -> ConfigError:
+    return ConfigError(
+        f"data={type(data).__name__} has no `spec`, so model={config.model._target_} cannot know its classes: "
+        "give it an attribute spec (pipeline.spec.DataSpec), or use a LightningModule of your own as the model"
+    )
+
+
 def _instantiate(config: DictConfig, node: str, **offered: Any) -> Any:
     """Build `config.<node>`, offering values that it takes if its signature names them."""
-    target = config[node].get("_target_")
-    if target is None:
-        raise ConfigError(f"{node} has no _target_; choose one of the options that `pipeline train --info` lists")
-    accepted = inspect.signature(get_object(target)).parameters
+    accepted = _parameters(config, node)
     return resolve.instantiate(
         config[node], config, **{name: value for name, value in offered.items() if name in accepted}
     )
+
+
+def _parameters(config: DictConfig, node: str) -> Container[str]:
+    """The names that the target of `config.<node>` takes."""
+    target = config[node].get("_target_")
+    if target is None:
+        raise ConfigError(f"{node} has no _target_; choose one of the options that `pipeline train --info` lists")
+    return inspect.signature(get_object(target)).parameters

@@ -24,6 +24,19 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
+def artifact_root(uri: str, artifacts: str | None) -> str | None:
+    """Where a store without a server keeps the files of new experiments, as a URI; None where that is not ours to say.
+
+    That is `artifacts` (a folder or a URI), or a folder beside a sqlite database.
+    """
+    database = sqlite_file(uri)
+    if artifacts is None and database is not None:
+        artifacts = str(database.parent / "mlartifacts")
+    if artifacts is None or is_server(uri):
+        return None
+    return artifacts if "://" in artifacts else Path(artifacts).absolute().as_uri()
+
+
 def redacted(text: str) -> str:
     """An address, or any text with addresses in it, without their users and passwords: fit for a file or a log."""
     return PASSWORD_IN_QUERY.sub("***", USER_AND_PASSWORD.sub("***@", text))

@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,7 +91,10 @@ def carry(run_dir: Path, errand: Errand, pipe: Pipe) -> None:
         except Exception as problem:  # whatever it is, a later try may go well, and nobody else will make it
             if not isinstance(problem, TrackingError):
                 log.exception("unexpected")
-            _note_problem(run_dir, errand, replica, address.redacted(str(problem)))
+            if not run_dir.exists():  # thrown away by its owner
+                return
+            with suppress(OSError):  # on a full disk neither this can be noted; the store may answer all the same
+                _note_problem(run_dir, errand, replica, address.redacted(str(problem)))
             if pipe.is_closed and time.monotonic() - answered_at > errand.patience_seconds:
                 log.warning("giving up: `pipeline sync` ships the rest later")
                 return

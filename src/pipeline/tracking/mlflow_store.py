@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 from pipeline.tracking import address, names, sqlite_store
 from pipeline.tracking.mlflow_calls import Refused, RunGone, client_of, quieten, status_of, translated
@@ -46,11 +47,11 @@ class MlflowStore:
     def __init__(self, uri: str, artifacts: str | None) -> None:
         quieten()
         with translated():
-            database = address.sqlite_file(uri)
             self.uri = address.absolute(uri)
-            self.artifacts = None if artifacts is None or address.is_server(uri) else _as_uri(artifacts)
+            self.artifact_root = address.artifact_root(uri, artifacts)
+            database = address.sqlite_file(uri)
             if database is not None:
-                sqlite_store.prepare(database, Path(artifacts or database.parent / "mlartifacts").absolute())
+                sqlite_store.prepare(database, self.artifact_root)
             self._client = client_of(uri)
 
     def open_run(self, *, experiment: str, name: str, run_uid: str, time: int, known: str | None) -> Location:
@@ -150,7 +151,8 @@ class MlflowStore:
 
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            place = None if self.artifacts is None else f"{self.artifacts}/{names.name(name).replace('/', '_')}"
+            root, folder = self.artifact_root, names.name(name).replace("/", "_")
+            place = None if root is None else f"{root}/{quote(folder)}"
             try:
                 return str(self._client.create_experiment(name, artifact_location=place))
             except MlflowException:  # another run was faster
@@ -176,7 +178,3 @@ def _send_what_is_taken(items: Sequence[Item], send: Callable[[Sequence[Item]], 
         middle = len(items) // 2
         return _send_what_is_taken(items[:middle], send) + _send_what_is_taken(items[middle:], send)
     return 0
-
-
-def _as_uri(folder: str) -> str:
-    return folder if "://" in folder else Path(folder).absolute().as_uri()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.tracking.mlflow_calls import client_of, quieten, translated
 
 if TYPE_CHECKING:
+    from mlflow.models import Model
     from torch import Tensor, nn
 
 NAME = "model"
@@ -33,7 +34,6 @@ def log_model(
     quieten()
     with translated(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # torch.export's and mlflow's, about their own insides
-        import mlflow.pytorch
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
 
@@ -41,25 +41,28 @@ def log_model(
         # with one call each, and would set the status of the run that it opens.
         client = client_of(uri)
         experiment_id = client.get_run(run_id).info.experiment_id
-        model = client.create_logged_model(experiment_id, NAME, source_run_id=run_id)
-        plain = copy.deepcopy(network).cpu().eval()
-        mlflow.pytorch.save_model(
-            plain,
-            f"{folder}/{NAME}",
-            signature=_signature(plain, example.cpu()),
-            input_example=example.cpu().numpy(),
-            pip_requirements=list(pip_requirements or _installed()),
-            mlflow_model=Model(
-                artifact_path=model.artifact_location,
-                run_id=run_id,
-                model_uuid=model.model_id,
-                model_id=model.model_id,
-            ),
-        )
-        client.log_model_artifacts(model.model_id, f"{folder}/{NAME}")
-        client.finalize_logged_model(model.model_id, "READY")
-        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-        return str(model.model_uri)
+        logged = client.create_logged_model(experiment_id, NAME, source_run_id=run_id)
+        address, model_id = logged.artifact_location, logged.model_id
+        description = Model(artifact_path=address, run_id=run_id, model_uuid=model_id, model_id=model_id)
+        _save(network, example.cpu(), f"{folder}/{NAME}", description, list(pip_requirements or _installed()))
+        client.log_model_artifacts(model_id, f"{folder}/{NAME}")
+        client.finalize_logged_model(model_id, "READY")
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+        return str(logged.model_uri)
+
+
+def _save(network: "nn.Module", example: "Tensor", path: str, description: "Model", requirements: list[str]) -> None:
+    import mlflow.pytorch
+
+    plain = copy.deepcopy(network).cpu().eval()
+    mlflow.pytorch.save_model(
+        plain,
+        path,
+        mlflow_model=description,
+        signature=_signature(plain, example),
+        input_example=example.numpy(),
+        pip_requirements=requirements,
+    )
 
 
 def _signature(network: "nn.Module", example: "Tensor") -> Any:

@@ -33,10 +33,10 @@ class Progress:
 
 
 def load(run_dir: Path) -> Progress | None:
-    """None if nothing has been shipped yet."""
+    """None if nothing has been shipped yet, or another version of this package noted it: shipping again is harmless."""
     try:
         return Progress(**json.loads((run_dir / PROGRESS).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
         return None
 
 

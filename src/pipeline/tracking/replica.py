@@ -39,7 +39,7 @@ class Replica:
 
     def ship(self) -> None:
         """Everything that is new by now. Records before the start, which names the run, wait for it."""
-        with self._new_run_if_gone():
+        with self.new_run_if_gone():
             run_id = self.run_id or self._open_run()
             if run_id is None:
                 return
@@ -54,7 +54,7 @@ class Replica:
     def mark_killed(self) -> None:
         """For a journal without an end, whose writer is gone."""
         if self.run_id is not None:
-            with self._new_run_if_gone():
+            with self.new_run_if_gone():
                 self._set_status(self.run_id, "KILLED", None)
             self.note_progress()
 
@@ -69,7 +69,8 @@ class Replica:
             progress.save(self.run_dir, self.progress)
 
     @contextmanager
-    def _new_run_if_gone(self) -> Iterator[None]:
+    def new_run_if_gone(self) -> Iterator[None]:
+        """Raises Unavailable in place of RunGone: the next `ship` makes a run and fills it."""
         try:
             yield
         except RunGone as gone:

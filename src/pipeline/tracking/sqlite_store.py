@@ -18,7 +18,7 @@ def url(database: Path) -> str:
     return URL.create("sqlite", database=str(database)).render_as_string()
 
 
-def prepare(database: Path, artifacts: Path) -> None:
+def prepare(database: Path, artifact_root: str | None) -> None:
     """Makes the database if it is not there yet: whole, in WAL mode, by one process while the others wait.
 
     MLflow's own way, to migrate in place whatever it opens, breaks the database for good when several do it at once.
@@ -28,16 +28,16 @@ def prepare(database: Path, artifacts: Path) -> None:
     database.parent.mkdir(parents=True, exist_ok=True)
     with locked(database.with_name(f"{database.name}.lock")):
         if not database.exists():
-            _make(database, artifacts)
+            _make(database, artifact_root)
 
 
-def _make(database: Path, artifacts: Path) -> None:
+def _make(database: Path, artifact_root: str | None) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     unfinished = database.with_name(f".{database.name}.unfinished")
     for leftover in (unfinished, *unfinished.parent.glob(f"{unfinished.name}-*")):
         leftover.unlink(missing_ok=True)  # of a process that died here
-    store = SqlAlchemyStore(url(unfinished), artifacts.as_uri())  # type: ignore[no-untyped-call]
+    store = SqlAlchemyStore(url(unfinished), artifact_root)  # type: ignore[no-untyped-call]
     store.engine.dispose()
     connection = sqlite3.connect(unfinished)
     # Readers and the writer do not block each other, which doubles the throughput of eight runs at once.

@@ -9,13 +9,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
 from pipeline.errors import TrackingError, UserError
 from pipeline.tracking import address, sqlite_store
-from pipeline.tracking.mlflow_calls import ENVIRONMENT, quieten
+from pipeline.tracking.mlflow_calls import quieten
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
@@ -59,7 +58,7 @@ def serve(uri: str, artifacts: str | None, port: int, page: str = EXPERIMENTS) -
     quieten()
     database = address.sqlite_file(uri)
     if database is not None:
-        sqlite_store.prepare(database, Path(artifacts or database.parent / "mlartifacts").absolute())
+        sqlite_store.prepare(database, address.artifact_root(uri, artifacts))
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryFile() as log:
         server = _start(uri, artifacts, port, log)
@@ -75,20 +74,16 @@ def serve(uri: str, artifacts: str | None, port: int, page: str = EXPERIMENTS) -
 
 
 def _start(uri: str, artifacts: str | None, port: int, log: IO[bytes]) -> "subprocess.Popen[bytes]":
-    database = address.sqlite_file(uri)
+    database, artifact_root = address.sqlite_file(uri), address.artifact_root(uri, artifacts)
     environment = {
         **os.environ,
-        **ENVIRONMENT,
         "MLFLOW_CONFIGURE_LOGGING": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else a dozen processes for things that training has not
-        "MLFLOW_BACKEND_STORE_URI": uri
-        if database is None
-        else sqlite_store.url(database),  # not an argument: it may hold a password
+        # Not an argument, which everyone on the machine could read: it may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": uri if database is None else sqlite_store.url(database),
     }
-    if artifacts is not None:
-        environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = (
-            artifacts if "://" in artifacts else Path(artifacts).absolute().as_uri()
-        )
+    if artifact_root is not None:
+        environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = artifact_root
     return subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"],
         env=environment,
@@ -117,7 +112,7 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
         try:
             os.killpg(server.pid, number)
             server.wait(STOP_SECONDS)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # all gone; macOS says the latter
             return
         except subprocess.TimeoutExpired:
             continue

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 from pipeline.tracking.journal import Record, read
-from pipeline.tracking.mlflow_calls import Refused, RunGone, Unavailable
+from pipeline.tracking.mlflow_calls import Refused, Unavailable
 from pipeline.tracking.replica import Replica
 
 MODEL_ATTEMPTS = 3
@@ -58,9 +58,8 @@ class Uploads:
             log.warning("%s is not there and cannot be sent", path)
             return
         try:
-            self.replica.store.log_artifact(run_id, path, record["folder"])
-        except RunGone as gone:
-            raise Unavailable(str(gone)) from gone  # the metrics' next call makes a new run
+            with self.replica.new_run_if_gone():
+                self.replica.store.log_artifact(run_id, path, record["folder"])
         except Refused as refused:
             log.warning("MLflow refuses %s: %s", path, refused)
 

@@ -1,0 +1,126 @@
+"""The figures, each by the name under which `python -m benchmarks NAME` measures it."""
+
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.figure import Figure, Skipped
+from benchmarks.running import CHECKOUT, baseline, seconds_of, train
+
+SEEDS = (0, 1, 2)
+PAIRS = 3
+EXAMPLE_EPOCHS = 4  # after which the PyTorch example reaches 99.1 %
+EXAMPLE_STEPS = 150
+
+
+def mnist(folder: Path | None) -> str:
+    """data.root of the full MNIST."""
+    chosen = folder or CHECKOUT.parent / "shared" / "data" / "mnist"
+    if not (chosen / "train-images-idx3-ubyte.gz").exists():
+        raise Skipped(f"no MNIST in {chosen}: say where it is with --data FOLDER")
+    return str(chosen.resolve())
+
+
+def embedded(folder: Path | None) -> Iterator[Figure]:
+    """The default run, on the embedded 5,000 digits."""
+    run = train("tracking=none")
+    yield Figure("default run: test accuracy", f"{run.accuracy:.2%}", None, run.accuracy * 100, 98.0, "higher", " %")
+    yield Figure("default run: training", f"{run.seconds:.1f} s", None, run.seconds, 60, "lower", " s")
+
+
+def full(folder: Path | None) -> Iterator[Figure]:
+    """experiment=mnist against the time that PyTorch's own example takes to 99 %."""
+    root = mnist(folder)
+    runs = [train("experiment=mnist", f"data.root={root}", "tracking=none", f"seed={seed}") for seed in SEEDS]
+    example = EXAMPLE_EPOCHS * baseline("torch_example", root, str(EXAMPLE_STEPS))["seconds_per_epoch"]
+    yield accuracy_of("experiment=mnist", [run.accuracy for run in runs], 99.0)
+    seconds = statistics.mean(run.seconds for run in runs)
+    theirs = f"{example:.0f} s (PyTorch's example, {EXAMPLE_EPOCHS} epochs, from {EXAMPLE_STEPS} timed steps)"
+    yield Figure("experiment=mnist: times faster", f"{seconds:.1f} s", theirs, example / seconds, 25, "higher", "x")
+
+
+def best(folder: Path | None) -> Iterator[Figure]:
+    """experiment=mnist_best (minutes a seed)."""
+    root = mnist(folder)
+    runs = [train("experiment=mnist_best", f"data.root={root}", "tracking=none", f"seed={seed}") for seed in SEEDS]
+    yield accuracy_of("experiment=mnist_best", [run.accuracy for run in runs], 99.6)
+    longest = max(run.seconds for run in runs) / 60
+    yield Figure("experiment=mnist_best: training", f"{longest:.1f} min", None, longest, 20, "lower", " min")
+
+
+def accuracy_of(what: str, found: list[float], target: float) -> Figure:
+    each = ", ".join(f"{value:.2%}" for value in found)
+    mean = 100 * statistics.mean(found)
+    return Figure(f"{what}: test accuracy, mean of {len(found)} seeds", each, None, mean, target, "higher", " %")
+
+
+def throughput(folder: Path | None) -> Iterator[Figure]:
+    """Against a hand-written loop: the same net, batch and optimiser, in pairs, all but the first epoch."""
+    root = mnist(folder)
+    for kind, epochs, target in (("cnn", 2, 0.90), ("mlp", 6, 0.85)):
+        ours, theirs = [], []
+        for _ in range(PAIRS):
+            theirs += baseline("by_hand", kind, root, str(epochs))["samples_per_second"][1:]
+            ours += _speeds(kind, root, epochs)
+        mine, other = statistics.median(ours), statistics.median(theirs)
+        yield Figure(
+            f"{kind}: share of a hand-written loop's speed",
+            f"{mine:,.0f}/s",
+            f"{other:,.0f}/s",
+            mine / other,
+            target,
+            "higher",
+        )
+
+
+def stock(folder: Path | None) -> Iterator[Figure]:
+    """Against Lightning with a DataLoader over samples and MLFlowLogger, dense net."""
+    root = mnist(folder)
+    ours = statistics.median(_speeds("mlp", root, 6))
+    theirs = baseline("stock_lightning", root, "150")["samples_per_second"]
+    yield Figure(
+        "mlp: times stock Lightning's speed", f"{ours:,.0f}/s", f"{theirs:,.0f}/s", ours / theirs, 8, "higher", "x"
+    )
+
+
+def _speeds(kind: str, root: str, epochs: int) -> list[float]:
+    """Samples per second of our epochs but the first, with metrics, journal and display on."""
+    overrides = ("data=mnist", f"data.root={root}", f"model={kind}", "~callbacks.ema", "tracking=none")
+    return train(*overrides, f"trainer.max_epochs={epochs}").values("system/samples_per_second")[1:]
+
+
+def start(folder: Path | None) -> Iterator[Figure]:
+    """From the command to the first optimiser step, against the imports that no run can do without."""
+    ours, theirs = [], []
+    for _ in range(5):
+        theirs.append(seconds_of([sys.executable, "-c", "import torch, pytorch_lightning"]))
+        ours.append(train("trainer.max_steps=1", "trainer.log_every_n_steps=1", "tracking=none").first_step_seconds)
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    yield Figure(
+        "first step: times the bare imports", f"{mine:.1f} s", f"{other:.1f} s", mine / other, 1.4, "lower", "x"
+    )
+
+
+def refusal(folder: Path | None) -> Iterator[Figure]:
+    """A mistake on the command line."""
+    commands = (["model=cnnn"], ["trainer.max_epoch=3"], ["optimizer.learning_rate=abc"])
+    python = [sys.executable, "-m", "pipeline", "train"]
+    worst = max(
+        statistics.median(seconds_of([*python, *words], expected_code=2) for _ in range(5)) for words in commands
+    )
+    yield Figure("a refused command", f"{worst:.2f} s", None, worst, 1.0, "lower", " s")
+
+
+def memory(folder: Path | None) -> Iterator[Figure]:
+    """The training process on the full MNIST."""
+    run = train("experiment=mnist", f"data.root={mnist(folder)}", "tracking=none")
+    yield Figure(
+        "full MNIST: peak memory", f"{run.peak_megabytes:.0f} MB", None, run.peak_megabytes, 1000, "lower", " MB"
+    )
+
+
+FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
+    each.__name__: each for each in (embedded, full, best, throughput, stock, start, refusal, memory)
+}
+LONG = ("best",)
