@@ -60,8 +60,11 @@ check: ready-dev  ## layout and style (ruff), types (mypy), who may import whom 
 	"$(VENV)/bin/python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' || STATUS=1; \
 	exit $$STATUS
 
-bench: ready-dev  ## the figures of the README against their baselines, both sides measured in one run
-	@exec "$(VENV)/bin/python" -m benchmarks
+# What make carries is taken out here, or the programs that are measured would take it for theirs.
+bench: ready-dev  ## the figures of the README against their baselines, both sides measured in one run; ARGS="--long"
+	@exec "$(VENV)/bin/python" -c 'import os, runpy, sys; \
+	from pipeline.config.make_arguments import decode_make_arguments; \
+	sys.argv[1:] = decode_make_arguments(os.environ); runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)'
 
 clean:  ## remove caches and built packages; runs stay
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

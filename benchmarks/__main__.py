@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME ...] [--data FOLDER] [--long]: measures, prints, writes RESULTS.md; 1 for a missed target."""
+"""Measure, print, write RESULTS.md: python -m benchmarks [NAME ...] [--data FOLDER] [--long]; 1 below a target."""
 
 import argparse
 import sys

@@ -138,6 +138,19 @@ class TestGoals:
         assert seen["command"] == ["-m", "pytest"]
         assert seen["environ"]["PYTEST_ADDOPTS"].strip() == "-k 'a or b' -x"
 
+    def test_arguments_of_bench_go_to_the_benchmarks(self, tmp_path: Path) -> None:
+        venv = environment(tmp_path / "venv")
+        (venv / "bin/python").write_text(f"#!/bin/sh\nPYTHONPATH='{ROOT / 'src'}' exec '{sys.executable}' \"$@\"\n")
+        folder = tmp_path / "checkout"
+        folder.mkdir()
+        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, folder)
+        for extent in ("run", "dev"):
+            (venv / f".ready-{extent}").write_text(f"{folder.resolve()}\n")
+        (folder / "benchmarks.py").write_text("import os, sys\nprint(sys.argv[1:], 'PIPELINE_MAKE_ARGS' in os.environ)")
+        done = make("bench", "ARGS=throughput --data 'my data'", f"VENV={venv}", folder=folder)
+        assert done.stdout == "['throughput', '--data', 'my data'] False\n", done.stderr
+
     def test_failure_of_the_program_is_a_failure_of_make(self, tmp_path: Path) -> None:
         venv = environment(tmp_path / "venv", "sys.exit(1)")
         assert make("train", f"VENV={venv}").returncode == 2

@@ -62,7 +62,7 @@ def test_params_are_flat_and_those_that_a_person_compares(tracked: Any) -> None:
 def test_tags_tell_where_it_comes_from(tracked: Any) -> None:
     run_dir, _, run, *_ = tracked
     tags = run.data.tags
-    assert tags["run_id"] == run_dir.name
+    assert tags["run_uid"] == run_dir.name
     assert tags["device"] == "cpu"
     assert len(tags["data.digest"]) == 64
     assert tags["command"].startswith("pipeline train ")

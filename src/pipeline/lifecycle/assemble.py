@@ -148,7 +148,7 @@ def steps_in_an_epoch(data: pl.LightningDataModule, config: DictConfig) -> int:
 def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:
     """Optimiser steps of the whole training: epochs, steps, or whichever ends first."""
     epochs, steps = config.trainer.get("max_epochs"), config.trainer.get("max_steps", -1)
-    limits = [steps] if steps is not None and steps >= 0 else []
+    limits: list[int] = [steps] if steps is not None and steps >= 0 else []
     if epochs is not None and epochs >= 0:
         limits.append(epochs * steps_per_epoch)
     if not limits:

@@ -29,7 +29,7 @@ def code_of(work: Callable[[], None]) -> int:
     except TrainingFailed as failure:
         errors.print(f"[bold red]failed:[/] {_plain(failure)}")
         return FAILED
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001  the last place: what nobody foresaw is shown whole
         logging.getLogger("pipeline").error("%s", traceback.format_exc())
         space = out_of_space(problem)
         if space is not None:

@@ -3,19 +3,19 @@
 Started by the process that carries the journal to MLflow, so that neither training nor the metrics wait for it.
 """
 
+import os
 import sys
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
-from pipeline.errors import RunError
 from pipeline.lifecycle.assemble import assemble
 from pipeline.lifecycle.evaluate import ALONE
 from pipeline.lifecycle.judge import best_checkpoint
 from pipeline.lifecycle.run import Run
 from pipeline.process import see_working_directory
-from pipeline.tracking import model_store, progress
+from pipeline.tracking import model_store
 from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
 
@@ -37,14 +37,12 @@ def network_of(run: Run) -> tuple[nn.Module, Tensor] | None:
 
 def main() -> int:
     see_working_directory()
-    run = Run(Path(sys.argv[1]))
-    found, shipped = network_of(run), progress.load(run.folder)
-    if shipped is None or shipped.mlflow_run_id is None:
-        raise RunError(f"{run.id} is not in MLflow yet: pipeline sync run={run.id}")
+    found = network_of(Run(Path(sys.argv[1])))
     if found is not None:
         network, example = found
-        uri = run.config().tracking.uri
-        model_store.log_model(uri=uri, run_id=shipped.mlflow_run_id, network=network, example=example)
+        # Where to is told through the environment, since an address may hold a password.
+        uri, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]
+        model_store.log_model(uri=uri, run_id=run_id, network=network, example=example)
     return 0
 
 

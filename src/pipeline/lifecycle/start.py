@@ -1,5 +1,6 @@
 """The parent of a run: freezes it, launches its processes, and stands by. No torch in here."""
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -14,7 +15,7 @@ from pipeline.lifecycle import environment
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.run import Run
 from pipeline.process import module_command
-from pipeline.tracking import journal
+from pipeline.tracking import address, journal
 
 # What may change when a run is taken up again: how long it goes on, where, and who hears of it.
 MAY_CHANGE = (
@@ -35,6 +36,11 @@ MAY_CHANGE = (
 def train(composed: compose.Composed, command: list[str]) -> int:
     """A new run of this configuration; its exit code."""
     config = composed.config
+    if config.tracking.uri is not None:
+        # Whoever reads the frozen configuration later may stand in another directory.
+        config.tracking.uri = address.absolute(config.tracking.uri)
+    if config.tracking.artifacts is not None and "://" not in config.tracking.artifacts:
+        config.tracking.artifacts = str(Path(config.tracking.artifacts).absolute())
     run = runs.create(
         name=config.name,
         runs_dir=config.runs_dir,

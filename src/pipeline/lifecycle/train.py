@@ -79,6 +79,7 @@ def quieten(log_path: Path) -> None:
     """Lightning's chatter and Python's warnings go to the log; the console is for the person."""
     logging.basicConfig(filename=log_path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk costs lines of the log; it must not print a traceback for each
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

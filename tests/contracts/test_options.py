@@ -1,0 +1,199 @@
+"""Every option in conf/, found by itself: whoever adds a YAML file has it tested."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from pipeline.config import resolve
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.config.places import groups, shipped_folder
+from pipeline.data.datamodule import DataModule
+from pipeline.launch.launcher import Launcher
+from pipeline.models.network import Network
+from pipeline.spec import DataSpec
+from pipeline.training.task import Task
+
+OPTIONS = groups([shipped_folder()])
+DATA = Path(__file__).parents[3] / "shared/data"  # what a machine without a network may have
+SPEC = DataSpec(
+    name="tiny",
+    kind="image",
+    task="multiclass",
+    input_shape=(3, 16, 16),
+    class_names=("a", "b", "c"),
+    mean=(100.0, 120.0, 140.0),
+    std=(50.0, 60.0, 70.0),
+)
+STEPS, STEPS_PER_EPOCH = 40, 10
+RATE = 0.1
+
+
+def of(group: str) -> Any:
+    return pytest.mark.parametrize("option", OPTIONS[group])
+
+
+def built(group: str, option: str, **offered: Any) -> Any:
+    config = compose([f"{group}={option}"]).config
+    return resolve.instantiate(config[group], config, **offered)
+
+
+def images(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, *SPEC.input_shape), dtype=torch.uint8, generator=generator)
+
+
+def test_every_group_of_the_issue_has_options() -> None:
+    assert OPTIONS.keys() >= {
+        "data", "model", "optimizer", "scheduler", "regularizer", "callbacks", "trainer", "tracking", "task",
+        "checkpoint", "launch", "experiment",
+    }  # fmt: skip
+    assert all(OPTIONS.values())
+
+
+@pytest.mark.parametrize("group, option", [(group, option) for group in OPTIONS for option in OPTIONS[group]])
+def test_it_composes_and_its_arguments_fit_as_written_and_as_imported(group: str, option: str) -> None:
+    composed = compose([f"{group}={option}"])
+    check(composed.config, composed.shipped)
+    resolve.check_signatures(composed.config)
+
+
+class TestModels:
+    @of("model")
+    def test_raw_images_become_one_score_for_each_class(self, option: str) -> None:
+        network = Network(body=built("model", option, spec=SPEC), spec=SPEC)
+        scores = network(images(4))
+        assert scores.shape == (4, 3) and scores.dtype == torch.float32
+        assert torch.isfinite(scores).all()
+
+    @of("model")
+    def test_every_weight_gets_a_gradient(self, option: str) -> None:
+        network = Network(body=built("model", option, spec=SPEC), spec=SPEC)
+        network(images(8)).square().sum().backward()
+        without = [name for name, each in network.named_parameters() if each.grad is None or not each.grad.any()]
+        assert without == []
+
+    @of("model")
+    def test_a_sample_is_judged_alike_alone_and_among_others(self, option: str) -> None:
+        network = Network(body=built("model", option, spec=SPEC), spec=SPEC).eval()
+        with torch.no_grad():
+            torch.testing.assert_close(network(images(4))[:1], network(images(4)[:1]), rtol=1e-4, atol=1e-5)
+
+
+class TestOptimizers:
+    @of("optimizer")
+    def test_one_step_lowers_a_quadratic(self, option: str) -> None:
+        weight, bias = nn.Parameter(torch.full((2, 3), 2.0)), nn.Parameter(torch.full((3,), -2.0))
+        optimizer = built("optimizer", option)(params=[weight, bias])
+        before = (weight.square().sum() + bias.square().sum()) / 2
+        before.backward()
+        optimizer.step()
+        assert (weight.square().sum() + bias.square().sum()) / 2 < before
+
+    @of("optimizer")
+    def test_biases_and_norms_are_never_decayed(self, option: str) -> None:
+        layers = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+        optimizer = built("optimizer", option)(params=layers.parameters())
+        decayed = [each for group in optimizer.param_groups if group["weight_decay"] > 0 for each in group["params"]]
+        assert decayed == [layers[0].weight]
+
+
+class TestSchedulers:
+    def rates(self, option: str) -> list[float]:
+        """The learning rate of each step of a training, and one value more."""
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=RATE, momentum=0.9)
+        scheduler = built("scheduler", option)(optimizer, total_steps=STEPS, steps_per_epoch=STEPS_PER_EPOCH)
+        rates = []
+        for _ in range(STEPS):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return rates
+
+    @of("scheduler")
+    def test_it_has_a_positive_value_for_each_step_and_peaks_at_the_optimisers(self, option: str) -> None:
+        rates = self.rates(option)
+        assert len(rates) == STEPS
+        assert min(rates) > 0
+        assert max(rates) == pytest.approx(RATE, rel=0.05)
+
+    @of("scheduler")
+    def test_after_its_peak_it_never_rises(self, option: str) -> None:
+        rates = self.rates(option)
+        falling = rates[rates.index(max(rates)) :]
+        assert falling == sorted(falling, reverse=True)
+
+    def test_only_constant_ends_where_it_began(self) -> None:
+        ends = {option: self.rates(option)[-1] for option in OPTIONS["scheduler"]}
+        assert {option for option, end in ends.items() if end > RATE / 10} == {"constant"}
+
+
+@of("regularizer")
+def test_a_regularizer_pushes_weights_towards_zero_and_leaves_biases(option: str) -> None:
+    network = nn.Linear(3, 2)
+    for regularizer in built("regularizer", option).values():
+        penalty = regularizer.penalty(network)
+        penalty.backward()
+        assert penalty.ndim == 0 and penalty > 0
+        assert network.weight.grad is not None
+        assert torch.equal(network.weight.grad.sign(), network.weight.sign())
+        assert network.bias.grad is None
+
+
+@of("callbacks")
+def test_callbacks_are_lightnings(option: str) -> None:
+    callbacks = built("callbacks", option)
+    assert all(isinstance(each, pl.Callback) for each in callbacks.values())
+    assert bool(callbacks) == (option != "none")
+
+
+@of("task")
+def test_a_task_scores_each_sample_and_names_its_headline(option: str) -> None:
+    task: Task = built("task", option, spec=SPEC)
+    scores, targets = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    assert task.losses(scores, targets).shape == (6,)
+    assert task.hits(scores, targets).keys() == set(task.running_names)
+    metrics = task.metrics()
+    metrics.update(scores, targets)
+    assert task.headline in metrics.compute()
+
+
+@of("trainer")
+def test_a_trainer_is_lightnings(option: str) -> None:
+    config: DictConfig = compose([f"trainer={option}"]).config
+    assert config.trainer._target_ == "pytorch_lightning.Trainer"
+
+
+@of("launch")
+def test_a_launcher_runs_commands(option: str) -> None:
+    launcher: Launcher = built("launch", option)
+    assert callable(launcher.run)
+
+
+@of("data")
+def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: str) -> None:
+    data: DataModule = opened(option)
+    spec = data.load()
+    assert set(spec.sizes) == {"train", "validation", "test"} and min(spec.sizes.values()) >= 500
+    (first_step, *_) = next(iter(data.train_dataloader()))
+    (batch,) = first_step
+    assert batch.inputs.shape == (128, *spec.input_shape) and batch.inputs.dtype == torch.uint8
+    assert 0 <= int(batch.targets.min()) and int(batch.targets.max()) < spec.num_classes
+
+
+def opened(option: str) -> DataModule:
+    open_folder: Callable[..., DataModule] = partial(built, "data", option, seed=0)
+    if option.endswith("5k"):
+        return open_folder()
+    if not (DATA / option).is_dir():
+        pytest.skip(f"{option} would be downloaded, and {DATA / option} is not there")
+    return open_folder(root=str(DATA / option))
+
+

@@ -1,0 +1,144 @@
+"""The three models and the network that scales for them: shapes, formats, and what they refuse."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.errors import ConfigError
+from pipeline.models.activation import NAMES, activation
+from pipeline.models.cnn import CNN
+from pipeline.models.linear import SoftmaxRegression
+from pipeline.models.mlp import MLP
+from pipeline.models.network import Network, Standardize
+from pipeline.spec import DataSpec
+
+
+def spec(shape: tuple[int, ...] = (1, 28, 28), classes: int = 10, **changes: Any) -> DataSpec:
+    channels = shape[0]
+    facts: dict[str, Any] = {"mean": (33.0,) * channels, "std": (78.0,) * channels}
+    names = tuple(f"class {number}" for number in range(classes))
+    return DataSpec("digits", "image", "multiclass", shape, names, **(facts | changes))
+
+
+def cnn(described: DataSpec, **changes: Any) -> CNN:
+    settings: dict[str, Any] = {"widths": [8, 16], "depth": 1, "activation": "relu", "dropout": 0.0}
+    return CNN(spec=described, **(settings | changes))
+
+
+def mlp(described: DataSpec, **changes: Any) -> MLP:
+    settings: dict[str, Any] = {"widths": [32], "activation": "relu", "batch_norm": True, "dropout": 0.0}
+    return MLP(spec=described, **(settings | changes))
+
+
+def raw(count: int, shape: tuple[int, ...]) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator)
+
+
+class TestCNN:
+    @pytest.mark.parametrize(
+        "shape, widths, depth", [((1, 28, 28), [8], 1), ((1, 28, 28), [4, 8, 8, 8], 2), ((3, 17, 9), [4, 4, 4], 1)]
+    )
+    def test_scores_any_images_at_any_depth(self, shape: tuple[int, ...], widths: list[int], depth: int) -> None:
+        described = spec(shape, classes=7)
+        network = Network(body=cnn(described, widths=widths, depth=depth), spec=described)
+        assert network(raw(5, shape)).shape == (5, 7)
+        convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
+        assert len(convolutions) == depth * len(widths)
+
+    def test_too_many_blocks_are_refused_with_how_many_fit(self) -> None:
+        with pytest.raises(ConfigError, match=r"halves 28x28 images 5 times and leaves nothing: use at most 4 blocks"):
+            cnn(spec(), widths=[4] * 5)
+        cnn(spec(), widths=[4] * 4)
+
+    @pytest.mark.parametrize("changes", [{"widths": []}, {"widths": [0]}, {"depth": 0}])
+    def test_no_blocks_no_channels_no_layers_are_refused(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match=r"such as model.widths=\[16,32,64\] model.depth=1"):
+            cnn(spec(), **changes)
+
+    def test_what_is_no_image_is_sent_to_the_mlp(self) -> None:
+        with pytest.raises(ConfigError, match=r"digits has inputs of shape \(30,\): use model=mlp"):
+            cnn(spec((30,), mean=(0.0,) * 30, std=(1.0,) * 30))
+
+    def test_channels_last_changes_the_speed_and_not_the_scores(self) -> None:
+        described = spec((3, 16, 16))
+        torch.manual_seed(0)
+        body = cnn(described)
+        plain = nn.Sequential(Standardize(mean=described.mean, std=described.std, input_shape=(3, 16, 16)), body)
+        images = raw(8, (3, 16, 16))
+        expected = plain(images)
+        network = Network(body=body, spec=described)
+        kernel = body.blocks[0][0].weight
+        assert network.channels_last and kernel.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
+
+
+class TestDenseModels:
+    @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 4, 4), (5,)])
+    def test_take_inputs_of_any_shape(self, shape: tuple[int, ...]) -> None:
+        described = spec(shape, classes=3)
+        for body in (mlp(described), SoftmaxRegression(spec=described)):
+            network = Network(body=body, spec=described)
+            assert network(raw(4, shape)).shape == (4, 3)
+            assert not network.channels_last
+
+    def test_an_mlp_without_hidden_layers_is_softmax_regression(self) -> None:
+        sizes = [[p.shape for p in each.parameters()] for each in (mlp(spec(), widths=[]), SoftmaxRegression(spec=spec()))]
+        assert sizes[0] == sizes[1] == [(10, 784), (10,)]
+
+    def test_batch_norm_replaces_the_bias_before_it(self) -> None:
+        assert [layer.bias is None for layer in linear_layers(mlp(spec(), batch_norm=True))] == [True, False]
+        assert [layer.bias is None for layer in linear_layers(mlp(spec(), batch_norm=False))] == [False, False]
+
+    def test_a_layer_without_units_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"model.widths=\[64, 0\]: every layer needs at least 1 unit"):
+            mlp(spec(), widths=[64, 0])
+
+
+def linear_layers(model: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+
+
+class TestStandardize:
+    def test_raw_pixels_come_out_with_mean_0_and_deviation_1_in_each_channel(self) -> None:
+        images = raw(64, (2, 8, 8)) // torch.tensor([1, 4], dtype=torch.uint8).view(2, 1, 1)
+        over = (0, 2, 3)
+        mean, std = images.float().mean(over), images.float().std(over, correction=0)
+        scaled = Standardize(mean=mean.tolist(), std=std.tolist(), input_shape=(2, 8, 8))(images)
+        assert scaled.dtype == torch.float32
+        torch.testing.assert_close(scaled.mean(over), torch.zeros(2), atol=1e-5, rtol=0)
+        torch.testing.assert_close(scaled.std(over, correction=0), torch.ones(2), atol=1e-5, rtol=0)
+
+    def test_a_channel_that_never_varies_is_only_shifted(self) -> None:
+        images = torch.full((2, 1, 3, 3), 7, dtype=torch.uint8)
+        assert torch.equal(Standardize(mean=[7.0], std=[0.0], input_shape=(1, 3, 3))(images), torch.zeros(2, 1, 3, 3))
+
+    def test_the_scaling_travels_with_the_weights_and_is_not_trained(self) -> None:
+        layer = Standardize(mean=[1.0], std=[2.0], input_shape=(1, 4))
+        assert layer.state_dict().keys() == {"mean", "scale"} and list(layer.parameters()) == []
+
+    def test_the_input_is_left_as_it_was(self) -> None:
+        images = raw(2, (1, 4, 4)).float()
+        before = images.clone()
+        Standardize(mean=[3.0], std=[2.0], input_shape=(1, 4, 4))(images)
+        assert torch.equal(images, before)
+
+
+class TestActivations:
+    @pytest.mark.parametrize("name", [*NAMES, "torch.nn.Hardtanh", "torch.nn.modules.activation.CELU"])
+    def test_each_name_makes_a_fresh_module(self, name: str) -> None:
+        make = activation(name)
+        assert isinstance(make(), nn.Module) and make() is not make()
+        assert make()(torch.randn(3)).shape == (3,)
+
+    @pytest.mark.parametrize("name", ["rely", "os.system", "torch.nn.Nothing", "torch.nn.functional.relu", "torch.load"])
+    def test_what_is_no_activation_is_refused_with_those_that_are(self, name: str) -> None:
+        with pytest.raises(ConfigError, match=r"is not known: use one of relu, .* or a class of torch.nn such as"):
+            activation(name)
+
+    @pytest.mark.parametrize("name", ["gelu", "torch.nn.Mish"])
+    def test_models_take_either(self, name: str) -> None:
+        for body in (cnn(spec(), activation=name), mlp(spec(), activation=name)):
+            assert any(isinstance(module, nn.GELU | nn.Mish) for module in body.modules())
