@@ -1,6 +1,5 @@
 """A run in words: before it starts, for MLflow, and when it is over."""
 
-import getpass
 import json
 import re
 import shlex
@@ -56,7 +55,7 @@ def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, 
     environment = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
     git = environment.get("git") or {}
     tags = {
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": environment["user"],
         "device": f"{assembly.module.device}",
         "host": environment["host"],
         "command": command_of(run),

@@ -1,5 +1,6 @@
 """On what a run was made: versions, code, machine. Read without importing torch."""
 
+import getpass
 import importlib.metadata
 import os
 import platform
@@ -30,6 +31,7 @@ def describe(command: list[str]) -> dict[str, Any]:
         "executable": sys.executable,
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
         "git": git_state(Path.cwd()),
+        "user": _user(),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "processor": _processor(),
@@ -63,6 +65,13 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return None  # a container's number without a name
 
 
 def _processor() -> str:
