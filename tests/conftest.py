@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+# As the launcher does for training; it must stand before torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need a GPU are skipped without one; torch is asked only if there are such tests."""

@@ -195,5 +195,3 @@ def opened(option: str) -> DataModule:
     if not (DATA / option).is_dir():
         pytest.skip(f"{option} would be downloaded, and {DATA / option} is not there")
     return open_folder(root=str(DATA / option))
-
-

@@ -47,15 +47,18 @@ def test_the_printed_link_leads_to_the_run(tracked: Any) -> None:
 
 def test_params_are_flat_and_those_that_a_person_compares(tracked: Any) -> None:
     params = tracked[2].data.params
-    assert params.items() >= {
-        "data": "mnist5k",
-        "model": "cnn",
-        "model.widths": "[4, 8]",
-        "optimizer.learning_rate": "0.01",
-        "data.batch_size": "128",
-        "trainer.max_epochs": "1",
-        "seed": "0",
-    }.items()
+    assert (
+        params.items()
+        >= {
+            "data": "mnist5k",
+            "model": "cnn",
+            "model.widths": "[4, 8]",
+            "optimizer.learning_rate": "0.01",
+            "data.batch_size": "128",
+            "trainer.max_epochs": "1",
+            "seed": "0",
+        }.items()
+    )
     assert not [name for name in params if "_target_" in name or name.startswith(("runs_dir", "tracking", "launch"))]
 
 

@@ -62,10 +62,11 @@ def start(empty_folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield begin
     for parent in started:
         parent.kill()
-        parent.communicate()
     for path in empty_folder.glob("ready*"):
         if psutil.pid_exists(int(path.read_text())):
             os.kill(int(path.read_text()), signal.SIGKILL)
+    for parent in started:
+        parent.communicate()
 
 
 def alive(folder: Path) -> list[str]:
@@ -117,9 +118,7 @@ def test_one_that_fails_is_named_with_its_last_words(empty_folder: Path, capfd: 
     assert "process 1 of 2 failed with exit code 1" in said and "RuntimeError: no more memory" in said
 
 
-def test_when_one_dies_the_others_do_not_wait_for_ever(
-    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_when_one_dies_the_others_do_not_wait_for_ever(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.launch.local.GRACE_SECONDS", 0.5)
     begun = time.monotonic()
     code = f"{READY}\nimport os, time\nif os.environ['RANK'] == '0': raise SystemExit(3)\ntime.sleep(60)"

@@ -85,7 +85,9 @@ class TestDenseModels:
             assert not network.channels_last
 
     def test_an_mlp_without_hidden_layers_is_softmax_regression(self) -> None:
-        sizes = [[p.shape for p in each.parameters()] for each in (mlp(spec(), widths=[]), SoftmaxRegression(spec=spec()))]
+        sizes = [
+            [p.shape for p in each.parameters()] for each in (mlp(spec(), widths=[]), SoftmaxRegression(spec=spec()))
+        ]
         assert sizes[0] == sizes[1] == [(10, 784), (10,)]
 
     def test_batch_norm_replaces_the_bias_before_it(self) -> None:
@@ -133,7 +135,9 @@ class TestActivations:
         assert isinstance(make(), nn.Module) and make() is not make()
         assert make()(torch.randn(3)).shape == (3,)
 
-    @pytest.mark.parametrize("name", ["rely", "os.system", "torch.nn.Nothing", "torch.nn.functional.relu", "torch.load"])
+    @pytest.mark.parametrize(
+        "name", ["rely", "os.system", "torch.nn.Nothing", "torch.nn.functional.relu", "torch.load"]
+    )
     def test_what_is_no_activation_is_refused_with_those_that_are(self, name: str) -> None:
         with pytest.raises(ConfigError, match=r"is not known: use one of relu, .* or a class of torch.nn such as"):
             activation(name)

@@ -131,6 +131,10 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
         gradient_clip_val=config.trainer.get("gradient_clip_val"),
         gradient_clip_algorithm=config.trainer.get("gradient_clip_algorithm", "norm"),
     )
+    try:
+        learner.configure_optimizers()  # tried here, so that what does not fit is not found after the run has begun
+    except (ValueError, TypeError) as problem:
+        raise ConfigError(f"optimizer or scheduler: {problem}") from problem
     return Assembly(learner, data, spec, steps_per_epoch, total_steps)
 
 

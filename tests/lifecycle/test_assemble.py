@@ -1,0 +1,185 @@
+"""From a configuration to what learns and what it learns from, and every mistake that shows only there."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from pipeline.config.compose import compose
+from pipeline.errors import UserError
+from pipeline.lifecycle import assemble as assembling
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.train import check_monitors
+from pipeline.process import Place
+from pipeline.training.learner import Learner
+
+PACKAGE = """
+    import pytorch_lightning as pl
+    import torch
+    from torch import nn
+    from pipeline.data.source import Part, Parts
+
+    class Noise:
+        def __init__(self, *, labels: int = 4, empty: str = "", size: int = 8) -> None:
+            self.labels, self.empty, self.size = labels, empty, size
+
+        def load(self, root):
+            def part(name, count):
+                count = 0 if name == self.empty else count
+                images = torch.zeros(count, 1, self.size, self.size, dtype=torch.uint8)
+                return Part(images, torch.arange(count) % self.labels)
+            parts = {name: part(name, count) for name, count in (("train", 256), ("validation", 64), ("test", 64))}
+            return Parts(name="noise", kind="image", task="multiclass", class_names=tuple("abcd"), **parts)
+
+    class Plain(pl.LightningDataModule):
+        pass
+
+    class NeedsSpec(nn.Module):
+        def __init__(self, *, spec) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, spec.num_classes)
+
+    class TwoScores(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :2]
+
+    class WrongInput(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.layer(x)
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 4)
+"""
+ALONE = Place(rank=0, world_size=1, local_rank=0, node=0)
+OWN = ("allow_packages=[assembled]", "data.source._target_=assembled.Noise", "data.batch_size=32", "model.widths=[4]")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    place = tmp_path_factory.mktemp("theirs")
+    (place / "assembled.py").write_text(dedent(PACKAGE))
+    sys.path.append(str(place))
+    yield
+    sys.path.remove(str(place))
+
+
+def assemble(*overrides: str, place: Place = ALONE, **nodes: str) -> Assembly:
+    """`nodes` are targets in place of whole nodes, as a YAML file of the user's own would have them."""
+    config = compose([*OWN, *overrides]).config
+    for name, target in nodes.items():
+        config[name] = {"_target_": target}
+    return assembling.assemble(config, place)
+
+
+def refusal(*overrides: str, **nodes: str) -> str:
+    with pytest.raises(UserError) as caught:
+        assemble(*overrides, **nodes)
+    return str(caught.value)
+
+
+class TestWhatIsBuilt:
+    def test_a_model_knows_its_data_and_the_schedule_its_length(self) -> None:
+        assembly = assemble("trainer.max_epochs=3")
+        assert isinstance(assembly.module, Learner) and assembly.spec is not None
+        assert assembly.spec.num_classes == 4
+        assert (assembly.steps_per_epoch, assembly.total_steps) == (8, 24)
+        assert assembly.headline == "val/accuracy"
+
+    @pytest.mark.parametrize(
+        "overrides, steps",
+        [
+            (("trainer.max_steps=5",), 5),
+            (("trainer.max_steps=500", "trainer.max_epochs=2"), 16),
+            (("trainer.max_epochs=null", "trainer.max_steps=7"), 7),
+            (("trainer.max_epochs=2", "trainer.accumulate_grad_batches=3"), 6),
+        ],
+    )
+    def test_training_ends_with_its_epochs_or_its_steps(self, overrides: tuple[str, ...], steps: int) -> None:
+        assert assemble(*overrides).total_steps == steps
+
+    def test_the_first_weights_depend_on_the_seed_alone(self) -> None:
+        first, again, other = (assemble(seed).module.state_dict() for seed in ("seed=3", "seed=3", "seed=4"))
+        assert all(torch.equal(first[name], again[name]) for name in first)
+        assert not all(torch.equal(first[name], other[name]) for name in first)
+
+    def test_a_users_own_module_is_taken_as_it_is(self) -> None:
+        assembly = assemble(model="assembled.Module")
+        assert not isinstance(assembly.module, Learner) and isinstance(assembly.module, pl.LightningModule)
+        assert assembly.metric_names is None and assembly.total_steps is None
+
+
+class TestIsRefused:
+    @pytest.mark.parametrize(
+        "overrides, expected",
+        [
+            (("+data.source.labels=5",), ["noise's train part", "label 4", "expected 0 to 3"]),
+            (("+data.source.empty=validation",), ["noise's validation part is empty", "at least one sample"]),
+            (("data.batch_size=257",), ["data.batch_size=257", "256 training samples", "use at most 256"]),
+            (("model.widths=[4,4,4,4]",), ["8x8 images 4 times", "use at most 3 blocks"]),
+            (("model.activation=rely",), ["'rely' is not known", "relu, leaky_relu"]),
+            (("scheduler.warmup_epochs=20",), ["warmup_epochs=20 does not fit into 10 epochs"]),
+            (("+trainer.limit_train_batches=3",), ["counts DataLoader batches", "trainer.max_steps=100"]),
+            (("optimizer.betas=[0.9,1.5]",), ["optimizer or scheduler", "1.5"]),
+        ],
+    )
+    def test_what_does_not_fit_the_data(self, overrides: tuple[str, ...], expected: list[str]) -> None:
+        message = refusal(*overrides)
+        assert [words for words in expected if words not in message] == []
+
+    @pytest.mark.parametrize(
+        "model, expected",
+        [
+            ("assembled.TwoScores", ["returns (2, 2) for 2 samples", "expected (2, 4)", "one score for each"]),
+            ("assembled.WrongInput", ["cannot take noise's inputs of shape (2, 1, 8, 8)"]),
+            ("assembled.Noise", ["model._target_=assembled.Noise is not a torch.nn.Module"]),
+        ],
+    )
+    def test_a_model_that_does_not_score_the_classes(self, model: str, expected: list[str]) -> None:
+        message = refusal(model=model)
+        assert [words for words in expected if words not in message] == []
+
+    @pytest.mark.parametrize("model", ["assembled.NeedsSpec", "assembled.TwoScores"])
+    def test_a_data_module_that_tells_nothing_to_a_model_that_must_know(self, model: str) -> None:
+        message = refusal(data="assembled.Plain", model=model)
+        assert "data=Plain has no `spec`" in message and model in message and "pipeline.spec.DataSpec" in message
+
+    def test_data_that_is_no_data_module(self) -> None:
+        message = refusal(data="assembled.Noise")
+        assert "is not a LightningDataModule" in message and "data.source._target_" in message
+
+    def test_a_monitor_that_nothing_produces(self) -> None:
+        stopping = pl.callbacks.EarlyStopping(monitor="val/acuracy")
+        with pytest.raises(
+            UserError, match=r"monitors val/acuracy, which nothing produces; choose one of .*val/accuracy"
+        ):
+            check_monitors([stopping], assemble())
+        check_monitors([pl.callbacks.EarlyStopping(monitor="val/f1_macro")], assemble())
+
+    @pytest.mark.parametrize("setting", ["trainer.precision=17", "trainer.accelerator=abacus", "trainer.strategy=ddpp"])
+    def test_a_setting_that_lightning_does_not_know(self, setting: str, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="^trainer: "):
+            trainer(tmp_path, setting)
+
+
+def trainer(folder: Path, *overrides: str) -> Any:
+    config = compose([*OWN, *overrides]).config
+    return assembling.build_trainer(config, assembly=assemble(), callbacks=[], loggers=False, folder=folder)
+
+
+def test_the_trainer_does_not_repeat_what_the_learner_does_itself(tmp_path: Path) -> None:
+    built = trainer(
+        tmp_path, "trainer.gradient_clip_val=0.5", "trainer.accumulate_grad_batches=2", "trainer.max_steps=9"
+    )
+    assert built.gradient_clip_val is None and built.accumulate_grad_batches == 1
+    assert built.max_steps == 9 and built.loggers == []
