@@ -111,11 +111,12 @@ class Recording:
         for path in figures.draw_all(self.run, self.assembly, self.verdict):
             self.journal.artifact(str(path.relative_to(self.run.folder)), folder="figures")
         self.journal.note(describe.note(self.run, self.assembly, self.verdict))
-        self.journal.model()
 
     def _end(self, status: Status, error: str | None) -> SyncState | None:
         self._write_result(status, None)
         self.journal.artifact("result.json")
+        if status == "FINISHED":
+            self.journal.model()  # after every file: it takes the longest
         self.journal.end(status, error=error)
         self.journal.close()
         state = self.sidecar.wait(SIDECAR_PATIENCE_SECONDS, for_model=False) if self.sidecar is not None else None
