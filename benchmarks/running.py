@@ -14,7 +14,7 @@ import psutil
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 THREADS = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())}
-TRAINING = "pipeline.lifecycle.train"
+TRAINING = "pipeline.lifecycle.rank"
 
 
 @dataclass(frozen=True)

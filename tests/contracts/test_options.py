@@ -185,7 +185,7 @@ def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: 
     (first_step, *_) = next(iter(data.train_dataloader()))
     (batch,) = first_step
     assert batch.inputs.shape == (128, *spec.input_shape) and batch.inputs.dtype == torch.uint8
-    assert 0 <= int(batch.targets.min()) and int(batch.targets.max()) < spec.num_classes
+    assert int(batch.targets.min()) >= 0 and int(batch.targets.max()) < spec.num_classes
 
 
 def opened(option: str) -> DataModule:

@@ -58,7 +58,7 @@ class Process:
     def trainers(self) -> list[psutil.Process]:
         """The processes that train, in the order of their ranks."""
         below = psutil.Process(self.popen.pid).children()
-        self.seen = [each for each in below if "pipeline.lifecycle.train" in each.cmdline()]
+        self.seen = [each for each in below if "pipeline.lifecycle.rank" in each.cmdline()]
         return self.seen
 
     def journal(self) -> list[dict[str, Any]]:

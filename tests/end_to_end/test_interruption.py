@@ -3,7 +3,6 @@
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ ENDLESS = ("trainer.max_epochs=100000", "callbacks=none")
 
 
 @pytest.fixture(scope="module")
-def interrupted(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def interrupted(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A tracked run ended by Ctrl-C: (its directory, how it ended, seconds from the signal to the end)."""
     root = tmp_path_factory.mktemp("interrupted") / "home"
     process = program.start(root, "train", *program.SMALL, *ENDLESS, "tracking=mlflow", "checkpoint.every_n_steps=null")
@@ -26,7 +25,7 @@ def interrupted(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
     sent_at = time.monotonic()
     process.send(signal.SIGINT)
     ended = process.end(SECONDS_TO_END)
-    yield program.only_run(root), ended, time.monotonic() - sent_at, while_it_trains
+    return program.only_run(root), ended, time.monotonic() - sent_at, while_it_trains
 
 
 class TestCtrlC:
@@ -94,7 +93,6 @@ def test_without_its_parent_the_training_saves_and_ends_by_itself(program: Any, 
     assert (run_dir / "checkpoints/last.ckpt").exists()
 
 
-@pytest.mark.xfail(reason="Ctrl-C among the imports of the training process prints their traceback")
 def test_ctrl_c_before_the_first_step_leaves_no_run(program: Any, tmp_path: Path, watched: Any) -> None:
     process = watched(program.start(tmp_path / "home", "train", *program.SMALL))
     deadline = time.monotonic() + SECONDS_TO_END

@@ -172,6 +172,7 @@ def test_a_network_a_source_and_a_callback_train_and_resume(program: Any, home: 
     assert (home / "diary.txt").read_text().endswith("epoch 3\nepoch 4\n")
 
 
+@pytest.mark.slow
 def test_a_lightning_module_on_our_data_gets_inputs_and_targets_and_resumes(program: Any, home: Path) -> None:
     arguments = (ALLOWED, "data=stripes", "model=module", OFTEN, "tracking=none")
     ended = program.run(home, "train", *arguments, "trainer.max_epochs=4")
@@ -190,6 +191,7 @@ def test_a_lightning_module_on_its_own_data_module_is_judged_again(program: Any,
     assert f"{program.result(run_dir)['metrics']['test/accuracy']:.4f}" in evaluated.out
 
 
+@pytest.mark.slow
 def test_our_learner_on_a_data_module_that_describes_itself(program: Any, home: Path) -> None:
     arguments = ("data=described", "model=softmax_regression", "optimizer.learning_rate=0.05", "tracking=none")
     check_finished(program, home, program.run(home, "train", ALLOWED, *arguments, "trainer.max_epochs=6"))

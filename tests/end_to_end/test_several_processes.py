@@ -51,6 +51,7 @@ def test_one_of_them_speaks(both: Any) -> None:
     assert both[1].err == ""
 
 
+@pytest.mark.slow
 def test_they_see_the_batches_that_one_process_sees(program: Any, both: Any, tmp_path: Path) -> None:
     alone = program.run(tmp_path / "home", "train", *program.SMALL, *TWO, "trainer.devices=1")
     assert alone.code == 0, alone.err

@@ -1,17 +1,23 @@
 """What MLflow holds after `pipeline train`, and what happens when it cannot be reached."""
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import torch
 
 from pipeline.data.mnist import MNIST5k
+from pipeline.tracking import progress
 from pipeline.tracking.journal import history
 from pipeline.tracking.mlflow_calls import client_of
 
@@ -24,10 +30,11 @@ def tracked(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     root = tmp_path_factory.mktemp("tracked") / "home"
     ended = program.run(root, "train", *program.SMALL, *TRACKED)
     assert ended.code == 0, ended.err
-    deadline = time.monotonic() + 120
-    while (synced := program.run(root, "sync")).code != 0 and time.monotonic() < deadline:
-        time.sleep(1)  # the run's own carrier is still at the model
     run_dir = program.only_run(root)
+    deadline = time.monotonic() + 120
+    while not progress.state_of(run_dir).complete and time.monotonic() < deadline:
+        time.sleep(0.2)  # the model follows in the background
+    synced = program.run(root, "sync")
     client = client_of(f"sqlite:///{root}/runs/mlflow.db")
     return run_dir, client, client.get_run(program.result(run_dir)["mlflow_run_id"]), ended, synced
 
@@ -123,14 +130,14 @@ def test_the_model_loads_takes_raw_pixels_and_scores_as_in_training(program: Any
 class TestWithoutAServer:
     @pytest.fixture(scope="class")
     @staticmethod
-    def unreachable(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-        """A run whose server does not answer, and the same shipped to a database later."""
+    def unreachable(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+        """A run whose server does not answer."""
         root = tmp_path_factory.mktemp("unreachable") / "home"
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))  # taken, but nobody listens
             address = f"http://127.0.0.1:{closed.getsockname()[1]}"
             ended = program.run(root, "train", *program.SMALL, *TRACKED, f"tracking.uri={address}")
-            yield root, ended, address
+        return root, ended, address
 
     def test_training_is_unharmed_and_says_what_to_type_later(self, program: Any, unreachable: Any) -> None:
         root, ended, _ = unreachable
@@ -142,8 +149,53 @@ class TestWithoutAServer:
         assert f"pipeline sync run={run_dir.name}" in ended.out
 
     @pytest.mark.slow
-    def test_sync_tells_that_it_is_still_away(self, program: Any, unreachable: Any) -> None:
-        root, *_ = unreachable
-        again = program.run(root, "sync")
-        assert again.code == 1
-        assert "left" in again.out and "Traceback" not in again.err
+    def test_sync_tells_that_it_is_still_away_and_ships_all_of_it_once_it_is_back(
+        self, program: Any, unreachable: Any
+    ) -> None:
+        root, _, address = unreachable
+        early = program.run(root, "sync")
+        assert early.code == 1
+        assert "left" in early.out and "Traceback" not in early.err
+        with served(root, int(address.rpartition(":")[2])):
+            late = program.run(root, "sync")
+            run_dir = program.only_run(root)
+            assert late.code == 0, late.out
+            assert late.out == f"{run_dir.name}: complete\n"
+            client = client_of(address)
+            run = client.get_run(progress.state_of(run_dir).mlflow_run_id)
+            assert run.info.status == "FINISHED"
+            for name, points in history(run_dir / "journal.jsonl").items():
+                stored = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
+                assert sorted(stored) == points
+
+
+@contextmanager
+def served(root: Path, port: int) -> Iterator[None]:
+    """MLflow's server on this port, over a database of its own."""
+    serve = "import sys; from pipeline.tracking.ui import serve; sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+    command = [sys.executable, "-c", serve, f"sqlite:///{root}/server.db", str(port)]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None and server.stdout.readline().startswith("http://127.0.0.1:")
+        yield
+        server.send_signal(signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_the_ui_serves_the_page_of_the_run_until_ctrl_c(program: Any, tracked: Any, watched: Any) -> None:
+    run_dir, _, run, *_ = tracked
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = watched(program.start(run_dir.parent.parent, "ui", "run=latest", f"port={port}"))
+    deadline = time.monotonic() + 120
+    while "http://" not in process.out.read_text() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert (
+        f"http://127.0.0.1:{port}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        in process.out.read_text()
+    )
+    with urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+        assert answer.status == 200
+    process.send(signal.SIGINT)
+    ended = process.end(60)
+    assert ended.code == 0 and "Traceback" not in ended.err

@@ -168,7 +168,7 @@ class TestIsRefused:
 
     @pytest.mark.parametrize("setting", ["trainer.precision=17", "trainer.accelerator=abacus", "trainer.strategy=ddpp"])
     def test_a_setting_that_lightning_does_not_know(self, setting: str, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="^trainer: "):
+        with pytest.raises(UserError, match=r"^trainer: "):
             trainer(tmp_path, setting)
 
 

@@ -101,7 +101,7 @@ class TestFinding:
             runs.find(reference, "runs")
 
     def test_where_there_is_no_run_yet_it_says_how_to_make_one(self, empty_folder: Path) -> None:
-        with pytest.raises(RunError, match="there is no run in .* yet; `make train` makes one"):
+        with pytest.raises(RunError, match=r"there is no run in .* yet; `make train` makes one"):
             runs.find("latest", "runs")
 
     def test_a_link_to_a_run_that_was_deleted_is_no_run(self, three: Path) -> None:

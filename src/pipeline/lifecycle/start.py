@@ -92,7 +92,7 @@ def _launch(run: Run, config: DictConfig) -> int:
         nodes=int(config.trainer.get("num_nodes", 1)),
         processes_per_node=process_count(_plain(config.trainer.devices), config.trainer.accelerator),
     )
-    return launcher.run(module_command("pipeline.lifecycle.train", str(run.folder)), resources, run.folder)
+    return launcher.run(module_command("pipeline.lifecycle.rank", str(run.folder)), resources, run.folder)
 
 
 def _overrides_of(run: Run) -> list[str]:

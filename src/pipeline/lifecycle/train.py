@@ -1,7 +1,6 @@
-"""One process of a run: `python -m pipeline.lifecycle.train RUN_DIR`, started by the launcher."""
+"""Training, from a frozen configuration to the verdict of the test set."""
 
 import logging
-import sys
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -15,7 +14,7 @@ from pipeline.lifecycle.assemble import Assembly, assemble, build_trainer
 from pipeline.lifecycle.judge import judge
 from pipeline.lifecycle.recording import Recording
 from pipeline.lifecycle.run import Run
-from pipeline.process import Place, follow_parent, place, see_working_directory
+from pipeline.process import Place, place
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.progress import ProgressDisplay
@@ -86,16 +85,11 @@ def quieten(log_path: Path) -> None:
         logger.propagate = True
 
 
-def main() -> int:
-    run, here = Run(Path(sys.argv[1])), place()
+def main(run_dir: str) -> int:
+    """In a process that the launcher started; the exit code."""
+    run, here = Run(Path(run_dir)), place()
     interruption = Interruption()
     interruption.install()
-    follow_parent()
-    see_working_directory()
     quieten(run.log_path if here.is_first else run.folder / f"rank{here.rank}.log")
     console = Console(quiet=not here.is_first, highlight=False)
     return exits.code_of(lambda: train(run, here, console, interruption))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

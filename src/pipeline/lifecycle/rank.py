@@ -1,0 +1,32 @@
+"""One process of a run: `python -m pipeline.lifecycle.rank RUN_DIR`, started by the launcher.
+
+Imports the training, which takes seconds, only when a signal that comes meanwhile ends the process at once and
+without a traceback: nothing has been begun that would have to be saved.
+"""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+from pipeline.process import follow_parent, see_working_directory
+
+INTERRUPTED, PREEMPTED = 130, 75
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED if number == signal.SIGINT else PREEMPTED)
+
+
+def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, leave)
+    follow_parent()
+    see_working_directory()
+    from pipeline.lifecycle import train
+
+    return train.main(sys.argv[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
