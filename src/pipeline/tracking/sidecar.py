@@ -10,11 +10,11 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.process import module_command
 from pipeline.tracking import address, progress
 from pipeline.tracking.carrier import BUSY, Errand
 from pipeline.tracking.progress import SyncState
@@ -63,7 +63,7 @@ def launch(run_dir: Path, errand: Errand) -> Sidecar:
     try:
         with (run_dir / LOG).open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.tracking.carrier", str(run_dir)],
+                module_command("pipeline.tracking.carrier", str(run_dir)),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
