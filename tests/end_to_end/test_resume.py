@@ -11,8 +11,21 @@ import torch
 from pipeline.tracking.journal import history
 from pipeline.training import checkpoints
 
-# Seconds and speeds are never the same. The learning rate is logged after the checkpoint of its step may be taken.
-NOT_COMPARED = ("system/", "train/learning_rate")
+MEASURED = "system/"  # seconds and speeds are never the same
+# A callback that kills its own processes before optimiser step 14 (of 10 an epoch), once.
+MORTAL = """
+import os
+import signal
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+class DiesOnce(pl.Callback):
+    def on_before_optimizer_step(self, trainer, *_):
+        if trainer.global_step == 13 and Path("mortal").exists():
+            Path("mortal").unlink()
+            os.killpg(0, signal.SIGKILL)
+"""
 
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:
@@ -22,28 +35,24 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 
 def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     recorded = history(run_dir / "journal.jsonl")
-    return {name: points for name, points in recorded.items() if not name.startswith(NOT_COMPARED)}
+    return {name: points for name, points in recorded.items() if not name.startswith(MEASURED)}
 
 
 @pytest.fixture(scope="module")
 def killed(program: Any, finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of `finished` once more, ended by SIGKILL to all its processes in the middle of its second epoch."""
+    """The run of `finished` once more, ended by SIGKILL to all of the training in the middle of its second epoch."""
     root = tmp_path_factory.mktemp("killed") / "home"
-    process = program.start(root, *finished.arguments)
-    process.reaches(12)
-    trainers = process.trainers()
-    assert trainers
-    for trainer in trainers:
-        os.killpg(trainer.pid, signal.SIGKILL)
-    assert process.end().code == 128 + signal.SIGKILL
+    root.mkdir()
+    (root / "mortals.py").write_text(MORTAL)
+    (root / "mortal").touch()
+    mortal = ("allow_packages=[mortals]", "+callbacks.dies={_target_: mortals.DiesOnce}")
+    ended = program.run(root, *finished.arguments, *mortal)
+    assert ended.code == 128 + signal.SIGKILL, ended.err
     return root
 
 
 @pytest.fixture(scope="module")
 def resumed(program: Any, killed: Path) -> Any:
-    run_dir = program.only_run(killed)
-    newest, _ = checkpoints.newest_intact(run_dir / "checkpoints")
-    assert newest is not None and 10 < int(newest.stem.removeprefix("step-")) < 30  # really in the middle
     return program.run(killed, "resume")
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from pipeline.launch.devices import core_count
+from pipeline.launch.devices import core_count, machine_is_busy
 from pipeline.launch.launcher import Resources
 from pipeline.process import Place, environment_of
 
@@ -40,9 +40,8 @@ class Local:
         environment = os.environ | environment_of(place, master_address="127.0.0.1", master_port=port)
         # Several processes that each use all cores spin against each other: 20 ms became 200.
         environment.setdefault("OMP_NUM_THREADS", str(max(core_count() // place.world_size, 1)))
-        # Threads that wait by spinning take the cores from whatever else the machine does, themselves included: beside
-        # two other programs a small CNN ran at 105 to 340 samples a second, and at 2,800 with threads that sleep.
-        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if machine_is_busy():
+            environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         log = None if place.is_first else stack.enter_context((folder / f"rank{place.rank}.log").open("ab"))
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
