@@ -6,12 +6,13 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.ema import EMA
+from pipeline.training.callbacks.learning_rate import LearningRate
 
 # 20 steps an epoch, 3 epochs
 
 
 def everything_on():
-    return [EMA(decay=0.98), EarlyStopping("val/loss", patience=2)]
+    return [EMA(decay=0.98), EarlyStopping("val/loss", patience=2), LearningRate()]
 
 
 def same_tensors(one, other):
@@ -29,7 +30,7 @@ def test_run_resumed_at_any_step_matches_the_uninterrupted_run(fit, tmp_path, st
     assert same_tensors(whole.state_dict(), resumed.state_dict())
     final, again = (checkpoints.load(checkpoints.numbered(tmp_path / part)[0]) for part in ("whole", "parts"))
     assert same_tensors(final["evaluation_state_dict"], again["evaluation_state_dict"])
-    for name in ("train/loss", "train/loss_epoch", "val/accuracy", "val/loss"):
+    for name in ("train/loss", "train/loss_epoch", "train/learning_rate", "val/accuracy", "val/loss"):
         assert dict(before.named(name)) | dict(after.named(name)) == dict(whole_metrics.named(name))
 
 

@@ -81,6 +81,7 @@ class Learner(pl.LightningModule):
         self.testing = Evaluation(task, keep_scores=True)
         self.interval = RunningMeans()  # since the last point of logging
         self.epoch = RunningMeans()  # since the start of the epoch
+        self.interval_is_over = False  # after the step that is under way, for callbacks
         self.last_loss: Tensor | None = None  # of the step that is under way, for callbacks
         self._step_callbacks: list[StepCallback] = []
 
@@ -114,7 +115,8 @@ class Learner(pl.LightningModule):
             scheduler.step()
             is_last = self.global_step == self.trainer.max_steps
             # Before the callbacks: a checkpoint that one of them takes must not hold an interval that is over.
-            if is_last or number == len(chunk):
+            self.interval_is_over = is_last or number == len(chunk)
+            if self.interval_is_over:
                 self.record(self._across_processes(self.interval, "train/{}"), at_step=True)
                 self.interval.reset()
             for callback in self._step_callbacks:
