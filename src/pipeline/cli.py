@@ -17,9 +17,7 @@ from typing import NoReturn, TextIO
 from pipeline.config import completion as completions
 from pipeline.config import listing, places
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
-from pipeline.errors import ConfigError, TrainingFailed, UserError
-
-DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """What can go wrong, by whose hand. The command line turns each into one message and an exit code."""
 
+# 75 is a run that was preempted and can be resumed (EX_TEMPFAIL), 130 what shells give a program ended by Ctrl-C.
+DONE, FAILED, USER_ERROR, PREEMPTED, INTERRUPTED = 0, 1, 2, 75, 130
+
 
 class UserError(Exception):
     """A mistake the user can mend: the message says what was found, what was expected and what to type.

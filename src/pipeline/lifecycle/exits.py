@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from pipeline.errors import TrainingFailed, UserError
+from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, USER_ERROR, TrainingFailed, UserError
 from pipeline.training.interruption import Interrupted
 
-DONE, FAILED, USER_ERROR, PREEMPTED, INTERRUPTED = 0, 1, 2, 75, 130
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 

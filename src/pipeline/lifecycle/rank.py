@@ -9,9 +9,9 @@ import signal
 import sys
 from types import FrameType
 
+from pipeline.errors import INTERRUPTED, PREEMPTED
 from pipeline.process import follow_parent, see_working_directory
-
-INTERRUPTED, PREEMPTED = 130, 75
+from pipeline.training.interruption import SIGNALS
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -19,7 +19,7 @@ def leave(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in SIGNALS:
         signal.signal(number, leave)
     follow_parent()
     see_working_directory()
