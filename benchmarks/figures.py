@@ -3,13 +3,14 @@
 import statistics
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks.figure import Figure, Skipped
-from benchmarks.running import CHECKOUT, baseline, seconds_of, train
+from benchmarks.running import CHECKOUT, baseline, in_pairs, median_ratio, medians, seconds_of, train
 
 SEEDS = (0, 1, 2)
-PAIRS = 3
+PAIRS = 7
 EXAMPLE_EPOCHS = 4  # after which the PyTorch example reaches 99.1 %
 EXAMPLE_STEPS = 150
 
@@ -32,12 +33,21 @@ def embedded(folder: Path | None) -> Iterator[Figure]:
 def full(folder: Path | None) -> Iterator[Figure]:
     """experiment=mnist against the time that PyTorch's own example takes to 99 %."""
     root = mnist(folder)
-    runs = [train("experiment=mnist", f"data.root={root}", "tracking=none", f"seed={seed}") for seed in SEEDS]
-    example = EXAMPLE_EPOCHS * baseline("torch_example", root, str(EXAMPLE_STEPS))["seconds_per_epoch"]
+    runs = []
+
+    def ours() -> float:
+        runs.append(train("experiment=mnist", f"data.root={root}", "tracking=none", f"seed={SEEDS[len(runs)]}"))
+        return runs[-1].seconds
+
+    def theirs() -> float:
+        epoch = baseline("torch_example", root, str(EXAMPLE_STEPS))["seconds_per_epoch"]
+        return float(EXAMPLE_EPOCHS * epoch)
+
+    pairs = in_pairs(ours, theirs, len(SEEDS))
     yield accuracy_of("experiment=mnist", [run.accuracy for run in runs], 99.0)
-    seconds = statistics.mean(run.seconds for run in runs)
-    theirs = f"{example:.0f} s (PyTorch's example, {EXAMPLE_EPOCHS} epochs, from {EXAMPLE_STEPS} timed steps)"
-    yield Figure("experiment=mnist: times faster", f"{seconds:.1f} s", theirs, example / seconds, 25, "higher", "x")
+    seconds, example = medians(pairs)
+    what = f"{example:.0f} s (PyTorch's example, {EXAMPLE_EPOCHS} epochs, from {EXAMPLE_STEPS} timed steps)"
+    yield Figure("experiment=mnist: times faster", f"{seconds:.1f} s", what, 1 / median_ratio(pairs), 25, "higher", "x")
 
 
 def best(folder: Path | None) -> Iterator[Figure]:
@@ -56,50 +66,49 @@ def accuracy_of(what: str, found: list[float], target: float) -> Figure:
 
 
 def throughput(folder: Path | None) -> Iterator[Figure]:
-    """Against a hand-written loop: the same net, batch and optimiser, in pairs, all but the first epoch."""
+    """Against a hand-written loop: the same net, batch and optimiser; the median epoch but the first."""
     root = mnist(folder)
-    for kind, epochs, target in (("cnn", 2, 0.90), ("mlp", 6, 0.85)):
-        ours, theirs = [], []
-        for _ in range(PAIRS):
-            theirs += baseline("by_hand", kind, root, str(epochs))["samples_per_second"][1:]
-            ours += _speeds(kind, root, epochs)
-        mine, other = statistics.median(ours), statistics.median(theirs)
+    for kind, epochs, target in (("cnn", 3, 0.90), ("mlp", 6, 0.85)):
+        pairs = in_pairs(partial(_speed, kind, root, epochs), partial(_by_hand, kind, root, epochs), PAIRS)
+        mine, other = (f"{speed:,.0f}/s" for speed in medians(pairs))
         yield Figure(
-            f"{kind}: share of a hand-written loop's speed",
-            f"{mine:,.0f}/s",
-            f"{other:,.0f}/s",
-            mine / other,
-            target,
-            "higher",
+            f"{kind}: share of a hand-written loop's speed", mine, other, median_ratio(pairs), target, "higher"
         )
 
 
 def stock(folder: Path | None) -> Iterator[Figure]:
     """Against Lightning with a DataLoader over samples and MLFlowLogger, dense net."""
     root = mnist(folder)
-    ours = statistics.median(_speeds("mlp", root, 6))
-    theirs = baseline("stock_lightning", root, "150")["samples_per_second"]
-    yield Figure(
-        "mlp: times stock Lightning's speed", f"{ours:,.0f}/s", f"{theirs:,.0f}/s", ours / theirs, 8, "higher", "x"
-    )
+
+    def stock_speed() -> float:
+        return float(baseline("stock_lightning", root, "150")["samples_per_second"])
+
+    pairs = in_pairs(partial(_speed, "mlp", root, 6), stock_speed, 3)
+    mine, other = (f"{speed:,.0f}/s" for speed in medians(pairs))
+    yield Figure("mlp: times stock Lightning's speed", mine, other, median_ratio(pairs), 8, "higher", "x")
 
 
-def _speeds(kind: str, root: str, epochs: int) -> list[float]:
-    """Samples per second of our epochs but the first, with metrics, journal and display on."""
+def _speed(kind: str, root: str, epochs: int) -> float:
+    """Samples per second with metrics, journal and progress bar on."""
     overrides = ("data=mnist", f"data.root={root}", f"model={kind}", "~callbacks.ema", "tracking=none")
-    return train(*overrides, f"trainer.max_epochs={epochs}").values("system/samples_per_second")[1:]
+    run = train(*overrides, f"trainer.max_epochs={epochs}")
+    return statistics.median(run.values("system/samples_per_second")[1:])
+
+
+def _by_hand(kind: str, root: str, epochs: int) -> float:
+    return statistics.median(baseline("by_hand", kind, root, str(epochs))["samples_per_second"][1:])
 
 
 def start(folder: Path | None) -> Iterator[Figure]:
     """From the command to the first optimiser step, against the imports that no run can do without."""
-    ours, theirs = [], []
-    for _ in range(5):
-        theirs.append(seconds_of([sys.executable, "-c", "import torch, pytorch_lightning"]))
-        ours.append(train("trainer.max_steps=1", "trainer.log_every_n_steps=1", "tracking=none").first_step_seconds)
-    mine, other = statistics.median(ours), statistics.median(theirs)
-    yield Figure(
-        "first step: times the bare imports", f"{mine:.1f} s", f"{other:.1f} s", mine / other, 1.4, "lower", "x"
-    )
+
+    def first_step() -> float:
+        return train("trainer.max_steps=1", "trainer.log_every_n_steps=1", "tracking=none").first_step_seconds
+
+    imports = partial(seconds_of, [sys.executable, "-c", "import torch, pytorch_lightning"])
+    pairs = in_pairs(first_step, imports, PAIRS)
+    mine, other = (f"{seconds:.1f} s" for seconds in medians(pairs))
+    yield Figure("first step: times the bare imports", mine, other, median_ratio(pairs), 1.4, "lower", "x")
 
 
 def refusal(folder: Path | None) -> Iterator[Figure]:

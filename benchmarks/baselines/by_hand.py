@@ -21,7 +21,10 @@ def main(kind: str, folder: str, epochs: int) -> list[float]:
     if kind == "cnn":
         net = net.to(memory_format=torch.channels_last)
     steps = len(images) // BATCH
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=0.05, fused=True)
+    weights = [parameter for parameter in net.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in net.parameters() if parameter.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-2, fused=True)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps * epochs, pct_start=0.25)
     speeds = []
     for _ in range(epochs):
@@ -30,7 +33,7 @@ def main(kind: str, folder: str, epochs: int) -> list[float]:
         loss_sum, hits = torch.zeros(()), torch.zeros(())
         for step in range(steps):
             rows = order[step * BATCH : (step + 1) * BATCH]
-            inputs, targets = (images[rows].float() - MEAN) / STD, labels[rows]
+            inputs, targets = (images.index_select(0, rows).float() - MEAN) / STD, labels.index_select(0, rows)
             if kind == "cnn":
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             scores = net(inputs)

@@ -28,7 +28,8 @@ class Standardize(nn.Module):
         self.register_buffer("scale", (1.0 / deviations).reshape(per_channel))
 
     def forward(self, inputs: Tensor) -> Tensor:  # (B, C, ...) of any number type -> the same, floating
-        return (inputs.to(self.mean.dtype) - self.mean) * self.scale
+        # In place: one pass less over new memory, a twentieth of a small network's step.
+        return (inputs.to(self.mean.dtype) - self.mean).mul_(self.scale)
 
 
 class Network(nn.Module):

@@ -7,11 +7,12 @@ through its own plugins.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -24,6 +25,7 @@ from pipeline.training.loops import rewind_to_epoch_start
 from pipeline.training.randomness import reseed
 from pipeline.training.regularizers import Regularizer
 from pipeline.training.running import RunningMeans
+from pipeline.training.stepping import Stepping, stepping
 from pipeline.training.task import Task
 
 
@@ -80,7 +82,7 @@ class Learner(pl.LightningModule):
         self.validation = Evaluation(task)
         self.testing = Evaluation(task, keep_scores=True)
         self.interval = RunningMeans()  # since the last point of logging
-        self.epoch = RunningMeans()  # since the start of the epoch
+        self.epoch = RunningMeans()  # from the start of the epoch to the last point of logging
         self.interval_is_over = False  # after the step that is under way, for callbacks
         self.last_loss: Tensor | None = None  # of the step that is under way, for callbacks
         self._step_callbacks: list[StepCallback] = []
@@ -108,16 +110,18 @@ class Learner(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         chunk = as_chunk(batch, batch_idx)
-        optimizer = cast(Optimizer, self.optimizers())  # Lightning's wrapper: counts steps, calls precision and hooks
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        steps = stepping(self, optimizer)
         scheduler = cast(LRScheduler, self.lr_schedulers())
         for number, micro_batches in enumerate(chunk, start=1):
-            self._optimise(micro_batches, optimizer)
+            self._optimise(micro_batches, steps)
             scheduler.step()
             is_last = self.global_step == self.trainer.max_steps
             # Before the callbacks: a checkpoint that one of them takes must not hold an interval that is over.
             self.interval_is_over = is_last or number == len(chunk)
             if self.interval_is_over:
                 self.record(self._across_processes(self.interval, "train/{}"), at_step=True)
+                self.epoch.merge(self.interval)
                 self.interval.reset()
             for callback in self._step_callbacks:
                 callback.after_optimizer_step(self.trainer, self)
@@ -126,9 +130,9 @@ class Learner(pl.LightningModule):
                 self.trainer.should_stop = True
                 break
 
-    def _optimise(self, micro_batches: list[Batch], optimizer: Optimizer) -> None:
+    def _optimise(self, micro_batches: list[Batch], steps: Stepping) -> None:
         step = self.global_step
-        optimizer.zero_grad()
+        steps.zero_grad()
         for index, batch in enumerate(micro_batches):
             batch = batch.to(self.device, non_blocking=True)
             reseed(self.seed, f"augmentation {index}", step)
@@ -136,33 +140,31 @@ class Learner(pl.LightningModule):
                 batch = callback.transform_batch(self.trainer, batch)
             reseed(self.seed, f"network {index}", step, self.global_rank)
             is_last = index == len(micro_batches) - 1
-            self._backward(batch, share=1 / len(micro_batches), synchronise=is_last)
-        optimizer.step()
+            with nullcontext() if is_last else self._without_synchronisation():
+                loss = self._loss(batch)
+                steps.backward(loss / len(micro_batches) if len(micro_batches) > 1 else loss)
+        steps.update()
         # Autocast keeps the low-precision copies of the weights until its outermost context ends, which
         # Lightning opened around the whole chunk: without this the next steps would use stale weights.
         torch.clear_autocast_cache()
 
-    def _backward(self, batch: Batch, *, share: float, synchronise: bool) -> None:
+    def _loss(self, batch: Batch) -> Tensor:
         scores = self.network(batch.inputs).float()
-        losses = self.task.losses(scores, batch.targets)
-        loss = losses.mean()
+        loss = self.task.losses(scores, batch.targets).mean()
         for regularizer in self.regularizers:
             loss = loss + regularizer.penalty(self.network)
         self.last_loss = loss.detach()
-        with self._gradients(synchronise):
-            self.manual_backward(loss * share if share < 1 else loss)
         with torch.no_grad():
             sums = {"loss": self.last_loss * len(batch)}
             sums |= {name: hit.sum() for name, hit in self.task.hits(scores.detach(), batch.targets).items()}
         self.interval.add(sums, len(batch))
-        self.epoch.add(sums, len(batch))
+        return loss
 
-    @contextmanager
-    def _gradients(self, synchronise: bool) -> Iterator[None]:
-        """Backward out of autocast, as torch asks for, and without an all-reduce until the last micro-batch."""
+    def _without_synchronisation(self) -> AbstractContextManager[None]:
+        """Accumulate on each process; the last micro-batch's backward sums over them."""
         block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
-        with torch.autocast(self.device.type, enabled=False), nullcontext() if synchronise else block():
-            yield
+        context: AbstractContextManager[None] = block()
+        return context
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Not self.clip_gradients: Lightning refuses it for every fused optimiser under mixed precision, also for

@@ -21,6 +21,9 @@ class RunningMeans:
             self.sums[name] = self.sums[name] + value if name in self.sums else value.to(torch.float32)
         self.count += count
 
+    def merge(self, other: "RunningMeans") -> None:
+        self.add(other.sums, other.count)
+
     def compute(self, reduce: Callable[[Tensor], Any]) -> dict[str, float]:
         """Means over all processes; `reduce` sums a tensor over them. Waits for the device."""
         names = sorted(self.sums)
