@@ -17,14 +17,16 @@ def refusal(*overrides: str) -> str:
     return str(caught.value)
 
 
-def accept(*overrides: str) -> None:
+def is_accepted(*overrides: str) -> bool:
+    """Raises ConfigError if not: a failed test then shows the reason."""
     composed = compose(overrides)
     check(composed.config, composed.shipped)
+    return True
 
 
 @pytest.mark.parametrize("group, option", SHIPPED)
 def test_every_option_that_we_ship_passes(group: str, option: str) -> None:
-    accept(f"{group}={option}")
+    assert is_accepted(f"{group}={option}")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_every_option_that_we_ship_passes(group: str, option: str) -> None:
     ],
 )
 def test_values_that_fit_are_accepted(override: str) -> None:
-    accept(override, "trainer.max_steps=100")
+    assert is_accepted(override, "trainer.max_steps=100")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_a_key_that_nothing_reads_or_that_is_missing_is_refused(override: str, e
 
 
 def test_a_new_key_at_the_top_can_be_a_variable() -> None:
-    accept("+width=8", "model.widths=[${width}]")
+    assert is_accepted("+width=8", "model.widths=[${width}]")
 
 
 def test_a_typo_in_a_recipe_is_found(elsewhere: Path) -> None:
@@ -139,7 +141,7 @@ class TestTargets:
         target = f"model._target_={their_package}.nets.Net"
         own = [target, "~model.widths", "~model.depth", "~model.dropout", "+model.width=3"]
         assert f"'allow_packages=[{their_package}]'" in refusal(*own)
-        accept(*own, f"allow_packages=[{their_package}]")
+        assert is_accepted(*own, f"allow_packages=[{their_package}]")
         assert "model.width=x is text; expected a whole number" in refusal(
             *own, f"allow_packages=[{their_package}]", "model.width=x"
         )
@@ -153,7 +155,7 @@ class TestTargets:
 
     def test_arguments_given_at_run_time_are_not_missing(self, their_package: str) -> None:
         needs = [f"model._target_={their_package}.nets.Needs", f"allow_packages=[{their_package}]", "+model.size=1"]
-        accept(*needs, "~model.widths", "~model.depth", "~model.activation", "~model.dropout")
+        assert is_accepted(*needs, "~model.widths", "~model.depth", "~model.activation", "~model.dropout")
 
 
 def test_what_is_searched_includes_what_is_shipped() -> None:

@@ -112,7 +112,7 @@ def test_bash_is_given_what_it_will_replace(command: Path, line: str, expected: 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh here")
 def test_zsh_can_read_its_script() -> None:
-    subprocess.run(["zsh", "-n"], input=SCRIPTS["zsh"], text=True, check=True)
+    assert subprocess.run(["zsh", "-n"], input=SCRIPTS["zsh"], text=True, check=False).returncode == 0
 
 
 class TestInstall:

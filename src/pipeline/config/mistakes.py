@@ -12,7 +12,7 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from pipeline.config import places
 from pipeline.config.overrides import unknown_option
-from pipeline.config.places import Groups
+from pipeline.config.places import Groups, read_file
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError
 
@@ -48,17 +48,19 @@ def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
         value = OmegaConf.select(tree, parent, throw_on_resolution_failure=False)
         return ConfigError(f"{key} does not exist: {parent} is a value ({value}) and has no keys")
     missing = f"{parent}.{name}" if parent else name
+    owners = [f"{parent}={option}" for option, path in groups.get(parent, {}).items() if name in read_file(path)]
     suggestions = [
         f"{parent}.{each}" if parent else each for each in nearest(name, [*siblings, *([] if parent else groups)])
     ]
     everywhere = list(keys_of(tree))
     last = key.rpartition(".")[2]
     same = [path for path in everywhere if path.rpartition(".")[2] == last]
-    if not suggestions and not same:
+    if not suggestions and not same and not owners:
         names = nearest(last, [path.rpartition(".")[2] for path in everywhere])
         same = [path for path in everywhere if path.rpartition(".")[2] in names]
     listing = all_of(f"all keys of {parent}", siblings) if parent else all_of("all groups and keys", siblings)
-    return ConfigError(f"{missing} does not exist{did_you_mean([*same, *suggestions][:3])}{listing}")
+    belongs = f"\n  it is a key of  {' and '.join(owners)}" if owners else ""
+    return ConfigError(f"{missing} does not exist{did_you_mean([*same, *suggestions][:3])}{belongs}{listing}")
 
 
 def unresolvable(problem: Exception) -> ConfigError:

@@ -90,11 +90,15 @@ def chosen_by_default(name: str, places: Sequence[Path]) -> dict[str, Choice]:
 
 
 def read(name: str, places: Sequence[Path]) -> dict[str, Any]:
+    """What `read_file` says of the file of a configuration such as `train` or `model/cnn`."""
+    return read_file(find(name, places))
+
+
+def read_file(path: Path | None) -> dict[str, Any]:
     """A file's own content, as it stands; empty where there is none or it cannot be read.
 
     For hints alone (completion, help): composition reads the files by itself and says what is wrong with them.
     """
-    path = find(name, places)
     try:
         content = None if path is None else yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, yaml.YAMLError):

@@ -18,7 +18,9 @@ from pipeline.process import Place, place
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.progress import ProgressDisplay
+from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.interruption import Interruption
+from pipeline.training.learner import Learner
 
 
 def train(run: Run, here: Place, console: Console, interruption: Interruption) -> None:
@@ -40,6 +42,7 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
         Checkpointing(folder=run.checkpoints, interruption=interruption, **config.checkpoint),
     ]
     check_monitors(callbacks, assembly)
+    check_transforms(callbacks, assembly)
     trainer = build_trainer(
         config, assembly=assembly, callbacks=callbacks, loggers=recording.loggers, folder=run.folder
     )
@@ -71,6 +74,19 @@ def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
             raise ConfigError(
                 f"{type(callback).__name__} monitors {monitor}, which nothing produces; choose one of "
                 f"{', '.join(sorted(produced))}"
+            )
+
+
+def check_transforms(callbacks: list[pl.Callback], assembly: Assembly) -> None:
+    """Raises ConfigError for a callback that would change batches which it never sees."""
+    for callback in callbacks:
+        transforms = isinstance(callback, StepCallback) and (
+            type(callback).transform_batch is not StepCallback.transform_batch
+        )
+        if transforms and not isinstance(assembly.module, Learner):
+            raise ConfigError(
+                f"{type(callback).__name__} changes batches, which a LightningModule of your own takes straight from "
+                "the data: augment in its training_step and leave the callback out, ~callbacks.augmentation"
             )
 
 

@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 class Errand:
     """What a sidecar is told. With `follow` it stays until the run has ended, else it ships what there is and goes.
 
-    Once its standard input is closed it gives up when the store has not answered for `patience_seconds`.
+    Once its standard input is closed it gives up when the store has not answered for `patience_seconds`. Where another
+    carrier is at work it waits `lock_seconds` for its end, None for ever.
     """
 
     uri: str
@@ -45,6 +46,7 @@ class Errand:
     on_model: list[str] | None
     follow: bool = True
     patience_seconds: float = PATIENCE_SECONDS
+    lock_seconds: float | None = None
 
 
 class Pipe:
@@ -144,7 +146,7 @@ def main() -> int:
     pipe = Pipe(sys.stdin.fileno())
     errand = pipe.errand()
     try:
-        with locked(run_dir / LOCK, timeout_seconds=None if errand.follow else 0):
+        with locked(run_dir / LOCK, timeout_seconds=errand.lock_seconds):
             carry(run_dir, errand, pipe)
     except TimeoutError:
         return BUSY

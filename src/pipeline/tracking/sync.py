@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.tracking import address, progress
+from pipeline.tracking import address, journal, progress
 from pipeline.tracking.carrier import Errand
 from pipeline.tracking.progress import JOURNAL, SyncState
 from pipeline.tracking.sidecar import launch
 
 PATIENCE_SECONDS = 10.0
+OTHER_CARRIER_SECONDS = 60.0  # for the run's own, which is bringing the model when the training has just ended
 
 
 def sync_run(
@@ -27,7 +28,14 @@ def sync_run(
         raise RunError(f"{run_dir} has no {JOURNAL}: that run never started, so there is nothing to ship")
     if is_complete(run_dir, uri):
         return progress.state_of(run_dir)
-    errand = Errand(address.absolute(uri), artifacts, on_model, follow=False, patience_seconds=PATIENCE_SECONDS)
+    errand = Errand(
+        address.absolute(uri),
+        artifacts,
+        on_model,
+        follow=False,
+        patience_seconds=PATIENCE_SECONDS,
+        lock_seconds=0 if journal.is_open(run_dir / JOURNAL) else OTHER_CARRIER_SECONDS,
+    )
     return launch(run_dir, errand).wait(timeout_seconds, for_model=True)
 
 

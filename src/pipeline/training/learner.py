@@ -53,6 +53,8 @@ class Learner(pl.LightningModule):
     total_steps      optimiser steps in the whole of training, for the schedule
     """
 
+    calls_step_callbacks = True
+
     def __init__(
         self,
         *,
@@ -84,7 +86,6 @@ class Learner(pl.LightningModule):
         self.interval = RunningMeans()  # since the last point of logging
         self.epoch = RunningMeans()  # from the start of the epoch to the last point of logging
         self.interval_is_over = False  # after the step that is under way, for callbacks
-        self.last_loss: Tensor | None = None  # of the step that is under way, for callbacks
         self._step_callbacks: list[StepCallback] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -153,9 +154,8 @@ class Learner(pl.LightningModule):
         loss = self.task.losses(scores, batch.targets).mean()
         for regularizer in self.regularizers:
             loss = loss + regularizer.penalty(self.network)
-        self.last_loss = loss.detach()
         with torch.no_grad():
-            sums = {"loss": self.last_loss * len(batch)}
+            sums = {"loss": loss.detach() * len(batch)}
             sums |= {name: hit.sum() for name, hit in self.task.hits(scores.detach(), batch.targets).items()}
         self.interval.add(sums, len(batch))
         return loss

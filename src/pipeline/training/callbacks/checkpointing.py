@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from pipeline.errors import ConfigError
 from pipeline.training import checkpoints
-from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.step import StepCallback, calls_step_callbacks
 from pipeline.training.interruption import Interrupted, Interruption
 
 
@@ -56,9 +56,9 @@ class Checkpointing(Checkpoint, StepCallback):
             self._save_if_due(trainer, self._is_due(trainer), self.interruption.requested)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if trainer.world_size == 1 and not pl_module.automatic_optimization:
+        if trainer.world_size == 1 and calls_step_callbacks(pl_module):
             return  # asked after every step already
-        if trainer.is_last_batch and pl_module.automatic_optimization:
+        if trainer.is_last_batch and not calls_step_callbacks(pl_module):
             return  # Lightning cannot go on from there; the end of the epoch is near
         agree = trainer.strategy.reduce_boolean_decision
         due = agree(self._is_due(trainer), all=False)

@@ -15,7 +15,7 @@ class EMA(StepCallback):
 
     average <- decay * average + (1 - decay) * weights after every step, with a smaller decay in the
     first steps, (1 + step) / (10 + step), so that the initial weights are forgotten. The running statistics of
-    batch norm are averaged like weights. Checkpoints hold both; `evaluation_state_dict` is the average.
+    batch norm are averaged like weights. Checkpoints hold both; `evaluation_state_dict` has the average.
     """
 
     def __init__(self, *, decay: float) -> None:
@@ -55,19 +55,23 @@ class EMA(StepCallback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["evaluation_state_dict"] = dict(self.average)
+        checkpoint["evaluation_state_dict"] = checkpoint["state_dict"] | self.average
         if self.training_weights is not None:  # saved in the middle of a validation
             checkpoint["state_dict"] |= self.training_weights
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self.average = dict(checkpoint["evaluation_state_dict"])
+        self.average = _tensors(checkpoint["evaluation_state_dict"])
 
 
 def _state(learner: pl.LightningModule) -> dict[str, Tensor]:
-    """The live tensors of the network (not copies), by their names in the checkpoint."""
-    return {name: value for name, value in learner.state_dict().items() if name.startswith("network.")}
+    """The live weights and buffers (not copies), by their names in the checkpoint."""
+    return _tensors(learner.state_dict())
+
+
+def _tensors(state: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}  # a module may have extra state
 
 
 def _load(learner: pl.LightningModule, weights: dict[str, Tensor]) -> None:

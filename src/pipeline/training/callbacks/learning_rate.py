@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.step import StepCallback, calls_step_callbacks
 
 
 class LearningRate(StepCallback):
@@ -19,7 +19,7 @@ class LearningRate(StepCallback):
             self._record(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if pl_module.automatic_optimization:
+        if not calls_step_callbacks(pl_module):
             self._record(trainer)
 
     def _record(self, trainer: pl.Trainer) -> None:

@@ -1,7 +1,5 @@
 """Stop on a loss that is no number."""
 
-from typing import Any
-
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -19,13 +17,16 @@ class StopOnNaN(pl.Callback):
 
     def __init__(self, *, every_n_steps: int = 10) -> None:
         self.every_n_steps = every_n_steps
+        self.loss: Tensor | None = None  # summed over the micro-batches of the step that is under way
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        self.loss = loss.detach() if self.loss is None else self.loss + loss.detach()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        loss: Any = getattr(pl_module, "last_loss", None)
-        on_cpu = pl_module.device.type == "cpu"
-        if loss is None or not (on_cpu or trainer.global_step % self.every_n_steps == 0):
+        loss, self.loss = self.loss, None
+        if loss is None or not (loss.device.type == "cpu" or trainer.global_step % self.every_n_steps == 0):
             return
         if torch.isfinite(loss):
             return
