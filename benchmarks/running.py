@@ -83,6 +83,7 @@ def _read_all(terminal: int) -> None:
 def _environment() -> dict[str, str]:
     """The same threads, and the same way of waiting for each other, on both sides."""
     settings = {"OMP_NUM_THREADS": str(core_count()), "TERM": "xterm-256color", "COLUMNS": "120"}
+    settings["PYTHONPATH"] = str(CHECKOUT)  # a run may name our callbacks
     return os.environ | settings | ({"OMP_WAIT_POLICY": "PASSIVE"} if machine_is_busy() else {})
 
 

@@ -1,53 +1,46 @@
-"""A hand-written PyTorch loop: python -m benchmarks.baselines.by_hand cnn|mlp DATA EPOCHS"""
+"""A hand-written PyTorch loop: uint8 in memory, AdamW fused, one cycle, running loss and accuracy."""
 
-import json
-import sys
-import time
+from itertools import cycle
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.baselines import nets
-from benchmarks.baselines.digits import training_images
-
-BATCH, MEAN, STD = 128, 33.3, 78.6
+MEAN, STD = 33.3, 78.6
 
 
-def main(kind: str, folder: str, epochs: int) -> list[float]:
-    """Samples per second of each epoch: uint8 in memory, AdamW fused, one cycle, running loss and accuracy."""
-    images, labels = training_images(folder, 55_000)
-    torch.manual_seed(0)
-    net = getattr(nets, kind)()
-    if kind == "cnn":
-        net = net.to(memory_format=torch.channels_last)
-    steps = len(images) // BATCH
-    weights = [parameter for parameter in net.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in net.parameters() if parameter.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-2, fused=True)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps * epochs, pct_start=0.25)
-    speeds = []
-    for _ in range(epochs):
-        started_at = time.perf_counter()
+class ByHand:
+    """`total_steps` is what the schedule spans; batches of `batch_size` from shuffled (N, 1, 28, 28) uint8 images."""
+
+    def __init__(self, net: nn.Module, images: Tensor, labels: Tensor, batch_size: int, total_steps: int) -> None:
+        self.convolves = any(isinstance(module, nn.Conv2d) for module in net.modules())
+        self.net = net.to(memory_format=torch.channels_last) if self.convolves else net
+        self.images, self.labels = images, labels
         order = torch.randperm(len(images))
+        self.batches = cycle(order[: len(order) // batch_size * batch_size].split(batch_size))
+        weights = [parameter for parameter in net.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in net.parameters() if parameter.ndim <= 1]
+        groups = [{"params": weights, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-2, fused=True)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, 1e-2, total_steps=total_steps, pct_start=0.25
+        )
+
+    def run(self, steps: int) -> tuple[float, float]:
+        """Sums of loss and hits over `steps` steps."""
         loss_sum, hits = torch.zeros(()), torch.zeros(())
-        for step in range(steps):
-            rows = order[step * BATCH : (step + 1) * BATCH]
-            inputs, targets = (images.index_select(0, rows).float() - MEAN) / STD, labels.index_select(0, rows)
-            if kind == "cnn":
+        for _ in range(steps):
+            rows = next(self.batches)
+            inputs = (self.images.index_select(0, rows).float() - MEAN) / STD
+            targets = self.labels.index_select(0, rows)
+            if self.convolves:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
-            scores = net(inputs)
+            scores = self.net(inputs)
             loss = functional.cross_entropy(scores, targets)
-            optimizer.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-            scheduler.step()
+            self.optimizer.step()
+            self.scheduler.step()
             loss_sum += loss.detach()
             hits += (scores.argmax(1) == targets).sum()
-        float(loss_sum), float(hits)
-        speeds.append(steps * BATCH / (time.perf_counter() - started_at))
-    return speeds
-
-
-if __name__ == "__main__":
-    print(json.dumps({"samples_per_second": main(sys.argv[1], sys.argv[2], int(sys.argv[3]))}))
+        return float(loss_sum), float(hits)

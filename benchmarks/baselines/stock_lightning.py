@@ -27,7 +27,7 @@ BATCH, WARM_UP_BATCHES = 128, 20
 class Dense(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
-        self.net = nets.mlp()
+        self.net = nets.dense()
         self.accuracy = MulticlassAccuracy(10, average="micro")
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -18,6 +18,7 @@ from pipeline.config import completion as completions
 from pipeline.config import listing, places
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
+from pipeline.output import lasting_output
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Verb:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
+    with lasting_output():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own package, which a console script would not find
     given = list(sys.argv[1:] if arguments is None else arguments)

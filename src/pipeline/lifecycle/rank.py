@@ -10,6 +10,7 @@ import sys
 from types import FrameType
 
 from pipeline.errors import INTERRUPTED, PREEMPTED
+from pipeline.output import lasting_output
 from pipeline.process import follow_parent, see_working_directory
 from pipeline.training.interruption import SIGNALS
 
@@ -23,9 +24,10 @@ def main() -> int:
         signal.signal(number, leave)
     follow_parent()
     see_working_directory()
-    from pipeline.lifecycle import train
+    with lasting_output():
+        from pipeline.lifecycle import train
 
-    return train.main(sys.argv[1])
+        return train.main(sys.argv[1])
 
 
 if __name__ == "__main__":
