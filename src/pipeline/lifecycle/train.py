@@ -80,9 +80,7 @@ def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
 def check_transforms(callbacks: list[pl.Callback], assembly: Assembly) -> None:
     """Raises ConfigError for a callback that would change batches which it never sees."""
     for callback in callbacks:
-        transforms = isinstance(callback, StepCallback) and (
-            type(callback).transform_batch is not StepCallback.transform_batch
-        )
+        transforms = isinstance(callback, StepCallback) and callback.transforms_batches
         if transforms and not isinstance(assembly.module, Learner):
             raise ConfigError(
                 f"{type(callback).__name__} changes batches, which a LightningModule of your own takes straight from "

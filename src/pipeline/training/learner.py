@@ -87,6 +87,7 @@ class Learner(pl.LightningModule):
         self.epoch = RunningMeans()  # from the start of the epoch to the last point of logging
         self.interval_is_over = False  # after the step that is under way, for callbacks
         self._step_callbacks: list[StepCallback] = []
+        self._transforming: list[StepCallback] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
         scores: Tensor = self.network(inputs)
@@ -102,6 +103,7 @@ class Learner(pl.LightningModule):
     def on_fit_start(self) -> None:
         callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
         self._step_callbacks = [each for each in callbacks if isinstance(each, StepCallback)]
+        self._transforming = [each for each in self._step_callbacks if each.transforms_batches]
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None and self.gradient_clip_val is not None and self._is_fused():
             raise ConfigError(
@@ -114,14 +116,15 @@ class Learner(pl.LightningModule):
         optimizer = cast(LightningOptimizer, self.optimizers())
         steps = stepping(self, optimizer)
         scheduler = cast(LRScheduler, self.lr_schedulers())
+        self.interval_is_over = False
         for number, micro_batches in enumerate(chunk, start=1):
             self._optimise(micro_batches, steps)
             scheduler.step()
             is_last = self.global_step == self.trainer.max_steps
             # Before the callbacks: a checkpoint that one of them takes must not hold an interval that is over.
-            self.interval_is_over = is_last or number == len(chunk)
-            if self.interval_is_over:
-                self.record(self._across_processes(self.interval, "train/{}"), at_step=True)
+            if is_last or number == len(chunk):
+                self.interval_is_over = True
+                self.record(self._across_processes(self.interval, "train/{}"))
                 self.epoch.merge(self.interval)
                 self.interval.reset()
             for callback in self._step_callbacks:
@@ -136,9 +139,10 @@ class Learner(pl.LightningModule):
         steps.zero_grad()
         for index, batch in enumerate(micro_batches):
             batch = batch.to(self.device, non_blocking=True)
-            reseed(self.seed, f"augmentation {index}", step)
-            for callback in self._step_callbacks:
-                batch = callback.transform_batch(self.trainer, batch)
+            if self._transforming:
+                reseed(self.seed, f"augmentation {index}", step)
+                for callback in self._transforming:
+                    batch = callback.transform_batch(self.trainer, batch)
             reseed(self.seed, f"network {index}", step, self.global_rank)
             is_last = index == len(micro_batches) - 1
             with nullcontext() if is_last else self._without_synchronisation():
@@ -154,9 +158,8 @@ class Learner(pl.LightningModule):
         loss = self.task.losses(scores, batch.targets).mean()
         for regularizer in self.regularizers:
             loss = loss + regularizer.penalty(self.network)
-        with torch.no_grad():
-            sums = {"loss": loss.detach() * len(batch)}
-            sums |= {name: hit.sum() for name, hit in self.task.hits(scores.detach(), batch.targets).items()}
+        sums = {"loss": loss.detach() * len(batch)}
+        sums |= {name: hit.sum() for name, hit in self.task.hits(scores.detach(), batch.targets).items()}
         self.interval.add(sums, len(batch))
         return loss
 
@@ -200,13 +203,14 @@ class Learner(pl.LightningModule):
 
     # ---- what is recorded and what is saved
 
-    def record(self, values: dict[str, Tensor | float], *, at_step: bool = False) -> None:
+    def record(self, values: dict[str, Tensor | float]) -> None:
         """To the loggers under the optimiser step (Lightning would count chunks), and to whoever monitors a metric.
 
-        Lightning itself must not average: after a restart it would miss what came before.
+        Not by self.log: Lightning must not average (after a restart it would miss what came before), and a
+        millisecond a metric is as much as the whole step of a small network.
         """
         plain = {name: float(value) for name, value in values.items()}
-        self.log_dict(plain, logger=False, on_step=at_step, on_epoch=not at_step, batch_size=1)
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in plain.items()})
         for logger in self.trainer.loggers:
             logger.log_metrics(plain, step=self.global_step)
 

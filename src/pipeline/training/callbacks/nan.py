@@ -1,5 +1,7 @@
 """Stop on a loss that is no number."""
 
+import math
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -28,7 +30,7 @@ class StopOnNaN(pl.Callback):
         loss, self.loss = self.loss, None
         if loss is None or not (loss.device.type == "cpu" or trainer.global_step % self.every_n_steps == 0):
             return
-        if torch.isfinite(loss):
+        if math.isfinite(loss.item()):
             return
         where, largest = largest_gradient(pl_module)
         raise TrainingFailed(

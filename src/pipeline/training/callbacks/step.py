@@ -32,6 +32,10 @@ class StepCallback(pl.Callback):
         """
         return batch
 
+    @property
+    def transforms_batches(self) -> bool:
+        return type(self).transform_batch is not StepCallback.transform_batch
+
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         """The weights have changed; `trainer.global_step` counts this step."""
 
