@@ -205,6 +205,14 @@ def test_our_learner_on_a_data_module_that_tells_nothing_is_refused(program: Any
     assert program.runs_in(home) == []
 
 
+def test_augmentation_that_a_module_of_ones_own_would_never_see_is_refused(program: Any, home: Path) -> None:
+    arguments = (ALLOWED, "data=stripes", "model=module", "callbacks=[default,augmentation]", "tracking=none")
+    ended = program.run(home, "train", *arguments)
+    assert ended.code == 2
+    assert "Augmentation changes batches" in ended.err and "~callbacks.augmentation" in ended.err
+    assert program.runs_in(home) == []
+
+
 def test_a_package_that_is_not_allowed_is_refused_with_what_to_type(program: Any, home: Path) -> None:
     ended = program.run(home, "train", "model=net")
     assert ended.code == 2
