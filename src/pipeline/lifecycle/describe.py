@@ -30,11 +30,12 @@ HEADLINES = ("test/accuracy", "test/loss")
 
 def plan(run: Run, assembly: Assembly, trainer: pl.Trainer, start_from: Path | None) -> Text:
     """A few lines before anything runs."""
+    epochs = "1 epoch" if trainer.max_epochs == 1 else f"{trainer.max_epochs or '?'} epochs"
     steps = "" if assembly.total_steps is None else f", {assembly.total_steps:,} steps"
     rows = [
         ("data", _data(assembly)),
         ("model", _model(assembly)),
-        ("training", f"{trainer.max_epochs or '?'} epochs{steps}, {_devices(trainer)}"),
+        ("training", f"{epochs}{steps}, {_devices(trainer)}"),
         ("writes to", shorten(run.folder)),
     ]
     if start_from is not None:
