@@ -144,6 +144,6 @@ def memory(folder: Path | None) -> Iterator[Figure]:
 
 
 FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
-    each.__name__: each for each in (embedded, full, best, throughput, stock, start, refusal, memory)
+    each.__name__: each for each in (embedded, full, throughput, stock, start, refusal, memory, best)
 }
 LONG = ("best",)
