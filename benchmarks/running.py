@@ -83,7 +83,8 @@ def _read_all(terminal: int) -> None:
 def _environment() -> dict[str, str]:
     """The same threads, and the same way of waiting for each other, on both sides."""
     settings = {"OMP_NUM_THREADS": str(core_count()), "TERM": "xterm-256color", "COLUMNS": "120"}
-    settings["PYTHONPATH"] = str(CHECKOUT)  # a run may name our callbacks
+    # A run may name our callbacks.
+    settings["PYTHONPATH"] = os.pathsep.join([*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(CHECKOUT)])
     return os.environ | settings | ({"OMP_WAIT_POLICY": "PASSIVE"} if machine_is_busy() else {})
 
 
