@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
 from benchmarks.baselines import nets
-from benchmarks.baselines.torch_example import Digits
+from benchmarks.baselines.digits import training_images
+from benchmarks.baselines.torch_example import TRAINING_IMAGES, Digits
 
 BATCH, WARM_UP_BATCHES = 128, 20
 
@@ -67,7 +68,9 @@ def main(folder: str, batches: int) -> float:
             callbacks=[clock],
             default_root_dir=place,
         )
-        trainer.fit(Dense(), DataLoader(Digits(folder), batch_size=BATCH, shuffle=True))
+        trainer.fit(
+            Dense(), DataLoader(Digits(*training_images(folder, TRAINING_IMAGES)), batch_size=BATCH, shuffle=True)
+        )
     return batches * BATCH / clock.seconds
 
 

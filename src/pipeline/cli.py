@@ -107,7 +107,7 @@ def resume(arguments: list[str]) -> int:
     named = _named([word for word in arguments if word not in overrides], names)
     from pipeline.lifecycle import start
 
-    return start.resume(named["run"], overrides, named["runs_dir"])
+    return start.resume_run(named["run"], overrides, named["runs_dir"])
 
 
 def ui(arguments: list[str]) -> int:

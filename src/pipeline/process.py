@@ -1,46 +1,93 @@
-"""Which of the run's processes this one is. The only reader of the launcher's environment."""
+"""Which of the run's processes this one is. The only reader of the environment that launchers set."""
 
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from dataclasses import dataclass
 
+from pipeline.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Place:
-    """rank in 0..world_size-1 over all nodes; local_rank among the processes of this node."""
+    """rank in 0..world_size-1 over all nodes, which run `local_world_size` processes each."""
 
     rank: int
     world_size: int
     local_rank: int
-    node: int
+    local_world_size: int
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def nodes(self) -> int:
+        return self.world_size // self.local_world_size
+
+
+ALONE = Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
+
 
 def place() -> Place:
-    """As told by our launcher or torchrun (RANK, WORLD_SIZE, LOCAL_RANK, GROUP_RANK); alone without them."""
+    """Where this process stands; ALONE where nobody said."""
+    return given_place() or ALONE
+
+
+def given_place() -> Place | None:
+    """As told by our launcher or torchrun (RANK, WORLD_SIZE, ...), or by srun for a step of several tasks.
+
+    Raises ConfigError where the nodes of a SLURM step run different numbers of tasks.
+    """
     read = os.environ.get
-    return Place(
-        rank=int(read("RANK", "0")),
-        world_size=int(read("WORLD_SIZE", "1")),
-        local_rank=int(read("LOCAL_RANK", "0")),
-        node=int(read("GROUP_RANK", read("NODE_RANK", "0"))),
-    )
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        world_size = int(read("WORLD_SIZE", "1"))
+        local_world_size = int(read("LOCAL_WORLD_SIZE", world_size))
+        return Place(int(read("RANK", "0")), world_size, int(read("LOCAL_RANK", "0")), local_world_size)
+    # Not SLURM_NTASKS: that is also set in a batch script, outside of any task.
+    tasks = int(read("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1:
+        return Place(int(read("SLURM_PROCID", "0")), tasks, int(read("SLURM_LOCALID", "0")), _tasks_on_a_node(tasks))
+    return None
+
+
+def _tasks_on_a_node(tasks: int) -> int:
+    counts = os.environ.get("SLURM_STEP_TASKS_PER_NODE", str(tasks))  # "2(x4)", or "2,1"
+    match = re.fullmatch(r"(\d+)(\(x\d+\))?", counts)
+    if match is None:
+        raise ConfigError(
+            f"SLURM started {counts} tasks on its nodes; every node must run as many, such as --ntasks-per-node=2"
+        )
+    return int(match[1])
+
+
+def job() -> str | None:
+    """What the processes that were started together, and those started in their stead, have in common and no others.
+
+    None outside of torchrun and SLURM. torchrun's id is what `--rdzv-id` says; without it all have the same.
+    """
+    read = os.environ.get
+    named = read("TORCHELASTIC_RUN_ID")
+    if named is not None:
+        return f"torchrun-{named}" if named != "none" else f"torchrun-{read('MASTER_ADDR')}-{os.getppid()}"
+    if "SLURM_JOB_ID" in os.environ and "SLURM_STEP_ID" in os.environ:
+        return f"slurm-{read('SLURM_JOB_ID')}-{read('SLURM_STEP_ID')}"
+    return None
 
 
 def environment_of(place: Place, *, master_address: str, master_port: int) -> dict[str, str]:
     """The variables that make `place()` (and Lightning, and torch.distributed) answer this in a new process."""
+    node = place.rank // place.local_world_size
     return {
         "RANK": str(place.rank),
         "WORLD_SIZE": str(place.world_size),
         "LOCAL_RANK": str(place.local_rank),
-        "NODE_RANK": str(place.node),
-        "GROUP_RANK": str(place.node),
+        "LOCAL_WORLD_SIZE": str(place.local_world_size),
+        "NODE_RANK": str(node),
+        "GROUP_RANK": str(node),
         "MASTER_ADDR": master_address,
         "MASTER_PORT": str(master_port),
     }

@@ -159,6 +159,7 @@ def test_a_task_scores_each_sample_and_names_its_headline(option: str) -> None:
     task: Task = built("task", option, spec=SPEC)
     scores, targets = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
     assert task.losses(scores, targets).shape == (6,)
+    assert task.loss(scores, targets).shape == ()
     assert task.hits(scores, targets).keys() == set(task.running_names)
     metrics = task.metrics()
     metrics.update(scores, targets)

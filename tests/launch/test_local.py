@@ -80,7 +80,7 @@ def test_each_process_is_told_its_place(empty_folder: Path) -> None:
     )
     assert run(empty_folder, tell, processes=3) == 0
     told = [(empty_folder / f"place{rank}").read_text() for rank in range(3)]
-    assert told[1].startswith("Place(rank=1, world_size=3, local_rank=1, node=0)")
+    assert told[1].startswith("Place(rank=1, world_size=3, local_rank=1, local_world_size=3)")
     assert len({each.rsplit(maxsplit=1)[1] for each in told}) == 1  # one port for all
 
 

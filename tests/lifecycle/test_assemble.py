@@ -15,7 +15,8 @@ from pipeline.errors import UserError
 from pipeline.lifecycle import assemble as assembling
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.train import check_monitors
-from pipeline.process import Place
+from pipeline.lifecycle.trainer import build_trainer
+from pipeline.process import ALONE, Place
 from pipeline.training.learner import Learner
 
 PACKAGE = """
@@ -61,7 +62,6 @@ PACKAGE = """
             super().__init__()
             self.layer = nn.Linear(64, 4)
 """
-ALONE = Place(rank=0, world_size=1, local_rank=0, node=0)
 OWN = ("allow_packages=[assembled]", "data.source._target_=assembled.Noise", "data.batch_size=32", "model.widths=[4]")
 
 
@@ -174,7 +174,7 @@ class TestIsRefused:
 
 def trainer(folder: Path, *overrides: str) -> Any:
     config = compose([*OWN, *overrides]).config
-    return assembling.build_trainer(config, assembly=assemble(), callbacks=[], loggers=False, folder=folder)
+    return build_trainer(config, assembly=assemble(), callbacks=[], loggers=False, folder=folder, here=ALONE)
 
 
 def test_the_trainer_does_not_repeat_what_the_learner_does_itself(tmp_path: Path) -> None:

@@ -14,11 +14,17 @@ class Resources:
 
 
 class Launcher(Protocol):
-    """Starts one process for each device and tells how it ended."""
+    """Starts one process for each device, here or by way of a cluster."""
+
+    def resources(self, *, devices: int | str | list[int], accelerator: str, num_nodes: int) -> Resources:
+        """What the run will have, from Lightning's settings or the launcher's own.
+
+        Raises ConfigError for what it cannot give.
+        """
 
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
         """Run `command` in every process, with the environment that tells it its place.
 
         Processes other than the first write to `folder`/rankN.log. Returns 0, or the exit code of the first
-        process that failed, after all have ended.
+        process that failed, after all have ended; a launcher that only submits returns when that is done.
         """

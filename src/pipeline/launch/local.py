@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from pipeline.launch.devices import core_count, machine_is_busy
+from pipeline.errors import ConfigError
+from pipeline.launch.devices import core_count, machine_is_busy, process_count
 from pipeline.launch.launcher import Resources
 from pipeline.process import Place, environment_of
 
@@ -23,12 +24,20 @@ class Local:
     """The processes are children in a process group each, so that a signal reaches each of them exactly once:
     from here, and not also from the terminal."""
 
+    def resources(self, *, devices: int | str | list[int], accelerator: str, num_nodes: int) -> Resources:
+        if num_nodes != 1:
+            raise ConfigError(
+                f"trainer.num_nodes={num_nodes} needs a launcher that reaches other machines: launch=slurm, "
+                "launch=torchrun or launch=kubernetes; launch=local has this one, trainer.num_nodes=1"
+            )
+        return Resources(1, process_count(devices, accelerator))
+
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
         with ExitStack() as stack:
             processes = [
-                self._start(command, Place(rank, resources.processes_per_node, rank, 0), port, folder, stack)
-                for port in [_free_port()]
-                for rank in range(resources.processes_per_node)
+                self._start(command, Place(rank, count, rank, count), port, folder, stack)
+                for port, count in [(_free_port(), resources.processes_per_node)]
+                for rank in range(count)
             ]
             stack.callback(_end, processes)
             _forward_signals(processes)

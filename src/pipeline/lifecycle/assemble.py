@@ -9,9 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import get_object
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from pipeline.config import resolve
 from pipeline.data.datamodule import DataModule
@@ -19,12 +18,10 @@ from pipeline.errors import ConfigError
 from pipeline.models.network import Network
 from pipeline.process import Place
 from pipeline.spec import DataSpec
-from pipeline.training.checkpoints import VerifiedCheckpointIO
+from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
 from pipeline.training.task import Task, check_scores
 
-# Settings of Lightning's Trainer that Lightning leaves to whoever optimises by hand: here, the Learner.
-OURS = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
 # Settings that count DataLoader batches, which our own loader does not hand to Lightning one by one.
 COUNT_BATCHES = {
     "limit_train_batches": "data.train_fraction=0.1 or trainer.max_steps=100",
@@ -160,47 +157,27 @@ def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:
     return max(min(limits), 1)
 
 
-def build_trainer(
-    config: DictConfig,
-    *,
-    assembly: Assembly,
-    callbacks: list[pl.Callback],
-    loggers: Any,
-    folder: Path,
-) -> pl.Trainer:
-    """Lightning's Trainer, without what is ours: its bar, its checkpoints, its sanity check."""
-    settings: dict[str, Any] = OmegaConf.to_container(config.trainer, resolve=True)  # type: ignore[assignment]
-    settings.pop("_target_")
-    if isinstance(assembly.module, Learner):
-        for name in OURS:
-            settings.pop(name, None)
-    if settings.get("strategy") == "auto" and _processes(settings) > 1:
-        settings["strategy"] = "ddp"
-    try:
-        return pl.Trainer(
-            **settings,
-            callbacks=callbacks,
-            logger=loggers,
-            default_root_dir=folder,
-            plugins=[VerifiedCheckpointIO()],
-            enable_progress_bar=False,
-            enable_checkpointing=any(isinstance(each, pl.callbacks.Checkpoint) for each in callbacks),
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=not isinstance(assembly.data, DataModule),
+def set_out_from(path: Path, module: pl.LightningModule) -> None:
+    """Give the module the weights that another run ended with, together with the statistics that scale its inputs.
+
+    Raises ConfigError, with the first that differ, where they do not fit.
+    """
+    theirs = checkpoints.evaluation_weights(checkpoints.load(path))
+    ours = module.state_dict()
+    wrong = [f"{name} is missing" for name in ours if name not in theirs]
+    wrong += [f"{name} is unknown here" for name in theirs if name not in ours]
+    wrong += [
+        f"{name} is {tuple(theirs[name].shape)} there and {tuple(value.shape)} here"
+        for name, value in ours.items()
+        if name in theirs and isinstance(value, Tensor) and theirs[name].shape != value.shape
+    ]
+    if wrong:
+        raise ConfigError(
+            f"init_from={path}: these weights are of another model: {'; '.join(wrong[:3])}"
+            f"{f'; and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Choose the model and the kind of data that "
+            f"{path.parent.parent.name} was trained with"
         )
-    except (
-        ValueError,
-        TypeError,
-        RuntimeError,
-        MisconfigurationException,
-    ) as problem:
-        raise ConfigError(f"trainer: {problem}") from problem
-
-
-def _processes(settings: dict[str, Any]) -> int:
-    devices = settings.get("devices")
-    return devices if isinstance(devices, int) else 1
+    module.load_state_dict(theirs)
 
 
 def _without_spec(config: DictConfig, data: pl.LightningDataModule) -> ConfigError:

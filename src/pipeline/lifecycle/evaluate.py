@@ -1,7 +1,5 @@
 """The test figures of a run again, from its directory alone."""
 
-from pathlib import Path
-
 import pytorch_lightning as pl
 from rich.console import Console
 from rich.table import Table
@@ -10,13 +8,12 @@ from pipeline.config import compose, resolve
 from pipeline.errors import RunError
 from pipeline.lifecycle import exits
 from pipeline.lifecycle import run as runs
-from pipeline.lifecycle.assemble import assemble, build_trainer
+from pipeline.lifecycle.assemble import assemble
 from pipeline.lifecycle.judge import Verdict, best_checkpoint, judge
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import quieten
-from pipeline.process import Place
-
-ALONE = Place(rank=0, world_size=1, local_rank=0, node=0)
+from pipeline.lifecycle.trainer import build_trainer
+from pipeline.process import ALONE
 
 
 def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int:
@@ -35,12 +32,14 @@ def test(run: Run, data_root: str | None = None) -> Verdict:
     if best_checkpoint(run) is None:
         raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
     config = run.config()
-    config.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
+    config.trainer.update({"devices": 1, "strategy": "auto"})
     if data_root is not None:
         compose.update(config, "data.root", data_root)
     resolve.check_signatures(config)
     assembly = assemble(config, ALONE)
-    trainer: pl.Trainer = build_trainer(config, assembly=assembly, callbacks=[], loggers=False, folder=Path(run.folder))
+    trainer: pl.Trainer = build_trainer(
+        config, assembly=assembly, callbacks=[], loggers=False, folder=run.folder, here=ALONE
+    )
     return judge(run, trainer, assembly)
 
 

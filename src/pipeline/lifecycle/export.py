@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.assemble import assemble
-from pipeline.lifecycle.evaluate import ALONE
 from pipeline.lifecycle.judge import best_checkpoint
 from pipeline.lifecycle.run import Run
-from pipeline.process import see_working_directory
+from pipeline.process import ALONE, see_working_directory
 from pipeline.tracking import model_store
 from pipeline.training import checkpoints
 from pipeline.training.learner import Learner

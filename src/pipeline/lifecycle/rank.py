@@ -7,6 +7,7 @@ without a traceback: nothing has been begun that would have to be saved.
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import INTERRUPTED, PREEMPTED
@@ -19,7 +20,8 @@ def leave(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED if number == signal.SIGINT else PREEMPTED)
 
 
-def main() -> int:
+def work(folder: Path) -> int:
+    """Be one of the run's processes; the exit code."""
     for number in SIGNALS:
         signal.signal(number, leave)
     follow_parent()
@@ -27,8 +29,8 @@ def main() -> int:
     with lasting_output():
         from pipeline.lifecycle import train
 
-        return train.main(sys.argv[1])
+        return train.main(folder)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(work(Path(sys.argv[1])))

@@ -18,6 +18,7 @@ from pipeline.errors import RunError
 from pipeline.files import write_atomically
 
 LATEST = "latest"
+SUBMITTED = "job.json"  # written by the launcher: which, and what the cluster calls the job
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,16 @@ class Run:
     def has_started(self) -> bool:
         """Training has begun; before that, a run directory is only an intention."""
         return self.journal_path.exists()
+
+    @property
+    def is_submitted(self) -> bool:
+        """A cluster has it in its queue."""
+        return (self.folder / SUBMITTED).exists()
+
+    @property
+    def is_finished(self) -> bool:
+        result = self.result()
+        return result is not None and result["status"] == "FINISHED"
 
     def config(self) -> DictConfig:
         return compose.load(self.config_path)
@@ -105,7 +116,7 @@ def create(*, name: str, runs_dir: str, config_yaml: str, overrides: list[str], 
     return run
 
 
-def find(reference: str, runs_dir: str) -> Run:
+def find(reference: str, runs_dir: str, *, key: str = "run") -> Run:
     """A run by `latest`, its id, the 4 characters its id ends with, a unique part of its id, or a path.
 
     Raises RunError, with the nearest names, if there is no such run or more than one.
@@ -119,11 +130,28 @@ def find(reference: str, runs_dir: str) -> Run:
     if len(matching) == 1:
         return Run((root / matching[0]).resolve())
     if len(matching) > 1:
-        raise RunError(f"run={reference} could be any of {_listing(matching)}: give more of the name")
+        raise RunError(f"{key}={reference} could be any of {_listing(matching)}: give more of the name")
     if not known:
-        raise RunError(f"run={reference}: there is no run in {root.absolute()} yet; `make train` makes one")
+        raise RunError(f"{key}={reference}: there is no run in {root.absolute()} yet; `make train` makes one")
     near = difflib.get_close_matches(reference, known, n=3, cutoff=0.3) or known[-3:]
-    raise RunError(f"run={reference} is not in {root.absolute()}; did you mean {_listing(near)}? (or run=latest)")
+    raise RunError(f"{key}={reference} is not in {root.absolute()}; did you mean {_listing(near)}? (or {key}=latest)")
+
+
+def weights(reference: str, runs_dir: str) -> Path:
+    """The checkpoint that a reference means: a file, or the best one of a run.
+
+    Raises RunError if there is none.
+    """
+    if reference.endswith(".ckpt"):
+        path = Path(reference).absolute()
+        if not path.exists():
+            raise RunError(f"init_from={reference}: there is no such file; expected a checkpoint, or a run")
+        return path
+    run = find(reference, runs_dir, key="init_from")
+    for name in ("best.ckpt", "last.ckpt"):
+        if (run.checkpoints / name).exists():
+            return (run.checkpoints / name).resolve()
+    raise RunError(f"init_from={reference}: {run.id} has no checkpoint yet")
 
 
 def _listing(names: list[str]) -> str:

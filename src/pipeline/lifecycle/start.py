@@ -1,4 +1,4 @@
-"""The parent of a run: freezes it, launches its processes, and stands by. No torch in here."""
+"""How a run begins and goes on: its directory is chosen and frozen, its processes are launched. No torch in here."""
 
 from pathlib import Path
 from typing import Any
@@ -7,96 +7,149 @@ from omegaconf import DictConfig
 
 from pipeline.config import compose, resolve
 from pipeline.config.check import check
-from pipeline.errors import RunError
-from pipeline.files import write_atomically
-from pipeline.launch.devices import process_count
+from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.launch.launcher import Launcher, Resources
-from pipeline.lifecycle import environment
+from pipeline.lifecycle import environment, resume
 from pipeline.lifecycle import run as runs
+from pipeline.lifecycle.claim import Claim
 from pipeline.lifecycle.run import Run
-from pipeline.process import module_command
-from pipeline.tracking import address, journal
-
-# What may change when a run is taken up again: how long it goes on, where, and who hears of it.
-MAY_CHANGE = (
-    "trainer.max_epochs",
-    "trainer.max_steps",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.accelerator",
-    "checkpoint.every_n_steps",
-    "checkpoint.every_n_minutes",
-    "checkpoint.keep",
-    "tracking.uri",
-    "tracking.artifacts",
-    "data.root",
-)
+from pipeline.process import Place, given_place, job, module_command
+from pipeline.tracking import address
 
 
 def train(composed: compose.Composed, command: list[str]) -> int:
-    """A new run of this configuration; its exit code."""
+    """A run of this configuration; its exit code.
+
+    A new one, unless `auto_resume` or the cluster's job says which run it is. Where a cluster started this process as
+    one of many, it becomes a process of the run; else it starts them and stands by.
+    """
     config = composed.config
-    if config.tracking.uri is not None:
-        # Whoever reads the frozen configuration later may stand in another directory.
-        config.tracking.uri = address.absolute(config.tracking.uri)
-    if config.tracking.artifacts is not None and "://" not in config.tracking.artifacts:
-        config.tracking.artifacts = str(Path(config.tracking.artifacts).absolute())
-    run = runs.create(
+    _make_absolute(config)
+    here = given_place()
+    key = config.name if config.auto_resume else None if here is None else job()
+    if key is None:
+        return _launch(_new(composed, command), config, here)
+    claim = Claim(Path(config.runs_dir), key)
+    if here is not None and not here.is_first:
+        return _become(claim.wait(rank=here.rank), config, here)
+    with claim.locked():
+        run = claim.held()
+        if run is not None and run.is_finished and not config.auto_resume:
+            run = None  # of an earlier job that had the same id
+        if run is not None:
+            config, goes_on = _continued(run, config)
+            if not goes_on:
+                print(f"{run.id} is finished; to train it longer: pipeline resume run={run.id} trainer.max_epochs=...")
+                return DONE
+        else:
+            run = _new(composed, command)
+            claim.hold(run)
+    return _launch(run, config, here)
+
+
+def resume_run(reference: str, overrides: list[str], runs_dir: str) -> int:
+    """Go on with a run in its own directory, from its newest intact checkpoint; its exit code.
+
+    Raises RunError for a run that has nothing left to do, and for overrides that would change what it means.
+    """
+    run = runs.find(reference, runs_dir)
+    resume.check_idle(run)
+    config = run.config()
+    for override in overrides:
+        key, _, value = override.partition("=")
+        resume.check_may_change(run, key, value)
+        compose.update(config, key, value)
+    check(config, run.config())
+    if run.is_finished and not overrides:
+        raise RunError(
+            f"{run.id} is finished; to train it longer: "
+            f"pipeline resume run={run.id} trainer.max_epochs={2 * int(config.trainer.max_epochs or 1)}"
+        )
+    if overrides:
+        resume.keep(run, config, overrides)
+    return _launch(run, config, given_place())
+
+
+def _continued(run: Run, config: DictConfig) -> tuple[DictConfig, bool]:
+    """The configuration with which the run goes on, and whether there is anything left to do."""
+    resume.check_idle(run)
+    changes = resume.differences(run.config(), config)
+    for key, value in changes.items():
+        resume.check_may_change(run, key, value)
+    if changes:
+        resume.keep(run, config, [f"{key}={value}" for key, value in changes.items()])
+    return config, bool(changes) or not run.is_finished
+
+
+def _new(composed: compose.Composed, command: list[str]) -> Run:
+    config = composed.config
+    return runs.create(
         name=config.name,
         runs_dir=config.runs_dir,
         config_yaml=compose.to_yaml(config),
         overrides=composed.overrides,
         environment={"choices": composed.choices, **environment.describe(command)},
     )
+
+
+def _make_absolute(config: DictConfig) -> None:
+    """Whoever reads the frozen configuration later may stand in another directory."""
+    if config.tracking.uri is not None:
+        config.tracking.uri = address.absolute(config.tracking.uri)
+    if config.tracking.artifacts is not None and "://" not in config.tracking.artifacts:
+        config.tracking.artifacts = str(Path(config.tracking.artifacts).absolute())
+    if config.init_from is not None:
+        config.init_from = str(runs.weights(config.init_from, config.runs_dir))
+
+
+def _launch(run: Run, config: DictConfig, here: Place | None) -> int:
+    if here is not None:
+        return _become(run, config, here)
     try:
-        return _launch(run, config)
+        launcher: Launcher = resolve.instantiate(config.launch, config)
+        resources = launcher.resources(
+            devices=_plain(config.trainer.devices),
+            accelerator=config.trainer.accelerator,
+            num_nodes=int(config.trainer.get("num_nodes", 1)),
+        )
+        _check_shares(config, resources)
+        return launcher.run(module_command("pipeline.lifecycle.rank", str(run.folder)), resources, run.folder)
+    finally:
+        if not run.has_started and not run.is_submitted:
+            run.discard()
+
+
+def _become(run: Run, config: DictConfig, here: Place) -> int:
+    """This process is one of the run's own, started by a cluster; its exit code.
+
+    Raises ConfigError where the configuration asks for other processes than there are.
+    """
+    devices = config.trainer.devices
+    if isinstance(devices, int) and devices not in (-1, here.local_world_size):
+        raise ConfigError(
+            f"trainer.devices={devices}, but {here.local_world_size} processes were started on each node: leave it at "
+            f"trainer.devices=auto, or start {devices} (torchrun --nproc-per-node={devices}, "
+            f"srun --ntasks-per-node={devices})"
+        )
+    from pipeline.lifecycle import rank
+
+    try:
+        return rank.work(run.folder)
     finally:
         if not run.has_started:
             run.discard()
 
 
-def resume(reference: str, overrides: list[str], runs_dir: str) -> int:
-    """Go on with a run in its own directory, from its newest intact checkpoint; its exit code.
-
-    Raises RunError for a run that has nothing left to do, and for overrides that would change what it means.
-    """
-    run = runs.find(reference, runs_dir)
-    if journal.is_open(run.journal_path):
-        raise RunError(f"{run.id} is being trained right now, by another process; wait for it, or end it first")
-    config = run.config()
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key not in MAY_CHANGE:
-            raise RunError(
-                f"{override} would make this another run; a resumed run may only change {', '.join(MAY_CHANGE)}. "
-                f"For a new run with it: pipeline train {' '.join(_overrides_of(run))} {override}"
-            )
-        compose.update(config, key, value)
-    check(config, run.config())
-    result = run.result()
-    if result is not None and result["status"] == "FINISHED" and not overrides:
-        raise RunError(
-            f"{run.id} is finished; to train it longer: "
-            f"pipeline resume run={run.id} trainer.max_epochs={2 * int(config.trainer.max_epochs or 1)}"
+def _check_shares(config: DictConfig, resources: Resources) -> None:
+    """Raises ConfigError for a batch that cannot be shared out, before a job waits in a queue for it."""
+    batch_size = config.data.get("batch_size")
+    processes = resources.nodes * resources.processes_per_node
+    if isinstance(batch_size, int) and batch_size % processes != 0:
+        enough = -(-batch_size // processes) * processes
+        raise ConfigError(
+            f"data.batch_size={batch_size} cannot be split over {processes} processes ({resources.nodes} nodes with "
+            f"{resources.processes_per_node} each); use a multiple of {processes}, such as {enough}"
         )
-    if overrides:
-        write_atomically(run.config_path, compose.to_yaml(config))
-        with (run.folder / "overrides.txt").open("a", encoding="utf-8") as file:
-            file.writelines(f"{override}\n" for override in overrides)
-    return _launch(run, config)
-
-
-def _launch(run: Run, config: DictConfig) -> int:
-    launcher: Launcher = resolve.instantiate(config.launch, config)
-    resources = Resources(
-        nodes=int(config.trainer.get("num_nodes", 1)),
-        processes_per_node=process_count(_plain(config.trainer.devices), config.trainer.accelerator),
-    )
-    return launcher.run(module_command("pipeline.lifecycle.rank", str(run.folder)), resources, run.folder)
-
-
-def _overrides_of(run: Run) -> list[str]:
-    return (run.folder / "overrides.txt").read_text(encoding="utf-8").splitlines()
 
 
 def _plain(value: Any) -> Any:

@@ -10,10 +10,11 @@ from rich.console import Console
 from pipeline.config import resolve
 from pipeline.errors import ConfigError
 from pipeline.lifecycle import describe, exits
-from pipeline.lifecycle.assemble import Assembly, assemble, build_trainer
+from pipeline.lifecycle.assemble import Assembly, assemble, set_out_from
 from pipeline.lifecycle.judge import judge
 from pipeline.lifecycle.recording import Recording
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import Place, place
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.checkpointing import Checkpointing
@@ -33,6 +34,8 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
     start_from, damaged = checkpoints.newest_intact(run.checkpoints)
     for sentence in damaged:
         console.print(f"[yellow]{sentence}: taking the one before it[/]")
+    if config.init_from is not None and start_from is None:
+        set_out_from(Path(config.init_from), assembly.module)
 
     # What watches.
     recording = Recording(run, config, assembly, here, console)
@@ -44,7 +47,7 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
     check_monitors(callbacks, assembly)
     check_transforms(callbacks, assembly)
     trainer = build_trainer(
-        config, assembly=assembly, callbacks=callbacks, loggers=recording.loggers, folder=run.folder
+        config, assembly=assembly, callbacks=callbacks, loggers=recording.loggers, folder=run.folder, here=here
     )
 
     console.print(describe.plan(run, assembly, trainer, start_from), soft_wrap=True)
@@ -99,9 +102,9 @@ def quieten(log_path: Path) -> None:
         logger.propagate = True
 
 
-def main(run_dir: str) -> int:
-    """In a process that the launcher started; the exit code."""
-    run, here = Run(Path(run_dir)), place()
+def main(folder: Path) -> int:
+    """In one process of the run; the exit code."""
+    run, here = Run(folder), place()
     interruption = Interruption()
     interruption.install()
     quieten(run.log_path if here.is_first else run.folder / f"rank{here.rank}.log")

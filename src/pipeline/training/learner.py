@@ -6,20 +6,21 @@ would do for each step (precision, clipping, accumulation, DDP's all-reduce, pro
 through its own plugins.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
 from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.chunk import as_batch, as_chunk
 from pipeline.training.evaluation import Evaluation
 from pipeline.training.loops import rewind_to_epoch_start
 from pipeline.training.randomness import reseed
@@ -35,14 +36,6 @@ class MakeOptimizer(Protocol):
 
 class MakeScheduler(Protocol):
     def __call__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LRScheduler: ...
-
-
-class Chunk(Protocol):
-    """Consecutive optimiser steps, up to a point of logging; each is a list of its micro-batches."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[list[Batch]]: ...
 
 
 class Learner(pl.LightningModule):
@@ -135,10 +128,11 @@ class Learner(pl.LightningModule):
                 break
 
     def _optimise(self, micro_batches: list[Batch], steps: Stepping) -> None:
-        step = self.global_step
+        step, device = self.global_step, self.device
         steps.zero_grad()
         for index, batch in enumerate(micro_batches):
-            batch = batch.to(self.device, non_blocking=True)
+            if batch.inputs.device != device:
+                batch = batch.to(device, non_blocking=True)
             if self._transforming:
                 reseed(self.seed, f"augmentation {index}", step)
                 for callback in self._transforming:
@@ -155,7 +149,7 @@ class Learner(pl.LightningModule):
 
     def _loss(self, batch: Batch) -> Tensor:
         scores = self.network(batch.inputs).float()
-        loss = self.task.losses(scores, batch.targets).mean()
+        loss = self.task.loss(scores, batch.targets)
         for regularizer in self.regularizers:
             loss = loss + regularizer.penalty(self.network)
         sums = {"loss": loss.detach() * len(batch)}
@@ -185,6 +179,12 @@ class Learner(pl.LightningModule):
             self.epoch.reset()
 
     # ---- judging
+
+    def on_validation_start(self) -> None:
+        share_buffers(self.network)
+
+    def on_test_start(self) -> None:
+        share_buffers(self.network)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         batch = as_batch(batch, batch_idx)
@@ -234,14 +234,8 @@ class Learner(pl.LightningModule):
         return any(group.get("fused") for each in self.trainer.optimizers for group in each.param_groups)
 
 
-def as_chunk(batch: Any, batch_idx: int) -> Chunk:
-    """Our loader's chunk as it is; a batch (inputs, targets) of a user's own loader as a single step."""
-    return [[as_batch(batch, batch_idx)]] if isinstance(batch, tuple | list | Batch) else batch
-
-
-def as_batch(batch: Any, batch_idx: int) -> Batch:
-    if isinstance(batch, Batch):
-        return batch
-    inputs, targets = batch
-    # A user's loader does not say which rows it took; the batch's number keeps their order.
-    return Batch(inputs, targets, torch.full((len(targets),), batch_idx, device=targets.device))
+def share_buffers(network: nn.Module) -> None:
+    """Of the first process, to all: each has batch norm's statistics of its own samples, and all must judge alike."""
+    if distributed.is_available() and distributed.is_initialized():
+        for buffer in network.buffers():
+            distributed.broadcast(buffer, src=0)

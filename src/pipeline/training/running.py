@@ -18,7 +18,10 @@ class RunningMeans:
     def add(self, sums: dict[str, Tensor], count: int) -> None:
         """`sums` are scalars on the device: sums over `count` samples. Nothing is read, so nothing waits."""
         for name, value in sums.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.to(torch.float32)
+            if name in self.sums:
+                self.sums[name].add_(value)
+            else:
+                self.sums[name] = value.to(torch.float32, copy=True)  # ours from now on
         self.count += count
 
     def merge(self, other: "RunningMeans") -> None:
@@ -35,7 +38,7 @@ class RunningMeans:
         self.sums, self.count = {}, 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": dict(self.sums), "count": self.count}
+        return {"sums": {name: value.clone() for name, value in self.sums.items()}, "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums, self.count = dict(state["sums"]), state["count"]
+        self.sums, self.count = {name: value.clone() for name, value in state["sums"].items()}, state["count"]

@@ -25,8 +25,11 @@ class Task(Protocol):
     headline: str  # the metric that a run is summed up by
     running_names: tuple[str, ...]  # the keys of `hits`
 
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """What training minimises: the mean over the batch, before any penalty on the weights."""
+
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """(B,), before any penalty on the weights; training minimises the mean."""
+        """(B,) what is reported on data that the network does not learn from."""
 
     def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Cheap per-sample scores (B,), averaged while training: {"accuracy": ...}."""
@@ -49,10 +52,12 @@ class Classification:
         self.num_classes = spec.num_classes
         self.label_smoothing = label_smoothing
 
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(scores, targets, label_smoothing=self.label_smoothing)
+
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         # Smoothing is a remedy for training; what is reported on unseen data stays plain cross-entropy.
-        smoothing = self.label_smoothing if torch.is_grad_enabled() else 0.0
-        return F.cross_entropy(scores, targets, label_smoothing=smoothing, reduction="none")
+        return F.cross_entropy(scores, targets, reduction="none")
 
     def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {"accuracy": scores.argmax(dim=1) == targets}

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from pipeline.errors import ConfigError
 from pipeline.training import checkpoints
+from pipeline.training.agreement import Agreement
 from pipeline.training.callbacks.step import StepCallback, calls_step_callbacks
 from pipeline.training.interruption import Interrupted, Interruption
 
@@ -44,6 +45,8 @@ class Checkpointing(Checkpoint, StepCallback):
         self.best_name: str | None = None
         self.is_new_best = False
         self.saved_at = time.monotonic()
+        # One for each kind of moment: a step and a batch of validation take different times.
+        self.after_step, self.while_validating, self.after_epoch = Agreement(), Agreement(), Agreement()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # A kill may have come between the checkpoint and the link to it.
@@ -51,22 +54,18 @@ class Checkpointing(Checkpoint, StepCallback):
             checkpoints.link(self.folder, "best.ckpt", self.folder / self.best_name)
 
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
-        # Several processes must act on the same step: they agree at the end of a chunk, below.
-        if trainer.world_size == 1:
-            self._save_if_due(trainer, self._is_due(trainer), self.interruption.requested)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if trainer.world_size == 1 and calls_step_callbacks(pl_module):
-            return  # asked after every step already
-        if trainer.is_last_batch and not calls_step_callbacks(pl_module):
+        if trainer.is_last_batch and not calls_step_callbacks(learner):
             return  # Lightning cannot go on from there; the end of the epoch is near
-        agree = trainer.strategy.reduce_boolean_decision
-        due = agree(self._is_due(trainer), all=False)
-        self._save_if_due(trainer, due, agree(self.interruption.requested, all=False))
+        by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+        device = trainer.strategy.root_device
+        by_time, interrupted = self.after_step.any_of(self._time_is_up(), self.interruption.requested, device=device)
+        self._save_if_due(trainer, by_steps or by_time, interrupted)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.world_size == 1 and trainer.state.fn == "fit":
-            self._save_if_due(trainer, False, self.interruption.requested)
+        if trainer.state.fn == "fit":
+            wish = self.interruption.requested
+            (interrupted,) = self.while_validating.any_of(wish, device=trainer.strategy.root_device)
+            self._save_if_due(trainer, False, interrupted)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -84,12 +83,12 @@ class Checkpointing(Checkpoint, StepCallback):
         return score > than if self.higher_is_better else score < than
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save_if_due(trainer, True, self.interruption.requested)
+        wish, device = self.interruption.requested, trainer.strategy.root_device
+        (interrupted,) = self.after_epoch.any_of(wish, device=device)
+        self._save_if_due(trainer, True, interrupted)
 
-    def _is_due(self, trainer: pl.Trainer) -> bool:
-        minutes = (time.monotonic() - self.saved_at) / 60
-        by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
-        return by_steps or (self.every_n_minutes is not None and minutes >= self.every_n_minutes)
+    def _time_is_up(self) -> bool:
+        return self.every_n_minutes is not None and time.monotonic() - self.saved_at >= 60 * self.every_n_minutes
 
     def _save_if_due(self, trainer: pl.Trainer, due: bool, interrupted: bool) -> None:
         if due or interrupted:

@@ -23,6 +23,8 @@ class EMA(StepCallback):
             raise ConfigError(f"callbacks.ema.decay={decay}: use a share below 1, such as 0.995")
         self.decay = decay
         self.average: dict[str, Tensor] = {}
+        self.averaged: list[tuple[Tensor, Tensor]] = []  # average, weights
+        self.copied: list[tuple[Tensor, Tensor]] = []  # what no average can be taken of
         self.training_weights: dict[str, Tensor] | None = None  # set aside while the average is judged
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -30,17 +32,19 @@ class EMA(StepCallback):
         if not self.average:
             self.average = {name: value.clone() for name, value in weights.items()}
         self.average = {name: value.to(pl_module.device) for name, value in self.average.items()}
+        # Once: a state dict of the module takes longer than the whole average, and these stay the live weights.
+        floating = {name for name, value in weights.items() if value.is_floating_point()}
+        self.averaged = [(self.average[name], value) for name, value in weights.items() if name in floating]
+        self.copied = [(self.average[name], value) for name, value in weights.items() if name not in floating]
 
     @torch.no_grad()
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         step = trainer.global_step
         decay = min(self.decay, (1 + step) / (10 + step))
-        weights = _state(learner)
-        floating = [name for name, value in weights.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[name] for name in floating], [weights[name] for name in floating], 1 - decay)
-        for name, value in weights.items():
-            if not value.is_floating_point():  # batch norm's count of batches
-                self.average[name].copy_(value)
+        averages, weights = zip(*self.averaged, strict=True)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for count, value in self.copied:  # batch norm's count of batches
+            count.copy_(value)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit":

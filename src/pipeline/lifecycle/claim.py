@@ -1,0 +1,64 @@
+"""One run for one key: commands that are given again, and processes that start together, come to the same run."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import RunError
+from pipeline.files import locked, write_atomically
+from pipeline.lifecycle.run import Run
+
+FOLDER = ".claims"
+PATIENCE_SECONDS = 120.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`key` names a run of `runs_dir`: what a user calls it, or the job that trains it."""
+
+    runs_dir: Path
+    key: str
+
+    @property
+    def path(self) -> Path:
+        return self.runs_dir / FOLDER / f"{self.key}.json"
+
+    def held(self) -> Run | None:
+        """The run that has this key, as far as it is still there."""
+        if not self.path.exists():
+            return None
+        run = Run(self.runs_dir.absolute() / json.loads(self.path.read_text(encoding="utf-8"))["run"])
+        return run if run.config_path.exists() else None
+
+    def hold(self, run: Run) -> None:
+        write_atomically(self.path, json.dumps({"run": run.id}) + "\n")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time decides which run it is. Raises RunError where that cannot be written."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise RunError(
+                f"cannot write in {self.runs_dir.absolute()}: {problem.strerror}; choose another place with "
+                "runs_dir=PATH"
+            ) from problem
+        with locked(self.path.with_suffix(".lock")):
+            yield
+
+    def wait(self, *, rank: int) -> Run:
+        """The run that the first process chooses; a finished one is of an earlier job with the same key."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            run = self.held()
+            if run is not None and not run.is_finished:
+                return run
+            time.sleep(POLL_SECONDS)
+        raise RunError(
+            f"process {rank} waited {PATIENCE_SECONDS:g} s for process 0 to choose a run directory in "
+            f"{self.runs_dir.absolute()}: all nodes must share that folder; say which with runs_dir=PATH"
+        )

@@ -1,0 +1,77 @@
+"""What may change when a run is taken up again, and what would make it another run. No torch in here."""
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.config import compose
+from pipeline.errors import RunError
+from pipeline.files import write_atomically
+from pipeline.lifecycle.run import Run
+from pipeline.tracking import journal
+
+# How long it goes on, where, how often it saves, and who hears of it.
+MAY_CHANGE = (
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.accelerator",
+    "checkpoint.every_n_steps",
+    "checkpoint.every_n_minutes",
+    "checkpoint.keep",
+    "tracking.uri",
+    "tracking.artifacts",
+    "data.root",
+)
+GROUPS_THAT_MAY_CHANGE = ("launch",)
+# Which run it is, not what it does.
+NO_SETTING = ("auto_resume", "init_from", "runs_dir")
+
+
+def check_idle(run: Run) -> None:
+    """Raises RunError for a run that is under way."""
+    if journal.is_open(run.journal_path):
+        raise RunError(f"{run.id} is being trained right now, by another process; wait for it, or end it first")
+
+
+def differences(before: DictConfig, now: DictConfig) -> dict[str, Any]:
+    """{key: value} of `now` where it is not what it was; a key that is gone counts as null."""
+    old, new = _flat(before), _flat(now)
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return {key: new.get(key) for key in keys if key.split(".")[0] not in NO_SETTING}
+
+
+def check_may_change(run: Run, key: str, value: Any) -> None:
+    """Raises RunError for a change that would make it another run, with the command for that one."""
+    if key not in MAY_CHANGE and key.split(".")[0] not in GROUPS_THAT_MAY_CHANGE:
+        typed = " ".join([*overrides_of(run), f"{key}={value}", f"init_from={run.id}"])
+        raise RunError(
+            f"{key}={value} would make {run.id} another run; a resumed run may only change {', '.join(MAY_CHANGE)} "
+            f"and launch. For a new run that sets out from its weights:\n  pipeline train {typed}"
+        )
+
+
+def keep(run: Run, config: DictConfig, overrides: list[str]) -> None:
+    """From now on this is what the run does."""
+    write_atomically(run.config_path, compose.to_yaml(config))
+    with (run.folder / "overrides.txt").open("a", encoding="utf-8") as file:
+        file.writelines(f"{override}\n" for override in overrides)
+
+
+def overrides_of(run: Run) -> list[str]:
+    return (run.folder / "overrides.txt").read_text(encoding="utf-8").splitlines()
+
+
+def _flat(config: DictConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                walk(value, f"{path}.{key}" if path else str(key))
+        else:
+            found[path] = node
+
+    walk(OmegaConf.to_container(config), "")
+    return found

@@ -1,0 +1,65 @@
+"""Lightning's Trainer for the processes that are there."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.data.datamodule import DataModule
+from pipeline.errors import ConfigError
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.process import Place
+from pipeline.training.checkpoints import VerifiedCheckpointIO
+from pipeline.training.learner import Learner
+
+# Settings of Lightning's Trainer that Lightning leaves to whoever optimises by hand: here, the Learner.
+OURS = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
+
+
+def build_trainer(
+    config: DictConfig,
+    *,
+    assembly: Assembly,
+    callbacks: list[pl.Callback],
+    loggers: Any,
+    folder: Path,
+    here: Place,
+) -> pl.Trainer:
+    """Lightning's Trainer, without what is ours: its bar, its checkpoints, its sanity check, its launching."""
+    settings: dict[str, Any] = OmegaConf.to_container(config.trainer, resolve=True)  # type: ignore[assignment]
+    settings.pop("_target_")
+    if isinstance(assembly.module, Learner):
+        for name in OURS:
+            settings.pop(name, None)
+    # The processes are there already; how many is theirs to say.
+    if not isinstance(settings.get("devices"), list):
+        settings["devices"] = here.local_world_size
+    settings["num_nodes"] = here.nodes
+    plugins: list[Any] = [VerifiedCheckpointIO()]
+    if here.world_size > 1:
+        plugins.append(TorchElasticEnvironment())  # reads RANK, WORLD_SIZE, ... and starts nothing itself
+        if settings.get("strategy") == "auto":
+            settings["strategy"] = "ddp"
+    try:
+        return pl.Trainer(
+            **settings,
+            callbacks=callbacks,
+            logger=loggers,
+            default_root_dir=folder,
+            plugins=plugins,
+            enable_progress_bar=False,
+            enable_checkpointing=any(isinstance(each, pl.callbacks.Checkpoint) for each in callbacks),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=not isinstance(assembly.data, DataModule),
+        )
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+        MisconfigurationException,
+    ) as problem:
+        raise ConfigError(f"trainer: {problem}") from problem
