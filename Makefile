@@ -7,7 +7,7 @@
 VENV ?= .venv
 
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
-VERBS   := train evaluate resume ui sync
+VERBS   := train evaluate resume runs logs cancel ui sync
 CHORES  := help setup test check bench clean distclean
 TARGETS := $(VERBS) $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)
@@ -40,6 +40,9 @@ endif
 train: ready-run     ## train, judge on the test set, track; as in: make train model=mlp trainer.max_epochs=5
 evaluate: ready-run  ## the test figures again, from a run directory alone: make evaluate run=latest
 resume: ready-run    ## go on where a run ended: make resume run=latest
+runs: ready-run      ## the runs that there are
+logs: ready-run      ## what a run records and logs: make logs run=latest ARGS=--follow
+cancel: ready-run    ## ask a run to save and end: make cancel run=latest
 ui: ready-run        ## MLflow's pages on this machine, opened at the right one
 sync: ready-run      ## carry what was recorded offline to MLflow: make sync run=latest
 

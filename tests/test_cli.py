@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cli import VERBS, main, report
+from pipeline.cli import VERBS, main
+from pipeline.output import report
 
 
 def pipeline(*arguments: str, folder: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -3,22 +3,18 @@
 0 done, 1 a failure, 2 a user's mistake, 130 Ctrl-C. Whatever is heavy is imported by the verb that needs it.
 """
 
-import argparse
 import gc
 import os
-import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TextIO
 
 from pipeline.config import completion as completions
 from pipeline.config import listing, places
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
-from pipeline.output import lasting_output
+from pipeline.output import lasting_output, report
+from pipeline.typed import named_values, reference, train_options
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def run(arguments: list[str]) -> int:
 
 
 def train(arguments: list[str]) -> int:
-    options = _train_options(arguments)
+    options = train_options(arguments)
     folders = places.folders(options.config_dir)
     if options.help or options.info:
         show = listing.help_of_train if options.help else listing.described_options
@@ -95,7 +91,7 @@ def train(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    named = _named(arguments, {"run": "latest", "runs_dir": "runs", "data.root": ""})
+    named = named_values(arguments, {"run": "latest", "runs_dir": "runs", "data.root": ""})
     from pipeline.lifecycle import evaluate as lifecycle
 
     return lifecycle.evaluate(named["run"], named["runs_dir"], named["data.root"] or None)
@@ -104,14 +100,41 @@ def evaluate(arguments: list[str]) -> int:
 def resume(arguments: list[str]) -> int:
     names = {"run": "latest", "runs_dir": "runs"}
     overrides = [word for word in arguments if word.partition("=")[0] not in names]
-    named = _named([word for word in arguments if word not in overrides], names)
+    named = named_values([word for word in arguments if word not in overrides], names)
     from pipeline.lifecycle import start
 
     return start.resume_run(named["run"], overrides, named["runs_dir"])
 
 
+def list_runs(arguments: list[str]) -> int:
+    from pipeline.lifecycle import overview
+
+    if arguments[:1] == ["show"]:
+        run, rest = reference(arguments[1:])
+        named = named_values(rest, {"run": run, "runs_dir": "runs"})
+        return overview.show(named["run"], named["runs_dir"])
+    return overview.list_runs(named_values(arguments, {"runs_dir": "runs"})["runs_dir"])
+
+
+def logs(arguments: list[str]) -> int:
+    follow = "--follow" in arguments or "-f" in arguments
+    run, rest = reference([word for word in arguments if word not in ("--follow", "-f")])
+    named = named_values(rest, {"run": run, "runs_dir": "runs"})
+    from pipeline.lifecycle import overview
+
+    return overview.logs(named["run"], named["runs_dir"], follow=follow)
+
+
+def cancel(arguments: list[str]) -> int:
+    run, rest = reference(arguments)
+    named = named_values(rest, {"run": run, "runs_dir": "runs"})
+    from pipeline.lifecycle import overview
+
+    return overview.cancel(named["run"], named["runs_dir"])
+
+
 def ui(arguments: list[str]) -> int:
-    named = _named(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
+    named = named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
     if not named["port"].isdecimal():
         raise ConfigError(f"port={named['port']}: expected a number, such as port=5000")
     from pipeline.lifecycle import ui as lifecycle
@@ -120,7 +143,7 @@ def ui(arguments: list[str]) -> int:
 
 
 def sync(arguments: list[str]) -> int:
-    named = _named(arguments, {"run": "latest", "runs_dir": "runs"})
+    named = named_values(arguments, {"run": "latest", "runs_dir": "runs"})
     from pipeline.lifecycle import sync as lifecycle
 
     return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"])
@@ -174,6 +197,13 @@ VERBS = {
         "go on with a run from its newest checkpoint",
         "pipeline resume [run=latest] [runs_dir=runs] [trainer.max_epochs=20] ...",
     ),
+    "runs": Verb(
+        list_runs,
+        "the runs that there are, or all about one of them",
+        "pipeline runs [show RUN] [runs_dir=runs]",
+    ),
+    "logs": Verb(logs, "what a run records and logs", "pipeline logs [RUN] [--follow] [runs_dir=runs]"),
+    "cancel": Verb(cancel, "ask a run to save and end", "pipeline cancel [RUN] [runs_dir=runs]"),
     "ui": Verb(
         ui,
         "MLflow's pages on this machine, at the right place",
@@ -192,67 +222,3 @@ VERBS = {
     "version": Verb(version, "the version of this program", "pipeline version"),
     "help": Verb(overview, "this list, or how a verb is used", "pipeline help [VERB]"),
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}\n  all options of train: {', '.join(completions.FLAGS)}")
-
-
-def _train_options(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--help", "-h", action="store_true")
-    parser.add_argument("--info", action="store_true")
-    parser.add_argument("--cfg", "-c", choices=["job"])
-    parser.add_argument("--resolve", action="store_true")
-    parser.add_argument("--config-dir", "-cd", action="append", default=[])
-    parser.add_argument("--config-name", "-cn", default=places.PRIMARY)
-    parser.add_argument("overrides", nargs="*", default=[])
-    options, unknown = parser.parse_known_intermixed_args(arguments)
-    if unknown:
-        suggestions = nearest(unknown[0], completions.FLAGS)
-        raise ConfigError(
-            f"{unknown[0]} is no option of train{did_you_mean(suggestions)}{all_of('all options', completions.FLAGS)}"
-        )
-    return options
-
-
-def _named(arguments: list[str], defaults: dict[str, str]) -> dict[str, str]:
-    """key=value arguments of a verb that composes nothing. Raises ConfigError for any other."""
-    named = dict(defaults)
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in defaults:
-            suggestions = [f"{name}=" for name in nearest(key.lstrip("-"), defaults)]
-            raise ConfigError(
-                f"{argument} means nothing here{did_you_mean(suggestions)}"
-                f"{all_of('expected', [f'{name}=VALUE' for name in defaults])}"
-            )
-        named[key] = value
-    return named
-
-
-def report(label: str, message: str, stream: TextIO) -> None:
-    """A message with its label: in colour and broken into lines on a terminal, else as it is."""
-    is_terminal = stream.isatty()
-    text = f"{label}: {message}"
-    if is_terminal:
-        width = shutil.get_terminal_size().columns
-        text = "\n".join(_broken(line, width) for line in text.splitlines())
-    if is_terminal and "NO_COLOR" not in os.environ:
-        text = re.sub(f"^{label}:", f"\x1b[1;31m{label}:\x1b[0m", text)
-        text = re.sub(r"(?m)^(  did you mean  )(.+?)( \?)?$", "\\1\x1b[1;32m\\2\x1b[0m\\3", text)
-    print(text, file=stream)
-
-
-def _broken(line: str, width: int) -> str:
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.fill(
-        line,
-        width,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-        drop_whitespace=True,
-        replace_whitespace=False,
-    )

@@ -1,7 +1,10 @@
-"""Standard output and error that may go away: `train | head -1`, a terminal that was closed."""
+"""Standard output and error: messages with a label, and a reader that may go away (`train | head -1`)."""
 
 import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO
@@ -41,3 +44,29 @@ class Lasting:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.stream.fileno())
             os.close(nowhere)
+
+
+def report(label: str, message: str, stream: TextIO) -> None:
+    """A message with its label: in colour and broken into lines on a terminal, else as it is."""
+    is_terminal = stream.isatty()
+    text = f"{label}: {message}"
+    if is_terminal:
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(_broken(line, width) for line in text.splitlines())
+    if is_terminal and "NO_COLOR" not in os.environ:
+        text = re.sub(f"^{label}:", f"\x1b[1;31m{label}:\x1b[0m", text)
+        text = re.sub(r"(?m)^(  did you mean  )(.+?)( \?)?$", "\\1\x1b[1;32m\\2\x1b[0m\\3", text)
+    print(text, file=stream)
+
+
+def _broken(line: str, width: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )

@@ -116,8 +116,8 @@ class TestIsRefused:
         before = (folder / "config.yaml").read_text()
         ended = program.run(tmp_path / "home", "resume", "run=latest", override)
         assert ended.code == 2 and "Traceback" not in ended.err
-        assert f"{override} would make this another run" in ended.err
-        assert "For a new run with it: pipeline train " in ended.err and ended.err.rstrip().endswith(override)
+        assert f"{override} would make {folder.name} another run" in ended.err
+        assert ended.err.rstrip().endswith(f"{override} init_from={folder.name}")
         assert (folder / "config.yaml").read_text() == before
 
     def test_for_a_value_of_the_wrong_kind(self, program: Any, finished: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Two processes on the CPU: one run, one journal, one verdict; and one end."""
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,31 @@ from pipeline.tracking.journal import history
 SECONDS_TO_END = 15.0
 TWO = ("trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=1", "checkpoint.every_n_steps=null")
 BREAKS = """
+import os
+import signal
+import time
 import pytorch_lightning as pl
 
 class Breaks(pl.Callback):
-    def on_train_batch_end(self, trainer, *_):
-        if trainer.global_rank == 1 and trainer.global_step >= 4:
-            raise RuntimeError("the second process broke down")
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def on_before_optimizer_step(self, trainer, *_):
+        if trainer.global_rank == 1 and trainer.global_step >= 6:
+            getattr(self, self.how)()
+
+    def raises(self):
+        raise RuntimeError("the second process broke down")
+
+    def is_killed(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def is_stopped(self):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def sleeps_for_ever(self):
+        time.sleep(1000)
 """
-BREAKING = ("allow_packages=[mine]", "+callbacks.breaks={_target_: mine.Breaks}")
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +78,54 @@ def test_they_see_the_batches_that_one_process_sees(program: Any, both: Any, tmp
     assert [value for _, value in two] == pytest.approx([value for _, value in one], rel=0.2)
 
 
-def test_when_one_raises_all_end_and_it_is_named(program: Any, tmp_path: Path, watched: Any) -> None:
-    home = tmp_path / "home"
+def break_down(program: Any, home: Path, watched: Any, how: str) -> Any:
+    """How two processes ended of which the second breaks down in its 7th step, and the seconds from then."""
     home.mkdir()
     (home / "mine.py").write_text(BREAKS)
-    settings = (*TWO, "trainer.max_epochs=100000", "callbacks=none", *BREAKING)
+    breaking = ("allow_packages=[mine]", f"+callbacks.breaks={{_target_: mine.Breaks, how: {how}}}")
+    settings = (*TWO, "trainer.max_epochs=100000", "callbacks=none", *breaking)
     process = watched(program.start(home, "train", *program.SMALL, *settings))
     process.reaches(4)
     trainers, broke_at = process.trainers(), time.monotonic()
     ended = process.end()
-    assert time.monotonic() - broke_at < SECONDS_TO_END
-    assert ended.code == 1
+    assert not [each for each in trainers if each.is_running()]
+    assert "Traceback" not in ended.err.partition("process 1 of 2")[0], "the first process has nothing to tell"
+    return ended, time.monotonic() - broke_at
+
+
+def test_when_one_raises_all_end_and_it_is_named(program: Any, tmp_path: Path, watched: Any) -> None:
+    ended, seconds = break_down(program, tmp_path / "home", watched, "raises")
+    assert ended.code == 1 and seconds < SECONDS_TO_END
     assert "process 1 of 2 failed with exit code 1" in ended.err
     assert "the second process broke down" in ended.err
-    assert not [each for each in trainers if each.is_running()]
+
+
+def test_when_one_is_killed_all_end_and_it_is_named(program: Any, tmp_path: Path, watched: Any) -> None:
+    ended, seconds = break_down(program, tmp_path / "home", watched, "is_killed")
+    assert ended.code == 137 and seconds < SECONDS_TO_END
+    assert "process 1 of 2 ran out of memory or was killed (SIGKILL)" in ended.err
+
+
+def test_when_one_hangs_all_end_and_it_is_told_where_it_stood(program: Any, tmp_path: Path, watched: Any) -> None:
+    ended, seconds = break_down(program, tmp_path / "home", watched, "sleeps_for_ever")
+    assert ended.code == 1 and seconds < SECONDS_TO_END
+    assert "process 1 of 2 has not moved for 10 s" in ended.err
+    assert "mine.py" in ended.err and "sleeps_for_ever" in ended.err
+
+
+@pytest.mark.slow
+def test_when_one_is_stopped_all_end_and_it_is_named(program: Any, tmp_path: Path, watched: Any) -> None:
+    ended, seconds = break_down(program, tmp_path / "home", watched, "is_stopped")
+    assert ended.code == 1 and seconds < SECONDS_TO_END
+    assert "process 1 of 2 was stopped by a signal" in ended.err
+
+
+def test_a_signal_to_one_of_them_stops_both_at_the_same_step(program: Any, tmp_path: Path, watched: Any) -> None:
+    process = watched(
+        program.start(tmp_path / "home", "train", *program.SMALL, *TWO, "trainer.max_epochs=100000", "callbacks=none")
+    )
+    process.reaches(30)
+    process.trainers()[1].send_signal(signal.SIGTERM)
+    ended = process.end(SECONDS_TO_END)
+    assert ended.code == 75 and ended.err == ""
+    assert "stopped; step-" in ended.out

@@ -21,7 +21,7 @@ from pathlib import Path
 from pipeline.launch.launcher import Resources
 from pipeline.launch.local import Local
 folder, processes, code = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-sys.exit(Local().run([sys.executable, "-c", code], Resources(1, processes), folder))
+sys.exit(Local(hang_seconds=None).run([sys.executable, "-c", code], Resources(1, processes), folder))
 """
 READY = "import os, pathlib; pathlib.Path('ready' + os.environ['RANK']).write_text(str(os.getpid()));"
 SLEEP = f"{READY} import time; time.sleep(60)"
@@ -37,7 +37,7 @@ time.sleep(60)
 def run(folder: Path, code: str, processes: int = 1) -> int:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
-        return Local().run([sys.executable, "-c", code], Resources(1, processes), folder)
+        return Local(hang_seconds=None).run([sys.executable, "-c", code], Resources(1, processes), folder)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -28,3 +28,9 @@ class Launcher(Protocol):
         Processes other than the first write to `folder`/rankN.log. Returns 0, or the exit code of the first
         process that failed, after all have ended; a launcher that only submits returns when that is done.
         """
+
+    def state(self, folder: Path) -> str | None:
+        """PENDING, RUNNING or what the cluster calls it; None for a run that is not under way."""
+
+    def cancel(self, folder: Path) -> str:
+        """Ask the processes to save and end, and tell in a few words what was done."""

@@ -5,24 +5,40 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from pipeline.errors import ConfigError
+import psutil
+
+from pipeline import pulse
+from pipeline.errors import FAILED, ConfigError
+from pipeline.launch import job
 from pipeline.launch.devices import core_count, machine_is_busy, process_count
 from pipeline.launch.launcher import Resources
+from pipeline.launch.watch import Failure, first_failure
 from pipeline.process import Place, environment_of
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0  # for the others, once one process has failed
+GRACE_AFTER_HANG_SECONDS = 4.0
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+LINES_SHOWN = 15
+CANCEL_SECONDS = 30
 
 
 class Local:
     """The processes are children in a process group each, so that a signal reaches each of them exactly once:
-    from here, and not also from the terminal."""
+    from here, and not also from the terminal.
+
+    One that has not moved for `hang_seconds` (and ten times its longest step) while others wait for it counts as
+    failed; null waits for ever.
+    """
+
+    def __init__(self, *, hang_seconds: float | None) -> None:
+        self.hang_seconds = hang_seconds
 
     def resources(self, *, devices: int | str | list[int], accelerator: str, num_nodes: int) -> Resources:
         if num_nodes != 1:
@@ -33,20 +49,39 @@ class Local:
         return Resources(1, process_count(devices, accelerator))
 
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
+        count = resources.processes_per_node
         with ExitStack() as stack:
+            pulses = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")))
+            port = _free_port()
+            job.note(folder, launcher="local", host=socket.gethostname(), **_identity(os.getpid()))
             processes = [
-                self._start(command, Place(rank, count, rank, count), port, folder, stack)
-                for port, count in [(_free_port(), resources.processes_per_node)]
+                self._start(command, Place(rank, count, rank, count), port, folder, pulses, stack)
                 for rank in range(count)
             ]
             stack.callback(_end, processes)
             _forward_signals(processes)
-            return _wait(processes, folder)
+            return self._wait(processes, folder, pulses)
+
+    def state(self, folder: Path) -> str | None:
+        return "RUNNING" if _parent(folder) is not None else None
+
+    def cancel(self, folder: Path) -> str:
+        parent = _parent(folder)
+        if parent is None:
+            return "it has ended"
+        parent.send_signal(signal.SIGTERM)
+        try:
+            parent.wait(CANCEL_SECONDS)
+        except psutil.TimeoutExpired:
+            return f"told to end, which it has not done within {CANCEL_SECONDS} s"
+        return "saved and ended"
 
     def _start(
-        self, command: list[str], place: Place, port: int, folder: Path, stack: ExitStack
+        self, command: list[str], place: Place, port: int, folder: Path, pulses: Path, stack: ExitStack
     ) -> subprocess.Popen[bytes]:
         environment = os.environ | environment_of(place, master_address="127.0.0.1", master_port=port)
+        if place.world_size > 1:
+            environment[pulse.FOLDER] = str(pulses)
         # Several processes that each use all cores spin against each other: 20 ms became 200.
         environment.setdefault("OMP_NUM_THREADS", str(max(core_count() // place.world_size, 1)))
         if machine_is_busy():
@@ -55,6 +90,52 @@ class Local:
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
         )
+
+    def _wait(self, processes: list[subprocess.Popen[bytes]], folder: Path, pulses: Path) -> int:
+        """Until all have ended; when one fails, the others get some seconds."""
+        while any(process.poll() is None for process in processes):
+            failure = first_failure(processes, pulses, self.hang_seconds)
+            if failure is not None:
+                return self._end_all(failure, processes, folder)
+            time.sleep(POLL_SECONDS)
+        failure = first_failure(processes, pulses, None)
+        return 0 if failure is None else self._end_all(failure, processes, folder)
+
+    def _end_all(self, failure: Failure, processes: list[subprocess.Popen[bytes]], folder: Path) -> int:
+        culprit = processes[failure.rank]
+        hangs = culprit.poll() is None
+        if hangs:
+            # It tells in its log where it stands; the others then lose their connection and end by themselves.
+            culprit.send_signal(signal.SIGUSR2)
+            time.sleep(10 * POLL_SECONDS)
+            culprit.kill()
+        deadline = time.monotonic() + (GRACE_AFTER_HANG_SECONDS if hangs else GRACE_SECONDS)
+        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        _end(processes)
+        if failure.rank > 0 or hangs:
+            lines = _last_lines(folder / f"rank{failure.rank}.log") if failure.rank > 0 else []
+            sentence = f"process {failure.rank} of {len(processes)} {failure.what}"
+            print(f"{sentence}:" if lines else sentence, *lines, sep="\n  ", file=sys.stderr)
+        # A process that a signal ended has a negative code here; a shell would say 128 + signal.
+        return FAILED if hangs else failure.code if failure.code > 0 else 128 - failure.code
+
+
+def _identity(pid: int) -> dict[str, float]:
+    """Two processes may have the same number, one after the other; not the same beginning."""
+    return {"pid": pid, "started_at": psutil.Process(pid).create_time()}
+
+
+def _parent(folder: Path) -> psutil.Process | None:
+    """The process that launched the run, if it is on this machine and alive."""
+    facts = job.read(folder)
+    if facts is None or facts.get("launcher") != "local" or facts["host"] != socket.gethostname():
+        return None
+    try:
+        alive = _identity(facts["pid"]) == {"pid": facts["pid"], "started_at": facts["started_at"]}
+        return psutil.Process(facts["pid"]) if alive else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _free_port() -> int:
@@ -74,34 +155,10 @@ def _forward_signals(processes: list[subprocess.Popen[bytes]]) -> None:
         signal.signal(number, forward)
 
 
-def _wait(processes: list[subprocess.Popen[bytes]], folder: Path) -> int:
-    """Until all have ended; when one fails, the others get GRACE_SECONDS."""
-    while True:
-        codes = [process.poll() for process in processes]
-        if all(code is not None for code in codes):
-            break
-        if any(code not in (None, 0) for code in codes):
-            deadline = time.monotonic() + GRACE_SECONDS
-            while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
-            break
-        time.sleep(POLL_SECONDS)
-    failed = [(rank, code) for rank, code in enumerate(codes) if code not in (None, 0)]
-    _end(processes)
-    if not failed:
-        return max((process.returncode for process in processes), key=abs)
-    rank, code = failed[0]
-    assert code is not None
-    if rank > 0:
-        tail = (folder / f"rank{rank}.log").read_text(errors="replace").splitlines()[-15:]
-        print(
-            f"process {rank} of {len(processes)} failed with exit code {code}:",
-            *tail,
-            sep="\n  ",
-            file=sys.stderr,
-        )
-    # A process that a signal ended has a negative code here; a shell would say 128 + signal.
-    return code if code > 0 else 128 - code
+def _last_lines(log: Path) -> list[str]:
+    lines = log.read_text(errors="replace").splitlines()
+    stacks = [number for number, line in enumerate(lines) if line.endswith("(most recent call first):")]
+    return lines[stacks[-1] + 1 :][:LINES_SHOWN] if stacks else lines[-LINES_SHOWN:]
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:

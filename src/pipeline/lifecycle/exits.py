@@ -31,12 +31,21 @@ def code_of(work: Callable[[], None]) -> int:
     except Exception as problem:  # noqa: BLE001  the last place: what nobody foresaw is shown whole
         logging.getLogger("pipeline").error("%s", traceback.format_exc())
         space = out_of_space(problem)
-        if space is not None:
+        if is_lost_peer(problem):
+            errors.print("[bold red]failed:[/] the connection to another process of this run is lost")
+        elif space is not None:
             errors.print(f"[bold red]failed:[/] the disk is full ({_plain(space)}); what was saved before stands")
         else:
             errors.print(_plain("".join(traceback.format_exception(problem))))
         return FAILED
     return DONE
+
+
+def is_lost_peer(problem: Exception) -> bool:
+    """One of the other processes is gone: what happened is for its own log to tell."""
+    text = str(problem)
+    by_gloo = "gloo" in text and any(word in text for word in ("closed by peer", "reset by peer", "Broken pipe"))
+    return isinstance(problem, RuntimeError) and (by_gloo or ("NCCL" in text and "remote" in text))
 
 
 def out_of_space(problem: BaseException | None) -> OSError | None:

@@ -4,6 +4,7 @@ Imports the training, which takes seconds, only when a signal that comes meanwhi
 without a traceback: nothing has been begun that would have to be saved.
 """
 
+import faulthandler
 import os
 import signal
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import INTERRUPTED, PREEMPTED
+from pipeline.launch import slurm
 from pipeline.output import lasting_output
-from pipeline.process import follow_parent, see_working_directory
+from pipeline.process import environment_of, follow_parent, given_place, see_working_directory
 from pipeline.training.interruption import SIGNALS
 
 
@@ -24,12 +26,22 @@ def work(folder: Path) -> int:
     """Be one of the run's processes; the exit code."""
     for number in SIGNALS:
         signal.signal(number, leave)
+    _tell_place()
+    faulthandler.register(signal.SIGUSR2, all_threads=False)  # the launcher asks one that hangs where it stands
     follow_parent()
     see_working_directory()
     with lasting_output():
         from pipeline.lifecycle import train
 
         return train.main(folder)
+
+
+def _tell_place() -> None:
+    """Lightning and torch.distributed look for the variables that torchrun sets; SLURM has others."""
+    here = given_place()
+    if here is not None and "RANK" not in os.environ:
+        address, port = slurm.meeting_point()
+        os.environ.update(environment_of(here, master_address=address, master_port=port))
 
 
 if __name__ == "__main__":

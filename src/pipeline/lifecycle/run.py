@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 from pipeline.config import compose
 from pipeline.errors import RunError
 from pipeline.files import write_atomically
+from pipeline.launch import job
 
 LATEST = "latest"
-SUBMITTED = "job.json"  # written by the launcher: which, and what the cluster calls the job
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ class Run:
 
     @property
     def is_submitted(self) -> bool:
-        """A cluster has it in its queue."""
-        return (self.folder / SUBMITTED).exists()
+        """It waits for a cluster, or for the user to type a command elsewhere."""
+        facts = job.read(self.folder)
+        return facts is not None and facts["launcher"] != "local"
 
     @property
     def is_finished(self) -> bool:

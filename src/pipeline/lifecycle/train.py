@@ -18,6 +18,7 @@ from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import Place, place
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.checkpointing import Checkpointing
+from pipeline.training.callbacks.heartbeat import Heartbeat
 from pipeline.training.callbacks.progress import ProgressDisplay
 from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.interruption import Interruption
@@ -41,6 +42,7 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
     recording = Recording(run, config, assembly, here, console)
     callbacks = [
         *resolve.instantiate(config.callbacks, config).values(),
+        *([Heartbeat(here.rank)] if here.world_size > 1 else []),
         progress(config, assembly, console),
         Checkpointing(folder=run.checkpoints, interruption=interruption, **config.checkpoint),
     ]

@@ -10,7 +10,7 @@ MOST_CALLS = 1000
 
 
 class Agreement:
-    """All processes call `any_of` equally often; about every INTERVAL_SECONDS they meet there and hear each other.
+    """All processes call `highest` equally often; about every INTERVAL_SECONDS they meet there and hear each other.
 
     A signal reaches them at different moments, and a collective operation that one of them enters alone never
     ends. To meet at every step would cost a small network a tenth of its speed, so the number of calls up to the next
@@ -22,18 +22,18 @@ class Agreement:
         self.calls_until_meeting = 1
         self.met_at = time.monotonic()
 
-    def any_of(self, *wishes: bool, device: torch.device) -> tuple[bool, ...]:
-        """For each wish, whether any process has it; all False between two meetings. One process alone always has its
-        way."""
+    def highest(self, *wishes: int, device: torch.device) -> tuple[int, ...]:
+        """Of each wish (0: none) the highest that a process has; 0 between two meetings. One process alone always has
+        its way."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return wishes
         self.calls += 1
         if self.calls < self.calls_until_meeting:
-            return (False,) * len(wishes)
+            return (0,) * len(wishes)
         seconds_a_call = (time.monotonic() - self.met_at) / self.calls
-        heard = torch.tensor([*map(float, wishes), seconds_a_call], dtype=torch.float64, device=device)
+        heard = torch.tensor([*wishes, seconds_a_call], dtype=torch.float64, device=device)
         distributed.all_reduce(heard, distributed.ReduceOp.MAX)
         *wanted, slowest = heard.tolist()
         self.calls_until_meeting = min(max(int(INTERVAL_SECONDS / max(slowest, 1e-6)), 1), MOST_CALLS)
         self.calls, self.met_at = 0, time.monotonic()
-        return tuple(value > 0 for value in wanted)
+        return tuple(int(value) for value in wanted)

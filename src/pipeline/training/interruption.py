@@ -25,19 +25,22 @@ class Interruption:
     and with several processes a collective operation inside it deadlocks."""
 
     def __init__(self) -> None:
-        self.signal_number: int | None = None
+        self.signal_number = 0  # 0: none came
+        self.installed = False
 
     def install(self) -> None:
         """From now on; a second Ctrl-C no longer waits for the step."""
         for number in SIGNALS:
             signal.signal(number, self._remember)
+        self.installed = True
+
+    def insist(self) -> None:
+        """Lightning puts handlers of its own around ours when it begins, which enter collective operations and hang."""
+        if self.installed:
+            self.install()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number is not None and number == signal.SIGINT:
+        if self.signal_number and number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt
         self.signal_number = number
-
-    @property
-    def requested(self) -> bool:
-        return self.signal_number is not None

@@ -18,7 +18,7 @@ class Checkpointing(Checkpoint, StepCallback):
     """At the end of every epoch, and every n steps or minutes; the newest `keep` stay, and the best.
 
     Being a Checkpoint, Lightning calls it after all other callbacks, so it sees what they did. Ends training, saved,
-    when `interruption` was requested: raises Interrupted.
+    when a signal came to any process: raises Interrupted.
     """
 
     def __init__(
@@ -53,19 +53,26 @@ class Checkpointing(Checkpoint, StepCallback):
         if trainer.is_global_zero and self.best_name is not None and (self.folder / self.best_name).exists():
             checkpoints.link(self.folder, "best.ckpt", self.folder / self.best_name)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.interruption.insist()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.interruption.insist()
+
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         if trainer.is_last_batch and not calls_step_callbacks(learner):
             return  # Lightning cannot go on from there; the end of the epoch is near
         by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         device = trainer.strategy.root_device
-        by_time, interrupted = self.after_step.any_of(self._time_is_up(), self.interruption.requested, device=device)
-        self._save_if_due(trainer, by_steps or by_time, interrupted)
+        by_time, signal = self.after_step.highest(self._time_is_up(), self.interruption.signal_number, device=device)
+        self._save_if_due(trainer, by_steps or by_time > 0, signal)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.state.fn == "fit":
-            wish = self.interruption.requested
-            (interrupted,) = self.while_validating.any_of(wish, device=trainer.strategy.root_device)
-            self._save_if_due(trainer, False, interrupted)
+            own, device = self.interruption.signal_number, trainer.strategy.root_device
+            (signal,) = self.while_validating.highest(own, device=device)
+            self._save_if_due(trainer, False, signal)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -83,18 +90,18 @@ class Checkpointing(Checkpoint, StepCallback):
         return score > than if self.higher_is_better else score < than
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        wish, device = self.interruption.requested, trainer.strategy.root_device
-        (interrupted,) = self.after_epoch.any_of(wish, device=device)
-        self._save_if_due(trainer, True, interrupted)
+        own, device = self.interruption.signal_number, trainer.strategy.root_device
+        (signal,) = self.after_epoch.highest(own, device=device)
+        self._save_if_due(trainer, True, signal)
 
     def _time_is_up(self) -> bool:
         return self.every_n_minutes is not None and time.monotonic() - self.saved_at >= 60 * self.every_n_minutes
 
-    def _save_if_due(self, trainer: pl.Trainer, due: bool, interrupted: bool) -> None:
-        if due or interrupted:
+    def _save_if_due(self, trainer: pl.Trainer, due: bool, signal: int) -> None:
+        if due or signal:
             saved = self.save(trainer)
-            if interrupted:
-                raise Interrupted(self.interruption.signal_number or 0, saved.name)
+            if signal:
+                raise Interrupted(signal, saved.name)
 
     def save(self, trainer: pl.Trainer) -> Path:
         """All processes together."""

@@ -1,0 +1,66 @@
+"""Which of several processes is to blame: the first that failed, or the one that all others wait for."""
+
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from pipeline import pulse
+
+STEPS_SEEN = 4  # beats before a process is held to its pace: the first steps take what they take
+PACE = 10  # a beat may come this many times later than the slowest before it
+SIGKILL = -9
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`code` as subprocess gives it, 0 for a process that still runs."""
+
+    rank: int
+    code: int
+    what: str
+
+
+def first_failure(
+    processes: Sequence[subprocess.Popen[bytes]], pulses: Path, hang_seconds: float | None
+) -> Failure | None:
+    failed = [(rank, process.poll()) for rank, process in enumerate(processes) if process.poll() not in (None, 0)]
+    if failed:
+        # When one is killed, those that talk to it fail in the next moment: what a signal ended came first.
+        rank, code = min(failed, key=lambda each: (each[1] or 0) >= 0)
+        assert code is not None
+        how = "ran out of memory or was killed (SIGKILL)" if code == SIGKILL else f"failed with exit code {code}"
+        return Failure(rank, code, how)
+    if hang_seconds is None or len(processes) == 1:
+        return None
+    return _stopped(processes, pulses, hang_seconds) or _hanging(processes, pulses, hang_seconds)
+
+
+def _hanging(processes: Sequence[subprocess.Popen[bytes]], pulses: Path, hang_seconds: float) -> Failure | None:
+    """When all wait for something, the one that got the least far."""
+    beats = [pulse.read(pulses, rank) for rank in range(len(processes))]
+    if any(beat is None or not beat.waited or beat.count < STEPS_SEEN for beat in beats):
+        return None
+    known = [beat for beat in beats if beat is not None]
+    silent = time.monotonic() - max(beat.at for beat in known)
+    if silent < max(hang_seconds, PACE * max(beat.longest for beat in known)):
+        return None
+    rank = min(range(len(known)), key=lambda rank: known[rank].count)
+    return Failure(rank, 0, f"has not moved for {silent:.0f} s while the others wait for it")
+
+
+def _stopped(processes: Sequence[subprocess.Popen[bytes]], pulses: Path, hang_seconds: float) -> Failure | None:
+    """One that somebody stopped (SIGSTOP) and that nobody let go on."""
+    for rank, process in enumerate(processes):
+        beat = pulse.read(pulses, rank)
+        silent = 0.0 if beat is None else time.monotonic() - beat.at
+        if silent >= hang_seconds and process.poll() is None:
+            try:
+                if psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
+                    return Failure(rank, 0, f"was stopped by a signal {silent:.0f} s ago, and the others wait for it")
+            except psutil.NoSuchProcess:
+                continue
+    return None

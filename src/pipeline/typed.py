@@ -1,0 +1,54 @@
+"""What was typed after a verb."""
+
+import argparse
+from typing import NoReturn
+
+from pipeline.config import completion as completions
+from pipeline.config import places
+from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.errors import ConfigError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}\n  all options of train: {', '.join(completions.FLAGS)}")
+
+
+def train_options(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--info", action="store_true")
+    parser.add_argument("--cfg", "-c", choices=["job"])
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    parser.add_argument("--config-name", "-cn", default=places.PRIMARY)
+    parser.add_argument("overrides", nargs="*", default=[])
+    options, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        suggestions = nearest(unknown[0], completions.FLAGS)
+        raise ConfigError(
+            f"{unknown[0]} is no option of train{did_you_mean(suggestions)}{all_of('all options', completions.FLAGS)}"
+        )
+    return options
+
+
+def named_values(arguments: list[str], defaults: dict[str, str]) -> dict[str, str]:
+    """key=value arguments of a verb that composes nothing. Raises ConfigError for any other."""
+    named = dict(defaults)
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in defaults:
+            suggestions = [f"{name}=" for name in nearest(key.lstrip("-"), defaults)]
+            raise ConfigError(
+                f"{argument} means nothing here{did_you_mean(suggestions)}"
+                f"{all_of('expected', [f'{name}=VALUE' for name in defaults])}"
+            )
+        named[key] = value
+    return named
+
+
+def reference(arguments: list[str]) -> tuple[str, list[str]]:
+    """A run that stands by itself, `logs X` for `logs run=X`; then the rest."""
+    if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    return "latest", arguments
