@@ -23,6 +23,7 @@ from pipeline.process import Place, environment_of
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0  # for the others, once one process has failed
+SECONDS_TO_FOLLOW = 120.0  # for the others, once one is done: the first draws figures and waits for its sidecar
 GRACE_AFTER_HANG_SECONDS = 4.0
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 LINES_SHOWN = 15
@@ -92,14 +93,22 @@ class Local:
         )
 
     def _wait(self, processes: list[subprocess.Popen[bytes]], folder: Path, pulses: Path) -> int:
-        """Until all have ended; when one fails, the others get some seconds."""
+        """Until all have ended; when one fails or leaves, the others get some seconds."""
+        deadline: float | None = None
         while any(process.poll() is None for process in processes):
             failure = first_failure(processes, pulses, self.hang_seconds)
             if failure is not None:
                 return self._end_all(failure, processes, folder)
+            if deadline is None and any(process.poll() is not None for process in processes):
+                deadline = time.monotonic() + SECONDS_TO_FOLLOW
+            if deadline is not None and time.monotonic() > deadline:
+                break
             time.sleep(POLL_SECONDS)
+        _end(processes)
         failure = first_failure(processes, pulses, None)
-        return 0 if failure is None else self._end_all(failure, processes, folder)
+        if failure is not None:
+            return self._end_all(failure, processes, folder)
+        return max(process.returncode for process in processes)
 
     def _end_all(self, failure: Failure, processes: list[subprocess.Popen[bytes]], folder: Path) -> int:
         culprit = processes[failure.rank]

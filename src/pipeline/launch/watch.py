@@ -9,10 +9,12 @@ from pathlib import Path
 import psutil
 
 from pipeline import pulse
+from pipeline.errors import DONE, INTERRUPTED, PREEMPTED
 
 STEPS_SEEN = 4  # beats before a process is held to its pace: the first steps take what they take
 PACE = 10  # a beat may come this many times later than the slowest before it
 SIGKILL = -9
+ENDS_AS_ASKED = (DONE, PREEMPTED, INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Failure:
 def first_failure(
     processes: Sequence[subprocess.Popen[bytes]], pulses: Path, hang_seconds: float | None
 ) -> Failure | None:
-    failed = [(rank, process.poll()) for rank, process in enumerate(processes) if process.poll() not in (None, 0)]
+    codes = [process.poll() for process in processes]
+    failed = [(rank, code) for rank, code in enumerate(codes) if code not in (None, *ENDS_AS_ASKED)]
     if failed:
         # When one is killed, those that talk to it fail in the next moment: what a signal ended came first.
         rank, code = min(failed, key=lambda each: (each[1] or 0) >= 0)
