@@ -13,6 +13,8 @@ from pipeline.launch import job
 from pipeline.launch.devices import core_count, process_count
 from pipeline.launch.launcher import Resources
 
+# Else processes that are started again may read where those before them could be reached, and wait there for ever.
+OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -51,8 +53,9 @@ class Torchrun:
         if resources.nodes == 1 and not self.dry_run:
             return _run(agent, threads=max(core_count() // resources.processes_per_node, 1))
         job.note(folder, launcher="torchrun", command=agent)
+        variables = " ".join(f"{name}={value}" for name, value in OWN_STORE.items())
         where = "on each of the nodes, in this directory" if resources.nodes > 1 else "here"
-        print(f"run         {folder}\ntype this {where} ({os.getcwd()}):\n\n  {shlex.join(agent)}\n")
+        print(f"run         {folder}\ntype this {where} ({os.getcwd()}):\n\n  {variables} {shlex.join(agent)}\n")
         return DONE
 
     def state(self, folder: Path) -> str | None:
@@ -81,7 +84,7 @@ class Torchrun:
 
 
 def _run(command: list[str], *, threads: int) -> int:
-    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    environment = os.environ | OWN_STORE | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     # Its own group, so that Ctrl-C reaches the agent once, from here.
     with subprocess.Popen(command, env=environment, process_group=0) as agent:
 
