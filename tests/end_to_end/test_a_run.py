@@ -29,6 +29,7 @@ def test_it_holds_these_files_and_no_others(finished: Any) -> None:
         "config.yaml",
         "overrides.txt",
         "environment.json",
+        "job.json",
         "checkpoints",
         "journal.jsonl",
         "result.json",
