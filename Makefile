@@ -7,7 +7,7 @@
 VENV ?= .venv
 
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
-VERBS   := train evaluate resume runs logs cancel ui sync
+VERBS   := train evaluate resume runs logs cancel chaos ui sync
 CHORES  := help setup test check bench clean distclean
 TARGETS := $(VERBS) $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)
@@ -43,6 +43,7 @@ resume: ready-run    ## go on where a run ended: make resume run=latest
 runs: ready-run      ## the runs that there are
 logs: ready-run      ## what a run records and logs: make logs run=latest ARGS=--follow
 cancel: ready-run    ## ask a run to save and end: make cancel run=latest
+chaos: ready-run     ## kill a training again and again, and see whether anything is lost: make chaos kills=50
 ui: ready-run        ## MLflow's pages on this machine, opened at the right one
 sync: ready-run      ## carry what was recorded offline to MLflow: make sync run=latest
 

@@ -142,6 +142,18 @@ def ui(arguments: list[str]) -> int:
     return lifecycle.ui(named["runs_dir"], named["run"] or None, int(named["port"]))
 
 
+def chaos(arguments: list[str]) -> int:
+    names = {"kills": "50", "chaos_seed": "0", "runs_dir": "runs"}
+    overrides = [word for word in arguments if word.partition("=")[0] not in names]
+    named = named_values([word for word in arguments if word not in overrides], names)
+    for key in ("kills", "chaos_seed"):
+        if not named[key].isdecimal():
+            raise ConfigError(f"{key}={named[key]}: expected a number, such as {key}={names[key]}")
+    from pipeline.lifecycle import chaos as lifecycle
+
+    return lifecycle.chaos(overrides, named["runs_dir"], kills=int(named["kills"]), seed=int(named["chaos_seed"]))
+
+
 def sync(arguments: list[str]) -> int:
     named = named_values(arguments, {"run": "latest", "runs_dir": "runs"})
     from pipeline.lifecycle import sync as lifecycle
@@ -213,6 +225,11 @@ VERBS = {
         sync,
         "carry to MLflow what did not arrive there",
         "pipeline sync [run=latest | run=all] [runs_dir=runs]",
+    ),
+    "chaos": Verb(
+        chaos,
+        "kill a training again and again, and compare it with one that is left in peace",
+        "pipeline chaos [kills=50] [chaos_seed=0] [runs_dir=runs] [KEY=VALUE of train] ...",
     ),
     "completion": Verb(
         completion,

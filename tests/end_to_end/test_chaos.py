@@ -1,0 +1,39 @@
+"""The tool that kills trainings, used on ours."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.lifecycle import chaos
+from pipeline.tracking.journal import history
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_run_that_was_killed_again_and_again_is_the_run_that_was_not(
+    program: Any, tmp_path: Path, devices: int
+) -> None:
+    several = ("trainer.accelerator=cpu", f"trainer.devices={devices}", "trainer.max_epochs=8")
+    ended = program.run(tmp_path / "home", "chaos", "kills=4", *several, "data.train_fraction=0.5")
+    assert ended.code == 0, ended.out + ended.err
+    assert "4 kills in" in ended.out and ended.out.rstrip().endswith("zero differences")
+    assert "weights, journal and MLflow are the same" in ended.out
+
+
+def test_it_tells_apart_what_differs(program: Any, finished: Any, tmp_path: Path) -> None:
+    one, other = (chaos.Run(finished.copied_to(tmp_path / name)) for name in ("one", "other"))
+    assert chaos.compare(one, other) == []
+    journal = other.journal_path
+    name, points = next((name, points) for name, points in history(journal).items() if name == "val/loss")
+    journal.write_text(journal.read_text().replace(repr(points[0][1]), "0.125"))
+    assert chaos.compare(one, other) == [f"the journal differs in {name}"]
+    digest = chaos.weights_hash(one)
+    checkpoint = chaos.checkpoint_of(other)
+    checkpoint["state_dict"]["network.body.head.bias"] += 1e-6
+    assert digest != chaos.hash_of(checkpoint)
+
+
+def test_a_number_of_kills_that_is_none_is_refused(program: Any, tmp_path: Path) -> None:
+    ended = program.run(tmp_path / "home", "chaos", "kills=many")
+    assert ended.code == 2 and "kills=50" in ended.err
