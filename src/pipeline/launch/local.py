@@ -44,8 +44,8 @@ class Local:
     def resources(self, *, devices: int | str | list[int], accelerator: str, num_nodes: int) -> Resources:
         if num_nodes != 1:
             raise ConfigError(
-                f"trainer.num_nodes={num_nodes} needs a launcher that reaches other machines: launch=slurm, "
-                "launch=torchrun or launch=kubernetes; launch=local has this one, trainer.num_nodes=1"
+                f"trainer.num_nodes={num_nodes} needs a launcher that reaches other machines: launch=slurm or "
+                "launch=torchrun; launch=local has this one, trainer.num_nodes=1"
             )
         return Resources(1, process_count(devices, accelerator))
 

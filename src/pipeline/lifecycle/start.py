@@ -25,6 +25,8 @@ def train(composed: compose.Composed, command: list[str]) -> int:
     """
     config = composed.config
     _make_absolute(config)
+    if config.init_from is not None:
+        config.init_from = str(runs.weights(config.init_from, config.runs_dir))
     here = given_place()
     key = config.name if config.auto_resume else None if here is None else job()
     if key is None:
@@ -59,6 +61,7 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str) -> int:
         key, _, value = override.partition("=")
         resume.check_may_change(run, key, value)
         compose.update(config, key, value)
+    _make_absolute(config)
     check(config, run.config())
     if run.is_finished and not overrides:
         raise RunError(
@@ -98,8 +101,15 @@ def _make_absolute(config: DictConfig) -> None:
         config.tracking.uri = address.absolute(config.tracking.uri)
     if config.tracking.artifacts is not None and "://" not in config.tracking.artifacts:
         config.tracking.artifacts = str(Path(config.tracking.artifacts).absolute())
-    if config.init_from is not None:
-        config.init_from = str(runs.weights(config.init_from, config.runs_dir))
+    root = config.data.get("root")
+    if root is not None:
+        folder = Path(root).expanduser().absolute()
+        if not folder.exists():
+            raise ConfigError(
+                f"data.root={root} does not exist; expected the folder that holds the files. Leave data.root out to "
+                "have them downloaded, or type data=mnist5k, which comes with the installation"
+            )
+        config.data.root = str(folder)
 
 
 def _launch(run: Run, config: DictConfig, here: Place | None) -> int:
