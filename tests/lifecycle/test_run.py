@@ -9,6 +9,7 @@ import pytest
 from pipeline.errors import RunError
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.run import Run
+from pipeline.tracking import progress
 
 NAMES = ("20260101-120000-cnn-mnist5k-1a2b", "20260102-120000-cnn-mnist5k-3c4d", "20260103-120000-mlp-mnist5k-5e6f")
 
@@ -115,3 +116,9 @@ def test_a_result_is_read_back_as_it_was_written(empty_folder: Path) -> None:
     result = {"status": "FINISHED", "metrics": {"test/accuracy": 0.1 + 0.2}}
     run.write_result(result)
     assert run.result() == result
+
+
+def test_a_run_is_found_by_what_mlflow_calls_it(three: Path) -> None:
+    run = Run(three / "runs" / NAMES[0])
+    progress.save(run.folder, progress.Progress(uri="sqlite:///x.db", mlflow_run_id="ab" * 16))
+    assert runs.find("ab" * 16, "runs").id == run.id

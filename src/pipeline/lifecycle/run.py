@@ -17,6 +17,7 @@ from pipeline.config import compose
 from pipeline.errors import RunError
 from pipeline.files import write_atomically
 from pipeline.launch import job
+from pipeline.tracking import progress
 
 LATEST = "latest"
 
@@ -118,7 +119,7 @@ def create(*, name: str, runs_dir: str, config_yaml: str, overrides: list[str], 
 
 
 def find(reference: str, runs_dir: str, *, key: str = "run") -> Run:
-    """A run by `latest`, its id, the 4 characters its id ends with, a unique part of its id, or a path.
+    """A run by `latest`, its id, a unique part of it (its last 4 characters), a path, or MLflow's id of it.
 
     Raises RunError, with the nearest names, if there is no such run or more than one.
     """
@@ -127,6 +128,10 @@ def find(reference: str, runs_dir: str, *, key: str = "run") -> Run:
         if (folder / "config.yaml").exists():
             return Run(folder.resolve())
     known = sorted(path.parent.name for path in root.glob("*/config.yaml") if path.parent.name != LATEST)
+    if re.fullmatch(r"[0-9a-f]{32}", reference):
+        known_there = [name for name in known if _mlflow_run_id(root / name) == reference]
+        if known_there:
+            return Run((root / known_there[0]).resolve())
     matching = [name for name in known if reference in name] if re.fullmatch(r"[\w.\-]+", reference) else []
     if len(matching) == 1:
         return Run((root / matching[0]).resolve())
@@ -136,6 +141,11 @@ def find(reference: str, runs_dir: str, *, key: str = "run") -> Run:
         raise RunError(f"{key}={reference}: there is no run in {root.absolute()} yet; `make train` makes one")
     near = difflib.get_close_matches(reference, known, n=3, cutoff=0.3) or known[-3:]
     raise RunError(f"{key}={reference} is not in {root.absolute()}; did you mean {_listing(near)}? (or {key}=latest)")
+
+
+def _mlflow_run_id(folder: Path) -> str | None:
+    state = progress.load(folder)
+    return None if state is None else state.mlflow_run_id
 
 
 def weights(reference: str, runs_dir: str) -> Path:
