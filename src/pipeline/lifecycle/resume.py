@@ -1,5 +1,6 @@
 """What may change when a run is taken up again, and what would make it another run. No torch in here."""
 
+import time
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +26,7 @@ MAY_CHANGE = (
     "data.root",
 )
 GROUPS_THAT_MAY_CHANGE = ("launch",)
+PATIENCE_SECONDS, POLL_SECONDS = 120.0, 0.1
 # Which run it is, not what it does.
 NO_SETTING = ("auto_resume", "init_from", "runs_dir")
 
@@ -57,6 +59,15 @@ def keep(run: Run, config: DictConfig, overrides: list[str]) -> None:
     write_atomically(run.config_path, compose.to_yaml(config))
     with (run.folder / "overrides.txt").open("a", encoding="utf-8") as file:
         file.writelines(f"{override}\n" for override in overrides)
+
+
+def wait_for(run: Run, config: DictConfig) -> None:
+    """Until the first process has kept this configuration. Raises RunError when that does not happen."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while run.config() != config:
+        if time.monotonic() > deadline:
+            raise RunError(f"{run.id}: the first process has not written config.yaml within {PATIENCE_SECONDS:g} s")
+        time.sleep(POLL_SECONDS)
 
 
 def overrides_of(run: Run) -> list[str]:

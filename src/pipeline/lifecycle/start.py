@@ -30,6 +30,11 @@ def train(composed: compose.Composed, command: list[str]) -> int:
     here = given_place()
     key = config.name if config.auto_resume else None if here is None else job()
     if key is None:
+        if here is not None and here.world_size > 1:
+            raise RunError(
+                f"{here.world_size} processes were started (WORLD_SIZE), but nothing tells which run is theirs: "
+                f"name it, name={config.name} auto_resume=true"
+            )
         return _launch(_new(composed, command), config, here)
     claim = Claim(Path(config.runs_dir), key)
     if here is not None and not here.is_first:
@@ -54,8 +59,10 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str) -> int:
 
     Raises RunError for a run that has nothing left to do, and for overrides that would change what it means.
     """
-    run = runs.find(reference, runs_dir)
-    resume.check_idle(run)
+    run, here = runs.find(reference, runs_dir), given_place()
+    leads = here is None or here.is_first
+    if leads:
+        resume.check_idle(run)
     config = run.config()
     for override in overrides:
         key, _, value = override.partition("=")
@@ -63,14 +70,16 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str) -> int:
         compose.update(config, key, value)
     _make_absolute(config)
     check(config, run.config())
-    if run.is_finished and not overrides:
+    if leads and run.is_finished and not overrides:
         raise RunError(
             f"{run.id} is finished; to train it longer: "
             f"pipeline resume run={run.id} trainer.max_epochs={2 * int(config.trainer.max_epochs or 1)}"
         )
-    if overrides:
+    if overrides and leads:
         resume.keep(run, config, overrides)
-    return _launch(run, config, given_place())
+    if not leads:
+        resume.wait_for(run, config)
+    return _launch(run, config, here)
 
 
 def _continued(run: Run, config: DictConfig) -> tuple[DictConfig, bool]:

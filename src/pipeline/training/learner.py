@@ -174,7 +174,7 @@ class Learner(pl.LightningModule):
             nn.utils.clip_grad_norm_(self.parameters(), self.gradient_clip_val)
 
     def on_train_epoch_end(self) -> None:
-        if self.epoch.count > 0:
+        if self.epoch.sums:  # not the count, which can be 0 in one of several processes alone
             self.record(self._across_processes(self.epoch, "train/{}_epoch"))
             self.epoch.reset()
 
@@ -218,17 +218,25 @@ class Learner(pl.LightningModule):
         reduce: Callable[[Tensor], Any] = lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum")  # noqa: E731
         return {pattern.format(name): value for name, value in means.compute(reduce).items()}
 
+    def _from_all_processes(self, row: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return row
+        gathered: Tensor = self.trainer.strategy.all_gather(row.to(self.device))
+        return gathered
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         rewind_to_epoch_start(checkpoint, epoch=self.current_epoch)
-        checkpoint["running"] = {"interval": self.interval.state_dict(), "epoch": self.epoch.state_dict()}
+        running = {"interval": self.interval, "epoch": self.epoch}
+        checkpoint["running"] = {name: means.state_dict(self._from_all_processes) for name, means in running.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # How long training lasts is for the settings to say, also when a run is taken up again to go on for longer.
         for schedule in checkpoint["lr_schedulers"]:
             schedule.pop("total_steps", None)
             schedule.pop("_schedule_phases", None)
-        self.interval.load_state_dict(checkpoint["running"]["interval"])
-        self.epoch.load_state_dict(checkpoint["running"]["epoch"])
+        for name, means in {"interval": self.interval, "epoch": self.epoch}.items():
+            here = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+            means.load_state_dict(checkpoint["running"][name], **here)
 
     def _is_fused(self) -> bool:
         return any(group.get("fused") for each in self.trainer.optimizers for group in each.param_groups)

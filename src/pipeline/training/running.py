@@ -19,6 +19,8 @@ class RunningMeans:
         """`sums` are scalars on the device: sums over `count` samples. Nothing is read, so nothing waits."""
         for name, value in sums.items():
             if name in self.sums:
+                if self.sums[name].device != value.device:  # just loaded
+                    self.sums[name] = self.sums[name].to(value.device)
                 self.sums[name].add_(value)
             else:
                 self.sums[name] = value.to(torch.float32, copy=True)  # ours from now on
@@ -37,8 +39,17 @@ class RunningMeans:
     def reset(self) -> None:
         self.sums, self.count = {}, 0
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": {name: value.clone() for name, value in self.sums.items()}, "count": self.count}
+    def state_dict(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Of all W processes together, which `gather` (n,) -> (W, n): each has summed its own samples."""
+        names = sorted(self.sums)
+        row = torch.tensor([*(float(self.sums[name]) for name in names), self.count], dtype=torch.float64)
+        return {"names": names, "rows": gather(row).reshape(-1, len(row)).cpu()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums, self.count = {name: value.clone() for name, value in state["sums"].items()}, state["count"]
+    def load_state_dict(self, state: dict[str, Any], *, rank: int, world_size: int) -> None:
+        """Each takes up its own sums; where there are more or fewer processes now, the first takes those of all."""
+        rows = state["rows"]
+        if len(rows) != world_size:
+            rows = torch.cat([rows.sum(dim=0, keepdim=True), torch.zeros(world_size - 1, rows.shape[1])])
+        *sums, count = rows[rank]
+        self.sums = {name: value.to(torch.float32) for name, value in zip(state["names"], sums, strict=True)}
+        self.count = int(count)
