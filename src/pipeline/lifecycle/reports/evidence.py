@@ -1,0 +1,101 @@
+"""All that a report knows of a run, read from its directory alone. No torch in here."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+
+from pipeline.errors import RunError
+from pipeline.lifecycle.reports import predictions as saved
+from pipeline.lifecycle.reports.predictions import SavedPredictions
+from pipeline.lifecycle.reports.statistics import Ints, confusion
+from pipeline.lifecycle.run import Run
+from pipeline.tracking import journal
+
+ASSEMBLED = "assembled.json"
+
+Curves = dict[str, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """assembled   what the configuration turned into (`keep.keep_assembled`)
+    start       the journal's record of the newest start
+    result      result.json; status RUNNING and no metrics where there is none yet
+    """
+
+    run: Run
+    config_yaml: str
+    environment: dict[str, Any]
+    assembled: dict[str, Any]
+    start: dict[str, Any]
+    result: dict[str, Any]
+    curves: Curves
+    predictions: SavedPredictions | None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        metrics: dict[str, float] = self.result["metrics"]
+        return metrics
+
+    @property
+    def data(self) -> dict[str, Any] | None:
+        """The fields of the DataSpec; None for a user's own data module that has none."""
+        spec: dict[str, Any] | None = self.assembled["data"]
+        return spec
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        if self.data is not None:
+            return list(self.data["class_names"])
+        return [] if self.predictions is None else [str(k) for k in range(self.predictions.log_probabilities.shape[1])]
+
+    @cached_property
+    def confusion(self) -> Ints:
+        """(K, K) counts; only with predictions."""
+        assert self.predictions is not None
+        return confusion(self.predictions.targets, self.predictions.said, classes=len(self.class_names))
+
+    @property
+    def best_step(self) -> int | None:
+        """The optimiser step of the best checkpoint so far."""
+        best = self.run.checkpoints / "best.ckpt"
+        if not best.is_symlink():
+            return None
+        return int(best.readlink().stem.rpartition("-")[2])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a person compares between runs, flat."""
+        params: dict[str, Any] = self.start["params"]
+        return params
+
+    def per_epoch(self, step: float) -> float:
+        """Steps as epochs, where it is known how many make one."""
+        return step / (self.assembled["steps_per_epoch"] or 1)
+
+
+def gather(run: Run) -> Evidence:
+    """Raises RunError for a run that has not started, or that an older version of the program made."""
+    start: dict[str, Any] | None = None
+    for record, _ in journal.read(run.journal_path):
+        if record["kind"] == "start":
+            start = record
+    if start is None:
+        raise RunError(f"{run.id} has not started yet: there is nothing to report; pipeline runs shows how it stands")
+    if not (run.folder / ASSEMBLED).exists():
+        raise RunError(
+            f"{run.id} has no {ASSEMBLED}: an older version made it. What a report needs is added by  "
+            f"pipeline evaluate run={run.id}"
+        )
+    return Evidence(
+        run=run,
+        config_yaml=run.config_path.read_text(encoding="utf-8"),
+        environment=json.loads((run.folder / "environment.json").read_text(encoding="utf-8")),
+        assembled=json.loads((run.folder / ASSEMBLED).read_text(encoding="utf-8")),
+        start=start,
+        result={"status": "RUNNING", "metrics": {}, "seconds": None, "command": None} | (run.result() or {}),
+        curves=journal.history(run.journal_path),
+        predictions=saved.load(run.folder),
+    )
