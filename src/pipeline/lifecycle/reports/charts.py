@@ -158,5 +158,3 @@ def _mark(mark: Mark, across: Axis) -> Html:
         element("text", mark.label, x=f"{x:.1f}", y=TOP - 9, class_=side),
         class_=mark.style,
     )
-
-

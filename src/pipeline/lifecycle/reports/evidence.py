@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-
 from pipeline.errors import RunError
 from pipeline.lifecycle.reports import predictions as saved
 from pipeline.lifecycle.reports.predictions import SavedPredictions

@@ -47,7 +47,8 @@ class SavedPredictions:
     @cached_property
     def confidence(self) -> Floats:
         """(N,) the probability of what was said."""
-        return np.exp(self.log_probabilities.max(axis=1).astype(np.float32))
+        probabilities: Floats = np.exp(self.log_probabilities.max(axis=1).astype(np.float32))
+        return probabilities
 
     @cached_property
     def likeliest_two(self) -> Ints:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.errors import DONE
 from pipeline.files import locked, write_atomically
 from pipeline.lifecycle import run as runs
-from pipeline.lifecycle.reports import sections, verdicts
+from pipeline.lifecycle.reports import predictions, sections, verdicts
 from pipeline.lifecycle.reports.evidence import Evidence, gather
 from pipeline.lifecycle.reports.markup import element
 from pipeline.lifecycle.reports.page import page
@@ -21,8 +21,8 @@ def report(reference: str, runs_dir: str) -> int:
     run = runs.find(reference, runs_dir)
     path = write(run)
     print(path)
-    if not gather(run).predictions:
-        print(f"it has no test predictions yet: pipeline evaluate run={run.id} writes them")
+    if not (run.folder / predictions.NAME).exists():
+        print(f"without the test set: {run.id} has no predictions of it; pipeline evaluate run={run.id} writes them")
     return DONE
 
 

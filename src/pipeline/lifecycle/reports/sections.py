@@ -49,9 +49,11 @@ def trained_on(evidence: Evidence) -> str:
     what = f"{model['name']} with {model['parameters']:,} parameters"
     if data is not None:
         sizes = data["sizes"]
-        shape = "×".join(str(size) for size in data["input_shape"])
-        what += f", trained on {sizes['train']:,} samples of {data['name']} ({shape}, {len(evidence.class_names)} classes)"
-    return f"{what}; {devices['count']} × {devices['kind']}, {devices['precision']}"
+        shape = "x".join(str(size) for size in data["input_shape"])
+        what += (
+            f", trained on {sizes['train']:,} samples of {data['name']} ({shape}, {len(evidence.class_names)} classes)"
+        )
+    return f"{what}, on {devices['count']}\u00a0{devices['kind']} in {devices['precision']}"
 
 
 def figures(evidence: Evidence) -> Html | None:
@@ -67,6 +69,8 @@ def figures(evidence: Evidence) -> Html | None:
         )
         for name in wording.in_order(metrics)
     ]
+    name, value, remark = boxes[0]
+    boxes[0] = (name, value, f"{wording.LEVEL}: {remark}" if remark else "")
     parts: list[Child] = [headline(boxes)]
     predictions = evidence.predictions
     if predictions is not None:
@@ -75,8 +79,8 @@ def figures(evidence: Evidence) -> Html | None:
         chosen = "" if step is None else f" The weights are those of step {step:,}, the best on the validation set."
         parts.append(
             note(
-                f"{size - wrong:,} of {size:,} test samples right, {wrong:,} wrong. Below a figure: its "
-                f"{wording.LEVEL}, by bootstrap over the test samples.{chosen}"
+                f"{size - wrong:,} of {size:,} test samples right, {wrong:,} wrong. Below a figure stands its "
+                f"{wording.LEVEL} by bootstrap over the test samples.{chosen}"
             )
         )
     return join(*parts)
@@ -104,12 +108,30 @@ def learning_curves(evidence: Evidence) -> Html | None:
     def chart(name: str, *, logarithmic: bool = False) -> Html | None:
         train = Line("training", points(f"train/{name}"), "train")
         judged = Line("validation", points(f"val/{name}"), "s0", dotted=True)
-        return line_chart(
-            name.capitalize(), [train, judged], x_label=unit, marks=marks, may_be_logarithmic=logarithmic
-        )
+        return line_chart(name.capitalize(), [train, judged], x_label=unit, marks=marks, may_be_logarithmic=logarithmic)
 
     rate = line_chart("Learning rate", [Line("", points("train/learning_rate"), "s0")], x_label=unit)
-    return section("Learning curves", columns(chart("accuracy"), chart("loss", logarithmic=True), rate))
+    charts = columns(chart("accuracy"), chart("loss", logarithmic=True), rate, _best(evidence))
+    return section("Learning curves", charts if curves else None)
+
+
+def _best(evidence: Evidence) -> Html | None:
+    """The checkpoint that was judged, and how training stood then."""
+    step, epochs = evidence.best_step, len(evidence.curves.get("system/seconds_per_epoch", []))
+    if step is None:
+        return None
+    planned = evidence.settings.get("trainer.max_epochs")
+    checkpoint = evidence.run.config().checkpoint
+    side = "lowest" if checkpoint.mode == "min" else "highest"
+    rows: list[tuple[str, Child]] = [
+        ("epochs", f"{epochs} of {planned}" if planned else str(epochs)),
+        ("best", f"{_short_epoch(evidence.per_epoch(step))} (step {step:,}): the {side} {checkpoint.monitor}"),
+    ]
+    for name in ("val/accuracy", "val/loss", "train/accuracy_epoch", "train/loss_epoch"):
+        there = dict(evidence.curves.get(name, []))
+        if step in there:
+            rows.append((f"{name.removesuffix('_epoch')} there", f"{there[step]:.4f}"))
+    return element("div", element("h3", "The best weights"), facts(rows))
 
 
 def _short_epoch(epochs: float) -> str:
@@ -142,13 +164,11 @@ def timing(evidence: Evidence) -> Html | None:
         f"As the first process saw it: of an accelerator's work it sees the waiting. {UNMEASURED.capitalize()}: start, "
         f"callbacks, and what was cut off by an interruption.{speed}"
     )
-    return section(
-        f"Where the {wording.duration(total)} went", bar, columns(table(["", "time", "share"], rows), told)
-    )
+    return section(f"Where the {wording.duration(total)} went", bar, columns(table(["", "time", "share"], rows), told))
 
 
 def settings(evidence: Evidence) -> Html | None:
-    rows: list[list[Child]] = [[key, _plain(value)] for key, value in evidence.settings.items()]
+    rows: list[list[Child]] = [[key, wording.setting(value)] for key, value in evidence.settings.items()]
     middle = (len(rows) + 1) // 2
     halves = columns(*(table(["", ""], part, class_="words") for part in (rows[:middle], rows[middle:]) if part))
     whole = element("details", element("summary", "the whole config.yaml"), command(evidence.config_yaml))
@@ -189,7 +209,3 @@ def commands(evidence: Evidence) -> Html | None:
         ("Make this page again", f"pipeline report run={name}"),
     ]
     return section("To type", *(join(element("h3", title), command(text)) for title, text in rows))
-
-
-def _plain(value: object) -> str:
-    return "none" if value is None else str(value)

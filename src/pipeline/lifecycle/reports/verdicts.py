@@ -12,6 +12,7 @@ MOST_CLASSES = 30  # of a matrix that a person can read
 CONFUSIONS = 20
 LONG_NAME = 4  # characters; longer ones stand upright above their column
 MOST_ROWS = 500
+ALIKE = 0.005  # of two shares
 
 
 def by_class(evidence: Evidence) -> Html | None:
@@ -96,7 +97,8 @@ def sureness(evidence: Evidence) -> Html | None:
         return None
     found = calibration(predictions.confidence, predictions.right)
     mean = float(predictions.confidence.mean())
-    direction = "surer than right" if mean > float(predictions.right.mean()) else "less sure than right"
+    surer = mean - float(predictions.right.mean())
+    direction = "about alike" if abs(surer) < ALIKE else "too sure" if surer > 0 else "not sure enough"
     words = element(
         "div",
         element("h3", f"Expected calibration error: {found.error:.4f}"),
@@ -119,7 +121,8 @@ def mistakes(evidence: Evidence) -> Html | None:
     if wrong == 0:
         return section("Worst mistakes", element("p", "None: every test sample was right."))
     rows = predictions.worst_mistakes.tolist()
-    told = f"The {len(rows)} of {wrong:,} that cost the most: the truth, what was said, and how sure it was."
+    which = f"All {wrong}" if len(rows) == wrong else f"The {len(rows)} of {wrong:,} that cost the most"
+    told = f"{which}: the truth, what was said, and how sure it was."
     names = evidence.class_names
     items = [
         (
@@ -139,9 +142,9 @@ def close_calls(evidence: Evidence) -> Html | None:
     names, items = evidence.class_names, []
     for row in predictions.closest_calls.tolist():
         first, second = predictions.likeliest_two[row].tolist()
-        chances = f"{predictions.probability(row, first):.1%} and {predictions.probability(row, second):.1%}"
-        truth = "right" if predictions.right[row] else f"wrong, it is {names[predictions.targets[row]]}"
-        items.append((row, f"{names[first]} or {names[second]}", f"{chances}; {truth}"))
+        chances = f"{predictions.probability(row, first):.1%} : {predictions.probability(row, second):.1%}"
+        truth = "right" if predictions.right[row] else f"wrong: {names[predictions.targets[row]]}"
+        items.append((row, f"{names[first]} or {names[second]}", f"{chances}, {truth}"))
     told = "The samples on which the two likeliest classes were nearest to each other."
     return section("Closest calls", note(told), _samples(predictions, items))
 

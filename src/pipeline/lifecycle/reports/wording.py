@@ -5,7 +5,7 @@ from pipeline.lifecycle.reports.statistics import CONFIDENCE, Interval
 NAMES = {
     "test/accuracy": "accuracy",
     "test/loss": "loss",
-    "test/f1_macro": "F1, mean of classes",
+    "test/f1_macro": "macro F1",
     "test/auroc": "AUROC",
     "test/calibration_error": "calibration error",
 }
@@ -19,12 +19,12 @@ def name_of(metric: str) -> str:
 
 
 def value_of(metric: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if metric in IN_PERCENT else f"{value:.4f}"
+    return f"{value:.2%}" if metric in IN_PERCENT else f"{value:.4f}"
 
 
 def interval_of(metric: str, interval: Interval) -> str:
     if metric in IN_PERCENT:
-        return f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
+        return f"{100 * interval.low:.2f} to {interval.high:.2%}"
     return f"{interval.low:.4f} to {interval.high:.4f}"
 
 
@@ -41,3 +41,11 @@ def in_order(metrics: dict[str, float]) -> list[str]:
     """Those with a name of their own first, as they stand above."""
     known = [name for name in NAMES if name in metrics]
     return known + sorted(metrics.keys() - NAMES.keys())
+
+
+def p_value(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def setting(value: object) -> str:
+    return "none" if value is None else str(value)
