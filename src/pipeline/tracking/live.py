@@ -5,6 +5,7 @@ import subprocess
 import time
 
 from pipeline.tracking.journal import read
+from pipeline.tracking.mlflow_calls import Refused
 from pipeline.tracking.replica import Replica
 
 PAGE = "report.html"
@@ -17,13 +18,16 @@ log = logging.getLogger(__name__)
 class LivePage:
     """`on_validation` is the command that writes the page into the run directory.
 
-    It runs beside this process, at its low priority, and at most every PAUSE_SECONDS. A page that cannot be made or
+    It runs beside this process, at its low priority, and at most every `pause_seconds`. A page that cannot be made or
     sent is left out: the next one shows more, and the run itself leaves the last.
     """
 
-    def __init__(self, replica: Replica, on_validation: list[str] | None) -> None:
+    def __init__(
+        self, replica: Replica, on_validation: list[str] | None, *, pause_seconds: float = PAUSE_SECONDS
+    ) -> None:
         self.replica = replica
         self.on_validation = on_validation
+        self.pause_seconds = pause_seconds
         self._command: subprocess.Popen[bytes] | None = None
         self._offset = 0  # in the journal, behind what the newest page shows
         self._looked_at = time.monotonic()
@@ -34,7 +38,7 @@ class LivePage:
             return
         if self._command is not None:
             self._send_when_made(self.replica.run_id)
-        elif time.monotonic() - self._looked_at >= PAUSE_SECONDS:
+        elif time.monotonic() - self._looked_at >= self.pause_seconds:
             self._looked_at = time.monotonic()
             if self._is_news():
                 self._command = subprocess.Popen(self.on_validation, stdin=subprocess.DEVNULL)
@@ -50,8 +54,11 @@ class LivePage:
         if self._command is None or self._command.poll() is None:
             return
         code, self._command = self._command.returncode, None
-        if code == 0:
+        if code != 0:
+            log.warning("%s could not be made (exit code %s)", PAGE, code)
+            return
+        try:
             with self.replica.new_run_if_gone():
                 self.replica.store.log_artifact(run_id, self.replica.run_dir / PAGE, None)
-        else:
-            log.warning("%s could not be made (exit code %s)", PAGE, code)
+        except Refused as refused:
+            log.warning("MLflow refuses %s: %s", PAGE, refused)
