@@ -11,6 +11,7 @@ Plain arrays, to be read with np.load(path, allow_pickle=False).
 """
 
 import io
+import zipfile
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -98,8 +99,8 @@ def save(folder: Path, predictions: SavedPredictions) -> None:
 def load(folder: Path) -> SavedPredictions | None:
     """None where there are none, or where they are not whole."""
     try:
-        with np.load(folder / NAME, allow_pickle=False) as arrays:
+        with (folder / NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             held = {field.name: arrays[field.name] for field in fields(SavedPredictions)}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return SavedPredictions(**{**held, "digest": str(held["digest"])})
