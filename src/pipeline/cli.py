@@ -97,18 +97,16 @@ def evaluate(arguments: list[str]) -> int:
     return lifecycle.evaluate(named["run"], named["runs_dir"], named["data.root"] or None)
 
 
-def report_run(arguments: list[str]) -> int:
-    named = named_values(arguments, {"run": "latest", "runs_dir": "runs"})
+def report_on(arguments: list[str]) -> int:
     from pipeline.lifecycle.reports import report as lifecycle
 
-    return lifecycle.report(named["run"], named["runs_dir"])
+    return lifecycle.report(**named_values(arguments, {"run": "latest", "runs_dir": "runs"}))
 
 
 def compare(arguments: list[str]) -> int:
-    named = named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""})
     from pipeline.lifecycle.reports import compare as lifecycle
 
-    return lifecycle.compare(named["runs"], named["runs_dir"], named["output"] or None)
+    return lifecycle.compare(**named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""}))
 
 
 def resume(arguments: list[str]) -> int:
@@ -218,11 +216,7 @@ VERBS = {
         "the test figures again, from the run directory alone",
         "pipeline evaluate [run=latest] [runs_dir=runs] [data.root=FOLDER]",
     ),
-    "report": Verb(
-        report_run,
-        "one page about a run, made again from its directory alone",
-        "pipeline report [run=latest] [runs_dir=runs]",
-    ),
+    "report": Verb(report_on, "a page about a run, from its directory", "pipeline report [run=latest] [runs_dir=runs]"),
     "compare": Verb(
         compare,
         "several runs side by side: which is better, and is that more than chance",

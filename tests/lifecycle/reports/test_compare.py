@@ -25,7 +25,7 @@ def three(predicted: Predicted, run_like: MakeRun, tmp_path: Path) -> Path:
 
 
 def test_two_seeds_of_the_same_have_no_clear_winner(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert compare.compare(f"{GOOD},{ALIKE}", str(three), None) == 0
+    assert compare.compare(runs=f"{GOOD},{ALIKE}", runs_dir=str(three), output="") == 0
     assert "no clear winner" in capsys.readouterr().out
     page = (three / "compare-aaaa-bbbb.html").read_text(encoding="utf-8")
     assert '<p class="verdict">No clear winner</p>' in page
@@ -33,7 +33,7 @@ def test_two_seeds_of_the_same_have_no_clear_winner(three: Path, capsys: pytest.
 
 def test_a_good_run_wins_over_a_bad_one(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = three / "new folder/page.html"
-    compare.compare(f"{BAD},{GOOD}", str(three), str(output))
+    compare.compare(runs=f"{BAD},{GOOD}", runs_dir=str(three), output=str(output))
     said = capsys.readouterr().out
     assert "cnn-pets-aaaa is the best" in said and str(output) in said
     assert "cnn-pets-aaaa over cnn-pets-cccc: +30.00% accuracy" in said and "adjusted p < 0.0001" in said
@@ -41,7 +41,7 @@ def test_a_good_run_wins_over_a_bad_one(three: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_page_fetches_nothing_and_escapes_everything(three: Path) -> None:
-    compare.compare(f"{GOOD},{ALIKE},{BAD}", str(three), None)
+    compare.compare(runs=f"{GOOD},{ALIKE},{BAD}", runs_dir=str(three), output="")
     page = (three / "compare-aaaa-bbbb-cccc.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|<script|<link|src=", page)
     assert "<b>mlp</b>" not in page and "&lt;b&gt;mlp&lt;/b&gt;" in page
@@ -49,7 +49,7 @@ def test_the_page_fetches_nothing_and_escapes_everything(three: Path) -> None:
 
 
 def test_only_settings_that_differ_are_listed(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    compare.compare(f"{GOOD},{ALIKE}", str(three), None)
+    compare.compare(runs=f"{GOOD},{ALIKE}", runs_dir=str(three), output="")
     said = capsys.readouterr().out
     assert re.search(r"seed +│ 1 +│ 2", said) and "max_epochs" not in said
 
@@ -59,7 +59,7 @@ def test_another_test_set_is_refused_for_the_paired_test_alone(
 ) -> None:
     other = "20260104-120000-cnn-pets-dddd"
     run_like(three / other, predicted(0.6, digest="another"))
-    compare.compare(f"{GOOD},{other}", str(three), None)
+    compare.compare(runs=f"{GOOD},{other}", runs_dir=str(three), output="")
     said = capsys.readouterr().out
     assert "No paired test: cnn-pets-dddd judged another test set than cnn-pets-aaaa" in said
     assert "is the best" not in said and "90.00%" in said
@@ -71,17 +71,17 @@ class TestRefused:
     @pytest.mark.parametrize("references", ["", GOOD, "aaaa,"])
     def test_is_less_than_two_runs(self, three: Path, references: str) -> None:
         with pytest.raises(ConfigError, match=r"two runs or more, found [01]: pipeline compare runs=RUN,RUN"):
-            compare.compare(references, str(three), None)
+            compare.compare(runs=references, runs_dir=str(three), output="")
 
     def test_is_the_same_run_twice(self, three: Path) -> None:
         with pytest.raises(ConfigError, match=f"{GOOD} is named twice"):
-            compare.compare(f"{GOOD},aaaa", str(three), None)
+            compare.compare(runs=f"{GOOD},aaaa", runs_dir=str(three), output="")
 
     def test_is_a_run_without_predictions(self, three: Path) -> None:
         (three / BAD / "predictions.npz").unlink()
         with pytest.raises(RunError, match=f"no test predictions: pipeline evaluate run={BAD} writes them"):
-            compare.compare(f"{GOOD},{BAD}", str(three), None)
+            compare.compare(runs=f"{GOOD},{BAD}", runs_dir=str(three), output="")
 
     def test_is_a_run_that_is_not_there(self, three: Path) -> None:
         with pytest.raises(RunError, match="runs=eeee is not in"):
-            compare.compare(f"{GOOD},eeee", str(three), None)
+            compare.compare(runs=f"{GOOD},eeee", runs_dir=str(three), output="")

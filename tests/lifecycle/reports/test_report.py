@@ -1,17 +1,21 @@
 """The page of a run, from a directory made by hand."""
 
+import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.errors import RunError
 from pipeline.lifecycle.reports import report
 from pipeline.lifecycle.reports.predictions import SavedPredictions
 from pipeline.lifecycle.run import Run
+from pipeline.tracking.journal import Journal
 
 Predicted = Callable[..., SavedPredictions]
 MakeRun = Callable[..., Run]
@@ -114,10 +118,45 @@ def test_names_from_outside_are_shown_and_never_obeyed(predicted: Predicted, run
 def test_a_run_under_way_shows_its_curves_and_no_test(run_like: MakeRun, tmp_path: Path) -> None:
     run = run_like(tmp_path / "run", None, status="RUNNING")
     (run.folder / "result.json").unlink()
+    writer = Journal(run.journal_path)
+    writer.note("still here")
     said = words(report.write(run).read_text(encoding="utf-8"))
+    writer.close()
     assert "under way" in said and "accuracy, validation 0.9000" in said
     assert "Learning curves" in said and "By class" not in said
     assert "pipeline resume run=run" in said
+
+
+def test_a_run_that_was_killed_and_could_not_say_so_is_not_called_under_way(run_like: MakeRun, tmp_path: Path) -> None:
+    run = run_like(tmp_path / "run", None, status="RUNNING")
+    assert "ended before it was done" in words(report.write(run).read_text(encoding="utf-8"))
+
+
+def test_a_run_that_goes_on_does_not_show_the_test_of_its_earlier_life(
+    predicted: Predicted, run_like: MakeRun, tmp_path: Path
+) -> None:
+    run = run_like(tmp_path / "run", predicted(0.8))
+    for name in ("result.json", "predictions.npz"):
+        os.utime(run.folder / name, (1e9, 1e9))  # written before the journal's newest start
+    said = words(report.write(run).read_text(encoding="utf-8"))
+    assert "80.00%" not in said and "By class" not in said and "Learning curves" in said
+
+
+def test_a_password_in_an_address_is_not_shown(predicted: Predicted, run_like: MakeRun, tmp_path: Path) -> None:
+    run = run_like(tmp_path / "run", predicted(0.8))
+    (run.folder / "overrides.txt").write_text("tracking.uri=postgresql://ann:s3cret@host/db\n")
+    run.config_path.write_text(run.config_path.read_text() + "uri: postgresql://ann:s3cret@host/db\n")
+    assert "s3cret" not in report.write(run).read_text(encoding="utf-8")
+
+
+def test_a_network_that_lost_its_numbers_still_has_a_page(
+    predicted: Predicted, run_like: MakeRun, tmp_path: Path
+) -> None:
+    network = predicted(0.8)
+    broken = replace(
+        network, log_probabilities=np.full_like(network.log_probabilities, np.nan), losses=network.losses * np.nan
+    )
+    assert "Closest calls" in words(report.write(run_like(tmp_path / "run", broken)).read_text(encoding="utf-8"))
 
 
 def test_a_network_that_is_always_right_has_no_mistakes(
@@ -166,9 +205,9 @@ def test_the_verb_says_where_the_page_is_and_what_it_lacks(
     run_like: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_like(tmp_path / "run", None)
-    assert report.report("run", str(tmp_path)) == 0
+    assert report.report(run="run", runs_dir=str(tmp_path)) == 0
     said = capsys.readouterr().out.splitlines()
     assert said == [
         str(tmp_path / "run" / "report.html"),
-        "without the test set: run has no predictions of it; pipeline evaluate run=run writes them",
+        "without the test set: run has no predictions; pipeline evaluate run=run writes them",
     ]

@@ -10,24 +10,29 @@ from rich.text import Text
 
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.files import write_atomically
-from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.reports import wording
 from pipeline.lifecycle.reports.comparison import Comparison, best_value, compared, render
 from pipeline.lifecycle.reports.evidence import Evidence, gather
-from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.run import Run, find
 
 STAMP = re.compile(r"^\d{8}-\d{6}-")
 NAMED = 6  # runs that the file's name can hold
 
 
-def compare(references: str, runs_dir: str, output: str | None) -> int:
-    """Raises UserError for runs that cannot be compared."""
-    chosen = [runs.find(each, runs_dir, key="runs") for each in references.split(",") if each]
+def compare(*, runs: str, runs_dir: str, output: str) -> int:
+    """`runs`: references with commas between them; `output`: a file, or nothing for a name made of theirs.
+
+    Raises UserError for runs that cannot be compared.
+    """
+    chosen = [find(each, runs_dir, key="runs") for each in runs.split(",") if each]
     check(chosen)
     comparison = compared([evidence_of(run) for run in chosen], short_names([run.id for run in chosen]))
-    path = Path(output) if output is not None else Path(runs_dir) / file_name(chosen)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, render(comparison))
+    path = Path(output) if output else Path(runs_dir) / file_name(chosen)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, render(comparison))
+    except OSError as problem:
+        raise RunError(f"cannot write {path}: {problem.strerror}; choose another file, output=FILE.html") from problem
     console = Console(highlight=False)
     for line in lines_of(comparison):
         console.print(line, soft_wrap=not isinstance(line, Table))

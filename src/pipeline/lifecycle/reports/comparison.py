@@ -11,6 +11,7 @@ from pipeline.lifecycle.reports.markup import Child, Html, command, element, joi
 from pipeline.lifecycle.reports.page import columns, note, page, section
 from pipeline.lifecycle.reports.predictions import SavedPredictions
 from pipeline.lifecycle.reports.statistics import SIGNIFICANCE, Interval
+from pipeline.tracking import address
 
 STYLES = 8  # colours of the style sheet: s0 to s7
 CAUTION = (
@@ -196,7 +197,7 @@ def _commands(comparison: Comparison) -> Html | None:
     ids = ",".join(run.run.id for run in comparison.runs)
     again = [command(f"pipeline compare runs={ids}")]
     each = [
-        join(element("h3", _named(comparison, place)), command(run.result["command"] or ""))
+        join(element("h3", _named(comparison, place)), command(address.redacted(run.result["command"] or "")))
         for place, run in enumerate(comparison.runs)
     ]
     return section("To type", *each, element("h3", "This page again"), *again)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError
@@ -13,6 +14,7 @@ from pipeline.lifecycle.run import Run
 from pipeline.tracking import journal
 
 ASSEMBLED = "assembled.json"
+CLOCK_TOLERANCE_MS = 2  # file systems round
 
 Curves = dict[str, list[tuple[int, float]]]
 
@@ -22,6 +24,8 @@ class Evidence:
     """assembled   what the configuration turned into (`keep.keep_assembled`)
     start       the journal's record of the newest start
     result      result.json; status RUNNING and no metrics where there is none yet
+
+    What an earlier life of a resumed run left behind does not count: neither its result nor its predictions.
     """
 
     run: Run
@@ -32,6 +36,12 @@ class Evidence:
     result: dict[str, Any]
     curves: Curves
     predictions: SavedPredictions | None
+
+    @property
+    def status(self) -> str:
+        """FINISHED, FAILED or KILLED; RUNNING while a process has the journal open."""
+        told = str(self.result["status"])
+        return "KILLED" if told == "RUNNING" and not journal.is_open(self.run.journal_path) else told
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -60,9 +70,8 @@ class Evidence:
     def best_step(self) -> int | None:
         """The optimiser step of the best checkpoint so far."""
         best = self.run.checkpoints / "best.ckpt"
-        if not best.is_symlink():
-            return None
-        return int(best.readlink().stem.rpartition("-")[2])
+        step = best.readlink().stem.rpartition("-")[2] if best.is_symlink() else ""
+        return int(step) if step.isdecimal() else None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -88,13 +97,20 @@ def gather(run: Run) -> Evidence:
             f"{run.id} has no {ASSEMBLED}: an older version made it. What a report needs is added by  "
             f"pipeline evaluate run={run.id}"
         )
+    result = run.result() if _is_of_this_life(run.folder / "result.json", start) else None
+    is_judged = _is_of_this_life(run.folder / saved.NAME, start)
     return Evidence(
         run=run,
         config_yaml=run.config_path.read_text(encoding="utf-8"),
         environment=json.loads((run.folder / "environment.json").read_text(encoding="utf-8")),
         assembled=json.loads((run.folder / ASSEMBLED).read_text(encoding="utf-8")),
         start=start,
-        result={"status": "RUNNING", "metrics": {}, "seconds": None, "command": None} | (run.result() or {}),
+        result={"status": "RUNNING", "metrics": {}, "seconds": None, "command": None} | (result or {}),
         curves=journal.history(run.journal_path),
-        predictions=saved.load(run.folder),
+        predictions=saved.load(run.folder) if is_judged else None,
     )
+
+
+def _is_of_this_life(path: Path, start: dict[str, Any]) -> bool:
+    """Written since the run was started, or taken up again, for the last time."""
+    return path.exists() and path.stat().st_mtime * 1000 >= start["time"] - CLOCK_TOLERANCE_MS

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from pipeline.errors import DONE
+from pipeline.errors import DONE, RunError
 from pipeline.files import locked, write_atomically
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.reports import predictions, sections, verdicts
@@ -17,12 +17,17 @@ LOCK = ".report.lock"
 PATIENCE_SECONDS = 10.0
 
 
-def report(reference: str, runs_dir: str) -> int:
-    run = runs.find(reference, runs_dir)
-    path = write(run)
-    print(path)
-    if not (run.folder / predictions.NAME).exists():
-        print(f"without the test set: {run.id} has no predictions of it; pipeline evaluate run={run.id} writes them")
+def report(*, run: str, runs_dir: str) -> int:
+    found = runs.find(run, runs_dir)
+    try:
+        print(write(found))
+    except OSError as problem:
+        raise RunError(
+            f"cannot write {found.folder / NAME}: {problem.strerror or problem}; copy the run directory to where you "
+            "may write, and give the copy: pipeline report run=COPY"
+        ) from problem
+    if not (found.folder / predictions.NAME).exists():
+        print(f"without the test set: {found.id} has no predictions; pipeline evaluate run={found.id} writes them")
     return DONE
 
 

@@ -6,6 +6,7 @@ from pipeline.lifecycle.reports.evidence import Evidence
 from pipeline.lifecycle.reports.markup import Child, Html, command, element, facts, join, table
 from pipeline.lifecycle.reports.page import columns, headline, note, section
 from pipeline.lifecycle.reports.statistics import Interval, interval_of_accuracy, interval_of_f1, interval_of_mean
+from pipeline.tracking import address
 
 UNMEASURED = "everything else"
 SPENT = {  # recorded by training/callbacks/timing.py
@@ -34,7 +35,7 @@ def intervals(evidence: Evidence) -> dict[str, Interval]:
 
 
 def top(evidence: Evidence) -> Html:
-    name, status = str(evidence.start["name"]), evidence.result["status"]
+    name, status = str(evidence.start["name"]), evidence.status
     lines: list[Child] = [
         element("h1", name),
         element("p", trained_on(evidence), class_="quiet"),
@@ -171,10 +172,14 @@ def settings(evidence: Evidence) -> Html | None:
     rows: list[list[Child]] = [[key, wording.setting(value)] for key, value in evidence.settings.items()]
     middle = (len(rows) + 1) // 2
     halves = columns(*(table(["", ""], part, class_="words") for part in (rows[:middle], rows[middle:]) if part))
-    whole = element("details", element("summary", "the whole config.yaml"), command(evidence.config_yaml))
+    whole = element(
+        "details", element("summary", "the whole config.yaml"), command(address.redacted(evidence.config_yaml))
+    )
     overrides = (evidence.run.folder / "overrides.txt").read_text(encoding="utf-8").split("\n")
     given = [each for each in overrides if each]
-    typed = note(f"Other than the defaults: {', '.join(given)}." if given else "All at their defaults.")
+    typed = note(
+        f"Other than the defaults: {address.redacted(', '.join(given))}." if given else "All at their defaults."
+    )
     return section("Settings", typed, halves, whole)
 
 
@@ -199,7 +204,7 @@ def commands(evidence: Evidence) -> Html | None:
     name = evidence.run.id
     again = evidence.result["command"] or evidence.start["tags"].get("command", "")
     rows = [("Another run like it", again)]
-    if evidence.result["status"] != "FINISHED":
+    if evidence.status != "FINISHED":
         rows.append(("Go on with it", f"pipeline resume run={name}"))
     else:
         longer = int(evidence.settings.get("trainer.max_epochs") or 0)
@@ -208,4 +213,4 @@ def commands(evidence: Evidence) -> Html | None:
         ("Judge it again on the test set", f"pipeline evaluate run={name}"),
         ("Make this page again", f"pipeline report run={name}"),
     ]
-    return section("To type", *(join(element("h3", title), command(text)) for title, text in rows))
+    return section("To type", *(join(element("h3", title), command(address.redacted(text))) for title, text in rows))

@@ -130,11 +130,13 @@ class Calibration:
 
 
 def calibration(confidence: Floats, right: Bools) -> Calibration:
-    bins = np.clip(np.ceil(confidence.astype(np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    """A network whose scores are no numbers is not sure at all."""
+    sure = np.nan_to_num(confidence.astype(np.float64))
+    bins = np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     divisor = np.maximum(counts, 1)
     accuracy = np.bincount(bins, weights=right, minlength=BINS) / divisor
-    return Calibration(counts, accuracy, np.bincount(bins, weights=confidence, minlength=BINS) / divisor)
+    return Calibration(counts, accuracy, np.bincount(bins, weights=sure, minlength=BINS) / divisor)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
