@@ -21,6 +21,7 @@ MAY_CHANGE = (
     "checkpoint.every_n_steps",
     "checkpoint.every_n_minutes",
     "checkpoint.keep",
+    "batch.on_out_of_memory",
     "tracking.uri",
     "tracking.artifacts",
     "data.root",
