@@ -26,6 +26,7 @@ from pipeline.training.memory import Gradients, Halving, Sums, Together
 from pipeline.training.randomness import reseed
 from pipeline.training.regularizers import Regularizer
 from pipeline.training.running import RunningMeans
+from pipeline.training.sharding import shard, whole
 from pipeline.training.stepping import Stepping, check_clipping, stepping
 from pipeline.training.task import Task
 
@@ -91,6 +92,10 @@ class Learner(pl.LightningModule):
         scores: Tensor = self.network(inputs)
         return scores
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            shard(self.network, self.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.network.parameters())
         scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
@@ -149,7 +154,7 @@ class Learner(pl.LightningModule):
         scores = self.network(batch.inputs).float()
         loss = self.task.loss(scores, batch.targets)
         for regularizer in self.regularizers:
-            loss = loss + regularizer.penalty(self.network)
+            loss = loss + whole(regularizer.penalty(self.network))
         sums = {"loss": loss.detach() * len(batch)}
         sums |= {name: hit.sum() for name, hit in self.task.hits(scores.detach(), batch.targets).items()}
         return loss, (sums, len(batch))

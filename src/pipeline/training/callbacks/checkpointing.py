@@ -54,17 +54,15 @@ class Checkpointing(Checkpoint, StepCallback):
         # One for each kind of moment: a step and a batch of validation take different times.
         self.after_step, self.while_validating, self.after_epoch = Agreement(), Agreement(), Agreement()
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.interruption.insist()
         if not trainer.is_global_zero:
             return
         checkpoints.sweep(self.folder)
         # A kill may have come between the checkpoint and the link to it.
         if self.best_name is not None and (self.folder / self.best_name).exists():
             checkpoints.link(self.folder, "best.ckpt", self.folder / self.best_name)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        self.interruption.insist()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.interruption.insist()
