@@ -2,10 +2,7 @@
 
 import json
 import os
-import re
 import shlex
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +10,13 @@ from typing import Any
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.files import write_atomically
 from pipeline.launch import job, trainjob
+from pipeline.launch.kubectl import NODE, kubectl, state_of
 from pipeline.launch.launcher import Resources
 from pipeline.launch.trainjob_fields import check_fields
 from pipeline.launch.trainjob_rules import API_VERSION, KIND, check_rules
 from pipeline.launch.units import mebibytes_of, seconds_of
 
 MANIFEST = "job.yaml"
-CLIENT_SECONDS = 30  # what kubectl may take
-NODE = "node"  # what Kubeflow's runtimes call the job whose pods train, and the container in it
 POD = "spec.runtimePatches[0].trainingRuntimeSpec.template.spec.replicatedJobs[0].template.spec.template.spec"
 
 
@@ -55,7 +51,7 @@ class Kubernetes:
         labels: Mapping[str, str] | None,
         managed_by: str | None,
         max_restarts: int,
-        notice_seconds: int,
+        notice_seconds: int | None,
         dry_run: bool,
     ) -> None:
         self.image = image
@@ -71,10 +67,7 @@ class Kubernetes:
         self.python = python
         self.environment, self.secrets = environment or {}, secrets or {}
         self.gpu_resource = gpu_resource
-        self.pod: Mapping[str, Any] = {
-            **(pod or {}),
-            **_given(nodeSelector=node_selector, tolerations=tolerations),
-        }
+        self.node_selector, self.tolerations, self.pod = node_selector, tolerations, pod or {}
         self.labels, self.managed_by = labels, managed_by
         self.max_restarts = max_restarts
         self.notice_seconds = notice_seconds
@@ -84,11 +77,13 @@ class Kubernetes:
         for count, option in ((self.nodes, "nodes"), (self.processes_per_node, "processes_per_node")):
             if count < 1:
                 raise ConfigError(f"launch.{option}={count}: expected 1 or more")
+        if self.max_restarts < 0:
+            raise ConfigError(f"launch.max_restarts={self.max_restarts}: expected 0 or more")
         return Resources(self.nodes, self.processes_per_node)
 
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
-        facts = job.read(folder) or {}
-        submission = int(facts.get("submission", 0)) + 1
+        facts = _noted(folder)
+        submission = 1 if facts is None else facts["submission"] + 1
         name = trainjob.name_of(folder.name, submission, self.nodes)
         manifest = self.manifest(command, folder, name)
         path = folder / MANIFEST
@@ -115,7 +110,7 @@ class Kubernetes:
         return DONE
 
     def state(self, folder: Path) -> str | None:
-        facts = job.read(folder)
+        facts = _noted(folder)
         if facts is None:
             return None
         place = ("trainjob", facts["job"], f"--namespace={facts['namespace']}")
@@ -125,10 +120,12 @@ class Kubernetes:
             if facts["dry_run"]:  # only a file so far, as far as anyone knows: that needs no cluster
                 return None
             raise
-        return _state(json.loads(answer)) if answer else None
+        return state_of(json.loads(answer)) if answer else None
 
     def cancel(self, folder: Path) -> str:
-        facts = job.read(folder) or {}
+        facts = _noted(folder)
+        if facts is None:
+            raise RunError(f"{folder.name} is no TrainJob yet: it was started in another way, which is how to end it")
         # Not waited for: the pods have notice_seconds to save.
         kubectl("delete", "trainjob", facts["job"], f"--namespace={facts['namespace']}", "--wait=false")
         return f"TrainJob {facts['job']} is deleted; its pods save and end"
@@ -196,7 +193,11 @@ class Kubernetes:
     def _pod(self) -> dict[str, Any]:
         volumes, mounts = trainjob.mounted(self.volumes)
         ours = {
-            "terminationGracePeriodSeconds": self.notice_seconds,
+            **_given(
+                nodeSelector=self.node_selector,
+                tolerations=self.tolerations,
+                terminationGracePeriodSeconds=self.notice_seconds,
+            ),
             "containers": [{"name": NODE, "volumeMounts": mounts}],
             "volumes": volumes,
         }
@@ -204,6 +205,12 @@ class Kubernetes:
         if both:
             raise ConfigError(f"launch.pod.{both[0]} is what other options of launch are for; leave it out")
         return {**self.pod, **ours}
+
+
+def _noted(folder: Path) -> dict[str, Any] | None:
+    """What a run left here when it was submitted in this way; its configuration may have changed since."""
+    facts = job.read(folder)
+    return facts if facts is not None and facts["launcher"] == "kubernetes" else None
 
 
 def _given(**facts: Any) -> dict[str, Any]:
@@ -217,36 +224,3 @@ def _amount(mebibytes: int) -> str:
 def _around(pod: dict[str, Any]) -> dict[str, Any]:
     replicated = {"name": NODE, "template": {"spec": {"template": {"spec": pod}}}}
     return {"template": {"spec": {"replicatedJobs": [replicated]}}}
-
-
-def _state(found: Mapping[str, Any]) -> str | None:
-    """In the words of this program, from what the cluster says of a TrainJob; None for one that has ended."""
-    status = found.get("status", {})
-    holds = {each["type"] for each in status.get("conditions", []) if each["status"] == "True"}
-    if "deletionTimestamp" in found["metadata"]:
-        return "ENDING"
-    if holds & {"Complete", "Failed"}:
-        return None
-    if "Suspended" in holds:
-        return "SUSPENDED"
-    pods = [each for each in status.get("jobsStatus", []) if each["name"] == NODE]
-    return "RUNNING" if any(each["ready"] > 0 for each in pods) else "PENDING"
-
-
-def kubectl(*arguments: str) -> str:
-    """What it answers. Raises ConfigError where it is not installed, RunError where it refuses or does not answer."""
-    if shutil.which("kubectl") is None:
-        raise ConfigError(
-            "launch=kubernetes needs kubectl, which is not on the PATH here: install it, or type launch.dry_run=true "
-            f"and apply {MANIFEST} from where it is"
-        )
-    try:
-        done = subprocess.run(
-            ["kubectl", *arguments], capture_output=True, text=True, timeout=CLIENT_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise RunError(f"kubectl did not answer within {CLIENT_SECONDS} s; is the cluster reachable?") from None
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if re.match(r"[EIW]\d{4} ", line) is None]  # its own log
-        raise RunError(f"kubectl refused: {' '.join(lines).strip() or done.stdout.strip()}")
-    return done.stdout.strip()

@@ -106,7 +106,7 @@ def _folder() -> Path:
     if found is None or found.origin is None:
         raise ConfigError(
             "launch=kubernetes checks its manifest against a package that is not installed here: "
-            "pip install 'kubeflow-trainer-api>=2.2,<3'"
+            "pip install 'kubeflow-trainer-api>=2.3,<3'"
         )
     return Path(found.origin).parent / "models"
 

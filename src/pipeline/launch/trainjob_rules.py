@@ -96,8 +96,9 @@ def _check_pod(pod: Mapping[str, Any]) -> None:
         _one_of(toleration.get("operator", OPERATORS[1]), OPERATORS, f"{where}.operator")
         if toleration.get("operator") == "Exists" and "value" in toleration:
             raise ConfigError(f"{where} has a value, which operator Exists does not look at; leave one of them out")
-    if pod["terminationGracePeriodSeconds"] < 1:
-        raise ConfigError(f"launch.notice_seconds={pod['terminationGracePeriodSeconds']}: expected 1 or more")
+    seconds = pod.get("terminationGracePeriodSeconds", 1)
+    if seconds < 1:
+        raise ConfigError(f"launch.notice_seconds={seconds}: expected 1 or more")
 
 
 def _fits(text: str, pattern: str, longest: int, where: str, expected: str) -> None:
