@@ -27,7 +27,7 @@ def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int
     run = runs.find(reference, runs_dir)
     console = Console(highlight=False)
     quieten(run.folder / "evaluate.log")
-    return exits.code_of(lambda: console.print(comparison(run, judged(run, data_root))))
+    return exits.code_of(lambda: console.print(comparison(run, judged(run, data_root))), run.folder)
 
 
 def judged(run: Run, data_root: str | None) -> Verdict:

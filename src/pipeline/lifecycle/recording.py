@@ -149,16 +149,19 @@ class Recording:
     def _write_result(self, status: Status | Literal["RUNNING"], mlflow_run_id: str | None) -> None:
         verdict = self.verdict
         best = None if verdict is None or verdict.checkpoint is None else verdict.checkpoint
-        self.run.write_result(
-            {
-                "status": status,
-                "metrics": {} if verdict is None else verdict.metrics,
-                "best_checkpoint": None if best is None else str(best.relative_to(self.run.folder)),
-                "mlflow_run_id": mlflow_run_id,
-                "seconds": round(self._seconds(), 3),
-                "command": describe.command_of(self.run),
-            }
-        )
+        try:
+            self.run.write_result(
+                {
+                    "status": status,
+                    "metrics": {} if verdict is None else verdict.metrics,
+                    "best_checkpoint": None if best is None else str(best.relative_to(self.run.folder)),
+                    "mlflow_run_id": mlflow_run_id,
+                    "seconds": round(self._seconds(), 3),
+                    "command": describe.command_of(self.run),
+                }
+            )
+        except OSError as problem:  # must not hide what ended the run
+            log.warning("result.json cannot be written: %s", problem)
 
     def _seconds(self) -> float:
         """Of training (with validation), over all the times that this run was taken up."""

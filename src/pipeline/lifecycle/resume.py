@@ -5,9 +5,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config import compose
+from pipeline.config import compose, resolve
 from pipeline.errors import RunError
 from pipeline.files import write_atomically
+from pipeline.launch.launcher import Launcher
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import journal
 
@@ -18,23 +19,38 @@ MAY_CHANGE = (
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.accelerator",
+    "trainer.strategy",
     "checkpoint.every_n_steps",
     "checkpoint.every_n_minutes",
     "checkpoint.keep",
+    "batch.on_out_of_memory",
     "tracking.uri",
     "tracking.artifacts",
     "data.root",
 )
 GROUPS_THAT_MAY_CHANGE = ("launch",)
 PATIENCE_SECONDS, POLL_SECONDS = 120.0, 0.1
+ORPHANS_SECONDS = 20.0
 # Which run it is, not what it does.
 NO_SETTING = ("auto_resume", "init_from", "runs_dir")
 
 
 def check_idle(run: Run) -> None:
-    """Raises RunError for a run that is under way."""
-    if journal.is_open(run.journal_path):
-        raise RunError(f"{run.id} is being trained right now, by another process; wait for it, or end it first")
+    """Raises RunError for a run that is under way.
+
+    Where only its parent was killed, its processes notice that and save: they are waited for, because a scheduler
+    that repeats the command at once must not be refused.
+    """
+    deadline = time.monotonic() + ORPHANS_SECONDS
+    while journal.is_open(run.journal_path):
+        config = run.config()
+        launcher: Launcher = resolve.instantiate(config.launch, config)
+        if launcher.state(run.folder) is not None or time.monotonic() > deadline:
+            raise RunError(
+                f"{run.id} is being trained right now, by another process; wait for it, or end it first: "
+                f"pipeline cancel {run.id}"
+            )
+        time.sleep(POLL_SECONDS)
 
 
 def differences(before: DictConfig, now: DictConfig) -> dict[str, Any]:
