@@ -10,8 +10,7 @@ from pipeline.lifecycle import exits
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.assemble import Assembly, assemble
 from pipeline.lifecycle.judge import Verdict, best_checkpoint, judge
-from pipeline.lifecycle.reports import predictions
-from pipeline.lifecycle.reports.evidence import ASSEMBLED
+from pipeline.lifecycle.reports.evidence import ASSEMBLED, is_judged
 from pipeline.lifecycle.reports.keep import keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import quieten
@@ -35,7 +34,7 @@ def judged(run: Run, data_root: str | None) -> Verdict:
     assembly, trainer, verdict = _test(run, data_root)
     if not (run.folder / ASSEMBLED).exists():
         keep_assembled(run, assembly, trainer)
-    if verdict.predictions is not None and not (run.folder / predictions.NAME).exists():
+    if verdict.predictions is not None and not is_judged(run):
         keep_predictions(run, assembly, verdict.predictions)
     return verdict
 

@@ -110,7 +110,7 @@ def run_like() -> Callable[..., Run]:
 
 
 @pytest.fixture
-def changed() -> Callable[[Run, str, Any], None]:
+def changed() -> Callable[[Run, str, dict[str, Any]], None]:
     """Another value in one of the run's JSON files."""
 
     def change(run: Run, file: str, values: dict[str, Any]) -> None:

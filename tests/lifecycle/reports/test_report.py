@@ -142,6 +142,15 @@ def test_a_run_that_goes_on_does_not_show_the_test_of_its_earlier_life(
     assert "80.00%" not in said and "By class" not in said and "Learning curves" in said
 
 
+def test_a_run_that_was_killed_and_judged_since_shows_what_its_predictions_tell(
+    predicted: Predicted, run_like: MakeRun, changed: Any, tmp_path: Path
+) -> None:
+    run = run_like(tmp_path / "run", predicted(0.8), status="KILLED")
+    changed(run, "result.json", {"metrics": {}})
+    said = words(report.write(run).read_text(encoding="utf-8"))
+    assert "ended before it was done" in said and "accuracy 80.00% 95% interval" in said
+
+
 def test_a_password_in_an_address_is_not_shown(predicted: Predicted, run_like: MakeRun, tmp_path: Path) -> None:
     run = run_like(tmp_path / "run", predicted(0.8))
     (run.folder / "overrides.txt").write_text("tracking.uri=postgresql://ann:s3cret@host/db\n")

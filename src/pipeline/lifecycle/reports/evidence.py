@@ -45,8 +45,12 @@ class Evidence:
 
     @property
     def metrics(self) -> dict[str, float]:
+        """Of the test set; for a run that did not end by itself what its predictions tell, if it was judged since."""
         metrics: dict[str, float] = self.result["metrics"]
-        return metrics
+        kept = self.predictions
+        if metrics or kept is None:
+            return metrics
+        return {"test/accuracy": float(kept.right.mean()), "test/loss": float(kept.losses.mean())}
 
     @property
     def data(self) -> dict[str, Any] | None:
@@ -86,10 +90,7 @@ class Evidence:
 
 def gather(run: Run) -> Evidence:
     """Raises RunError for a run that has not started, or that an older version of the program made."""
-    start: dict[str, Any] | None = None
-    for record, _ in journal.read(run.journal_path):
-        if record["kind"] == "start":
-            start = record
+    start = newest_start(run)
     if start is None:
         raise RunError(f"{run.id} has not started yet: there is nothing to report; pipeline runs shows how it stands")
     if not (run.folder / ASSEMBLED).exists():
@@ -98,7 +99,6 @@ def gather(run: Run) -> Evidence:
             f"pipeline evaluate run={run.id}"
         )
     result = run.result() if _is_of_this_life(run.folder / "result.json", start) else None
-    is_judged = _is_of_this_life(run.folder / saved.NAME, start)
     return Evidence(
         run=run,
         config_yaml=run.config_path.read_text(encoding="utf-8"),
@@ -107,8 +107,19 @@ def gather(run: Run) -> Evidence:
         start=start,
         result={"status": "RUNNING", "metrics": {}, "seconds": None, "command": None} | (result or {}),
         curves=journal.history(run.journal_path),
-        predictions=saved.load(run.folder) if is_judged else None,
+        predictions=saved.load(run.folder) if is_judged(run) else None,
     )
+
+
+def is_judged(run: Run) -> bool:
+    """There are predictions of the weights that it has now."""
+    start = newest_start(run)
+    return start is not None and _is_of_this_life(run.folder / saved.NAME, start)
+
+
+def newest_start(run: Run) -> dict[str, Any] | None:
+    starts = (record for record, _ in journal.read(run.journal_path) if record["kind"] == "start")
+    return max(starts, key=lambda record: record["time"], default=None)
 
 
 def _is_of_this_life(path: Path, start: dict[str, Any]) -> bool:
