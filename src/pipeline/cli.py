@@ -161,6 +161,15 @@ def sync(arguments: list[str]) -> int:
     return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"])
 
 
+def register(arguments: list[str]) -> int:
+    named = named_values(arguments, {"run": "latest", "name": "", "force": "false", "runs_dir": "runs"})
+    if named["force"] not in ("true", "false"):
+        raise ConfigError(f"force={named['force']}: expected force=true or force=false")
+    from pipeline.lifecycle import register as lifecycle
+
+    return lifecycle.register(named["run"], named["name"], named["runs_dir"], force=named["force"] == "true")
+
+
 def completion(arguments: list[str]) -> int:
     match arguments:
         case ["candidates", line]:
@@ -225,6 +234,11 @@ VERBS = {
         sync,
         "carry to MLflow what did not arrive there",
         "pipeline sync [run=latest | run=all] [runs_dir=runs]",
+    ),
+    "register": Verb(
+        register,
+        "a run's model under a name in MLflow; the best of that name is its champion",
+        "pipeline register [run=latest] name=NAME [force=true] [runs_dir=runs]",
     ),
     "chaos": Verb(
         chaos,
