@@ -54,8 +54,9 @@ def register(reference: str, name: str, runs_dir: str, *, force: bool) -> int:
 def check_name(name: str, example: str) -> str:
     if not re.fullmatch(r"[^/:.\s]([^/:\n]*[^/:\s])?", name):
         raise ConfigError(
-            f"name={name}: expected what the model is to be called, without / and :, such as name={run.config().name}"
+            f"name={name}: expected what the model is to be called, without / and :, such as name={example}"
         )
+    return name
 
 
 def verdict(new: Version, champion: Version | None) -> tuple[bool, str]:
