@@ -7,7 +7,7 @@
 VENV ?= .venv
 
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
-VERBS   := train evaluate report compare resume runs logs cancel chaos ui sync
+VERBS   := train evaluate report compare resume runs logs cancel chaos ui sync register
 CHORES  := help setup test check bench clean distclean
 TARGETS := $(VERBS) $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)
@@ -47,6 +47,7 @@ logs: ready-run      ## what a run records and logs: make logs run=latest ARGS=-
 cancel: ready-run    ## ask a run to save and end: make cancel run=latest
 chaos: ready-run     ## kill a training again and again, and see whether anything is lost: make chaos kills=50
 ui: ready-run        ## MLflow's pages on this machine, opened at the right one
+register: ready-run  ## a run's model under a name; the best is its champion: make register run=latest name=X
 sync: ready-run      ## carry what was recorded offline to MLflow: make sync run=latest
 
 $(VERBS):

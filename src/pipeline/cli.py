@@ -14,7 +14,7 @@ from pipeline.config import listing, places
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
 from pipeline.output import lasting_output, report
-from pipeline.typed import named_values, reference, train_options
+from pipeline.typed import named_values, reference, train_options, values_and_overrides
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,7 @@ def compare(arguments: list[str]) -> int:
 
 
 def resume(arguments: list[str]) -> int:
-    names = {"run": "latest", "runs_dir": "runs"}
-    overrides = [word for word in arguments if word.partition("=")[0] not in names]
-    named = named_values([word for word in arguments if word not in overrides], names)
+    named, overrides = values_and_overrides(arguments, {"run": "latest", "runs_dir": "runs"})
     from pipeline.lifecycle import start
 
     return start.resume_run(named["run"], overrides, named["runs_dir"])
@@ -122,27 +120,21 @@ def list_runs(arguments: list[str]) -> int:
     from pipeline.lifecycle import overview
 
     if arguments[:1] == ["show"]:
-        run, rest = reference(arguments[1:])
-        named = named_values(rest, {"run": run, "runs_dir": "runs"})
-        return overview.show(named["run"], named["runs_dir"])
+        return overview.show(*reference(arguments[1:]))
     return overview.list_runs(named_values(arguments, {"runs_dir": "runs"})["runs_dir"])
 
 
 def logs(arguments: list[str]) -> int:
     follow = "--follow" in arguments or "-f" in arguments
-    run, rest = reference([word for word in arguments if word not in ("--follow", "-f")])
-    named = named_values(rest, {"run": run, "runs_dir": "runs"})
     from pipeline.lifecycle import overview
 
-    return overview.logs(named["run"], named["runs_dir"], follow=follow)
+    return overview.logs(*reference([word for word in arguments if word not in ("--follow", "-f")]), follow=follow)
 
 
 def cancel(arguments: list[str]) -> int:
-    run, rest = reference(arguments)
-    named = named_values(rest, {"run": run, "runs_dir": "runs"})
     from pipeline.lifecycle import overview
 
-    return overview.cancel(named["run"], named["runs_dir"])
+    return overview.cancel(*reference(arguments))
 
 
 def ui(arguments: list[str]) -> int:
@@ -156,8 +148,7 @@ def ui(arguments: list[str]) -> int:
 
 def chaos(arguments: list[str]) -> int:
     names = {"kills": "50", "chaos_seed": "0", "runs_dir": "runs"}
-    overrides = [word for word in arguments if word.partition("=")[0] not in names]
-    named = named_values([word for word in arguments if word not in overrides], names)
+    named, overrides = values_and_overrides(arguments, names)
     for key in ("kills", "chaos_seed"):
         if not named[key].isdecimal():
             raise ConfigError(f"{key}={named[key]}: expected a number, such as {key}={names[key]}")
@@ -173,17 +164,17 @@ def sync(arguments: list[str]) -> int:
     return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"])
 
 
+def register(arguments: list[str]) -> int:
+    named = named_values(arguments, {"run": "latest", "name": "", "force": "false", "runs_dir": "runs"})
+    if named["force"] not in ("true", "false"):
+        raise ConfigError(f"force={named['force']}: expected force=true or force=false")
+    from pipeline.lifecycle import register as lifecycle
+
+    return lifecycle.register(named["run"], named["name"], named["runs_dir"], force=named["force"] == "true")
+
+
 def completion(arguments: list[str]) -> int:
-    match arguments:
-        case ["candidates", line]:
-            found = completions.candidates(line, list(VERBS))
-            print("\n".join(found))
-        case [("bash" | "zsh") as shell]:
-            print(completions.SCRIPTS[shell], end="")
-        case ["install", *shell] if len(shell) <= 1:
-            print(completions.install(*shell))
-        case _:
-            raise ConfigError(f"expected  {VERBS['completion'].usage}")
+    print(completions.answer(arguments, list(VERBS)), end="")
     return DONE
 
 
@@ -244,6 +235,11 @@ VERBS = {
         "carry to MLflow what did not arrive there",
         "pipeline sync [run=latest | run=all] [runs_dir=runs]",
     ),
+    "register": Verb(
+        register,
+        "a run's model under a name in MLflow; the best of that name is its champion",
+        "pipeline register [run=latest] name=NAME [force=true] [runs_dir=runs]",
+    ),
     "chaos": Verb(
         chaos,
         "kill a training again and again, and compare it with one that is left in peace",
@@ -252,7 +248,7 @@ VERBS = {
     "completion": Verb(
         completion,
         "completion of verbs, options and keys in the shell",
-        "pipeline completion install [bash | zsh]   (or print the script:  pipeline completion bash)",
+        completions.USAGE,
     ),
     "version": Verb(version, "the version of this program", "pipeline version"),
     "help": Verb(overview, "this list, or how a verb is used", "pipeline help [VERB]"),
