@@ -97,6 +97,18 @@ def evaluate(arguments: list[str]) -> int:
     return lifecycle.evaluate(named["run"], named["runs_dir"], named["data.root"] or None)
 
 
+def report_on(arguments: list[str]) -> int:
+    from pipeline.lifecycle.reports import report as lifecycle
+
+    return lifecycle.report(**named_values(arguments, {"run": "latest", "runs_dir": "runs"}))
+
+
+def compare(arguments: list[str]) -> int:
+    from pipeline.lifecycle.reports import compare as lifecycle
+
+    return lifecycle.compare(**named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""}))
+
+
 def resume(arguments: list[str]) -> int:
     names = {"run": "latest", "runs_dir": "runs"}
     overrides = [word for word in arguments if word.partition("=")[0] not in names]
@@ -212,6 +224,12 @@ VERBS = {
         evaluate,
         "the test figures again, from the run directory alone",
         "pipeline evaluate [run=latest] [runs_dir=runs] [data.root=FOLDER]",
+    ),
+    "report": Verb(report_on, "a page about a run, from its directory", "pipeline report [run=latest] [runs_dir=runs]"),
+    "compare": Verb(
+        compare,
+        "several runs side by side: which is better, and is that more than chance",
+        "pipeline compare runs=RUN,RUN[,...] [runs_dir=runs] [output=FILE.html]",
     ),
     "resume": Verb(
         resume,

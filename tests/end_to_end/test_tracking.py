@@ -102,7 +102,7 @@ def test_the_data_set_is_named(tracked: Any) -> None:
 def test_configuration_result_and_figures_are_kept(program: Any, tracked: Any) -> None:
     run_dir, client, run, *_ = tracked
     kept = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"config.yaml", "overrides.txt", "environment.json", "result.json", "figures"} <= kept
+    assert {"config.yaml", "overrides.txt", "environment.json", "result.json", "report.html", "figures"} <= kept
     figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
     assert figures == {f"figures/{path.name}" for path in (run_dir / "figures").iterdir()}
     copy = Path(client.download_artifacts(run.info.run_id, "result.json", str(run_dir)))

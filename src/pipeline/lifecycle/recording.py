@@ -11,10 +11,14 @@ from typing import Literal
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline.lifecycle import describe, figures
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Verdict
+from pipeline.lifecycle.reports import report
+from pipeline.lifecycle.reports.evidence import ASSEMBLED
+from pipeline.lifecycle.reports.keep import keep_predictions
 from pipeline.lifecycle.run import Run
 from pipeline.process import Place, module_command
 from pipeline.tracking import sidecar
@@ -78,7 +82,8 @@ class Recording:
                 self.console.print(describe.farewell(self.run, saved.name), soft_wrap=True)
             raise
         else:
-            self._publish()
+            with self._harmless("the figures"):
+                self._publish()
             state = self._end("FINISHED", None)
             self.console.print(describe.summary(self.verdict, self._seconds()))
             self.console.print(describe.where(self.run, self.config, state), soft_wrap=True)
@@ -98,7 +103,7 @@ class Recording:
         spec = self.assembly.spec
         if spec is not None:
             self.journal.dataset(spec.name, spec.digest, spec.sizes)
-        for name in ("config.yaml", "overrides.txt", "environment.json"):
+        for name in ("config.yaml", "overrides.txt", "environment.json", ASSEMBLED):
             self.journal.artifact(name)
         if self.config.tracking.uri is not None:
             self.sidecar = sidecar.start(
@@ -106,18 +111,33 @@ class Recording:
                 uri=self.config.tracking.uri,
                 artifacts=self.config.tracking.artifacts,
                 on_model=export_command(self.run),
+                on_validation=module_command("pipeline.lifecycle.reports.report", str(self.run.folder)),
             )
         self.started_at = time.monotonic()
 
     def _publish(self) -> None:
         """What a finished run shows beyond its metrics."""
+        if self.verdict is not None and self.verdict.predictions is not None:
+            keep_predictions(self.run, self.assembly, self.verdict.predictions)
         for path in figures.draw_all(self.run, self.assembly, self.verdict):
             self.journal.artifact(str(path.relative_to(self.run.folder)), folder="figures")
         self.journal.note(describe.note(self.run, self.assembly, self.verdict))
 
+    @contextmanager
+    def _harmless(self, what: str) -> Iterator[None]:
+        """What shows a run must not fail it: for anything wrong one line, and the rest in the log."""
+        try:
+            yield
+        except Exception as problem:
+            log.exception("%s", what)
+            self.console.print(f"[yellow]{what} could not be made: {escape(str(problem))}[/]", soft_wrap=True)
+
     def _end(self, status: Status, error: str | None) -> SyncState | None:
         self._write_result(status, None)
         self.journal.artifact("result.json")
+        with self._harmless(report.NAME):
+            report.write(self.run)
+            self.journal.artifact(report.NAME)
         if status == "FINISHED":
             self.journal.model()  # after every file: it takes the longest
         self.journal.end(status, error=error)

@@ -17,6 +17,7 @@ from pathlib import Path
 from pipeline.errors import TrackingError
 from pipeline.files import locked
 from pipeline.tracking import address, journal, progress
+from pipeline.tracking.live import LivePage
 from pipeline.tracking.mlflow_store import MlflowStore
 from pipeline.tracking.progress import LOCK, Progress
 from pipeline.tracking.replica import Replica
@@ -47,6 +48,7 @@ class Errand:
     follow: bool = True
     patience_seconds: float = PATIENCE_SECONDS
     lock_seconds: float | None = None
+    on_validation: list[str] | None = None
 
 
 class Pipe:
@@ -77,17 +79,20 @@ def carry(run_dir: Path, errand: Errand, pipe: Pipe) -> None:
     """Ships until the run has ended and everything has arrived, or until patience is at its end."""
     replica: Replica | None = None
     uploads: Uploads | None = None
+    live: LivePage | None = None
     pause = FIRST_PAUSE_SECONDS
     answered_at = time.monotonic()
     while True:
         try:
-            if replica is None or uploads is None:
+            if replica is None or uploads is None or live is None:
                 replica = Replica(run_dir, MlflowStore(errand.uri, errand.artifacts))
                 uploads = Uploads(replica, errand.on_model)
+                live = LivePage(replica, errand.on_validation)
             replica.ship()
             busy = uploads.ship_next()
             if not busy and pipe.is_closed and _is_over(replica, follow=errand.follow):
                 return
+            live.look()
             pause, answered_at = FIRST_PAUSE_SECONDS, time.monotonic()
             pipe.pause(BUSY_SECONDS if busy else TICK_SECONDS)
         except Exception as problem:  # whatever it is, a later try may go well, and nobody else will make it
