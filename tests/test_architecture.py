@@ -56,6 +56,18 @@ class TestNothingHeavyIsImported:
         assert not imported_by(code, tmp_path) & HEAVY
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("launcher", ["slurm", "torchrun"])
+    def test_to_submit_to_a_cluster(self, tmp_path: Path, launcher: str) -> None:
+        code = command("train", f"launch={launcher}", "launch.dry_run=true") + "assert code == 0, code"
+        assert not imported_by(code, tmp_path) & HEAVY
+        assert len(list((tmp_path / "runs").iterdir())) == 1
+
+    def test_to_list_runs_and_show_one(self, tmp_path: Path) -> None:
+        made = command("train", "launch=slurm", "launch.dry_run=true")
+        listed = command("runs") + "assert code == 0, code\n"
+        shown = "import os\n" + "code = main(['runs', 'show', os.listdir('runs')[0]])\nassert code == 0, code"
+        assert not imported_by(made + listed + shown, tmp_path) & HEAVY
+
 
 @pytest.mark.slow
 def test_importing_any_module_prints_nothing_and_writes_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pipeline.config import compose
 from pipeline.errors import RunError
 from pipeline.files import write_atomically
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.standing import UNKNOWN, launched_state
 from pipeline.tracking import journal
 
 # How long it goes on, where, how often it saves, and who hears of it.
@@ -35,6 +36,9 @@ def check_idle(run: Run) -> None:
     """Raises RunError for a run that is under way."""
     if journal.is_open(run.journal_path):
         raise RunError(f"{run.id} is being trained right now, by another process; wait for it, or end it first")
+    state = launched_state(run)
+    if state not in (None, UNKNOWN):
+        raise RunError(f"{run.id} is on its way already ({state}); wait for it, or end it: pipeline cancel {run.id}")
 
 
 def differences(before: DictConfig, now: DictConfig) -> dict[str, Any]:
