@@ -114,11 +114,10 @@ def list_runs(arguments: list[str]) -> int:
         named = named_values(rest, {"run": run, "runs_dir": "runs"})
         return overview.show(named["run"], named["runs_dir"])
     named = named_values(arguments, {"runs_dir": "runs", "last": "30"})
-    if named["last"] != "all" and not named["last"].isdecimal():
-        raise ConfigError(
-            f"last={named['last']}: expected how many of the newest to show, such as last=50, or last=all"
-        )
-    return overview.list_runs(named["runs_dir"], last=None if named["last"] == "all" else int(named["last"]))
+    last = named["last"]
+    if last != "all" and (not last.isdecimal() or int(last) == 0):
+        raise ConfigError(f"last={last}: expected how many of the newest to show, such as last=50, or last=all")
+    return overview.list_runs(named["runs_dir"], last=None if last == "all" else int(last))
 
 
 def logs(arguments: list[str]) -> int:

@@ -19,7 +19,7 @@ from pipeline.tracking import journal
 
 pytestmark = pytest.mark.slow
 AGENT, RANK = "torch.distributed.run", "pipeline.lifecycle.rank"
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 300.0
 LONG = ("trainer.accelerator=cpu", "trainer.max_epochs=40", "callbacks=none")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.errors import DONE, RunError, UserError
 from pipeline.launch import job
@@ -43,10 +43,11 @@ def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
     age = _age(time.time() - run.config_path.stat().st_mtime)
     try:
         with reading(run):
-            standing = standing_of(run, silent)
-            total = OmegaConf.select(run.config(), "trainer.max_epochs")
+            config = run.config()
+            standing = standing_of(run, config, silent)
+            total = OmegaConf.select(config, "trainer.max_epochs")
             epochs = f"{standing.epochs}/{total}" if total else str(standing.epochs)
-            return run.id, standing.status, epochs, _headline(standing.metrics), age, _where(run)
+            return run.id, standing.status, epochs, _headline(standing.metrics), age, _where(run, config)
     except UserError:
         return run.id, "DAMAGED", "", "why: pipeline runs show NAME", age, ""
 
@@ -62,13 +63,14 @@ def show(reference: str, runs_dir: str) -> int:
 
 
 def _described(run: Run) -> list[tuple[str, str]]:
-    standing = standing_of(run)
+    config = run.config()
+    standing = standing_of(run, config)
     number = (job.read(run.folder) or {}).get("job")
     return [
         ("run", run.id),
         ("status", standing.status),
         ("directory", str(run.folder)),
-        ("where", _where(run)),
+        ("where", _where(run, config)),
         *([] if number is None else [("job", str(number))]),
         ("command", " ".join(_environment(run).get("command", []))),
         ("step", f"{standing.step} ({standing.epochs} epochs)"),
@@ -84,7 +86,7 @@ def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
     told = ""
     while True:
         with reading(run):
-            status = status_of(run)
+            status = status_of(run, run.config())
         if follow and status != told:
             print(f"--- {status}", flush=True)
             told = status
@@ -102,17 +104,19 @@ def cancel(reference: str, runs_dir: str) -> int:
     """Raises RunError for a run that is not under way."""
     run = runs.find(reference, runs_dir)
     with reading(run):
-        is_open, launched, status = journal.is_open(run.journal_path), launched_state(run), status_of(run)
+        config = run.config()
+        is_open, launched = journal.is_open(run.journal_path), launched_state(run, config)
+        status = status_of(run, config)
     if is_open and job.read(run.folder) is None:
         raise RunError(f"{run.id} was started by a srun or torchrun of your own: end that, with scancel or Ctrl-C")
     if not is_open and launched is None:
         raise RunError(f"{run.id} is not under way ({status}): there is nothing to cancel")
-    print(f"{run.id}: {launcher_of(run).cancel(run.folder)}\nto go on: pipeline resume run={run.id}")
+    print(f"{run.id}: {launcher_of(config).cancel(run.folder)}\nto go on: pipeline resume run={run.id}")
     return DONE
 
 
-def _where(run: Run) -> str:
-    target = str(OmegaConf.select(run.config(), "launch._target_"))
+def _where(run: Run, config: DictConfig) -> str:
+    target = str(OmegaConf.select(config, "launch._target_"))
     return f"{target.split('.')[-2:][0]} on {_environment(run).get('host', 'an unknown machine')}"
 
 

@@ -36,7 +36,7 @@ def check_idle(run: Run) -> None:
     """Raises RunError for a run that is under way."""
     if journal.is_open(run.journal_path):
         raise RunError(f"{run.id} is being trained right now, by another process; wait for it, or end it first")
-    state = launched_state(run)
+    state = launched_state(run, run.config())
     if state not in (None, UNKNOWN):
         raise RunError(f"{run.id} is on its way already ({state}); wait for it, or end it: pipeline cancel {run.id}")
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from omegaconf import DictConfig
+
 from pipeline.config import resolve
 from pipeline.errors import RunError, UserError
 from pipeline.launch import job
@@ -40,7 +42,8 @@ def reading(run: Run) -> Iterator[None]:
         raise RunError(f"{run.folder} is damaged ({type(problem).__name__}: {problem})") from problem
 
 
-def standing_of(run: Run, silent: set[str] | None = None) -> Standing:
+def standing_of(run: Run, config: DictConfig, silent: set[str] | None = None) -> Standing:
+    """`config` is the run's own: to read it takes longer than all the rest."""
     step, epochs = 0, set()
     metrics: dict[str, float] = {}
     for record, _ in journal.read(run.journal_path):
@@ -49,14 +52,14 @@ def standing_of(run: Run, silent: set[str] | None = None) -> Standing:
             metrics |= record["values"]
             if ONCE_AN_EPOCH in record["values"]:
                 epochs.add(step)
-    return Standing(status_of(run, silent), len(epochs), step, metrics)
+    return Standing(status_of(run, config, silent), len(epochs), step, metrics)
 
 
-def status_of(run: Run, silent: set[str] | None = None) -> str:
+def status_of(run: Run, config: DictConfig, silent: set[str] | None = None) -> str:
     """One word. Of launchers in `silent`, which did not answer before, none is asked again; another may join them."""
     if journal.is_open(run.journal_path):
         return "RUNNING"
-    launched = launched_state(run, silent)
+    launched = launched_state(run, config, silent)
     if launched not in (None, UNKNOWN):
         return str(launched)
     result = run.result()
@@ -67,22 +70,21 @@ def status_of(run: Run, silent: set[str] | None = None) -> str:
     return "INTERRUPTED" if run.has_started else "NOT STARTED"
 
 
-def launched_state(run: Run, silent: set[str] | None = None) -> str | None:
+def launched_state(run: Run, config: DictConfig, silent: set[str] | None = None) -> str | None:
     """What its launcher says of it; None where it is not under way, UNKNOWN where that cannot be asked."""
     if job.read(run.folder) is None:
         return None
-    name = str(run.config().launch.get("_target_"))
+    name = str(config.launch.get("_target_"))
     if silent is not None and name in silent:
         return UNKNOWN
     try:
-        return launcher_of(run).state(run.folder)
+        return launcher_of(config).state(run.folder)
     except UserError:  # no client of the cluster on this machine, or it does not answer
         if silent is not None:
             silent.add(name)
         return UNKNOWN
 
 
-def launcher_of(run: Run) -> Launcher:
-    config = run.config()
+def launcher_of(config: DictConfig) -> Launcher:
     launcher: Launcher = resolve.instantiate(config.launch, config)
     return launcher
