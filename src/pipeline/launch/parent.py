@@ -10,7 +10,7 @@ import psutil
 from pipeline.launch import job
 
 PROCESS = "pid"  # only a note about a process of one machine has it
-CANCEL_SECONDS = 30
+CANCEL_SECONDS = 60  # torchrun alone gives its processes 30
 
 
 def note(folder: Path, launcher: str) -> None:

@@ -82,11 +82,12 @@ def _described(run: Run) -> list[tuple[str, str]]:
 def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
     """What the run recorded and logged, file by file; with `follow` until it ends."""
     run = runs.find(reference, runs_dir)
+    config = run.config()
     tails: dict[Path, Tail] = {}
     told = ""
     while True:
         with reading(run):
-            status = status_of(run, run.config())
+            status = status_of(run, config)
         if follow and status != told:
             print(f"--- {status}", flush=True)
             told = status
