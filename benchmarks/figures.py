@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.figure import Figure, Skipped
-from benchmarks.running import CHECKOUT, baseline, in_pairs, median_ratio, medians, seconds_of, train
+from benchmarks.data import mnist
+from benchmarks.engine import checkpoint, overhead, ranks, restart
+from benchmarks.figure import Figure
+from benchmarks.running import baseline, in_pairs, median_ratio, medians, seconds_of, train
 
 SEEDS = (0, 1, 2)
 PAIRS = 7
@@ -20,14 +22,6 @@ NETS = {  # as baselines/nets.py writes them out
 }
 EXAMPLE_EPOCHS = 4  # after which the PyTorch example reaches 99.1 %
 EXAMPLE_STEPS = 150
-
-
-def mnist(folder: Path | None) -> str:
-    """data.root of the full MNIST."""
-    chosen = folder or CHECKOUT.parent / "shared" / "data" / "mnist"
-    if not (chosen / "train-images-idx3-ubyte.gz").exists():
-        raise Skipped(f"no MNIST in {chosen}: say where it is with --data FOLDER")
-    return str(chosen.resolve())
 
 
 def embedded(folder: Path | None) -> Iterator[Figure]:
@@ -144,6 +138,20 @@ def memory(folder: Path | None) -> Iterator[Figure]:
 
 
 FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
-    each.__name__: each for each in (embedded, full, throughput, stock, start, refusal, memory, best)
+    each.__name__: each
+    for each in (
+        embedded,
+        full,
+        throughput,
+        stock,
+        start,
+        refusal,
+        memory,
+        ranks,
+        overhead,
+        checkpoint,
+        restart,
+        best,
+    )
 }
 LONG = ("best",)

@@ -42,15 +42,15 @@ class Trained:
         return [each["values"][name] for each in self.journal if name in each.get("values", {})]
 
 
-def train(*overrides: str) -> Trained:
-    """`pipeline train` in an empty folder, on a terminal (so its progress bar runs).
+def train(*overrides: str, environment: dict[str, str] | None = None) -> Trained:
+    """`pipeline train` in an empty folder, on a terminal (so its progress bar runs); `environment` adds to our own.
 
     Raises CalledProcessError when it fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pipeline", "train", *overrides]
         started_at = time.time()
-        code, peak = _on_a_terminal(command, folder)
+        code, peak = _on_a_terminal(command, folder, _environment() | (environment or {}))
         if code != 0:
             raise subprocess.CalledProcessError(code, command)
         run = Path(folder, "runs", "latest").resolve()
@@ -60,10 +60,10 @@ def train(*overrides: str) -> Trained:
         return Trained(result, journal, first / 1000 - started_at, peak)
 
 
-def _on_a_terminal(command: list[str], folder: str) -> tuple[int, float]:
+def _on_a_terminal(command: list[str], folder: str, environment: dict[str, str]) -> tuple[int, float]:
     """Exit code, and the most memory (MB, resident) of one of its processes, as the kernel counted it."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(command, cwd=folder, env=_environment(), stdin=theirs, stdout=theirs, stderr=theirs)
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     threading.Thread(target=_read_all, args=[ours], daemon=True).start()
     _, status, usage = os.wait4(process.pid, 0)

@@ -68,6 +68,12 @@ class TestNothingHeavyIsImported:
         shown = "import os\n" + "code = main(['runs', 'show', os.listdir('runs')[0]])\nassert code == 0, code"
         assert not imported_by(made + listed + shown, tmp_path) & HEAVY
 
+    def test_to_submit_to_kubernetes(self, tmp_path: Path) -> None:
+        volumes = f"launch.volumes={{{tmp_path}: claim}}"
+        code = command("train", "launch=kubernetes", "launch.image=image", volumes, "launch.dry_run=true")
+        # Kubeflow's models are read, not imported: building them takes longer than all the rest.
+        assert not imported_by(code + "assert code == 0, code", tmp_path) & (HEAVY | {"kubeflow_trainer_api"})
+
 
 @pytest.mark.slow
 def test_importing_any_module_prints_nothing_and_writes_nothing(tmp_path: Path) -> None:

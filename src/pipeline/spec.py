@@ -37,6 +37,16 @@ class Batch:
             None if self.mask is None else self.mask.to(device, non_blocking=non_blocking),
         )
 
+    def split(self, parts: int) -> "list[Batch]":
+        """At most `parts` batches of consecutive rows, as equal as can be; views, nothing is copied."""
+        size = -(-len(self) // parts)
+        starts = range(0, len(self), size)
+        return [self if size >= len(self) else self._rows(slice(start, start + size)) for start in starts]
+
+    def _rows(self, rows: slice) -> "Batch":
+        mask = None if self.mask is None else self.mask[rows]
+        return Batch(self.inputs[rows], self.targets[rows], self.ids[rows], mask)
+
 
 @dataclass(frozen=True)
 class DataSpec:

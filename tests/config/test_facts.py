@@ -45,6 +45,8 @@ def facts_of(shipped: DictConfig, overrides: list[str]) -> bool:
             ["callbacks.early_stopping.monitor=val/accuracy", "callbacks.early_stopping.mode=min"],
             "add callbacks.early_stopping.mode=max",
         ),
+        (["batch.on_out_of_memory=half"], "expected stop, or halve"),
+        (["batch.on_out_of_memory=halve", "trainer.strategy=fsdp"], "use trainer.strategy=ddp"),
         (["trainer.devices=0"], "expected auto, a number of devices from 1"),
         (["trainer.devices=two"], "expected auto, a number of devices from 1"),
         (["trainer.devices=[]"], "expected auto, a number of devices from 1"),

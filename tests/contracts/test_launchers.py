@@ -1,5 +1,6 @@
 """What every launcher keeps. Each YAML file in conf/launch is found by itself; one with settings that it cannot do
-without has a line `# example: launch.image=... launch.nodes=2`, and is tried with these.
+without has a line `# example: launch.image=... launch.nodes=2`, and is tried with these; /shared in it stands for the
+folder of the runs.
 """
 
 import re
@@ -41,15 +42,17 @@ launcher.state(folder)
 """
 
 
-def overrides(option: str) -> list[str]:
+def overrides(option: str, runs_dir: Path) -> list[str]:
     text = (shipped_folder() / "launch" / f"{option}.yaml").read_text(encoding="utf-8")
     example = re.search(r"^# example: (.+)$", text, re.MULTILINE)
     dry = ["launch.dry_run=true"] if option in SUBMITTING else []
-    return [f"launch={option}", *(shlex.split(example[1]) if example else []), *dry]
+    words = shlex.split(example[1].replace("/shared", str(runs_dir))) if example else []
+    return [f"launch={option}", *words, *dry]
 
 
-def built(option: str) -> Launcher:
-    config = compose(overrides(option)).config
+def built(option: str, folder: Path) -> Launcher:
+    """As for a run in this directory."""
+    config = compose(overrides(option, folder.parent)).config
     launcher: Launcher = resolve.instantiate(config.launch, config)
     return launcher
 
@@ -89,15 +92,15 @@ def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_it_has_processes_for_what_the_example_asks_for(option: str) -> None:
-    given = resources(built(option))
+def test_it_has_processes_for_what_the_example_asks_for(option: str, folder: Path) -> None:
+    given = resources(built(option, folder))
     assert given.nodes >= 1 and given.processes_per_node >= 1
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_nodes_that_it_cannot_give_are_refused_with_what_to_type(option: str) -> None:
+def test_nodes_that_it_cannot_give_are_refused_with_what_to_type(option: str, folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"num_nodes=77.*launch(\.\w+)?=\w+"):
-        built(option).resources(devices="auto", accelerator="cpu", num_nodes=77)
+        built(option, folder).resources(devices="auto", accelerator="cpu", num_nodes=77)
 
 
 @pytest.mark.usefixtures("nothing_installed")
@@ -105,7 +108,7 @@ def test_nodes_that_it_cannot_give_are_refused_with_what_to_type(option: str) ->
 def test_a_dry_run_starts_nothing_and_says_what_to_type(
     option: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    launcher, marker = built(option), folder / "started"
+    launcher, marker = built(option, folder), folder / "started"
     before = psutil.Process().children()
     assert launcher.run(["touch", str(marker)], resources(launcher), folder) == 0
     assert psutil.Process().children() == before and not marker.exists()
@@ -120,14 +123,14 @@ def test_a_dry_run_starts_nothing_and_says_what_to_type(
 @pytest.mark.usefixtures("nothing_installed")
 @pytest.mark.parametrize("option", OPTIONS)
 def test_of_a_directory_that_nothing_was_launched_from_it_says_so(option: str, folder: Path) -> None:
-    launcher = built(option)
+    launcher = built(option, folder)
     assert launcher.state(folder) is None
     assert answer(launcher, folder)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_nothing_heavy_is_imported_to_launch(option: str, folder: Path) -> None:
-    code = BUILDS_AND_RUNS.format(overrides=overrides(option), folder=str(folder))
+    code = BUILDS_AND_RUNS.format(overrides=overrides(option, folder.parent), folder=str(folder))
     assert not imported_by(code, folder) & HEAVY
 
 
@@ -136,5 +139,5 @@ def test_nothing_heavy_is_imported_to_launch(option: str, folder: Path) -> None:
 @pytest.mark.parametrize("code", [0, 2, 75])
 def test_what_runs_here_is_told_its_place_and_its_exit_code_is_handed_on(option: str, code: int, folder: Path) -> None:
     tells = [sys.executable, "-c", f"{TELLS_ITS_PLACE}; sys.exit({code})", str(folder / "place")]
-    assert built(option).run(tells, Resources(1, 1), folder) == code
+    assert built(option, folder).run(tells, Resources(1, 1), folder) == code
     assert (folder / "place").read_text() == "Place(rank=0, world_size=1, local_rank=0, local_world_size=1)"

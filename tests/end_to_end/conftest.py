@@ -103,6 +103,10 @@ class Program:
     def run(self, folder: Path, *arguments: str, **environment: str) -> Ended:
         return self.start(folder, *arguments, **environment).end()
 
+    def shell(self, folder: Path, script: str) -> Ended:
+        """A script in place of the program, which it may start."""
+        return Process(["sh", "-c", script], folder, {}).end()
+
     def side_by_side(self, jobs: dict[str, Callable[[], Ended]]) -> dict[str, Ended]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             futures = {name: pool.submit(job) for name, job in jobs.items()}

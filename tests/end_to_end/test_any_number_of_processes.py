@@ -38,3 +38,22 @@ def test_they_take_the_same_way(program: Any, tmp_path: Path) -> None:
         for name in TEST_METRICS:
             (_, value), (_, expected) = curves[count][f"test/{name}"][0], curves[1][f"test/{name}"][0]
             assert value == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_weights_that_are_divided_take_the_same_way_too(program: Any, tmp_path: Path) -> None:
+    """And either strategy goes on from the other's checkpoint."""
+    settings = ("trainer.devices=2", "regularizer=l2", "trainer.gradient_clip_val=0.5", "checkpoint.every_n_steps=40")
+    curves = {}
+    for strategy, then in (("ddp", "fsdp"), ("fsdp", "ddp")):
+        home = tmp_path / strategy
+        words = ("train", *ALIKE, *settings, f"trainer.strategy={strategy}", "trainer.max_steps=60")
+        ended = program.run(home, *words, OMP_NUM_THREADS="1")
+        assert ended.code == 0, ended.err
+        again = program.run(home, "resume", f"trainer.strategy={then}", "trainer.max_steps=100", OMP_NUM_THREADS="1")
+        assert again.code == 0, again.err
+        curves[strategy] = history(program.only_run(home) / "journal.jsonl")
+    for name in ("train/loss", "val/loss", "test/loss", "test/auroc"):
+        one, other = curves["ddp"][name], curves["fsdp"][name]
+        assert [step for step, _ in one] == [step for step, _ in other]
+        assert [value for _, value in one] == pytest.approx([value for _, value in other], abs=1e-5)

@@ -93,6 +93,25 @@ def test_without_its_parent_the_training_saves_and_ends_by_itself(program: Any, 
     assert (run_dir / "checkpoints/last.ckpt").exists()
 
 
+def test_a_command_that_is_repeated_at_once_waits_for_the_processes_that_lost_their_parent(
+    program: Any, tmp_path: Path, watched: Any
+) -> None:
+    command = ("train", *program.SMALL, *ENDLESS, "name=again", "auto_resume=true")
+    first = watched(program.start(tmp_path / "home", *command))
+    first.reaches(4)
+    first.trainers()
+    first.send(signal.SIGKILL)
+    second = watched(program.start(tmp_path / "home", *command))
+    deadline = time.monotonic() + 3 * SECONDS_TO_END
+    while "goes on at" not in second.out.read_text():
+        assert second.popen.poll() is None and time.monotonic() < deadline, second.err.read_text()
+        time.sleep(0.1)
+    second.trainers()
+    second.send(signal.SIGTERM)
+    assert second.end(SECONDS_TO_END).code in (75, 143)
+    assert len(program.runs_in(tmp_path / "home")) == 1
+
+
 def test_ctrl_c_before_the_first_step_leaves_no_run(program: Any, tmp_path: Path, watched: Any) -> None:
     process = watched(program.start(tmp_path / "home", "train", *program.SMALL))
     deadline = time.monotonic() + SECONDS_TO_END

@@ -106,6 +106,7 @@ def make_learner() -> Callable[..., Learner]:
             "seed": data.seed,
             "gradient_clip_val": 1.0,
             "gradient_clip_algorithm": "norm",
+            "on_out_of_memory": "stop",
         }
         return Learner(**(settings | changes))
 

@@ -73,6 +73,7 @@ def check_facts(config: dict[str, Any]) -> None:
         *_batch(config),
         *_end(config),
         *_modes(config),
+        *_memory(config),
     ):
         raise ConfigError(problem)
 
@@ -145,6 +146,18 @@ def _modes(config: dict[str, Any]) -> Iterator[str]:
             yield f"{path}.monitor={monitor} is better when it is lower; add {path}.mode=min"
         if mode == "min" and monitor.endswith(("/accuracy", "/f1_macro", "/auroc")):
             yield f"{path}.monitor={monitor} is better when it is higher; add {path}.mode=max"
+
+
+def _memory(config: dict[str, Any]) -> Iterator[str]:
+    chosen, strategy = _at(config, "batch.on_out_of_memory"), str(_at(config, "trainer.strategy") or "auto")
+    if chosen not in (None, "stop", "halve"):
+        yield f"batch.on_out_of_memory={shown(chosen)}: expected stop, or halve (smaller micro-batches, accumulated)"
+    if chosen == "halve" and not strategy.startswith(("auto", "ddp", "single")):
+        yield (
+            f"batch.on_out_of_memory=halve needs gradients that each process holds whole, which "
+            f"trainer.strategy={strategy} does not have: use trainer.strategy=ddp, or a smaller data.batch_size with "
+            "trainer.accumulate_grad_batches"
+        )
 
 
 def _at(config: dict[str, Any], key: str) -> Any:

@@ -48,3 +48,12 @@ def machine_is_busy() -> bool:
     threads that sleep (OMP_WAIT_POLICY=PASSIVE). Takes BUSY_SAMPLE_SECONDS.
     """
     return psutil.cpu_percent(interval=BUSY_SAMPLE_SECONDS) >= 50.0
+
+
+def oom_kills() -> int | None:
+    """How many processes the kernel has ended so far because memory ran out; None where it does not tell."""
+    try:
+        counters = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in counters if line.startswith("oom_kill ")), None)

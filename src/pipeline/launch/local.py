@@ -14,7 +14,7 @@ from types import FrameType
 from pipeline import pulse
 from pipeline.errors import FAILED, ConfigError
 from pipeline.launch import parent
-from pipeline.launch.devices import core_count, machine_is_busy, process_count
+from pipeline.launch.devices import core_count, machine_is_busy, oom_kills, process_count
 from pipeline.launch.launcher import Resources
 from pipeline.launch.watch import Failure, first_failure
 from pipeline.process import Place, environment_of
@@ -85,8 +85,9 @@ class Local:
     def _wait(self, processes: list[subprocess.Popen[bytes]], folder: Path, pulses: Path) -> int:
         """Until all have ended; when one fails or leaves, the others get some seconds."""
         deadline: float | None = None
+        kills = oom_kills()
         while any(process.poll() is None for process in processes):
-            failure = first_failure(processes, pulses, self.hang_seconds)
+            failure = first_failure(processes, pulses, self.hang_seconds, kills)
             if failure is not None:
                 return self._end_all(failure, processes, folder)
             if deadline is None and any(process.poll() is not None for process in processes):
@@ -95,7 +96,7 @@ class Local:
                 break
             time.sleep(POLL_SECONDS)
         _end(processes)
-        failure = first_failure(processes, pulses, None)
+        failure = first_failure(processes, pulses, None, kills)
         if failure is not None:
             return self._end_all(failure, processes, folder)
         return max(process.returncode for process in processes)
@@ -112,10 +113,13 @@ class Local:
         while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         _end(processes)
-        if failure.rank > 0 or hangs:
+        could_not_tell = hangs or failure.code < 0
+        if failure.rank > 0 or could_not_tell:
             lines = _last_lines(folder / f"rank{failure.rank}.log") if failure.rank > 0 else []
             sentence = f"process {failure.rank} of {len(processes)} {failure.what}"
             print(f"{sentence}:" if lines else sentence, *lines, sep="\n  ", file=sys.stderr)
+        if could_not_tell:
+            print(f"to go on from what was saved: pipeline resume run={folder.name}", file=sys.stderr)
         # A process that a signal ended has a negative code here; a shell would say 128 + signal.
         return FAILED if hangs else failure.code if failure.code > 0 else 128 - failure.code
 

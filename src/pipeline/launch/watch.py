@@ -1,5 +1,6 @@
 """Which of several processes is to blame: the first that failed, or the one that all others wait for."""
 
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import psutil
 
 from pipeline import pulse
 from pipeline.errors import DONE, INTERRUPTED, PREEMPTED
+from pipeline.launch.devices import oom_kills
 
 STEPS_SEEN = 4  # beats before a process is held to its pace: the first steps take what they take
 PACE = 10  # a beat may come this many times later than the slowest before it
@@ -27,19 +29,31 @@ class Failure:
 
 
 def first_failure(
-    processes: Sequence[subprocess.Popen[bytes]], pulses: Path, hang_seconds: float | None
+    processes: Sequence[subprocess.Popen[bytes]],
+    pulses: Path,
+    hang_seconds: float | None,
+    oom_kills_before: int | None = None,
 ) -> Failure | None:
+    """`oom_kills_before` is what `oom_kills` said when they were started."""
     codes = [process.poll() for process in processes]
     failed = [(rank, code) for rank, code in enumerate(codes) if code not in (None, *ENDS_AS_ASKED)]
     if failed:
         # When one is killed, those that talk to it fail in the next moment: what a signal ended came first.
         rank, code = min(failed, key=lambda each: (each[1] or 0) >= 0)
         assert code is not None
-        how = "ran out of memory or was killed (SIGKILL)" if code == SIGKILL else f"failed with exit code {code}"
-        return Failure(rank, code, how)
+        return Failure(rank, code, _how(code, oom_kills_before))
     if hang_seconds is None or len(processes) == 1:
         return None
     return _stopped(processes, pulses, hang_seconds) or _hanging(processes, pulses, hang_seconds)
+
+
+def _how(code: int, oom_kills_before: int | None) -> str:
+    if code == SIGKILL and oom_kills_before is not None:
+        by_kernel = oom_kills() != oom_kills_before
+        return f"was killed {'by the kernel, because memory ran out' if by_kernel else 'by somebody'} (SIGKILL)"
+    if code == SIGKILL:
+        return "ran out of memory or was killed by somebody (SIGKILL)"
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
 
 
 def _hanging(processes: Sequence[subprocess.Popen[bytes]], pulses: Path, hang_seconds: float) -> Failure | None:

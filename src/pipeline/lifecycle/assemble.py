@@ -4,12 +4,12 @@ import inspect
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from hydra.utils import get_object
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from pipeline.config import resolve
@@ -70,6 +70,11 @@ def assemble(config: DictConfig, place: Place) -> Assembly:
         raise _without_spec(config, data)
     model = _instantiate(config, "model", **({} if spec is None else {"spec": spec}))
     if isinstance(model, pl.LightningModule):
+        if on_out_of_memory(config) == "halve":
+            raise ConfigError(
+                "batch.on_out_of_memory=halve splits batches for a network of yours, not for a whole LightningModule, "
+                "which takes them as they are: use a smaller data.batch_size with trainer.accumulate_grad_batches"
+            )
         if isinstance(data, DataModule):
             data.hand_over_tuples()
         return Assembly(model, data, spec, None, None)
@@ -127,12 +132,18 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
         seed=config.seed,
         gradient_clip_val=config.trainer.get("gradient_clip_val"),
         gradient_clip_algorithm=config.trainer.get("gradient_clip_algorithm", "norm"),
+        on_out_of_memory=on_out_of_memory(config),
     )
     try:
         learner.configure_optimizers()  # tried here, so that what does not fit is not found after the run has begun
     except (ValueError, TypeError) as problem:
         raise ConfigError(f"optimizer or scheduler: {problem}") from problem
     return Assembly(learner, data, spec, steps_per_epoch, total_steps)
+
+
+def on_out_of_memory(config: DictConfig) -> Literal["stop", "halve"]:
+    chosen: Literal["stop", "halve"] = OmegaConf.select(config, "batch.on_out_of_memory", default="stop")
+    return chosen
 
 
 def steps_in_an_epoch(data: pl.LightningDataModule, config: DictConfig) -> int:

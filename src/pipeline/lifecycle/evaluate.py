@@ -24,7 +24,7 @@ def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int
     run = runs.find(reference, runs_dir)
     console = Console(highlight=False)
     quieten(run.folder / "evaluate.log")
-    return exits.code_of(lambda: console.print(comparison(run, test(run, data_root))))
+    return exits.code_of(lambda: console.print(comparison(run, test(run, data_root))), run.folder)
 
 
 def test(run: Run, data_root: str | None = None) -> Verdict:

@@ -4,17 +4,23 @@ import errno
 import logging
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from rich.console import Console
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, USER_ERROR, TrainingFailed, UserError
 from pipeline.training.interruption import Interrupted
+from pipeline.training.memory import is_out_of_memory
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+OUT_OF_REACH = (errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT)
 
 
-def code_of(work: Callable[[], None]) -> int:
-    """Run `work`; its exit code. A traceback is printed only for what nobody foresaw."""
+def code_of(work: Callable[[], None], folder: Path) -> int:
+    """Run `work`, which writes to the run directory `folder`; its exit code.
+
+    A traceback is printed only for what nobody foresaw.
+    """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         work()
@@ -30,15 +36,37 @@ def code_of(work: Callable[[], None]) -> int:
         return FAILED
     except Exception as problem:  # noqa: BLE001  the last place: what nobody foresaw is shown whole
         logging.getLogger("pipeline").error("%s", traceback.format_exc())
-        space = out_of_space(problem)
-        if is_lost_peer(problem):
-            errors.print("[bold red]failed:[/] the connection to another process of this run is lost")
-        elif space is not None:
-            errors.print(f"[bold red]failed:[/] the disk is full ({_plain(space)}); what was saved before stands")
-        else:
+        known = in_words(problem, folder)
+        if known is None:
             errors.print(_plain("".join(traceback.format_exception(problem))))
+        else:
+            errors.print(f"[bold red]failed:[/] {_plain(known)}")
         return FAILED
     return DONE
+
+
+def in_words(problem: Exception, folder: Path) -> str | None:
+    """What happened to the machine, or None for an error of some program."""
+    if is_lost_peer(problem):
+        return "the connection to another process of this run is lost"
+    space = os_error(problem, OUT_OF_SPACE)
+    if space is not None:
+        return f"the disk is full ({space}); what was saved before stands"
+    lost = os_error(problem, OUT_OF_REACH)
+    if lost is None and not (folder / "config.yaml").exists():
+        lost = os_error(problem, (errno.ENOENT,))
+    if lost is not None:
+        return (
+            f"the file system of {folder} is lost ({lost}); what was saved before stands there. Once it is back: "
+            f"pipeline resume run={folder}"
+        )
+    if is_out_of_memory(problem):
+        return (
+            f"out of memory: {str(problem).strip().splitlines()[0]}\n  use a smaller data.batch_size (with "
+            "trainer.accumulate_grad_batches the optimiser sees as many samples), trainer.precision=bf16-mixed, or\n  "
+            "batch.on_out_of_memory=halve, which may also be given to  pipeline resume"
+        )
+    return None
 
 
 def is_lost_peer(problem: Exception) -> bool:
@@ -48,10 +76,10 @@ def is_lost_peer(problem: Exception) -> bool:
     return isinstance(problem, RuntimeError) and (by_gloo or ("NCCL" in text and "remote" in text))
 
 
-def out_of_space(problem: BaseException | None) -> OSError | None:
-    """The full disk behind an error, however deep."""
+def os_error(problem: BaseException | None, numbers: tuple[int, ...]) -> OSError | None:
+    """The error of this kind behind another one, however deep."""
     while problem is not None:
-        if isinstance(problem, OSError) and problem.errno in OUT_OF_SPACE:
+        if isinstance(problem, OSError) and problem.errno in numbers:
             return problem
         problem = problem.__cause__ or problem.__context__
     return None

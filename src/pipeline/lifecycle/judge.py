@@ -12,6 +12,7 @@ from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.run import Run
 from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
+from pipeline.training.sharding import load_weights
 
 # N test samples, K classes
 
@@ -41,7 +42,7 @@ def judge(run: Run, trainer: pl.Trainer, assembly: Assembly) -> Verdict:
     chosen = best_checkpoint(run)
     if chosen is not None:
         weights = checkpoints.evaluation_weights(checkpoints.load(chosen))
-        assembly.module.load_state_dict(weights)
+        load_weights(assembly.module, weights)
     metrics: dict[str, float] = {}
     if has_test(assembly):
         trainer.test(assembly.module, datamodule=assembly.data, verbose=False)

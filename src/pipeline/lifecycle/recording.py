@@ -1,5 +1,6 @@
 """What a run leaves behind: journal, result.json, figures, and the process that carries them to MLflow."""
 
+import logging
 import time
 import traceback
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from pipeline.training.interruption import Interrupted
 
 SIDECAR_PATIENCE_SECONDS = 10.0
 ERROR_LINES = 15
+
+log = logging.getLogger(__name__)
 
 
 class Recording:
@@ -126,16 +129,19 @@ class Recording:
     def _write_result(self, status: Status | Literal["RUNNING"], mlflow_run_id: str | None) -> None:
         verdict = self.verdict
         best = None if verdict is None or verdict.checkpoint is None else verdict.checkpoint
-        self.run.write_result(
-            {
-                "status": status,
-                "metrics": {} if verdict is None else verdict.metrics,
-                "best_checkpoint": None if best is None else str(best.relative_to(self.run.folder)),
-                "mlflow_run_id": mlflow_run_id,
-                "seconds": round(self._seconds(), 3),
-                "command": describe.command_of(self.run),
-            }
-        )
+        try:
+            self.run.write_result(
+                {
+                    "status": status,
+                    "metrics": {} if verdict is None else verdict.metrics,
+                    "best_checkpoint": None if best is None else str(best.relative_to(self.run.folder)),
+                    "mlflow_run_id": mlflow_run_id,
+                    "seconds": round(self._seconds(), 3),
+                    "command": describe.command_of(self.run),
+                }
+            )
+        except OSError as problem:  # must not hide what ended the run
+            log.warning("result.json cannot be written: %s", problem)
 
     def _seconds(self) -> float:
         """Of training (with validation), over all the times that this run was taken up."""

@@ -19,26 +19,44 @@ MAY_CHANGE = (
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.accelerator",
+    "trainer.strategy",
     "checkpoint.every_n_steps",
     "checkpoint.every_n_minutes",
     "checkpoint.keep",
+    "batch.on_out_of_memory",
     "tracking.uri",
     "tracking.artifacts",
     "data.root",
 )
 GROUPS_THAT_MAY_CHANGE = ("launch",)
 PATIENCE_SECONDS, POLL_SECONDS = 120.0, 0.1
+ORPHANS_SECONDS = 20.0
 # Which run it is, not what it does.
 NO_SETTING = ("auto_resume", "init_from", "runs_dir")
 
 
 def check_idle(run: Run) -> None:
-    """Raises RunError for a run that is under way."""
-    if journal.is_open(run.journal_path):
-        raise RunError(f"{run.id} is being trained right now, by another process; wait for it, or end it first")
-    state = launched_state(run, run.config())
-    if state not in (None, UNKNOWN):
-        raise RunError(f"{run.id} is on its way already ({state}); wait for it, or end it: pipeline cancel {run.id}")
+    """Raises RunError for a run that is under way, or in a queue.
+
+    Where only its parent was killed, its processes notice that and save: they are waited for, because a scheduler
+    that repeats the command at once must not be refused.
+    """
+    deadline = time.monotonic() + ORPHANS_SECONDS
+    while True:
+        state, is_open = launched_state(run, run.config()), journal.is_open(run.journal_path)
+        is_known = state not in (None, UNKNOWN)
+        if is_open and (is_known or time.monotonic() > deadline):
+            raise RunError(
+                f"{run.id} is being trained right now, by another process; wait for it, or end it first: "
+                f"pipeline cancel {run.id}"
+            )
+        if is_known:
+            raise RunError(
+                f"{run.id} is on its way already ({state}); wait for it, or end it first: pipeline cancel {run.id}"
+            )
+        if not is_open:
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def differences(before: DictConfig, now: DictConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.text import Text
 
 from pipeline.config import resolve
 from pipeline.errors import ConfigError
@@ -104,6 +105,18 @@ def quieten(log_path: Path) -> None:
         logger.propagate = True
 
 
+class ToConsole(logging.Handler):
+    """Our own warnings (no others) are also for the person."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+        self.addFilter(lambda record: record.levelno == logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(Text(f"warning: {record.getMessage()}", style="yellow"), soft_wrap=True)
+
+
 def main(folder: Path) -> int:
     """In one process of the run; the exit code."""
     run, here = Run(folder), place()
@@ -111,4 +124,5 @@ def main(folder: Path) -> int:
     interruption.install()
     quieten(run.log_path if here.is_first else run.folder / f"rank{here.rank}.log")
     console = Console(quiet=not here.is_first, highlight=False)
-    return exits.code_of(lambda: train(run, here, console, interruption))
+    logging.getLogger("pipeline").addHandler(ToConsole(console))
+    return exits.code_of(lambda: train(run, here, console, interruption), run.folder)

@@ -14,6 +14,7 @@ from pipeline.lifecycle.assemble import Assembly
 from pipeline.process import Place
 from pipeline.training.checkpoints import VerifiedCheckpointIO
 from pipeline.training.learner import Learner
+from pipeline.training.sharding import Sharded
 
 # Settings of Lightning's Trainer that Lightning leaves to whoever optimises by hand: here, the Learner.
 OURS = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
@@ -43,6 +44,8 @@ def build_trainer(
         plugins.append(TorchElasticEnvironment())  # reads RANK, WORLD_SIZE, ... and starts nothing itself
         if settings.get("strategy") == "auto":
             settings["strategy"] = "ddp"
+    if settings.get("strategy") == "fsdp" and isinstance(assembly.module, Learner):
+        settings["strategy"] = Sharded(processes=here.world_size) if here.world_size > 1 else "auto"
     try:
         return pl.Trainer(
             **settings,

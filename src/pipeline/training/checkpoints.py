@@ -20,10 +20,13 @@ NAME = "step-{:08d}.ckpt"
 
 
 class VerifiedCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to the disk, for every checkpoint of a run, also those of a user's own callbacks."""
+    """Lightning's way to the disk, for every checkpoint of a run, also those of a user's own callbacks.
+
+    `storage_options` is who writes it in place of this call: takes checkpoint and path.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        save(checkpoint, Path(path))
+        (save if storage_options is None else storage_options)(checkpoint, Path(path))
 
     def load_checkpoint(
         self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
@@ -119,6 +122,12 @@ def prune(folder: Path, *, keep: int) -> None:
         if path != best:
             path.unlink()
             digest_of(path).unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed in the middle of a checkpoint left of it. Nobody else may be writing."""
+    for path in (*folder.glob(".step-*.partial"), *folder.glob(".step-*.tmp")):
+        path.unlink(missing_ok=True)
 
 
 def evaluation_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One pass over a part of the data that the network does not learn from."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torchmetrics import MeanMetric
 
 from pipeline.spec import Batch
@@ -45,3 +45,10 @@ class Evaluation(nn.Module):
         self.loss.reset()
         self.metrics.reset()
         self.kept.clear()
+
+
+def share_buffers(network: nn.Module) -> None:
+    """Of the first process, to all: each has batch norm's statistics of its own samples, and all must judge alike."""
+    if distributed.is_available() and distributed.is_initialized():
+        for buffer in network.buffers():
+            distributed.broadcast(buffer, src=0)

@@ -8,25 +8,26 @@ through its own plugins.
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pipeline.errors import ConfigError
 from pipeline.spec import Batch
 from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.chunk import as_batch, as_chunk
-from pipeline.training.evaluation import Evaluation
+from pipeline.training.evaluation import Evaluation, share_buffers
 from pipeline.training.loops import rewind_to_epoch_start
+from pipeline.training.memory import Gradients, Halving, Sums, Together
 from pipeline.training.randomness import reseed
 from pipeline.training.regularizers import Regularizer
 from pipeline.training.running import RunningMeans
-from pipeline.training.stepping import Stepping, stepping
+from pipeline.training.sharding import shard, whole
+from pipeline.training.stepping import Stepping, check_clipping, stepping
 from pipeline.training.task import Task
 
 
@@ -44,6 +45,7 @@ class Learner(pl.LightningModule):
     network          raw inputs -> scores; the part that is saved, exported and served
     steps_per_epoch  optimiser steps in an epoch
     total_steps      optimiser steps in the whole of training, for the schedule
+    on_out_of_memory halve: the samples of a step in smaller parts, from then on
     """
 
     calls_step_callbacks = True
@@ -61,6 +63,7 @@ class Learner(pl.LightningModule):
         seed: int,
         gradient_clip_val: float | None,
         gradient_clip_algorithm: str,
+        on_out_of_memory: Literal["stop", "halve"],
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -74,6 +77,9 @@ class Learner(pl.LightningModule):
         self.seed = seed
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
+        halves = on_out_of_memory == "halve"
+        apart = self._without_synchronisation
+        self.gradients: Gradients = Halving(network, apart) if halves else Together(apart)
         self.validation = Evaluation(task)
         self.testing = Evaluation(task, keep_scores=True)
         self.interval = RunningMeans()  # since the last point of logging
@@ -86,6 +92,10 @@ class Learner(pl.LightningModule):
         scores: Tensor = self.network(inputs)
         return scores
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            shard(self.network, self.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.network.parameters())
         scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
@@ -97,12 +107,7 @@ class Learner(pl.LightningModule):
         callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
         self._step_callbacks = [each for each in callbacks if isinstance(each, StepCallback)]
         self._transforming = [each for each in self._step_callbacks if each.transforms_batches]
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None and self.gradient_clip_val is not None and self._is_fused():
-            raise ConfigError(
-                "trainer.precision=16-mixed with trainer.gradient_clip_val needs an optimiser that leaves unscaling "
-                "to the engine: add +optimizer.fused=false, or use trainer.precision=bf16-mixed"
-            )
+        check_clipping(self.trainer, self.gradient_clip_val)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         chunk = as_chunk(batch, batch_idx)
@@ -128,34 +133,31 @@ class Learner(pl.LightningModule):
                 break
 
     def _optimise(self, micro_batches: list[Batch], steps: Stepping) -> None:
-        step, device = self.global_step, self.device
         steps.zero_grad()
-        for index, batch in enumerate(micro_batches):
-            if batch.inputs.device != device:
-                batch = batch.to(device, non_blocking=True)
-            if self._transforming:
-                reseed(self.seed, f"augmentation {index}", step)
-                for callback in self._transforming:
-                    batch = callback.transform_batch(self.trainer, batch)
-            reseed(self.seed, f"network {index}", step, self.global_rank)
-            is_last = index == len(micro_batches) - 1
-            with nullcontext() if is_last else self._without_synchronisation():
-                loss = self._loss(batch)
-                steps.backward(loss / len(micro_batches) if len(micro_batches) > 1 else loss)
+        for sums, count in self.gradients.of(micro_batches, _Step(self, steps)):
+            self.interval.add(sums, count)
         steps.update()
         # Autocast keeps the low-precision copies of the weights until its outermost context ends, which
         # Lightning opened around the whole chunk: without this the next steps would use stale weights.
         torch.clear_autocast_cache()
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def augmented(self, batch: Batch, step: int, index: int) -> Batch:
+        if batch.inputs.device != self.device:
+            batch = batch.to(self.device, non_blocking=True)
+        if self._transforming:
+            reseed(self.seed, f"augmentation {index}", step)
+            for callback in self._transforming:
+                batch = callback.transform_batch(self.trainer, batch)
+        return batch
+
+    def loss_and_sums(self, batch: Batch) -> tuple[Tensor, Sums]:
         scores = self.network(batch.inputs).float()
         loss = self.task.loss(scores, batch.targets)
         for regularizer in self.regularizers:
-            loss = loss + regularizer.penalty(self.network)
+            loss = loss + whole(regularizer.penalty(self.network))
         sums = {"loss": loss.detach() * len(batch)}
         sums |= {name: hit.sum() for name, hit in self.task.hits(scores.detach(), batch.targets).items()}
-        self.interval.add(sums, len(batch))
-        return loss
+        return loss, (sums, len(batch))
 
     def _without_synchronisation(self) -> AbstractContextManager[None]:
         """Accumulate on each process; the last micro-batch's backward sums over them."""
@@ -228,22 +230,31 @@ class Learner(pl.LightningModule):
         rewind_to_epoch_start(checkpoint, epoch=self.current_epoch)
         running = {"interval": self.interval, "epoch": self.epoch}
         checkpoint["running"] = {name: means.state_dict(self._from_all_processes) for name, means in running.items()}
+        checkpoint["parts"] = self.gradients.parts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # How long training lasts is for the settings to say, also when a run is taken up again to go on for longer.
         for schedule in checkpoint["lr_schedulers"]:
             schedule.pop("total_steps", None)
             schedule.pop("_schedule_phases", None)
+        self.gradients.parts = checkpoint["parts"]
         for name, means in {"interval": self.interval, "epoch": self.epoch}.items():
             here = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
             means.load_state_dict(checkpoint["running"][name], **here)
 
-    def _is_fused(self) -> bool:
-        return any(group.get("fused") for each in self.trainer.optimizers for group in each.param_groups)
 
+class _Step:
+    """The step that is under way, as the Gradients see it."""
 
-def share_buffers(network: nn.Module) -> None:
-    """Of the first process, to all: each has batch norm's statistics of its own samples, and all must judge alike."""
-    if distributed.is_available() and distributed.is_initialized():
-        for buffer in network.buffers():
-            distributed.broadcast(buffer, src=0)
+    def __init__(self, learner: Learner, steps: Stepping) -> None:
+        self.learner, self.steps = learner, steps
+        self.number = learner.global_step
+
+    def prepare(self, batch: Batch, index: int) -> Batch:
+        return self.learner.augmented(batch, self.number, index)
+
+    def compute(self, batch: Batch, share: float, draw: str) -> Sums:
+        reseed(self.learner.seed, f"network {draw}", self.number, self.learner.global_rank)
+        loss, sums = self.learner.loss_and_sums(batch)
+        self.steps.backward(loss * share if share != 1 else loss)
+        return sums

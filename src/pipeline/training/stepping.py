@@ -10,6 +10,8 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
+from pipeline.errors import ConfigError
+
 
 class Stepping(Protocol):
     """`zero_grad`, `backward` for each micro-batch, `update`."""
@@ -27,6 +29,17 @@ def stepping(learner: pl.LightningModule, optimizer: LightningOptimizer) -> Step
     scales_loss = getattr(trainer.precision_plugin, "scaler", None) is not None
     is_plain = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
     return Direct(learner, optimizer) if is_plain and not scales_loss else ThroughLightning(learner, optimizer)
+
+
+def check_clipping(trainer: pl.Trainer, gradient_clip_val: float | None) -> None:
+    """Raises ConfigError where gradients cannot be clipped because the optimiser alone unscales them."""
+    scales_loss = getattr(trainer.precision_plugin, "scaler", None) is not None
+    fused = any(group.get("fused") for each in trainer.optimizers for group in each.param_groups)
+    if scales_loss and gradient_clip_val is not None and fused:
+        raise ConfigError(
+            "trainer.precision=16-mixed with trainer.gradient_clip_val needs an optimiser that leaves unscaling "
+            "to the engine: add +optimizer.fused=false, or use trainer.precision=bf16-mixed"
+        )
 
 
 class ThroughLightning:

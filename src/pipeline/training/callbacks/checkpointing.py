@@ -1,6 +1,8 @@
 """When checkpoints are taken, and which is the best."""
 
+import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,18 @@ from pytorch_lightning.callbacks import Checkpoint
 from pipeline.errors import ConfigError
 from pipeline.training import checkpoints
 from pipeline.training.agreement import Agreement
+from pipeline.training.background import BackgroundWriter
 from pipeline.training.callbacks.step import StepCallback, calls_step_callbacks
 from pipeline.training.interruption import Interrupted, Interruption
+
+log = logging.getLogger(__name__)
 
 
 class Checkpointing(Checkpoint, StepCallback):
     """At the end of every epoch, and every n steps or minutes; the newest `keep` stay, and the best.
 
-    Being a Checkpoint, Lightning calls it after all other callbacks, so it sees what they did. Ends training, saved,
-    when a signal came to any process: raises Interrupted.
+    Being a Checkpoint, Lightning calls it after all other callbacks, so it sees what they did. Files are written while
+    training goes on. Ends training, saved, when a signal came to any process: raises Interrupted.
     """
 
     def __init__(
@@ -45,17 +50,19 @@ class Checkpointing(Checkpoint, StepCallback):
         self.best_name: str | None = None
         self.is_new_best = False
         self.saved_at = time.monotonic()
+        self.writer = BackgroundWriter()
         # One for each kind of moment: a step and a batch of validation take different times.
         self.after_step, self.while_validating, self.after_epoch = Agreement(), Agreement(), Agreement()
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # A kill may have come between the checkpoint and the link to it.
-        if trainer.is_global_zero and self.best_name is not None and (self.folder / self.best_name).exists():
-            checkpoints.link(self.folder, "best.ckpt", self.folder / self.best_name)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self.interruption.insist()
+        if not trainer.is_global_zero:
+            return
+        checkpoints.sweep(self.folder)
+        # A kill may have come between the checkpoint and the link to it.
+        if self.best_name is not None and (self.folder / self.best_name).exists():
+            checkpoints.link(self.folder, "best.ckpt", self.folder / self.best_name)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.interruption.insist()
@@ -101,22 +108,34 @@ class Checkpointing(Checkpoint, StepCallback):
         if due or signal:
             saved = self.save(trainer)
             if signal:
+                self.writer.wait()
                 raise Interrupted(signal, saved.name)
 
     def save(self, trainer: pl.Trainer) -> Path:
-        """All processes together."""
+        """All processes together; the file stands when the writer has been waited for."""
         path = self.folder / checkpoints.NAME.format(trainer.global_step)
         is_best, self.is_new_best = self.is_new_best, False
         if is_best:
             self.best_name = path.name
-        trainer.save_checkpoint(path)
-        if trainer.is_global_zero:
+
+        def settle() -> None:
             checkpoints.link(self.folder, "last.ckpt", path)
             if is_best:
                 checkpoints.link(self.folder, "best.ckpt", path)
             checkpoints.prune(self.folder, keep=self.keep)
+
+        trainer.save_checkpoint(path, storage_options=partial(self.writer.write, then=settle))
         self.saved_at = time.monotonic()
         return path
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.writer.wait()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        try:
+            self.writer.wait()
+        except Exception as problem:  # noqa: BLE001  what ended training counts, whatever it is
+            log.warning("the newest checkpoint could not be written: %s", problem)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "best_name": self.best_name}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.sharding import divided_as, own_part, whole
 
 
 class EMA(StepCallback):
@@ -27,15 +28,16 @@ class EMA(StepCallback):
         self.copied: list[tuple[Tensor, Tensor]] = []  # what no average can be taken of
         self.training_weights: dict[str, Tensor] | None = None  # set aside while the average is judged
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
         weights = _state(pl_module)
         if not self.average:
             self.average = {name: value.clone() for name, value in weights.items()}
-        self.average = {name: value.to(pl_module.device) for name, value in self.average.items()}
+        self.average = {name: divided_as(value, weights[name]) for name, value in self.average.items()}
         # Once: a state dict of the module takes longer than the whole average, and these stay the live weights.
-        floating = {name for name, value in weights.items() if value.is_floating_point()}
-        self.averaged = [(self.average[name], value) for name, value in weights.items() if name in floating]
-        self.copied = [(self.average[name], value) for name, value in weights.items() if name not in floating]
+        pairs = [(own_part(self.average[name]), own_part(value)) for name, value in weights.items()]
+        self.averaged = [pair for pair in pairs if pair[1].is_floating_point()]
+        self.copied = [pair for pair in pairs if not pair[1].is_floating_point()]
 
     @torch.no_grad()
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
@@ -59,9 +61,11 @@ class EMA(StepCallback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["evaluation_state_dict"] = checkpoint["state_dict"] | self.average
+        checkpoint["evaluation_state_dict"] = checkpoint["state_dict"] | {
+            name: whole(value) for name, value in self.average.items()
+        }
         if self.training_weights is not None:  # saved in the middle of a validation
-            checkpoint["state_dict"] |= self.training_weights
+            checkpoint["state_dict"] |= {name: whole(value) for name, value in self.training_weights.items()}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -70,7 +70,10 @@ class ProgressDisplay(StepCallback):
         steps = trainer.global_step - self.epoch_first_step
         if steps == 0:
             return  # taken up again after its last step
-        values = {"system/seconds_per_epoch": self.training_seconds}
+        values = {
+            "system/seconds_per_epoch": self.training_seconds,
+            "system/step_time_ms": 1000 * self.training_seconds / steps,
+        }
         speed = self._samples_per_second(steps)
         if speed is not None:
             values["system/samples_per_second"] = speed

@@ -1,0 +1,14 @@
+"""Where the full data sets lie."""
+
+from pathlib import Path
+
+from benchmarks.figure import Skipped
+from benchmarks.running import CHECKOUT
+
+
+def mnist(folder: Path | None) -> str:
+    """data.root of the full MNIST."""
+    chosen = folder or CHECKOUT.parent / "shared" / "data" / "mnist"
+    if not (chosen / "train-images-idx3-ubyte.gz").exists():
+        raise Skipped(f"no MNIST in {chosen}: say where it is with --data FOLDER")
+    return str(chosen.resolve())

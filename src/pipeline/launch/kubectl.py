@@ -1,0 +1,45 @@
+"""The cluster, as `kubectl` reaches it: what it answers, and what it says of a TrainJob."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import ConfigError, RunError
+
+CLIENT_SECONDS = 30  # what kubectl may take
+NODE = "node"  # what Kubeflow's runtimes call the job whose pods train, and the container in it
+
+
+def kubectl(*arguments: str) -> str:
+    """What it answers. Raises ConfigError where it is not installed, RunError where it refuses or does not answer."""
+    if shutil.which("kubectl") is None:
+        raise ConfigError(
+            "launch=kubernetes needs kubectl, which is not on the PATH here: install it, or type launch.dry_run=true "
+            "and apply job.yaml from where it is"
+        )
+    try:
+        done = subprocess.run(
+            ["kubectl", *arguments], capture_output=True, text=True, timeout=CLIENT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(f"kubectl did not answer within {CLIENT_SECONDS} s; is the cluster reachable?") from None
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if re.match(r"[EIW]\d{4} ", line) is None]  # its own log
+        raise RunError(f"kubectl refused: {' '.join(lines).strip() or done.stdout.strip()}")
+    return done.stdout.strip()
+
+
+def state_of(found: Mapping[str, Any]) -> str | None:
+    """In the words of this program, from what the cluster says of a TrainJob; None for one that has ended."""
+    status = found.get("status", {})
+    holds = {each["type"] for each in status.get("conditions", []) if each["status"] == "True"}
+    if "deletionTimestamp" in found["metadata"]:
+        return "ENDING"
+    if holds & {"Complete", "Failed"}:
+        return None
+    if "Suspended" in holds:
+        return "SUSPENDED"
+    pods = [each for each in status.get("jobsStatus", []) if each["name"] == NODE]
+    return "RUNNING" if any(each["ready"] > 0 for each in pods) else "PENDING"

@@ -1,0 +1,79 @@
+import threading
+from collections import OrderedDict
+
+import pytest
+import torch
+
+from pipeline.training import checkpoints
+from pipeline.training.background import BackgroundWriter, on_cpu
+
+
+def nothing():
+    return None
+
+
+class Gate:
+    """Holds the writer back where the test wants it."""
+
+    def __init__(self, monkeypatch):
+        self.open = threading.Event()
+        whole = checkpoints.save
+
+        def save(checkpoint, path):
+            assert self.open.wait(30)
+            whole(checkpoint, path)
+
+        monkeypatch.setattr(checkpoints, "save", save)
+
+
+def test_what_is_written_is_what_the_weights_were_when_it_was_asked_for(tmp_path, monkeypatch):
+    gate, writer = Gate(monkeypatch), BackgroundWriter()
+    weights = torch.zeros(1000)
+    writer.write({"w": weights}, tmp_path / "step-00000001.ckpt", then=nothing)
+    weights += 1  # training goes on
+    assert not (tmp_path / "step-00000001.ckpt").exists()
+    gate.open.set()
+    writer.wait()
+    assert torch.equal(checkpoints.load(tmp_path / "step-00000001.ckpt")["w"], torch.zeros(1000))
+
+
+def test_the_links_are_set_when_the_file_stands(tmp_path):
+    path, seen = tmp_path / "step-00000001.ckpt", []
+    writer = BackgroundWriter()
+    writer.write({"w": torch.zeros(3)}, path, then=lambda: seen.append(checkpoints.damage(path)))
+    writer.wait()
+    assert seen == [None]
+
+
+def test_checkpoints_stand_in_the_order_in_which_they_were_asked_for(tmp_path):
+    writer, order = BackgroundWriter(), []
+    for step in range(5):
+        path = tmp_path / checkpoints.NAME.format(step)
+        writer.write({"w": torch.full((100_000,), step)}, path, then=lambda step=step: order.append(step))
+    writer.wait()
+    assert order == [0, 1, 2, 3, 4]
+    assert len(checkpoints.numbered(tmp_path)) == 5
+
+
+def test_what_went_wrong_is_raised_by_the_next_call_and_only_there(tmp_path):
+    writer = BackgroundWriter()
+    (tmp_path / "file").write_text("in the way of a folder")
+    writer.write({}, tmp_path / "file" / "step-00000001.ckpt", then=nothing)
+    with pytest.raises(OSError, match="file"):
+        writer.write({}, tmp_path / "step-00000002.ckpt", then=nothing)
+    writer.write({}, tmp_path / "step-00000003.ckpt", then=nothing)
+    writer.wait()
+    assert [path.name for path in checkpoints.numbered(tmp_path)] == ["step-00000003.ckpt"]
+
+
+def test_a_copy_keeps_types_values_and_what_is_shared():
+    weights = torch.arange(6.0).reshape(2, 3)
+    tied = OrderedDict(a=weights, b=weights.detach(), part=weights[1], count=3)
+    copy = on_cpu({"state": tied, "list": [weights.T, (1, "x", None)]})
+    weights.zero_()
+    assert type(copy["state"]) is OrderedDict and copy["state"]["count"] == 3
+    assert copy["state"]["a"].data_ptr() == copy["state"]["b"].data_ptr()
+    assert torch.equal(copy["state"]["a"], torch.arange(6.0).reshape(2, 3))
+    assert torch.equal(copy["state"]["part"], torch.tensor([3.0, 4.0, 5.0]))
+    assert torch.equal(copy["list"][0], torch.arange(6.0).reshape(2, 3).T)
+    assert copy["list"][1] == (1, "x", None)
