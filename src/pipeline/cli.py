@@ -125,7 +125,11 @@ def list_runs(arguments: list[str]) -> int:
         run, rest = reference(arguments[1:])
         named = named_values(rest, {"run": run, "runs_dir": "runs"})
         return overview.show(named["run"], named["runs_dir"])
-    return overview.list_runs(named_values(arguments, {"runs_dir": "runs"})["runs_dir"])
+    named = named_values(arguments, {"runs_dir": "runs", "last": "30"})
+    last = named["last"]
+    if last != "all" and (not last.isdecimal() or int(last) == 0):
+        raise ConfigError(f"last={last}: expected how many of the newest to show, such as last=50, or last=all")
+    return overview.list_runs(named["runs_dir"], last=None if last == "all" else int(last))
 
 
 def logs(arguments: list[str]) -> int:
@@ -239,7 +243,7 @@ VERBS = {
     "runs": Verb(
         list_runs,
         "the runs that there are, or all about one of them",
-        "pipeline runs [show RUN] [runs_dir=runs]",
+        "pipeline runs [show RUN] [last=30] [runs_dir=runs]",
     ),
     "logs": Verb(logs, "what a run records and logs", "pipeline logs [RUN] [--follow] [runs_dir=runs]"),
     "cancel": Verb(cancel, "ask a run to save and end", "pipeline cancel [RUN] [runs_dir=runs]"),
