@@ -1,4 +1,4 @@
-"""The servers of docs/tracking-server.md, for real and on this machine: PostgreSQL, an S3 server, MLflow before them."""
+"""The servers of docs/tracking-server.md, for real and on this machine: PostgreSQL, S3, MLflow before them."""
 
 import os
 import shutil
@@ -169,3 +169,22 @@ def _takes_connections(port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+@contextmanager
+def plain_server(folder: Path) -> Iterator[Server]:
+    """MLflow's server over a sqlite database, without accounts, with its files in a folder."""
+    port = free_port()
+    environment = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/files",
+    }
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    server = Server(command, folder, environment, port, answers_http("/health"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
