@@ -52,7 +52,7 @@ def is_all_there_once(uri: str, run_dir: Path, contents: Callable[[str], Any], s
     return progress.state_of(run_dir).complete
 
 
-@pytest.mark.parametrize("order", itertools.permutations(["trainer", "sidecar", "server"]), ids=" ".join)
+@pytest.mark.parametrize("order", list(itertools.permutations(["trainer", "sidecar", "server"])), ids=" ".join)
 def test_after_kills_in_any_order_sync_brings_each_point_once_and_calls_the_run_killed(
     run_dir: Path, server: Server, training: Trainings, contents: Callable[[str], Any], order: tuple[str, ...]
 ) -> None:
@@ -69,19 +69,48 @@ def test_after_kills_in_any_order_sync_brings_each_point_once_and_calls_the_run_
     assert is_all_there_once(server.uri, run_dir, contents, "KILLED")
 
 
-@pytest.mark.parametrize("order", [("trainer", "sidecar"), ("sidecar", "trainer")], ids=" ".join)
+@pytest.mark.parametrize("order", list(itertools.permutations(["trainer", "sidecar", "keeper"])), ids=" ".join)
 def test_the_same_over_a_database_of_this_machine(
     run_dir: Path, sqlite_uri: str, training: Trainings, contents: Callable[[str], Any], order: tuple[str, ...]
 ) -> None:
     process = training(sqlite_uri, steps=1_000_000)
     shipper = sidecar_of(process)
     wait_for(lambda: state(run_dir).get("metrics", 0) > 20)
+    (keeper,) = shipper.children()
     for victim in order:
-        {"trainer": process.kill, "sidecar": shipper.kill}[victim]()
+        {"trainer": process.kill, "sidecar": shipper.kill, "keeper": keeper.kill}[victim]()
         time.sleep(0.5)
     process.wait()
     assert sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None).complete
     assert is_all_there_once(sqlite_uri, run_dir, contents, "KILLED")
+
+
+def test_a_keeper_killed_in_the_middle_is_replaced(
+    run_dir: Path, sqlite_uri: str, training: Trainings, contents: Callable[[str], Any]
+) -> None:
+    process = training(sqlite_uri, steps=1_000_000)
+    shipper = sidecar_of(process)
+    wait_for(lambda: state(run_dir).get("metrics", 0) > 20)
+    (keeper,) = shipper.children()
+    keeper.kill()
+    time.sleep(0.5)
+    (run_dir / "stop").touch()
+    assert process.stdout is not None and process.stdout.read() == "True\n"
+    assert is_all_there_once(sqlite_uri, run_dir, contents, "FINISHED")
+
+
+def test_a_database_thrown_away_during_a_run_is_made_anew_and_holds_all_of_it(
+    run_dir: Path, sqlite_uri: str, training: Trainings, contents: Callable[[str], Any]
+) -> None:
+    process = training(sqlite_uri, steps=1_000_000)
+    sidecar_of(process)
+    wait_for(lambda: state(run_dir).get("metrics", 0) > 20)
+    for file in Path(sqlite_uri.removeprefix("sqlite:///")).parent.glob("mlflow.db*"):
+        file.unlink()
+    time.sleep(2)
+    (run_dir / "stop").touch()
+    assert process.stdout is not None and process.stdout.read() == "True\n"
+    assert is_all_there_once(sqlite_uri, run_dir, contents, "FINISHED")
 
 
 def test_a_server_killed_in_the_middle_gets_the_rest_by_itself_once_it_is_back(

@@ -211,7 +211,7 @@ def test_what_only_mlflows_client_can_do_is_left_to_it(monkeypatch: pytest.Monke
 def test_nothing_heavy_is_imported_to_reach_a_server() -> None:
     code = (
         "import sys; import pipeline.tracking.carrier; from pipeline.tracking.mlflow_store import MlflowStore\n"
-        "MlflowStore('http://127.0.0.1:9', None, shared=True); MlflowStore('sqlite:////tmp/never.db', None, shared=True)\n"
+        "for uri in ('http://127.0.0.1:9', 'sqlite:////tmp/never.db'): MlflowStore(uri, None, shared=True)\n"
         "print(sorted({'mlflow', 'sqlalchemy', 'numpy', 'pandas', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
