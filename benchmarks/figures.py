@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from benchmarks import tracking
 from benchmarks.figure import Figure, Skipped
 from benchmarks.running import CHECKOUT, baseline, in_pairs, median_ratio, medians, seconds_of, train
 
@@ -144,6 +145,10 @@ def memory(folder: Path | None) -> Iterator[Figure]:
 
 
 FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
-    each.__name__: each for each in (embedded, full, throughput, stock, start, refusal, memory, best)
+    each.__name__: each
+    for each in (
+        *(embedded, full, throughput, stock, start, refusal, memory, best),
+        *(tracking.tracking, tracking.tracked_steps, tracking.ui),
+    )
 }
 LONG = ("best",)

@@ -33,7 +33,7 @@ def facts_of(shipped: DictConfig, overrides: list[str]) -> bool:
 )
 def test_an_address_with_a_password_is_refused_without_repeating_it(shipped: DictConfig, uri: str) -> None:
     with pytest.raises(
-        ConfigError, match="would be kept in the run directory; leave it out .*(MLFLOW_TRACKING|PG)"
+        ConfigError, match=r"would be kept in the run directory; leave it out .*(MLFLOW_TRACKING|PG)"
     ) as told:
         facts_of(shipped, [f'tracking.uri="{uri}"'])
     assert "secret" not in str(told.value)

@@ -25,8 +25,16 @@ from pipeline.tracking.mlflow_calls import Refused, quieten
 from pipeline.tracking.redaction import log_redacted
 
 LINGER_SECONDS = 10.0  # for the next of many short runs
-CALLS = frozenset(
-    "run run_tagged create_run experiment create_experiment log_batch update_run log_dataset log_artifact".split()
+CALLS = (
+    "run",
+    "run_tagged",
+    "create_run",
+    "experiment",
+    "create_experiment",
+    "log_batch",
+    "update_run",
+    "log_dataset",
+    "log_artifact",
 )
 
 log = logging.getLogger(__name__)
@@ -63,8 +71,9 @@ class Keeper:
 
     def _opened(self) -> MlflowBackend:
         if self._backend is not None and self._inode != self._inode_now():
-            log.info("the database is another one, or gone: opening it anew")
-            self._backend = None  # what is written to the old one nobody would ever see
+            # mlflow would go on writing to the old file, which nobody will ever see; a new keeper makes a new one.
+            log.warning("%s was replaced or thrown away: ending", self.database)
+            os._exit(1)
         if self._backend is None:
             self._backend = MlflowBackend(self.uri, self.artifact_root)
             self._inode = self._inode_now()
@@ -100,7 +109,7 @@ class Server(socketserver.ThreadingUnixStreamServer):
             return self.visitors == 0 and time.monotonic() - self.left_at > LINGER_SECONDS
 
     def _closed(self) -> bool:
-        """Nobody can be starting another in our place meanwhile. Who has just come finds the door shut and knocks anew."""
+        """Under the lock of whoever starts one, so that there are never two. A late visitor has to come again."""
         try:
             with locked(self.place.with_suffix(".lock"), timeout_seconds=0):
                 self.place.unlink(missing_ok=True)
