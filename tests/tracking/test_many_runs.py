@@ -15,6 +15,7 @@ import pytest
 from tests.tracking.processes import TRAINING, find_run
 
 from pipeline.tracking import keeper_place, progress
+from pipeline.tracking.mlflow_calls import quieten
 
 RUNS, AT_ONCE, STEPS = 64, 8, 150
 TOGETHER_MEGABYTES = 500
@@ -24,6 +25,7 @@ class Watch:
     """The most memory that what ships to this store ever held together, in MB; shared pages count for each process."""
 
     def __init__(self, folder: Path, uri: str) -> None:
+        quieten()  # as the sidecars do: the keeper's place depends on such settings
         self.marks = (str(folder), str(keeper_place.of_this_machine(uri)))
         self.most = 0.0
         self.is_over = threading.Event()

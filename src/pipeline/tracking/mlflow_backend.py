@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.tracking import address, sqlite_store
+from pipeline.tracking import address, sqlite_store, upgrade
 from pipeline.tracking.backend import Point, StoredExperiment, StoredRun
-from pipeline.tracking.mlflow_calls import client_of, quieten, status_of, translated
+from pipeline.tracking.mlflow_calls import Unavailable, client_of, quieten, status_of, translated
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -22,6 +22,8 @@ class MlflowBackend:
             database = address.sqlite_file(uri)
             if database is not None:
                 sqlite_store.prepare(database, artifact_root)
+            if (remedy := upgrade.needed(database)) is not None:
+                raise Unavailable(remedy)
             self._client = client_of(uri)
 
     def run(self, run_id: str) -> StoredRun | None:
