@@ -171,10 +171,13 @@ def chaos(arguments: list[str]) -> int:
 
 
 def sync(arguments: list[str]) -> int:
-    named = named_values(arguments, {"run": "latest", "runs_dir": "runs"})
+    named = named_values(arguments, {"run": "latest", "runs_dir": "runs", "upgrade": "false"})
+    if named["upgrade"] not in ("true", "false"):
+        raise ConfigError(f"upgrade={named['upgrade']}: expected true or false")
     from pipeline.lifecycle import sync as lifecycle
 
-    return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"])
+    upgrade = named["upgrade"] == "true"
+    return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"], upgrade=upgrade)
 
 
 def register(arguments: list[str]) -> int:
@@ -255,7 +258,7 @@ VERBS = {
     "sync": Verb(
         sync,
         "carry to MLflow what did not arrive there",
-        "pipeline sync [run=latest | run=all] [runs_dir=runs]",
+        "pipeline sync [run=latest | run=all] [upgrade=true] [runs_dir=runs]",
     ),
     "register": Verb(
         register,
