@@ -7,7 +7,7 @@
 VENV ?= .venv
 
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
-VERBS   := train evaluate report compare resume runs logs cancel chaos ui sync register
+VERBS   := train evaluate report compare resume runs logs cancel register chaos ui sync
 CHORES  := help setup test check bench clean distclean
 TARGETS := $(VERBS) $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)

@@ -56,7 +56,19 @@ class TestNothingHeavyIsImported:
         assert not imported_by(code, tmp_path) & HEAVY
         assert list(tmp_path.iterdir()) == []
 
-    def test_to_submit_a_run(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("launcher", ["slurm", "torchrun"])
+    def test_to_submit_to_a_cluster(self, tmp_path: Path, launcher: str) -> None:
+        code = command("train", f"launch={launcher}", "launch.dry_run=true") + "assert code == 0, code"
+        assert not imported_by(code, tmp_path) & HEAVY
+        assert len(list((tmp_path / "runs").iterdir())) == 1
+
+    def test_to_list_runs_and_show_one(self, tmp_path: Path) -> None:
+        made = command("train", "launch=slurm", "launch.dry_run=true")
+        listed = command("runs") + "assert code == 0, code\n"
+        shown = "import os\n" + "code = main(['runs', 'show', os.listdir('runs')[0]])\nassert code == 0, code"
+        assert not imported_by(made + listed + shown, tmp_path) & HEAVY
+
+    def test_to_submit_to_kubernetes(self, tmp_path: Path) -> None:
         volumes = f"launch.volumes={{{tmp_path}: claim}}"
         code = command("train", "launch=kubernetes", "launch.image=image", volumes, "launch.dry_run=true")
         # Kubeflow's models are read, not imported: building them takes longer than all the rest.

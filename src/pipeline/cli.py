@@ -14,7 +14,7 @@ from pipeline.config import listing, places
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
 from pipeline.output import lasting_output, report
-from pipeline.typed import named_values, reference, train_options, values_and_overrides
+from pipeline.typed import named_values, reference, train_options, values_and_overrides, whole_number, yes_or_no
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,11 @@ def list_runs(arguments: list[str]) -> int:
 
     if arguments[:1] == ["show"]:
         return overview.show(*reference(arguments[1:]))
-    return overview.list_runs(named_values(arguments, {"runs_dir": "runs"})["runs_dir"])
+    named = named_values(arguments, {"runs_dir": "runs", "last": "30"})
+    last = named["last"]
+    if last != "all" and (not last.isdecimal() or int(last) == 0):
+        raise ConfigError(f"last={last}: expected how many of the newest to show, such as last=50, or last=all")
+    return overview.list_runs(named["runs_dir"], last=None if last == "all" else int(last))
 
 
 def logs(arguments: list[str]) -> int:
@@ -139,38 +143,35 @@ def cancel(arguments: list[str]) -> int:
 
 def ui(arguments: list[str]) -> int:
     named = named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
-    if not named["port"].isdecimal():
-        raise ConfigError(f"port={named['port']}: expected a number, such as port=5000")
+    port = whole_number(named, "port", example="5000")
     from pipeline.lifecycle import ui as lifecycle
 
-    return lifecycle.ui(named["runs_dir"], named["run"] or None, int(named["port"]))
+    return lifecycle.ui(named["runs_dir"], named["run"] or None, port)
 
 
 def chaos(arguments: list[str]) -> int:
     names = {"kills": "50", "chaos_seed": "0", "runs_dir": "runs"}
     named, overrides = values_and_overrides(arguments, names)
-    for key in ("kills", "chaos_seed"):
-        if not named[key].isdecimal():
-            raise ConfigError(f"{key}={named[key]}: expected a number, such as {key}={names[key]}")
+    kills, seed = (whole_number(named, key, example=names[key]) for key in ("kills", "chaos_seed"))
     from pipeline.lifecycle import chaos as lifecycle
 
-    return lifecycle.chaos(overrides, named["runs_dir"], kills=int(named["kills"]), seed=int(named["chaos_seed"]))
+    return lifecycle.chaos(overrides, named["runs_dir"], kills=kills, seed=seed)
 
 
 def sync(arguments: list[str]) -> int:
-    named = named_values(arguments, {"run": "latest", "runs_dir": "runs"})
+    named = named_values(arguments, {"run": "latest", "runs_dir": "runs", "upgrade": "false"})
+    upgrade = yes_or_no(named, "upgrade")
     from pipeline.lifecycle import sync as lifecycle
 
-    return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"])
+    return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"], upgrade=upgrade)
 
 
 def register(arguments: list[str]) -> int:
     named = named_values(arguments, {"run": "latest", "name": "", "force": "false", "runs_dir": "runs"})
-    if named["force"] not in ("true", "false"):
-        raise ConfigError(f"force={named['force']}: expected force=true or force=false")
+    force = yes_or_no(named, "force")
     from pipeline.lifecycle import register as lifecycle
 
-    return lifecycle.register(named["run"], named["name"], named["runs_dir"], force=named["force"] == "true")
+    return lifecycle.register(named["run"], named["name"], named["runs_dir"], force=force)
 
 
 def completion(arguments: list[str]) -> int:
@@ -221,7 +222,7 @@ VERBS = {
     "runs": Verb(
         list_runs,
         "the runs that there are, or all about one of them",
-        "pipeline runs [show RUN] [runs_dir=runs]",
+        "pipeline runs [show RUN] [last=30] [runs_dir=runs]",
     ),
     "logs": Verb(logs, "what a run records and logs", "pipeline logs [RUN] [--follow] [runs_dir=runs]"),
     "cancel": Verb(cancel, "ask a run to save and end", "pipeline cancel [RUN] [runs_dir=runs]"),
@@ -233,7 +234,7 @@ VERBS = {
     "sync": Verb(
         sync,
         "carry to MLflow what did not arrive there",
-        "pipeline sync [run=latest | run=all] [runs_dir=runs]",
+        "pipeline sync [run=latest | run=all] [upgrade=true] [runs_dir=runs]",
     ),
     "register": Verb(
         register,

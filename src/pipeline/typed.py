@@ -53,6 +53,18 @@ def values_and_overrides(arguments: list[str], defaults: dict[str, str]) -> tupl
     return named_values([word for word in arguments if word not in overrides], defaults), overrides
 
 
+def whole_number(named: dict[str, str], key: str, *, example: str) -> int:
+    if not named[key].isdecimal():
+        raise ConfigError(f"{key}={named[key]}: expected a number, such as {key}={example}")
+    return int(named[key])
+
+
+def yes_or_no(named: dict[str, str], key: str) -> bool:
+    if named[key] not in ("true", "false"):
+        raise ConfigError(f"{key}={named[key]}: expected {key}=true or {key}=false")
+    return named[key] == "true"
+
+
 def reference(arguments: list[str]) -> tuple[str, str]:
     """(run, runs_dir); the run may stand by itself, `logs X` for `logs run=X`."""
     alone = bool(arguments) and "=" not in arguments[0] and not arguments[0].startswith("-")

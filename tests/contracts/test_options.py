@@ -16,7 +16,6 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.places import groups, shipped_folder
 from pipeline.data.datamodule import DataModule
-from pipeline.launch.launcher import Launcher
 from pipeline.models.network import Network
 from pipeline.spec import DataSpec
 from pipeline.training.task import Task
@@ -170,12 +169,6 @@ def test_a_task_scores_each_sample_and_names_its_headline(option: str) -> None:
 def test_a_trainer_is_lightnings(option: str) -> None:
     config: DictConfig = compose([f"trainer={option}"]).config
     assert config.trainer._target_ == "pytorch_lightning.Trainer"
-
-
-@of("launch")
-def test_a_launcher_runs_commands(option: str) -> None:
-    launcher: Launcher = built("launch", option)
-    assert callable(launcher.run)
 
 
 @of("data")

@@ -85,6 +85,11 @@ def cluster(root: Path) -> Iterator[None]:
             time.sleep(0.2)
         yield
     finally:
+        # Jobs that a failed test left behind would outlive the daemons.
+        slurm("scancel", "--user=root")
+        deadline = time.monotonic() + SECONDS_TO_START
+        while slurm("squeue", "-h") and time.monotonic() < deadline:
+            time.sleep(0.2)
         del os.environ["SLURM_CONF"]
         for path in (root / "pid").iterdir():
             subprocess.run(["kill", path.read_text().strip()], check=False, capture_output=True)

@@ -1,8 +1,10 @@
 """Jobs of a real SLURM, with fast steps: slow ones hide what two processes can do to each other."""
 
 import json
+import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,27 @@ pytestmark = [
 ]
 TWO_NODES = ("launch=slurm", "launch.nodes=2", "trainer.accelerator=cpu", "launch.time=10m")
 ENDLESS = ("trainer.max_epochs=100000", "callbacks=none", "checkpoint.every_n_steps=null")
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
+SLOW_ONCE = """
+import pathlib
+import time
+import pytorch_lightning as pl
+
+class SlowOnce(pl.Callback):
+    def on_train_batch_start(self, trainer, *_):
+        marker = pathlib.Path(f"slow{trainer.global_rank}")
+        if not marker.exists():
+            marker.touch()
+            time.sleep(1000)
+"""
+OWN_SCRIPT = """#!/bin/bash
+#SBATCH --nodes=2 --ntasks-per-node=1 --requeue --open-mode=append
+#SBATCH --chdir={folder} --output={folder}/job.log
+{command}
+code=$?
+if [ "$code" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+exit "$code"
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,6 +82,23 @@ def newest_step(run_dir: Path) -> int:
     return max(steps, default=0)
 
 
+def shorten_limit(number: str, *, minutes_more: int) -> None:
+    """However long it took to begin: the limit is to end the training, not the imports."""
+    gone = slurm("squeue", "-h", "-j", number, "-o", "%M").split(":")  # minutes:seconds
+    slurm("scontrol", "update", f"jobid={number}", f"TimeLimit={int(gone[-2]) + minutes_more}")
+
+
+def points_recorded_twice(run_dir: Path) -> list[tuple[str, int]]:
+    """Of the training's metrics: a resumed run repeats none that its checkpoint has behind it."""
+    records = [record for record, _ in journal.read(run_dir / "journal.jsonl") if record["kind"] == "metrics"]
+    points = [(name, each["step"]) for each in records for name in each["values"] if not name.startswith("system/")]
+    return [point for point, count in Counter(points).items() if count > 1]
+
+
+def read(log: Path) -> str:
+    return log.read_text() if log.exists() else ""
+
+
 def state(number: str) -> str:
     return slurm("squeue", "-h", "-j", number, "-t", "all", "-o", "%T")
 
@@ -89,6 +128,62 @@ def test_a_preempted_job_saves_goes_back_to_the_queue_and_goes_on_at_its_step(su
     assert saved.startswith("step-") and f"({saved})" in log.partition("goes on at")[2].splitlines()[0]
 
 
+def test_a_job_whose_time_is_up_goes_back_to_the_queue_as_often_as_it_may(program: Any, submit: Any) -> None:
+    run_dir, number = submit(*ENDLESS, "launch.max_requeues=1")
+    log = run_dir / "job.log"
+    wait_for(lambda: newest_step(run_dir) > 20, run_dir)
+    shorten_limit(number, minutes_more=2)
+    wait_for(lambda: "back to the queue, to go on by itself (the 1. of 1 times)" in read(log), run_dir)
+    slurm("scontrol", "update", f"jobid={number}", "TimeLimit=10")
+    go_on_now(number, run_dir)
+    reached = newest_step(run_dir)
+    wait_for(lambda: newest_step(run_dir) > reached, run_dir)
+    shorten_limit(number, minutes_more=2)
+    wait_for(lambda: "launch.max_requeues=1 is used up" in read(log), run_dir)
+    wait_for(lambda: state(number) == "FAILED", run_dir)
+    first, second = (part.partition(" ")[0] for part in read(log).split("stopped; ")[1:])
+    assert f"({first})" in read(log).partition("goes on at")[2].splitlines()[0]
+    assert (run_dir / "checkpoints" / second).exists() and second > first
+    assert read(log).endswith(f"To go on: pipeline resume run={run_dir.name}\n")
+    assert program.result(run_dir)["status"] == "KILLED"
+    assert points_recorded_twice(run_dir) == []
+
+
+def test_a_job_that_its_limit_kills_before_it_could_save_starts_afresh_in_the_same_directory(
+    program: Any, submit: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/mine.py").write_text(SLOW_ONCE)
+    slow = ("allow_packages=[mine]", "+callbacks.slow={_target_: mine.SlowOnce}", "callbacks=none")
+    command = (*slow, "name=slow", "auto_resume=true")
+    run_dir, number = submit(*command)
+    wait_for((tmp_path / "home/slow1").exists, run_dir)
+    shorten_limit(number, minutes_more=1)
+    wait_for(lambda: state(number) == "TIMEOUT", run_dir)
+    assert (run_dir / "journal.jsonl").exists() and not list((run_dir / "checkpoints").glob("*.ckpt"))
+    again, number = submit(*command)
+    assert again == run_dir
+    wait_for(lambda: state(number) == "COMPLETED", run_dir)
+    assert program.result(run_dir)["status"] == "FINISHED"
+    assert points_recorded_twice(run_dir) == []
+
+
+def test_a_script_of_the_users_own_goes_on_in_the_run_that_it_had_claimed(program: Any, tmp_path: Path) -> None:
+    command = ["srun", "--kill-on-bad-exit=0", program.PATH, "train", *program.SMALL, "trainer.accelerator=cpu"]
+    (tmp_path / "own.sh").write_text(OWN_SCRIPT.format(folder=tmp_path, command=" ".join(command)))
+    number = slurm("sbatch", "--parsable", f"{tmp_path}/own.sh")
+    claim = tmp_path / f"runs/.claims/slurm-{number}-0.json"
+    wait_for(claim.exists, tmp_path)
+    time.sleep(1)  # torch is being imported
+    slurm("scancel", "--signal=USR1", number)
+    go_on_now(number, tmp_path)
+    wait_for(lambda: state(number) == "COMPLETED", tmp_path)
+    run_dir = program.only_run(tmp_path)
+    assert json.loads(claim.read_text()) == {"run": run_dir.name}
+    assert program.result(run_dir)["status"] == "FINISHED"
+    assert points_recorded_twice(run_dir) == []
+
+
 def test_a_partition_of_higher_priority_takes_the_nodes_and_gives_them_back(submit: Any, tmp_path: Path) -> None:
     run_dir, number = submit(*ENDLESS)
     wait_for(lambda: newest_step(run_dir) > 20, run_dir)
@@ -109,6 +204,41 @@ def test_a_cancelled_job_saves_and_does_not_come_back(program: Any, submit: Any)
     wait_for(lambda: not journal.is_open(run_dir / "journal.jsonl"), run_dir)
     assert program.result(run_dir)["status"] == "KILLED"
     assert "stopped; step-" in (run_dir / "job.log").read_text()
+
+
+def test_a_job_in_the_queue_is_listed_not_submitted_twice_and_cancelled(program: Any, submit: Any) -> None:
+    run_dir, number = submit("+launch.options.begin=now+1hour")
+    home, name = run_dir.parent.parent, run_dir.name
+    assert f"{name}  PENDING " in program.run(home, "runs").out
+    again = program.run(home, "resume", f"run={name}")
+    assert again.code == 2 and "on its way already (PENDING)" in again.err
+    assert re.search(rf"^job +{number}$", program.run(home, "runs", "show", name).out, re.MULTILINE)
+    assert f"job {number} is cancelled" in program.run(home, "cancel", name).out
+    wait_for(lambda: state(number) == "CANCELLED", run_dir)
+    assert f"{name}  NOT STARTED " in program.run(home, "runs").out
+    nothing = program.run(home, "cancel", name)
+    assert nothing.code == 2 and "is not under way (NOT STARTED)" in nothing.err
+
+
+def test_a_job_that_went_back_to_the_queue_is_listed_and_cancelled(program: Any, submit: Any) -> None:
+    run_dir, number = submit(*ENDLESS)
+    home, name = run_dir.parent.parent, run_dir.name
+    wait_for(lambda: newest_step(run_dir) > 20, run_dir)
+    assert f"{name}  RUNNING " in program.run(home, "runs").out
+    slurm("scancel", "--signal=USR1", number)
+    wait_for(lambda: state(number) == "PENDING", run_dir)
+    assert f"{name}  PENDING " in program.run(home, "runs").out
+    assert program.run(home, "cancel", name).code == 0
+    wait_for(lambda: state(number) == "CANCELLED", run_dir)
+    assert f"{name}  KILLED " in program.run(home, "runs").out
+
+
+def test_a_run_is_listed_where_the_clusters_commands_are_not(program: Any, submit: Any, tmp_path: Path) -> None:
+    run_dir, _ = submit("+launch.options.begin=now+1hour")
+    home, without = run_dir.parent.parent, {"PATH": str(tmp_path)}
+    assert f"{run_dir.name}  UNKNOWN " in program.run(home, "runs", **without).out
+    refused = program.run(home, "cancel", run_dir.name, **without)
+    assert refused.code == 2 and "type this on a login node" in refused.err
 
 
 def test_a_dry_run_only_writes_the_script(program: Any, tmp_path: Path) -> None:

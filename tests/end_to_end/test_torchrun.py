@@ -1,6 +1,9 @@
 """A real torchrun with two processes: it starts again what was killed, and its ranks are taken as they are."""
 
+import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,14 +15,55 @@ import pytest
 
 from pipeline.lifecycle import chaos
 from pipeline.lifecycle.run import Run
+from pipeline.tracking import journal
 
 pytestmark = pytest.mark.slow
+AGENT, RANK = "torch.distributed.run", "pipeline.lifecycle.rank"
+PATIENCE_SECONDS = 300.0
 LONG = ("trainer.accelerator=cpu", "trainer.max_epochs=40", "callbacks=none")
 
 
-def workers(launched: Any) -> list[psutil.Process]:
-    below = psutil.Process(launched.popen.pid).children(recursive=True)
-    return [each for each in below if "pipeline.lifecycle.rank" in each.cmdline()]
+def workers(agent: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    below = psutil.Process(agent.pid).children(recursive=True)
+    return [each for each in below if RANK in each.cmdline() and AGENT not in each.cmdline()]
+
+
+def typed(program: Any, home: Path) -> tuple[Path, list[str]]:
+    """What the program tells to type on each of two nodes, which meet on this machine, and the run's directory."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = f"launch.rendezvous=127.0.0.1:{probe.getsockname()[1]}"
+    two = ("launch=torchrun", "launch.nodes=2", "launch.processes_per_node=1", meeting)
+    told = program.run(home, "train", *program.SMALL, *LONG, *two)
+    assert told.code == 0, told.err
+    (line,) = (line for line in told.out.splitlines() if AGENT in line)
+    return program.only_run(home), ["env", *shlex.split(line)]
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Any:
+    """Starts what was told, as if on a node of its own; none outlives the test."""
+    started: list[psutil.Popen] = []
+
+    def start(command: list[str], home: Path) -> psutil.Popen:
+        with (tmp_path / f"agent{len(started)}.log").open("wb") as log:
+            agent = psutil.Popen(command, cwd=home, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
+        started.append(agent)
+        return agent
+
+    yield start
+    for agent in started:
+        if agent.is_running():
+            for each in [*workers(agent), agent]:
+                each.kill()
+            agent.wait()
+
+
+def wait_for_step(run_dir: Path, step: int, *running: psutil.Popen) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not any(record.get("step", -1) >= step for record, _ in journal.read(run_dir / "journal.jsonl")):
+        assert all(each.poll() is None for each in running) and time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_killed_process_starts_again_by_itself_and_ends_with_the_same_weights(
@@ -30,7 +74,7 @@ def test_a_killed_process_starts_again_by_itself_and_ends_with_the_same_weights(
     torchrun = ("launch=torchrun", "launch.processes_per_node=2")
     process = watched(program.start(tmp_path / "killed", "train", *program.SMALL, *LONG, *torchrun))
     process.reaches(20)
-    victim = workers(process)[-1]
+    victim = workers(process.popen)[-1]
     victim.send_signal(signal.SIGKILL)
     killed_at = time.monotonic()
     ended = process.end()
@@ -39,6 +83,50 @@ def test_a_killed_process_starts_again_by_itself_and_ends_with_the_same_weights(
     assert time.monotonic() - killed_at < 120
     one, other = (Run(program.only_run(tmp_path / name)) for name in ("peace", "killed"))
     assert chaos.compare(one, other) == []
+
+
+def test_two_agents_start_a_killed_worker_again_and_end_with_the_same_weights(
+    program: Any, tmp_path: Path, agents: Any
+) -> None:
+    one_thread = {"OMP_NUM_THREADS": "1"}  # as each has of two cores; more would add up in another order
+    peace = program.run(tmp_path / "peace", "train", *program.SMALL, *LONG, "trainer.devices=2", **one_thread)
+    assert peace.code == 0, peace.err
+    run_dir, command = typed(program, tmp_path / "killed")
+    first, second = (agents(command, tmp_path / "killed") for _ in range(2))
+    wait_for_step(run_dir, 20, first, second)
+    (victim,) = workers(second)
+    victim.kill()
+    assert (first.wait(PATIENCE_SECONDS), second.wait(PATIENCE_SECONDS)) == (0, 0)
+    assert any(record["kind"] == "resume" for record, _ in journal.read(run_dir / "journal.jsonl"))
+    assert chaos.compare(Run(program.only_run(tmp_path / "peace")), Run(run_dir)) == []
+
+
+def test_the_command_is_typed_again_where_an_agent_was_lost(program: Any, tmp_path: Path, agents: Any) -> None:
+    run_dir, command = typed(program, tmp_path / "home")
+    host = agents(command, tmp_path / "home")
+    time.sleep(3)  # it hosts what both meet by; the loss of that one is the loss of all
+    guest = agents(command, tmp_path / "home")
+    wait_for_step(run_dir, 20, host, guest)
+    lost = [*workers(guest), psutil.Process(guest.pid)]
+    for each in lost:
+        each.kill()
+    again = agents(command, tmp_path / "home")
+    assert (host.wait(PATIENCE_SECONDS), again.wait(PATIENCE_SECONDS)) == (0, 0)
+    assert program.result(run_dir)["status"] == "FINISHED"
+    assert any(record["kind"] == "resume" for record, _ in journal.read(run_dir / "journal.jsonl"))
+
+
+def test_a_run_that_torchrun_trains_here_is_listed_and_cancelled(program: Any, tmp_path: Path, watched: Any) -> None:
+    endless = ("trainer.accelerator=cpu", "trainer.max_epochs=100000", "callbacks=none")
+    torchrun = ("launch=torchrun", "launch.processes_per_node=2")
+    process = watched(program.start(tmp_path / "home", "train", *program.SMALL, *endless, *torchrun))
+    process.reaches(20)
+    assert "  RUNNING " in program.run(tmp_path / "home", "runs").out
+    cancelled = program.run(tmp_path / "home", "cancel")
+    assert cancelled.code == 0 and "saved and ended" in cancelled.out
+    ended = process.end()
+    assert ended.code == 75 and "stopped; step-" in ended.out
+    assert "  KILLED " in program.run(tmp_path / "home", "runs").out
 
 
 def test_the_ranks_of_a_torchrun_of_the_users_own_are_one_run(program: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.files import write_atomically
 from pipeline.launch import job, trainjob
+from pipeline.launch.asked import check_agrees
 from pipeline.launch.kubectl import NODE, kubectl, state_of
 from pipeline.launch.launcher import Resources
 from pipeline.launch.trainjob_fields import check_fields
@@ -79,7 +80,12 @@ class Kubernetes:
                 raise ConfigError(f"launch.{option}={count}: expected 1 or more")
         if self.max_restarts < 0:
             raise ConfigError(f"launch.max_restarts={self.max_restarts}: expected 0 or more")
-        return Resources(self.nodes, self.processes_per_node)
+        return check_agrees(
+            Resources(self.nodes, self.processes_per_node),
+            devices=devices,
+            num_nodes=num_nodes,
+            settings="launch.processes_per_node={0}" if self.gpus_per_node == 0 else "launch.gpus_per_node={0}",
+        )
 
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
         facts = _noted(folder)

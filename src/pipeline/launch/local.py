@@ -11,11 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-import psutil
-
 from pipeline import pulse
 from pipeline.errors import FAILED, ConfigError
-from pipeline.launch import job
+from pipeline.launch import parent
 from pipeline.launch.devices import core_count, machine_is_busy, oom_kills, process_count
 from pipeline.launch.launcher import Resources
 from pipeline.launch.watch import Failure, first_failure
@@ -27,7 +25,7 @@ SECONDS_TO_FOLLOW = 120.0  # for the others, once one is done: the first draws f
 GRACE_AFTER_HANG_SECONDS = 4.0
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 LINES_SHOWN = 15
-CANCEL_SECONDS = 30
+NAME = "local"  # in the note about who launched the run
 
 
 class Local:
@@ -54,7 +52,7 @@ class Local:
         with ExitStack() as stack:
             pulses = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")))
             port = _free_port()
-            job.note(folder, launcher="local", host=socket.gethostname(), **_identity(os.getpid()))
+            parent.note(folder, NAME)
             processes = [
                 self._start(command, Place(rank, count, rank, count), port, folder, pulses, stack)
                 for rank in range(count)
@@ -64,18 +62,10 @@ class Local:
             return self._wait(processes, folder, pulses)
 
     def state(self, folder: Path) -> str | None:
-        return "RUNNING" if _parent(folder) is not None else None
+        return "RUNNING" if parent.of(folder, NAME) is not None else None
 
     def cancel(self, folder: Path) -> str:
-        parent = _parent(folder)
-        if parent is None:
-            return "it has ended"
-        parent.send_signal(signal.SIGTERM)
-        try:
-            parent.wait(CANCEL_SECONDS)
-        except psutil.TimeoutExpired:
-            return f"told to end, which it has not done within {CANCEL_SECONDS} s"
-        return "saved and ended"
+        return parent.cancel(folder, NAME)
 
     def _start(
         self, command: list[str], place: Place, port: int, folder: Path, pulses: Path, stack: ExitStack
@@ -132,23 +122,6 @@ class Local:
             print(f"to go on from what was saved: pipeline resume run={folder.name}", file=sys.stderr)
         # A process that a signal ended has a negative code here; a shell would say 128 + signal.
         return FAILED if hangs else failure.code if failure.code > 0 else 128 - failure.code
-
-
-def _identity(pid: int) -> dict[str, float]:
-    """Two processes may have the same number, one after the other; not the same beginning."""
-    return {"pid": pid, "started_at": psutil.Process(pid).create_time()}
-
-
-def _parent(folder: Path) -> psutil.Process | None:
-    """The process that launched the run, if it is on this machine and alive."""
-    facts = job.read(folder)
-    if facts is None or facts.get("launcher") != "local" or facts["host"] != socket.gethostname():
-        return None
-    try:
-        alive = _identity(facts["pid"]) == {"pid": facts["pid"], "started_at": facts["started_at"]}
-        return psutil.Process(facts["pid"]) if alive else None
-    except psutil.NoSuchProcess:
-        return None
 
 
 def _free_port() -> int:

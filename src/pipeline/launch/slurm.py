@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,13 +11,17 @@ from pathlib import Path
 
 from pipeline.errors import DONE, PREEMPTED, ConfigError, RunError
 from pipeline.launch import job
+from pipeline.launch.asked import check_agrees
 from pipeline.launch.launcher import Resources
 from pipeline.launch.units import mebibytes_of, seconds_of
 
+NAME = "slurm"
 SCRIPT, LOG = "job.sh", "job.log"
 CLIENT_SECONDS = 30  # what a command of SLURM's may take
 UNDER_WAY = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "STOPPED")
 PORTS = range(20_000, 40_000)
+# What srun makes of a task that SIGUSR1 ended before it could listen: nothing had been begun.
+TOLD_TOO_EARLY = 128 + signal.SIGUSR1
 
 
 class Slurm:
@@ -57,19 +62,29 @@ class Slurm:
         self.max_requeues = max_requeues
         self.notice_seconds = notice_seconds
         self.dry_run = dry_run
+        if notice_seconds >= 60 * self.minutes:
+            raise ConfigError(
+                f"launch.notice_seconds={notice_seconds} leaves nothing of launch.time={time} to train in: expected "
+                f"less, such as launch.notice_seconds={30 * self.minutes}, or more time, such as launch.time=1h"
+            )
 
     def resources(self, *, devices: int | str | list[int], accelerator: str, num_nodes: int) -> Resources:
-        return Resources(self.nodes, self.processes_per_node)
+        return check_agrees(
+            Resources(self.nodes, self.processes_per_node),
+            devices=devices,
+            num_nodes=num_nodes,
+            settings="launch.processes_per_node={0}" if self.gpus_per_node == 0 else "launch.gpus_per_node={0}",
+        )
 
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
         script = folder / SCRIPT
         script.write_text(self.script(command, folder), encoding="utf-8")
         if self.dry_run:
-            job.note(folder, launcher="slurm", job=None)
+            job.note(folder, launcher=NAME, job=None)
             print(f"run         {folder}\nscript      {script}\nsubmit it   sbatch {shlex.quote(str(script))}")
             return DONE
         number = client("sbatch", "--parsable", str(script)).partition(";")[0]
-        job.note(folder, launcher="slurm", job=number)
+        job.note(folder, launcher=NAME, job=number)
         print(
             f"run         {folder}\njob         {number}\nfollow      pipeline logs {folder.name} --follow\n"
             f"cancel      pipeline cancel {folder.name}"
@@ -77,16 +92,18 @@ class Slurm:
         return DONE
 
     def state(self, folder: Path) -> str | None:
-        facts = job.read(folder)
-        if facts is None or facts.get("job") is None:
+        number = _job_of(folder)
+        if number is None:
             return None
-        answer = client("squeue", "--noheader", f"--jobs={facts['job']}", "--states=all", "--format=%T", known=False)
+        answer = client("squeue", "--noheader", f"--jobs={number}", "--states=all", "--format=%T", known=False)
         return answer if answer in UNDER_WAY else None
 
     def cancel(self, folder: Path) -> str:
-        facts = job.read(folder) or {}
-        client("scancel", str(facts["job"]))
-        return f"job {facts['job']} is cancelled"
+        number = _job_of(folder)
+        if number is None:
+            raise RunError(f"{folder.name} was not submitted to SLURM: there is no job to cancel")
+        client("scancel", number)
+        return f"job {number} is cancelled"
 
     def script(self, command: list[str], folder: Path) -> str:
         asked: dict[str, str | int | None] = {
@@ -106,6 +123,7 @@ class Slurm:
         }
         header = "\n".join(f"#SBATCH --{name}={value}" for name, value in asked.items() if value is not None)
         setup = "".join(f"{line}\n" for line in self.setup)
+        go_on = f"pipeline resume run={folder.name}"
         return f"""#!/bin/bash
 {header}
 #SBATCH --requeue
@@ -117,14 +135,24 @@ export OMP_NUM_THREADS="${{SLURM_CPUS_PER_TASK:-1}}"
 srun --kill-on-bad-exit=0 --wait=60 {shlex.join(command)}
 code=$?
 
-# {PREEMPTED}: saved, and can go on. A job that somebody cancelled is no longer RUNNING.
-state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
+# {PREEMPTED}: saved, and can go on; {TOLD_TOO_EARLY}: told before there was anything to save.
+if [ "$code" -ne {PREEMPTED} ] && [ "$code" -ne {TOLD_TOO_EARLY} ]; then exit "$code"; fi
+# A job that somebody cancelled is no longer RUNNING.
+if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" != RUNNING ]; then exit "$code"; fi
 restarts=${{SLURM_RESTART_COUNT:-0}}
-if [ "$code" -eq {PREEMPTED} ] && [ "$state" = RUNNING ] && [ "$restarts" -lt {self.max_requeues} ]; then
+if [ "$restarts" -lt {self.max_requeues} ]; then
+    echo "back to the queue, to go on by itself (the $((restarts + 1)). of {self.max_requeues} times)"
     scontrol requeue "$SLURM_JOB_ID"
+else
+    echo "not back to the queue: launch.max_requeues={self.max_requeues} is used up. To go on: {go_on}"
 fi
-exit $code
+exit "$code"
 """
+
+
+def _job_of(folder: Path) -> str | None:
+    facts = job.read(folder) or {}
+    return facts.get("job") if facts.get("launcher") == NAME else None
 
 
 def client(program: str, *arguments: str, known: bool = True) -> str:

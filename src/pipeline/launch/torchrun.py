@@ -8,14 +8,18 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from pipeline.errors import DONE, ConfigError
-from pipeline.launch import job
+from pipeline.errors import DONE, INTERRUPTED, PREEMPTED, ConfigError
+from pipeline.launch import job, parent
+from pipeline.launch.asked import check_agrees
 from pipeline.launch.devices import core_count, process_count
 from pipeline.launch.launcher import Resources
 
 # Else processes that are started again may read where those before them could be reached, and wait there for ever.
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-FORWARDED = (signal.SIGINT, signal.SIGTERM)
+NAME = "torchrun"
+LOOPBACK = "127.0.0.1"
+JOIN_MINUTES = 10  # torchrun's own
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Torchrun:
@@ -46,26 +50,42 @@ class Torchrun:
         self.dry_run = dry_run
 
     def resources(self, *, devices: int | str | list[int], accelerator: str, num_nodes: int) -> Resources:
-        return Resources(self.nodes, self.processes_per_node or process_count(devices, accelerator))
+        return check_agrees(
+            Resources(self.nodes, self.processes_per_node or process_count(devices, accelerator)),
+            devices=devices,
+            num_nodes=num_nodes,
+            settings="launch.processes_per_node={0}",
+        )
 
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
         agent = self.command(command, resources, folder)
         if resources.nodes == 1 and not self.dry_run:
+            parent.note(folder, NAME)
             return _run(agent, threads=max(core_count() // resources.processes_per_node, 1))
-        job.note(folder, launcher="torchrun", command=agent)
+        job.note(folder, launcher=NAME, command=agent)
         variables = " ".join(f"{name}={value}" for name, value in OWN_STORE.items())
         where = "on each of the nodes, in this directory" if resources.nodes > 1 else "here"
         print(f"run         {folder}\ntype this {where} ({os.getcwd()}):\n\n  {variables} {shlex.join(agent)}\n")
+        if resources.nodes > 1:
+            print(
+                f"When a node is lost, type it again there: the others wait for {JOIN_MINUTES} minutes. After the loss "
+                f"of the\none where they meet ({self.rendezvous}), and whenever they have given up, type it on all "
+                "of them.\nIt goes on at the newest checkpoint."
+            )
         return DONE
 
     def state(self, folder: Path) -> str | None:
-        return None  # its agents belong to nobody; whether the run is alive, its journal tells
+        """Of agents that the user started nothing is known; whether the run is alive, its journal tells."""
+        return "RUNNING" if parent.of(folder, NAME) is not None else None
 
     def cancel(self, folder: Path) -> str:
-        return "end torchrun on one of its nodes with Ctrl-C; all save and end"
+        if "command" in (job.read(folder) or {}):
+            return "end torchrun with Ctrl-C on one of its nodes; all save and end"
+        return parent.cancel(folder, NAME)
 
     def command(self, command: list[str], resources: Resources, folder: Path) -> list[str]:
         """The same on every node."""
+        meeting = self.rendezvous or f"{LOOPBACK}:0"
         return [
             sys.executable,
             "-m",
@@ -76,8 +96,9 @@ class Torchrun:
             "--monitor-interval=0.5",
             f"--rdzv-id={folder.name}",
             "--rdzv-backend=c10d",
-            f"--rdzv-endpoint={self.rendezvous or '127.0.0.1:0'}",
-            *(["--local-addr=127.0.0.1"] if self.rendezvous is None else []),
+            f"--rdzv-endpoint={meeting}",
+            # A machine's own name need not lead to it.
+            *([f"--local-addr={LOOPBACK}"] if meeting.startswith((LOOPBACK, "localhost")) else []),
             "--no-python",
             *command,
         ]
@@ -85,13 +106,18 @@ class Torchrun:
 
 def _run(command: list[str], *, threads: int) -> int:
     environment = os.environ | OWN_STORE | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    heard: list[int] = []
     # Its own group, so that Ctrl-C reaches the agent once, from here.
     with subprocess.Popen(command, env=environment, process_group=0) as agent:
 
         def forward(number: int, frame: FrameType | None) -> None:
-            agent.send_signal(number)
+            heard.append(number)
+            # The agent tells its processes to end on these two alone.
+            agent.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
         for number in FORWARDED:
             signal.signal(number, forward)
         code = agent.wait()
+    if heard and code != DONE:  # the agent counts it as a failure of its own that it was told to end
+        return INTERRUPTED if heard[0] == signal.SIGINT else PREEMPTED
     return code if code >= 0 else 128 - code

@@ -63,6 +63,7 @@ def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, 
         "mlflow.source.git.commit": git.get("commit"),
         "git.dirty": None if not git else str(git["dirty"]).lower(),
         "data.digest": None if assembly.spec is None else assembly.spec.digest,
+        "init_from": config.get("init_from"),
     }
     return {
         "name": config.name,
@@ -70,6 +71,15 @@ def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, 
         "run_uid": run.id,
         "params": parameters(config, environment["choices"]),
         "tags": {key: value for key, value in tags.items() if value is not None},
+    }
+
+
+def changes(before: dict[str, Any], now: dict[str, Any], step: int) -> dict[str, str]:
+    """Tags for the settings that are not what they were when the run was started before: MLflow's params stay."""
+    return {
+        f"changed.{key}": f"{before.get(key)} -> {now.get(key)}, from step {step}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
     }
 
 

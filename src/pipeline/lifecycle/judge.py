@@ -37,6 +37,8 @@ class Verdict:
 
 def judge(run: Run, trainer: pl.Trainer, assembly: Assembly) -> Verdict:
     """Test the run's best checkpoint; the newest where none was ever the best."""
+    # The first process may still be moving the link to the best one, and removing what it pointed to.
+    trainer.strategy.barrier("judge")
     chosen = best_checkpoint(run)
     if chosen is not None:
         weights = checkpoints.evaluation_weights(checkpoints.load(chosen))

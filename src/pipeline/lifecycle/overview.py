@@ -3,141 +3,128 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import resolve
-from pipeline.errors import DONE, RunError
-from pipeline.launch.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.errors import DONE, RunError, UserError
+from pipeline.launch import job
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.standing import OVER, launched_state, launcher_of, reading, standing_of, status_of
 from pipeline.tracking import journal
 
 POLL_SECONDS = 0.3
+QUEUE_POLL_SECONDS = 5.0  # a cluster's controller is not asked more often
 HEADLINES = ("test/accuracy", "val/accuracy", "test/loss", "val/loss", "train/loss")
-ONCE_AN_EPOCH = "system/seconds_per_epoch"
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-@dataclass(frozen=True)
-class Standing:
-    """status   RUNNING, FINISHED, FAILED, KILLED, INTERRUPTED (it could not say), PENDING (in a queue)
-    epochs      how many are done
-    step        the newest optimiser step that was recorded
-    metrics     the newest value of each
-    """
-
-    status: str
-    epochs: int
-    step: int
-    metrics: dict[str, float]
-
-
-def list_runs(runs_dir: str) -> int:
+def list_runs(runs_dir: str, *, last: int | None) -> int:
+    """The newest `last` of them, the newest at the end."""
     found = [Run(path.parent) for path in sorted(Path(runs_dir).glob("*/config.yaml"))]
     found = [run for run in found if not run.folder.is_symlink()]
     if not found:
         raise RunError(f"there is no run in {Path(runs_dir).absolute()} yet; `pipeline train` makes one")
-    rows = [("run", "status", "epochs", "headline", "age", "where"), *map(_row, found)]
+    shown = found if last is None else found[-last:]
+    silent: set[str] = set()
+    rows = [("run", "status", "epochs", "headline", "age", "where"), *(_row(run, silent) for run in shown)]
     widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
     for row in rows:
         print("".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    if len(shown) < len(found):
+        print(f"and {len(found) - len(shown)} older ones: pipeline runs last=all")
     return DONE
 
 
-def _row(run: Run) -> tuple[str, ...]:
-    standing = standing_of(run)
-    total = run.config().trainer.get("max_epochs")
-    return (
-        run.id,
-        standing.status,
-        f"{standing.epochs}/{total}" if total else str(standing.epochs),
-        _headline(standing.metrics),
-        _age(time.time() - run.config_path.stat().st_mtime),
-        _where(run),
-    )
+def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
+    """One that cannot be read does not hide the others."""
+    age = _age(time.time() - run.config_path.stat().st_mtime)
+    try:
+        with reading(run):
+            config = run.config()
+            standing = standing_of(run, config, silent)
+            total = OmegaConf.select(config, "trainer.max_epochs")
+            epochs = f"{standing.epochs}/{total}" if total else str(standing.epochs)
+            return run.id, standing.status, epochs, _headline(standing.metrics), age, _where(run, config)
+    except UserError:
+        return run.id, "DAMAGED", "", "why: pipeline runs show NAME", age, ""
 
 
 def show(reference: str, runs_dir: str) -> int:
+    """Raises RunError for one that cannot be read."""
     run = runs.find(reference, runs_dir)
-    standing = standing_of(run)
-    environment = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
-    rows = [
-        ("run", run.id),
-        ("status", standing.status),
-        ("directory", str(run.folder)),
-        ("where", _where(run)),
-        ("command", " ".join(environment.get("command", []))),
-        ("step", f"{standing.step} ({standing.epochs} epochs)"),
-        ("checkpoints", ", ".join(sorted(path.name for path in run.checkpoints.glob("step-*.ckpt"))) or "none yet"),
-        *((name, f"{value:.5g}") for name, value in sorted(standing.metrics.items())),
-    ]
+    with reading(run):
+        rows = _described(run)
     width = max(len(label) for label, _ in rows) + 2
     print("\n".join(f"{label:<{width}}{value}" for label, value in rows))
     return DONE
 
 
+def _described(run: Run) -> list[tuple[str, str]]:
+    config = run.config()
+    standing = standing_of(run, config)
+    number = (job.read(run.folder) or {}).get("job")
+    return [
+        ("run", run.id),
+        ("status", standing.status),
+        ("directory", str(run.folder)),
+        ("where", _where(run, config)),
+        *([] if number is None else [("job", str(number))]),
+        ("command", " ".join(_environment(run).get("command", []))),
+        ("step", f"{standing.step} ({standing.epochs} epochs)"),
+        ("checkpoints", ", ".join(sorted(path.name for path in run.checkpoints.glob("step-*.ckpt"))) or "none yet"),
+        *((name, f"{value:.5g}") for name, value in sorted(standing.metrics.items())),
+    ]
+
+
 def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
     """What the run recorded and logged, file by file; with `follow` until it ends."""
     run = runs.find(reference, runs_dir)
+    config = run.config()
     tails: dict[Path, Tail] = {}
+    told = ""
     while True:
-        under_way = standing_of(run).status in ("RUNNING", "PENDING")
+        with reading(run):
+            status = status_of(run, config)
+        if follow and status != told:
+            print(f"--- {status}", flush=True)
+            told = status
         for path in [run.journal_path, *sorted(run.folder.glob("*.log"))]:
             tail = tails.setdefault(path, Tail(path, _told if path == run.journal_path else str))
             for line in tail.new_lines():
                 print(line, flush=True)
-        if not (follow and under_way):
+        if not follow or status in OVER:
             return DONE
-        time.sleep(POLL_SECONDS)
+        is_in_queue = run.is_submitted and not journal.is_open(run.journal_path)
+        time.sleep(QUEUE_POLL_SECONDS if is_in_queue else POLL_SECONDS)
 
 
 def cancel(reference: str, runs_dir: str) -> int:
     """Raises RunError for a run that is not under way."""
     run = runs.find(reference, runs_dir)
-    status = _status(run)
-    if status != "RUNNING" and _launcher(run).state(run.folder) is None:
+    with reading(run):
+        config = run.config()
+        is_open, launched = journal.is_open(run.journal_path), launched_state(run, config)
+        status = status_of(run, config)
+    if is_open and job.read(run.folder) is None:
+        raise RunError(f"{run.id} was started by a srun or torchrun of your own: end that, with scancel or Ctrl-C")
+    if not is_open and launched is None:
         raise RunError(f"{run.id} is not under way ({status}): there is nothing to cancel")
-    print(f"{run.id}: {_launcher(run).cancel(run.folder)}\nto go on: pipeline resume run={run.id}")
+    print(f"{run.id}: {launcher_of(config).cancel(run.folder)}\nto go on: pipeline resume run={run.id}")
     return DONE
 
 
-def standing_of(run: Run) -> Standing:
-    step, epochs = 0, set()
-    metrics: dict[str, float] = {}
-    if run.has_started:
-        for record, _ in journal.read(run.journal_path):
-            if record["kind"] == "metrics":
-                step = record["step"]
-                metrics |= record["values"]
-                if ONCE_AN_EPOCH in record["values"]:
-                    epochs.add(step)
-    return Standing(_status(run), len(epochs), step, metrics)
+def _where(run: Run, config: DictConfig) -> str:
+    target = str(OmegaConf.select(config, "launch._target_"))
+    return f"{target.split('.')[-2:][0]} on {_environment(run).get('host', 'an unknown machine')}"
 
 
-def _status(run: Run) -> str:
-    if journal.is_open(run.journal_path):
-        return "RUNNING"
-    queued = _launcher(run).state(run.folder) if run.is_submitted else None
-    if queued is not None:
-        return queued
-    result = run.result()
-    if result is not None and result["status"] != "RUNNING":
-        return str(result["status"])
-    return "INTERRUPTED" if run.has_started else "NOT STARTED"
-
-
-def _launcher(run: Run) -> Launcher:
-    config = run.config()
-    launcher: Launcher = resolve.instantiate(config.launch, config)
-    return launcher
-
-
-def _where(run: Run) -> str:
-    environment = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
-    target = str(run.config().launch._target_)
-    return f"{target.split('.')[-2]} on {environment['host']}"
+def _environment(run: Run) -> dict[str, Any]:
+    path = run.folder / "environment.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
 
 
 def _headline(metrics: dict[str, float]) -> str:

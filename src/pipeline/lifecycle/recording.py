@@ -22,7 +22,7 @@ from pipeline.lifecycle.reports.keep import keep_predictions
 from pipeline.lifecycle.run import Run
 from pipeline.process import Place, module_command
 from pipeline.tracking import sidecar
-from pipeline.tracking.journal import Journal, Status
+from pipeline.tracking.journal import Journal, Status, newest_params
 from pipeline.tracking.logger import JournalLogger
 from pipeline.tracking.progress import SyncState
 from pipeline.training import checkpoints
@@ -97,9 +97,15 @@ class Recording:
 
     def _begin(self, resumed_from: Path | None) -> None:
         self.run.become_latest()
+        start = describe.start_record(self.run, self.config, self.assembly)
         if self.run.has_started:
-            self.journal.resume(step=0 if resumed_from is None else describe.step_of(resumed_from))
-        self.journal.start(**describe.start_record(self.run, self.config, self.assembly))
+            step = 0 if resumed_from is None else describe.step_of(resumed_from)
+            changed = describe.changes(newest_params(self.run.journal_path), start["params"], step)
+            self.journal.resume(step=step)
+            self.journal.tags(
+                {"resumed_from": "the beginning" if resumed_from is None else resumed_from.name, **changed}
+            )
+        self.journal.start(**start)
         spec = self.assembly.spec
         if spec is not None:
             self.journal.dataset(spec.name, spec.digest, spec.sizes)

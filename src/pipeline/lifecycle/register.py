@@ -9,6 +9,7 @@ from pipeline.errors import DONE, ConfigError, RunError, TrackingError
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.describe import command_of
 from pipeline.lifecycle.recording import export_command
+from pipeline.lifecycle.reports import predictions
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import sync
 from pipeline.tracking.registry import CHAMPION, SCHEME, Registry, Version
@@ -31,7 +32,11 @@ def register(reference: str, name: str, runs_dir: str, *, force: bool) -> int:
         run_id = _in_mlflow(run)
         registry = Registry(uri)
         before = registry.champion(name)
-        tags = {"run_uid": run.id, DIGEST_TAG: _digest(run), **{key: repr(value) for key, value in metrics.items()}}
+        tags = {
+            "run_uid": run.id,
+            DIGEST_TAG: _digest_of_test(run),
+            **{key: repr(value) for key, value in metrics.items()},
+        }
         version = registry.register(name, run_id=run_id, tags=tags, description=_lineage(run, metrics))
         if version is None:
             raise RunError(f"{run.id} has no model in MLflow, only its metrics: a module of your own is not exported")
@@ -94,11 +99,9 @@ def _in_mlflow(run: Run) -> str:
     return state.mlflow_run_id
 
 
-def _digest(run: Run) -> str:
-    from pipeline.tracking import journal
-
-    records = (record for record, _ in journal.read(run.journal_path))
-    return next((str(record["digest"]) for record in records if record["kind"] == "dataset"), "")
+def _digest_of_test(run: Run) -> str:
+    kept = predictions.load(run.folder)
+    return "" if kept is None else kept.digest
 
 
 def _lineage(run: Run, metrics: dict[str, float]) -> str:

@@ -5,11 +5,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config import compose, resolve
+from pipeline.config import compose
 from pipeline.errors import RunError
 from pipeline.files import write_atomically
-from pipeline.launch.launcher import Launcher
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.standing import UNKNOWN, launched_state
 from pipeline.tracking import journal
 
 # How long it goes on, where, how often it saves, and who hears of it.
@@ -36,20 +36,26 @@ NO_SETTING = ("auto_resume", "init_from", "runs_dir")
 
 
 def check_idle(run: Run) -> None:
-    """Raises RunError for a run that is under way.
+    """Raises RunError for a run that is under way, or in a queue.
 
     Where only its parent was killed, its processes notice that and save: they are waited for, because a scheduler
     that repeats the command at once must not be refused.
     """
     deadline = time.monotonic() + ORPHANS_SECONDS
-    while journal.is_open(run.journal_path):
-        config = run.config()
-        launcher: Launcher = resolve.instantiate(config.launch, config)
-        if launcher.state(run.folder) is not None or time.monotonic() > deadline:
+    while True:
+        state, is_open = launched_state(run, run.config()), journal.is_open(run.journal_path)
+        is_known = state not in (None, UNKNOWN)
+        if is_open and (is_known or time.monotonic() > deadline):
             raise RunError(
                 f"{run.id} is being trained right now, by another process; wait for it, or end it first: "
                 f"pipeline cancel {run.id}"
             )
+        if is_known:
+            raise RunError(
+                f"{run.id} is on its way already ({state}); wait for it, or end it first: pipeline cancel {run.id}"
+            )
+        if not is_open:
+            return
         time.sleep(POLL_SECONDS)
 
 

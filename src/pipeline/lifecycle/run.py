@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from pipeline.config import compose
 from pipeline.errors import RunError, TrackingError
 from pipeline.files import write_atomically
-from pipeline.launch import job
+from pipeline.launch import job, parent
 from pipeline.tracking import address, progress
 
 LATEST = "latest"
@@ -61,7 +61,7 @@ class Run:
     def is_submitted(self) -> bool:
         """It waits for a cluster, or for the user to type a command elsewhere."""
         facts = job.read(self.folder)
-        return facts is not None and facts["launcher"] != "local"
+        return facts is not None and parent.PROCESS not in facts
 
     @property
     def is_finished(self) -> bool:
@@ -142,6 +142,8 @@ def find(reference: str, runs_dir: str, *, key: str = "run") -> Run:
         raise RunError(f"{key}={reference} could be any of {_listing(matching)}: give more of the name")
     if not known:
         raise RunError(f"{key}={reference}: there is no run in {root.absolute()} yet; `make train` makes one")
+    if reference == LATEST:
+        raise RunError(f"{key}={LATEST}: no run in {root.absolute()} has started yet; name one: {_listing(known)}")
     near = difflib.get_close_matches(reference, known, n=3, cutoff=0.3) or known[-3:]
     raise RunError(f"{key}={reference} is not in {root.absolute()}; did you mean {_listing(near)}? (or {key}=latest)")
 

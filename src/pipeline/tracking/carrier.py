@@ -20,6 +20,7 @@ from pipeline.tracking import address, journal, progress
 from pipeline.tracking.live import LivePage
 from pipeline.tracking.mlflow_store import MlflowStore
 from pipeline.tracking.progress import LOCK, Progress
+from pipeline.tracking.redaction import log_redacted
 from pipeline.tracking.replica import Replica
 from pipeline.tracking.uploads import Uploads
 
@@ -85,7 +86,7 @@ def carry(run_dir: Path, errand: Errand, pipe: Pipe) -> None:
     while True:
         try:
             if replica is None or uploads is None or live is None:
-                replica = Replica(run_dir, MlflowStore(errand.uri, errand.artifacts))
+                replica = Replica(run_dir, MlflowStore(errand.uri, errand.artifacts, shared=True))
                 uploads = Uploads(replica, errand.on_model)
                 live = LivePage(replica, errand.on_validation)
             replica.ship()
@@ -132,22 +133,11 @@ def _note_problem(run_dir: Path, errand: Errand, replica: Replica | None, proble
         progress.save(run_dir, replace(so_far, problem=problem))
 
 
-class RedactingFormatter(logging.Formatter):
-    """mlflow names whole addresses in its messages and tracebacks."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return address.redacted(super().format(record))
-
-
 def main() -> int:
     run_dir = Path(sys.argv[1])
     os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.captureWarnings(True)
+    log_redacted()
     pipe = Pipe(sys.stdin.fileno())
     errand = pipe.errand()
     try:

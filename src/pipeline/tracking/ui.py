@@ -13,7 +13,7 @@ from types import FrameType
 from typing import IO, Any
 
 from pipeline.errors import TrackingError, UserError
-from pipeline.tracking import address, sqlite_store
+from pipeline.tracking import address, sqlite_store, upgrade
 from pipeline.tracking.mlflow_calls import quieten
 
 HOST = "127.0.0.1"
@@ -59,6 +59,8 @@ def serve(uri: str, artifacts: str | None, port: int, page: str = EXPERIMENTS) -
     database = address.sqlite_file(uri)
     if database is not None:
         sqlite_store.prepare(database, address.artifact_root(uri, artifacts))
+    if (remedy := upgrade.needed(database)) is not None:
+        raise UserError(remedy)
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryFile() as log:
         server = _start(uri, artifacts, port, log)
