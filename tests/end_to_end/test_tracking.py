@@ -42,7 +42,7 @@ def tracked(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_run_is_finished_and_all_of_it_has_arrived(tracked: Any) -> None:
     run_dir, _, run, _, synced = tracked
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "cnn-mnist5k"
+    assert run.info.run_name == f"cnn-mnist5k-{run_dir.name[-4:]}"
     assert synced.code == 0 and synced.out == f"{run_dir.name}: complete\n"
 
 
@@ -73,7 +73,7 @@ def test_tags_tell_where_it_comes_from(tracked: Any) -> None:
     run_dir, _, run, *_ = tracked
     tags = run.data.tags
     assert tags["run_uid"] == run_dir.name
-    assert tags["device"] == "cpu"
+    assert tags["device"] == "1 x cpu, 32-true"
     assert len(tags["data.digest"]) == 64
     assert tags["command"].startswith("pipeline train ")
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.markup import escape
 
 from pipeline.lifecycle import describe, figures
 from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.hosts import Hosts
 from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.reports import report
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
@@ -46,6 +48,7 @@ class Recording:
         self.config = config
         self.assembly = assembly
         self.console = console
+        self.here = here
         self.is_writer = here.is_first
         self.started_at = time.monotonic()
         self.seconds_before = _seconds_so_far(run)
@@ -57,6 +60,10 @@ class Recording:
     @property
     def loggers(self) -> list[Logger]:
         return [JournalLogger(self.journal)] if self.is_writer else []
+
+    @property
+    def callbacks(self) -> list[pl.Callback]:
+        return [Hosts(self.journal if self.is_writer else None)] if self.here.nodes > 1 else []
 
     @contextmanager
     def of_run(self, *, resumed_from: Path | None) -> Iterator[None]:

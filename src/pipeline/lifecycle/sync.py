@@ -34,6 +34,7 @@ def sync(reference: str | None, all_runs: bool, runs_dir: str, *, upgrade: bool 
             artifacts=config.tracking.artifacts,
             on_model=export_command(run),
         )
+        _note_run_id(run, state.mlflow_run_id)
         left += not state.complete
         report = "complete" if state.complete else f"{state.waiting or 'not finished'} left"
         console.print(f"{run.id}: {report}" + (f" ({state.problem})" if state.problem else ""))
@@ -46,6 +47,13 @@ def _upgrade_stores(chosen: list[Run], console: Console) -> None:
         backup = tracking_upgrade.upgrade(uri)
         report = "is up to date" if backup is None else f"is upgraded; as it was before: {backup}"
         console.print(f"{address.redacted(uri)} {report}")
+
+
+def _note_run_id(run: Run, mlflow_run_id: str | None) -> None:
+    """It was not known yet when the run ended without waiting for MLflow."""
+    result = run.result()
+    if result is not None and mlflow_run_id is not None and result["mlflow_run_id"] != mlflow_run_id:
+        run.write_result({**result, "mlflow_run_id": mlflow_run_id})
 
 
 def _all(runs_dir: str) -> list[Run]:

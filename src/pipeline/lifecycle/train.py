@@ -46,6 +46,7 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
     callbacks = [
         *resolve.instantiate(config.callbacks, config).values(),
         *([Heartbeat(here.rank)] if here.world_size > 1 else []),
+        *recording.callbacks,
         progress(config, assembly, console),
         Timing(),
         Checkpointing(folder=run.checkpoints, interruption=interruption, **config.checkpoint),
