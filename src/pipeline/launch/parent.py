@@ -24,8 +24,10 @@ def of(folder: Path, launcher: str) -> psutil.Process | None:
     if facts is None or facts.get("launcher") != launcher or facts.get("host") != socket.gethostname():
         return None
     try:
-        alive = _identity(facts[PROCESS]) == {PROCESS: facts[PROCESS], "started_at": facts["started_at"]}
-        return psutil.Process(facts[PROCESS]) if alive else None
+        process = psutil.Process(facts[PROCESS])
+        # A killed one stays as a zombie until somebody asks how it ended.
+        is_alive = process.status() != psutil.STATUS_ZOMBIE and process.create_time() == facts["started_at"]
+        return process if is_alive else None
     except psutil.NoSuchProcess:
         return None
 

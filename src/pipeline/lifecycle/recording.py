@@ -100,7 +100,8 @@ class Recording:
 
     def conclude(self, verdict: Verdict) -> None:
         self.verdict = verdict
-        self._write_result("RUNNING", None)  # the figures come first, but the result must not wait for them
+        if self.is_writer:
+            self._write_result("RUNNING", None)  # the figures come first, but the result must not wait for them
 
     def _begin(self, resumed_from: Path | None) -> None:
         self.run.become_latest()
