@@ -74,7 +74,7 @@ def test_the_status_does_not_wait_for_the_model(run_dir: Path, journal: Journal,
     assert handle.process is not None
     for process in (*psutil.Process(handle.process.pid).children(), handle.process):
         process.kill()
-        process.wait()
+    handle.process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])

@@ -42,8 +42,9 @@ def sync(reference: str | None, all_runs: bool, runs_dir: str, *, upgrade: bool 
 
 
 def _upgrade_stores(chosen: list[Run], console: Console) -> None:
-    uris = {uri: None for run in chosen if (uri := run.config().tracking.uri) is not None}
-    for uri in uris:
+    uris = dict.fromkeys(uri for run in chosen if (uri := run.config().tracking.uri) is not None)
+    of_this_machine = [uri for uri in uris if address.sqlite_file(uri) is not None]
+    for uri in of_this_machine or uris:  # a server's own is refused, but does not keep the others from it
         backup = tracking_upgrade.upgrade(uri)
         report = "is up to date" if backup is None else f"is upgraded; as it was before: {backup}"
         console.print(f"{address.redacted(uri)} {report}")

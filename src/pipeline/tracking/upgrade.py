@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from pipeline.tracking import address, sqlite_store
 from pipeline.tracking.mlflow_calls import quieten
 
 LINES_SHOWN = 3
+QUOTED = r"""["'](\w+)["']"""
+REVISION = re.compile(rf"^revision\b[^=\n]*= *{QUOTED}", re.MULTILINE)
+FOLLOWS = re.compile(r"^down_revision\b[^=\n]*= *(.+)$", re.MULTILINE)
 
 
 def needed(database: Path | None) -> str | None:
@@ -22,7 +26,10 @@ def needed(database: Path | None) -> str | None:
 
     Left to itself MLflow would change it on the spot, without a word and without a backup.
     """
-    if database is None or not database.exists() or _revision(database) in (None, _newest_revision()):
+    if database is None or not database.exists():
+        return None
+    found, newest = _revision(database), _newest_revision()
+    if found is None or newest is None or found == newest:
         return None
     return (
         f"{database} was made by another version of MLflow. `pipeline sync run=all upgrade=true` upgrades it, keeps a "
@@ -85,9 +92,12 @@ def _revision(database: Path) -> str | None:
 
 
 def _newest_revision() -> str | None:
-    """Of the installed MLflow, which need not be imported for that."""
-    from alembic.script import ScriptDirectory
-
+    """Of the installed MLflow: what no other follows. Its scripts are read and not run, for they import all of it."""
     found = importlib.util.find_spec("mlflow")
     assert found is not None and found.origin is not None
-    return ScriptDirectory(str(Path(found.origin).parent / "store" / "db_migrations")).get_current_head()
+    scripts = Path(found.origin).parent.glob("store/db_migrations/versions/*.py")
+    texts = [path.read_text(encoding="utf-8") for path in scripts]
+    known = {match[1] for text in texts if (match := REVISION.search(text)) is not None}
+    followed = {name for text in texts if (match := FOLLOWS.search(text)) for name in re.findall(QUOTED, match[1])}
+    newest = known - followed
+    return newest.pop() if len(newest) == 1 else None
