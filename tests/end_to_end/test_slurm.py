@@ -82,10 +82,14 @@ def newest_step(run_dir: Path) -> int:
     return max(steps, default=0)
 
 
-def shorten_limit(number: str, *, minutes_more: int) -> None:
-    """However long it took to begin: the limit is to end the training, not the imports."""
-    gone = slurm("squeue", "-h", "-j", number, "-o", "%M").split(":")  # minutes:seconds
-    slurm("scontrol", "update", f"jobid={number}", f"TimeLimit={int(gone[-2]) + minutes_more}")
+def limit(number: str, *, seconds: int) -> None:
+    """Let the job have this long from now, or up to a minute more: SLURM counts whole minutes from the beginning.
+
+    Set when training is under way, because the limit is to end that, and not the imports, however slow they are.
+    """
+    *_, minutes, gone = slurm("squeue", "-h", "-j", number, "-o", "%M").split(":")
+    more = -(-(int(gone) + seconds) // 60)
+    slurm("scontrol", "update", f"jobid={number}", f"TimeLimit={int(minutes) + more}")
 
 
 def points_recorded_twice(run_dir: Path) -> list[tuple[str, int]]:
@@ -132,13 +136,13 @@ def test_a_job_whose_time_is_up_goes_back_to_the_queue_as_often_as_it_may(progra
     run_dir, number = submit(*ENDLESS, "launch.max_requeues=1")
     log = run_dir / "job.log"
     wait_for(lambda: newest_step(run_dir) > 20, run_dir)
-    shorten_limit(number, minutes_more=2)
+    limit(number, seconds=35)
     wait_for(lambda: "back to the queue, to go on by itself (the 1. of 1 times)" in read(log), run_dir)
     slurm("scontrol", "update", f"jobid={number}", "TimeLimit=10")
     go_on_now(number, run_dir)
     reached = newest_step(run_dir)
     wait_for(lambda: newest_step(run_dir) > reached, run_dir)
-    shorten_limit(number, minutes_more=2)
+    limit(number, seconds=35)
     wait_for(lambda: "launch.max_requeues=1 is used up" in read(log), run_dir)
     wait_for(lambda: state(number) == "FAILED", run_dir)
     first, second = (part.partition(" ")[0] for part in read(log).split("stopped; ")[1:])
@@ -158,7 +162,7 @@ def test_a_job_that_its_limit_kills_before_it_could_save_starts_afresh_in_the_sa
     command = (*slow, "name=slow", "auto_resume=true")
     run_dir, number = submit(*command)
     wait_for((tmp_path / "home/slow1").exists, run_dir)
-    shorten_limit(number, minutes_more=1)
+    limit(number, seconds=1)
     wait_for(lambda: state(number) == "TIMEOUT", run_dir)
     assert (run_dir / "journal.jsonl").exists() and not list((run_dir / "checkpoints").glob("*.ckpt"))
     again, number = submit(*command)

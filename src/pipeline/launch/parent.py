@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import psutil
@@ -10,12 +11,15 @@ import psutil
 from pipeline.launch import job
 
 PROCESS = "pid"  # only a note about a process of one machine has it
+POLL_SECONDS = 0.1
 CANCEL_SECONDS = 60  # torchrun alone gives its processes 30
 
 
 def note(folder: Path, launcher: str) -> None:
     """This process launches the run."""
-    job.note(folder, launcher=launcher, host=socket.gethostname(), **_identity(os.getpid()))
+    here = psutil.Process(os.getpid())
+    facts = {PROCESS: here.pid, "started_at": here.create_time()}
+    job.note(folder, launcher=launcher, host=socket.gethostname(), **facts)
 
 
 def of(folder: Path, launcher: str) -> psutil.Process | None:
@@ -25,11 +29,12 @@ def of(folder: Path, launcher: str) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(facts[PROCESS])
-        # A killed one stays as a zombie until somebody asks how it ended.
-        is_alive = process.status() != psutil.STATUS_ZOMBIE and process.create_time() == facts["started_at"]
-        return process if is_alive else None
+        # Two processes may have the same number, one after the other; not the same beginning. And one that nobody
+        # has waited for keeps its number after its end.
+        alive = process.create_time() == facts["started_at"] and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None
+    return process if alive else None
 
 
 def cancel(folder: Path, launcher: str) -> str:
@@ -40,13 +45,9 @@ def cancel(folder: Path, launcher: str) -> str:
         elsewhere = facts.get("host") not in (None, socket.gethostname())
         return f"it was started on {facts['host']}: cancel it there" if elsewhere else "it has ended"
     parent.send_signal(signal.SIGTERM)
-    try:
-        parent.wait(CANCEL_SECONDS)
-    except psutil.TimeoutExpired:
-        return f"told to end, which it has not done within {CANCEL_SECONDS} s"
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while of(folder, launcher) is not None:
+        if time.monotonic() > deadline:
+            return f"told to end, which it has not done within {CANCEL_SECONDS} s"
+        time.sleep(POLL_SECONDS)
     return "saved and ended"
-
-
-def _identity(pid: int) -> dict[str, float]:
-    """Two processes may have the same number, one after the other; not the same beginning."""
-    return {PROCESS: pid, "started_at": psutil.Process(pid).create_time()}
