@@ -7,7 +7,7 @@
 VENV ?= .venv
 
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
-VERBS   := train evaluate resume runs logs cancel chaos ui sync
+VERBS   := train evaluate report compare resume runs logs cancel register chaos ui sync
 CHORES  := help setup test check bench clean distclean
 TARGETS := $(VERBS) $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)
@@ -39,12 +39,15 @@ endif
 # --- Programs ----------------------------------------------------------------------------------------------
 train: ready-run     ## train, judge on the test set, track; as in: make train model=mlp trainer.max_epochs=5
 evaluate: ready-run  ## the test figures again, from a run directory alone: make evaluate run=latest
+report: ready-run    ## one page about a run, made again from its directory: make report run=latest
+compare: ready-run   ## several runs side by side, and whether one is better: make compare runs=a,b
 resume: ready-run    ## go on where a run ended: make resume run=latest
 runs: ready-run      ## the runs that there are
 logs: ready-run      ## what a run records and logs: make logs run=latest ARGS=--follow
 cancel: ready-run    ## ask a run to save and end: make cancel run=latest
 chaos: ready-run     ## kill a training again and again, and see whether anything is lost: make chaos kills=50
 ui: ready-run        ## MLflow's pages on this machine, opened at the right one
+register: ready-run  ## a run's model under a name; the best is its champion: make register run=latest name=X
 sync: ready-run      ## carry what was recorded offline to MLflow: make sync run=latest
 
 $(VERBS):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from benchmarks import tracking
 from benchmarks.data import mnist
 from benchmarks.engine import checkpoint, overhead, ranks, restart
 from benchmarks.figure import Figure
@@ -140,18 +141,9 @@ def memory(folder: Path | None) -> Iterator[Figure]:
 FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
     each.__name__: each
     for each in (
-        embedded,
-        full,
-        throughput,
-        stock,
-        start,
-        refusal,
-        memory,
-        ranks,
-        overhead,
-        checkpoint,
-        restart,
-        best,
+        *(embedded, full, throughput, stock, start, refusal, memory, best),
+        *(ranks, overhead, checkpoint, restart),
+        *(tracking.tracking, tracking.tracked_steps, tracking.ui),
     )
 }
 LONG = ("best",)

@@ -14,7 +14,7 @@ from pipeline.config import listing, places
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
 from pipeline.output import lasting_output, report
-from pipeline.typed import named_values, reference, train_options
+from pipeline.typed import named_values, reference, train_options, values_and_overrides, whole_number, yes_or_no
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,20 @@ def evaluate(arguments: list[str]) -> int:
     return lifecycle.evaluate(named["run"], named["runs_dir"], named["data.root"] or None)
 
 
+def report_on(arguments: list[str]) -> int:
+    from pipeline.lifecycle.reports import report as lifecycle
+
+    return lifecycle.report(**named_values(arguments, {"run": "latest", "runs_dir": "runs"}))
+
+
+def compare(arguments: list[str]) -> int:
+    from pipeline.lifecycle.reports import compare as lifecycle
+
+    return lifecycle.compare(**named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""}))
+
+
 def resume(arguments: list[str]) -> int:
-    names = {"run": "latest", "runs_dir": "runs"}
-    overrides = [word for word in arguments if word.partition("=")[0] not in names]
-    named = named_values([word for word in arguments if word not in overrides], names)
+    named, overrides = values_and_overrides(arguments, {"run": "latest", "runs_dir": "runs"})
     from pipeline.lifecycle import start
 
     return start.resume_run(named["run"], overrides, named["runs_dir"])
@@ -111,9 +121,7 @@ def list_runs(arguments: list[str]) -> int:
     from pipeline.lifecycle import overview
 
     if arguments[:1] == ["show"]:
-        run, rest = reference(arguments[1:])
-        named = named_values(rest, {"run": run, "runs_dir": "runs"})
-        return overview.show(named["run"], named["runs_dir"])
+        return overview.show(*reference(arguments[1:]))
     named = named_values(arguments, {"runs_dir": "runs", "last": "30"})
     last = named["last"]
     if last != "all" and (not last.isdecimal() or int(last) == 0):
@@ -123,60 +131,52 @@ def list_runs(arguments: list[str]) -> int:
 
 def logs(arguments: list[str]) -> int:
     follow = "--follow" in arguments or "-f" in arguments
-    run, rest = reference([word for word in arguments if word not in ("--follow", "-f")])
-    named = named_values(rest, {"run": run, "runs_dir": "runs"})
     from pipeline.lifecycle import overview
 
-    return overview.logs(named["run"], named["runs_dir"], follow=follow)
+    return overview.logs(*reference([word for word in arguments if word not in ("--follow", "-f")]), follow=follow)
 
 
 def cancel(arguments: list[str]) -> int:
-    run, rest = reference(arguments)
-    named = named_values(rest, {"run": run, "runs_dir": "runs"})
     from pipeline.lifecycle import overview
 
-    return overview.cancel(named["run"], named["runs_dir"])
+    return overview.cancel(*reference(arguments))
 
 
 def ui(arguments: list[str]) -> int:
     named = named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
-    if not named["port"].isdecimal():
-        raise ConfigError(f"port={named['port']}: expected a number, such as port=5000")
+    port = whole_number(named, "port", example="5000")
     from pipeline.lifecycle import ui as lifecycle
 
-    return lifecycle.ui(named["runs_dir"], named["run"] or None, int(named["port"]))
+    return lifecycle.ui(named["runs_dir"], named["run"] or None, port)
 
 
 def chaos(arguments: list[str]) -> int:
     names = {"kills": "50", "chaos_seed": "0", "runs_dir": "runs"}
-    overrides = [word for word in arguments if word.partition("=")[0] not in names]
-    named = named_values([word for word in arguments if word not in overrides], names)
-    for key in ("kills", "chaos_seed"):
-        if not named[key].isdecimal():
-            raise ConfigError(f"{key}={named[key]}: expected a number, such as {key}={names[key]}")
+    named, overrides = values_and_overrides(arguments, names)
+    kills, seed = (whole_number(named, key, example=names[key]) for key in ("kills", "chaos_seed"))
     from pipeline.lifecycle import chaos as lifecycle
 
-    return lifecycle.chaos(overrides, named["runs_dir"], kills=int(named["kills"]), seed=int(named["chaos_seed"]))
+    return lifecycle.chaos(overrides, named["runs_dir"], kills=kills, seed=seed)
 
 
 def sync(arguments: list[str]) -> int:
-    named = named_values(arguments, {"run": "latest", "runs_dir": "runs"})
+    named = named_values(arguments, {"run": "latest", "runs_dir": "runs", "upgrade": "false"})
+    upgrade = yes_or_no(named, "upgrade")
     from pipeline.lifecycle import sync as lifecycle
 
-    return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"])
+    return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"], upgrade=upgrade)
+
+
+def register(arguments: list[str]) -> int:
+    named = named_values(arguments, {"run": "latest", "name": "", "force": "false", "runs_dir": "runs"})
+    force = yes_or_no(named, "force")
+    from pipeline.lifecycle import register as lifecycle
+
+    return lifecycle.register(named["run"], named["name"], named["runs_dir"], force=force)
 
 
 def completion(arguments: list[str]) -> int:
-    match arguments:
-        case ["candidates", line]:
-            found = completions.candidates(line, list(VERBS))
-            print("\n".join(found))
-        case [("bash" | "zsh") as shell]:
-            print(completions.SCRIPTS[shell], end="")
-        case ["install", *shell] if len(shell) <= 1:
-            print(completions.install(*shell))
-        case _:
-            raise ConfigError(f"expected  {VERBS['completion'].usage}")
+    print(completions.answer(arguments, list(VERBS)), end="")
     return DONE
 
 
@@ -209,6 +209,12 @@ VERBS = {
         "the test figures again, from the run directory alone",
         "pipeline evaluate [run=latest] [runs_dir=runs] [data.root=FOLDER]",
     ),
+    "report": Verb(report_on, "a page about a run, from its directory", "pipeline report [run=latest] [runs_dir=runs]"),
+    "compare": Verb(
+        compare,
+        "several runs side by side: which is better, and is that more than chance",
+        "pipeline compare runs=RUN,RUN[,...] [runs_dir=runs] [output=FILE.html]",
+    ),
     "resume": Verb(
         resume,
         "go on with a run from its newest checkpoint",
@@ -229,7 +235,12 @@ VERBS = {
     "sync": Verb(
         sync,
         "carry to MLflow what did not arrive there",
-        "pipeline sync [run=latest | run=all] [runs_dir=runs]",
+        "pipeline sync [run=latest | run=all] [upgrade=true] [runs_dir=runs]",
+    ),
+    "register": Verb(
+        register,
+        "a run's model under a name in MLflow; the best of that name is its champion",
+        "pipeline register [run=latest] name=NAME [force=true] [runs_dir=runs]",
     ),
     "chaos": Verb(
         chaos,
@@ -239,7 +250,7 @@ VERBS = {
     "completion": Verb(
         completion,
         "completion of verbs, options and keys in the shell",
-        "pipeline completion install [bash | zsh]   (or print the script:  pipeline completion bash)",
+        completions.USAGE,
     ),
     "version": Verb(version, "the version of this program", "pipeline version"),
     "help": Verb(overview, "this list, or how a verb is used", "pipeline help [VERB]"),

@@ -47,8 +47,27 @@ def named_values(arguments: list[str], defaults: dict[str, str]) -> dict[str, st
     return named
 
 
-def reference(arguments: list[str]) -> tuple[str, list[str]]:
-    """A run that stands by itself, `logs X` for `logs run=X`; then the rest."""
-    if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
-        return arguments[0], arguments[1:]
-    return "latest", arguments
+def values_and_overrides(arguments: list[str], defaults: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The key=value arguments of a verb's own, and all others: settings of a training."""
+    overrides = [word for word in arguments if word.partition("=")[0] not in defaults]
+    return named_values([word for word in arguments if word not in overrides], defaults), overrides
+
+
+def whole_number(named: dict[str, str], key: str, *, example: str) -> int:
+    if not named[key].isdecimal():
+        raise ConfigError(f"{key}={named[key]}: expected a number, such as {key}={example}")
+    return int(named[key])
+
+
+def yes_or_no(named: dict[str, str], key: str) -> bool:
+    if named[key] not in ("true", "false"):
+        raise ConfigError(f"{key}={named[key]}: expected {key}=true or {key}=false")
+    return named[key] == "true"
+
+
+def reference(arguments: list[str]) -> tuple[str, str]:
+    """(run, runs_dir); the run may stand by itself, `logs X` for `logs run=X`."""
+    alone = bool(arguments) and "=" not in arguments[0] and not arguments[0].startswith("-")
+    run, rest = (arguments[0], arguments[1:]) if alone else ("latest", arguments)
+    named = named_values(rest, {"run": run, "runs_dir": "runs"})
+    return named["run"], named["runs_dir"]

@@ -30,6 +30,14 @@ class Ended:
     seconds: float
 
 
+def command_line(process: psutil.Process) -> list[str]:
+    """Nothing for one that ends just now."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 class Process:
     """A command under way; its output goes to files, so that it never waits for a reader."""
 
@@ -58,7 +66,7 @@ class Process:
     def trainers(self) -> list[psutil.Process]:
         """The processes that train, in the order of their ranks."""
         below = psutil.Process(self.popen.pid).children()
-        self.seen = [each for each in below if "pipeline.lifecycle.rank" in each.cmdline()]
+        self.seen = [each for each in below if "pipeline.lifecycle.rank" in command_line(each)]
         return self.seen
 
     def journal(self) -> list[dict[str, Any]]:

@@ -29,11 +29,15 @@ def test_it_holds_these_files_and_no_others(finished: Any) -> None:
         "config.yaml",
         "overrides.txt",
         "environment.json",
+        "assembled.json",
         "job.json",
         "checkpoints",
         "journal.jsonl",
         "result.json",
+        "predictions.npz",
         "figures",
+        "report.html",
+        ".report.lock",
         "run.log",
     }
 

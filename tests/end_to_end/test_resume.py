@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.tracking.journal import history
+from pipeline.tracking.journal import history, read
 from pipeline.training import checkpoints
 
 MEASURED = "system/"  # seconds and speeds are never the same
@@ -96,6 +96,14 @@ class TestPastTheEnd:
         assert os.readlink(folder / "checkpoints/last.ckpt") == "step-00000040.ckpt"
         assert program.result(folder)["status"] == "FINISHED"
         assert (folder / "overrides.txt").read_text().endswith("tracking=none\ntrainer.max_epochs=4\n")
+
+    def test_what_changed_becomes_a_tag_with_its_step(self, longer: Any) -> None:
+        folder, _ = longer
+        tags = [record["tags"] for record, _ in read(folder / "journal.jsonl") if record["kind"] == "tags"]
+        assert tags == [
+            {"resumed_from": "step-00000027.ckpt", "changed.trainer.max_epochs": "3 -> 4, from step 27"},
+            *tags[1:],
+        ]
 
     def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(self, longer: Any) -> None:
         _, ended = longer

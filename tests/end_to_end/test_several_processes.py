@@ -103,7 +103,8 @@ def test_when_one_raises_all_end_and_it_is_named(program: Any, tmp_path: Path, w
 def test_when_one_is_killed_all_end_and_it_is_named(program: Any, tmp_path: Path, watched: Any) -> None:
     ended, seconds = break_down(program, tmp_path / "home", watched, "is_killed")
     assert ended.code == 137 and seconds < SECONDS_TO_END
-    assert "process 1 of 2 ran out of memory or was killed (SIGKILL)" in ended.err
+    assert "process 1 of 2 was killed by somebody (SIGKILL)" in ended.err
+    assert "to go on from what was saved: pipeline resume run=" in ended.err
 
 
 def test_when_one_hangs_all_end_and_it_is_told_where_it_stood(program: Any, tmp_path: Path, watched: Any) -> None:

@@ -42,7 +42,7 @@ def tracked(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_run_is_finished_and_all_of_it_has_arrived(tracked: Any) -> None:
     run_dir, _, run, _, synced = tracked
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "cnn-mnist5k"
+    assert run.info.run_name == f"cnn-mnist5k-{run_dir.name[-4:]}"
     assert synced.code == 0 and synced.out == f"{run_dir.name}: complete\n"
 
 
@@ -73,7 +73,7 @@ def test_tags_tell_where_it_comes_from(tracked: Any) -> None:
     run_dir, _, run, *_ = tracked
     tags = run.data.tags
     assert tags["run_uid"] == run_dir.name
-    assert tags["device"] == "cpu"
+    assert tags["device"] == "1 x cpu, 32-true"
     assert len(tags["data.digest"]) == 64
     assert tags["command"].startswith("pipeline train ")
 
@@ -102,7 +102,7 @@ def test_the_data_set_is_named(tracked: Any) -> None:
 def test_configuration_result_and_figures_are_kept(program: Any, tracked: Any) -> None:
     run_dir, client, run, *_ = tracked
     kept = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"config.yaml", "overrides.txt", "environment.json", "result.json", "figures"} <= kept
+    assert {"config.yaml", "overrides.txt", "environment.json", "result.json", "report.html", "figures"} <= kept
     figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
     assert figures == {f"figures/{path.name}" for path in (run_dir / "figures").iterdir()}
     copy = Path(client.download_artifacts(run.info.run_id, "result.json", str(run_dir)))

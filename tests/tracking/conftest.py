@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tracking import servers
+from tests.tracking.servers import Server, free_port
 
 from pipeline.tracking import sqlite_store
 from pipeline.tracking.journal import Journal
@@ -74,9 +75,23 @@ def server_uri(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory
     assert server.wait(20) == 0
 
 
-@pytest.fixture(params=["sqlite", "server"])
+@pytest.fixture(scope="session")
+def tracking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with servers.tracking_server(tmp_path_factory.mktemp("tracking-server")) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_uri(tracking_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """MLflow over PostgreSQL and S3, as docs/tracking-server.md sets it up, our password in the environment."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", servers.ADMIN)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", servers.PASSWORD)
+    return tracking_server.uri
+
+
+@pytest.fixture(params=["sqlite", "server", pytest.param("postgres", marks=pytest.mark.slow)])
 def uri(request: pytest.FixtureRequest) -> str:
-    """Every test that takes it runs against a database and against a server."""
+    """Every test that takes it runs against a database, a server over one, and a server over PostgreSQL and S3."""
     return str(request.getfixturevalue(f"{request.param}_uri"))
 
 
@@ -103,9 +118,3 @@ def begin() -> Callable[..., None]:
         journal.start(name="cnn", experiment="digits", run_uid=uid, params=params, tags={"device": "cpu"})
 
     return write_start
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

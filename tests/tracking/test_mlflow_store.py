@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from pipeline.tracking.backend import Point
 from pipeline.tracking.mlflow_calls import ENVIRONMENT, Refused, RunGone, Unavailable, client_of
-from pipeline.tracking.mlflow_store import Location, MlflowStore, Point
+from pipeline.tracking.mlflow_store import Location, MlflowStore
 
 NOW = 1_700_000_000_000
 START_TOGETHER = """
 import os, sys
 import mlflow.store.tracking.sqlalchemy_store  # before the fork, so that eight processes pay for it once
-from pipeline.tracking.mlflow_store import MlflowStore, Point
+from pipeline.tracking.backend import Point
+from pipeline.tracking.mlflow_store import MlflowStore
 uri, artifacts = sys.argv[1:]
 def run(number):
     store = MlflowStore(uri, artifacts)

@@ -18,13 +18,13 @@ Begin = Callable[..., None]
 
 
 @pytest.fixture
-def store(sqlite_uri: str, tmp_path: Path) -> MlflowStore:
-    return MlflowStore(sqlite_uri, str(tmp_path / "artifacts"))
+def store(uri: str, tmp_path: Path) -> MlflowStore:
+    return MlflowStore(uri, str(tmp_path / "artifacts"))
 
 
 @pytest.fixture
-def held(sqlite_uri: str, contents: Callable[[str], Any]) -> Any:
-    return contents(sqlite_uri)
+def held(uri: str, contents: Callable[[str], Any]) -> Any:
+    return contents(uri)
 
 
 def shipped(run_dir: Path, store: MlflowStore) -> str:
@@ -93,6 +93,24 @@ def test_infinities_are_dropped_and_counted_and_odd_names_rewritten_and_told(
     assert run.data.metrics[rewritten] == 0.6 and math.isnan(run.data.metrics["nan"])
     assert "loss" not in run.data.metrics
     assert (run.data.tags["dropped.infinite_values"], run.data.tags[f"renamed.{rewritten}"]) == ("2", "acc@1")
+
+
+def test_unicode_long_params_a_torn_line_and_the_ten_thousandth_name_arrive(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
+) -> None:
+    begin(journal, größe="日本語 ✓", long="x" * 9_000)
+    for first in range(0, 10_000, 500):
+        journal.metrics({f"layer/{number}": number / 7 for number in range(first, first + 500)}, step=0)
+    journal.metrics({"Genauigkeit/größe ✓": 0.5, "損失": 0.25}, step=1)
+    with journal.path.open("ab") as file:
+        file.write(b'{"kind":"metrics","time":1,"step":2,"values":{"lo')
+    run = held.run(shipped(run_dir, store))
+    assert run.data.params["größe"] == "日本語 ✓" and len(run.data.params["long"]) == 6_000
+    assert run.data.metrics["layer/9999"] == 9_999 / 7
+    assert len(run.data.metrics) == 10_002
+    assert run.data.metrics["損失"] == 0.25
+    (rewritten,) = (name for name in run.data.metrics if name.startswith("Genauigkeit/größe _-"))
+    assert run.data.tags[f"renamed.{rewritten}"] == "Genauigkeit/größe ✓"
 
 
 @pytest.mark.parametrize("shipped_before_the_kill", [True, False])

@@ -1,124 +1,30 @@
 """Real processes and real signals: a small training process, its sidecar, and a store that comes and goes."""
 
-import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from tests.tracking.processes import Trainings, find_run, has_ended, sidecar_of, state, wait_for
+from tests.tracking.roads import Road
 
 from pipeline.tracking import progress, sidecar, sync
 from pipeline.tracking.carrier import Errand, Pipe, carry
 from pipeline.tracking.journal import Journal, history
-from pipeline.tracking.mlflow_calls import client_of
 
 Begin = Callable[..., None]
 
-# argv: run directory, address, steps. It tells its sidecar's process id, and at its end whether everything arrived.
-TRAINING = """
-import sys, time
-from pathlib import Path
-from pipeline.tracking import sidecar
-from pipeline.tracking.journal import Journal
-run_dir, uri, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-journal = Journal(run_dir / "journal.jsonl")
-journal.start(name="cnn", experiment="digits", run_uid=run_dir.name, params={}, tags={})
-handle = sidecar.start(run_dir, uri=uri, artifacts=str(run_dir.parent / "artifacts"), on_model=None)
-print(handle.process.pid, flush=True)
-for step in range(steps):
-    journal.metrics({"loss": float(step)}, step=step)
-    time.sleep(0.01)
-    if (run_dir / "stop").exists():
-        break
-journal.end("FINISHED")
-print(handle.wait(60, for_model=True).complete, flush=True)
-"""
-
-
-class Road:
-    """A TCP port through which a server is reached, or not: it can be opened and closed."""
-
-    def __init__(self, server_uri: str) -> None:
-        host, port = server_uri.removeprefix("http://").split(":")
-        self.server = (host, int(port))
-        self.listener = socket.socket()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
-        self.uri = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-
-    def open(self) -> None:
-        self.listener.listen()
-        threading.Thread(target=self._lead, daemon=True).start()
-
-    def _lead(self) -> None:
-        while True:
-            try:
-                visitor, _ = self.listener.accept()
-            except OSError:  # closed
-                return
-            server = socket.create_connection(self.server)
-            for source, target in ((visitor, server), (server, visitor)):
-                threading.Thread(target=_copy, args=(source, target), daemon=True).start()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with closing(target):
-        while data := source.recv(65_536):
-            target.sendall(data)
-
 
 @pytest.fixture
-def training(run_dir: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
-
-    def start(uri: str, *, steps: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", TRAINING, str(run_dir), uri, str(steps)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def sidecar_of(process: subprocess.Popen[str]) -> psutil.Process:
-    assert process.stdout is not None
-    return psutil.Process(int(process.stdout.readline()))
-
-
-def has_ended(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
-def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def state(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "sync.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return found
-
-
-def find_run(uri: str, run_dir: Path) -> Any:
-    client = client_of(uri)
-    (run,) = client.search_runs(["1"], f"tags.run_uid = '{run_dir.name}'")
-    return run
+def training(run_dir: Path) -> Iterator[Trainings]:
+    with Trainings(run_dir) as started:
+        yield started
 
 
 def test_a_run_arrives_with_its_files_model_and_status(
@@ -168,7 +74,7 @@ def test_the_status_does_not_wait_for_the_model(run_dir: Path, journal: Journal,
     assert handle.process is not None
     for process in (*psutil.Process(handle.process.pid).children(), handle.process):
         process.kill()
-        process.wait()
+    handle.process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
@@ -232,12 +138,12 @@ def test_sync_does_not_end_a_run_that_is_still_training(
 def test_a_server_that_is_away_at_the_start_gets_everything_when_it_comes(
     run_dir: Path, server_uri: str, training: Callable[..., Any], contents: Callable[[str], Any]
 ) -> None:
-    road = Road(server_uri)
+    road = Road(server_uri, "dead")
     process = training(road.uri.replace("http://", "http://me:secret@"), steps=300)
     shipper = sidecar_of(process)
     wait_for(lambda: state(run_dir).get("problem"))
     assert "secret" not in " ".join(shipper.cmdline())
-    road.open()
+    road.become("healthy")
     assert process.stdout.read() == "True\n" and process.wait(20) == 0
     run = find_run(server_uri, run_dir)
     assert run.info.status == "FINISHED"

@@ -17,7 +17,7 @@ from pipeline.models.network import Network
 from pipeline.training import checkpoints, optimizers, schedules
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.step import StepCallback
-from pipeline.training.checkpoints import VerifiedCheckpointIO
+from pipeline.training.callbacks.timing import TimedCheckpointIO
 from pipeline.training.interruption import Interrupted, Interruption
 from pipeline.training.learner import Learner
 from pipeline.training.task import Classification
@@ -143,7 +143,7 @@ def fit(tmp_path: Path, make_data: Any, make_learner: Any) -> Callable[..., Any]
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            plugins=[VerifiedCheckpointIO()],
+            plugins=[TimedCheckpointIO()],
             callbacks=[
                 InterruptAt(interruption, interrupt_at),
                 *callbacks(),

@@ -10,6 +10,7 @@ from pipeline.config import places
 from pipeline.config.places import RECIPES
 from pipeline.errors import ConfigError
 
+USAGE = "pipeline completion install [bash | zsh]   (or print the script:  pipeline completion bash)"
 FLAGS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--resolve")
 
 # What pipeline prints with a blank at its end is a whole word; anything else is to be continued.
@@ -39,6 +40,18 @@ _pipeline() {
 if [ "$funcstack[1]" = "_pipeline" ]; then _pipeline "$@"; else compdef _pipeline pipeline; fi
 """
 SCRIPTS = {"bash": BASH, "zsh": ZSH}
+
+
+def answer(arguments: Sequence[str], verbs: Sequence[str]) -> str:
+    """What `pipeline completion ARGUMENTS` prints. Raises ConfigError for what it does not know."""
+    match list(arguments):
+        case ["candidates", line]:
+            return "\n".join(candidates(line, verbs)) + "\n"
+        case [("bash" | "zsh") as shell]:
+            return SCRIPTS[shell]
+        case ["install", *shell] if len(shell) <= 1:
+            return f"{install(*shell)}\n"
+    raise ConfigError(f"expected  {USAGE}")
 
 
 def candidates(line: str, verbs: Sequence[str]) -> list[str]:

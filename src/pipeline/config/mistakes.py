@@ -60,7 +60,7 @@ def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
         same = [path for path in everywhere if path.rpartition(".")[2] in names]
     listing = all_of(f"all keys of {parent}", siblings) if parent else all_of("all groups and keys", siblings)
     belongs = f"\n  it is a key of  {' and '.join(owners)}" if owners else ""
-    return ConfigError(f"{missing} does not exist{did_you_mean([*same, *suggestions][:3])}{belongs}{listing}")
+    return ConfigError(f"{missing} does not exist{did_you_mean((same or suggestions)[:3])}{belongs}{listing}")
 
 
 def unresolvable(problem: Exception) -> ConfigError:

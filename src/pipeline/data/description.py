@@ -1,11 +1,12 @@
 """What a model may know of its data, computed from the data."""
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from pipeline.data.source import Parts
+from pipeline.data.source import Part, Parts
 from pipeline.spec import DataSpec
 
 ROWS_AT_A_TIME = 4096  # bounds the memory of the copies that counting makes
@@ -52,8 +53,13 @@ def _histogram(values: Tensor) -> Tensor:
 
 def digest(parts: Parts) -> str:
     """SHA-256 over names, types, shapes and content of all parts: equal for equal data, on any machine."""
+    return digest_of(parts.by_name())
+
+
+def digest_of(parts: Mapping[str, Part]) -> str:
+    """The same of some parts alone."""
     result = hashlib.sha256()
-    for name, part in parts.by_name().items():
+    for name, part in parts.items():
         for tensor in (part.inputs, part.targets):
             result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             result.update(tensor.contiguous().numpy().data)

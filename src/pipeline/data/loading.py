@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from math import ceil
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -87,6 +88,7 @@ class TrainLoader:
         self.log_every_n_steps = log_every_n_steps
         self.batches_per_epoch = len(part) // batch_size
         self.steps_per_epoch = ceil(self.batches_per_epoch / accumulate)
+        self.seconds_drawing = 0.0  # so far; of a GPU's work only the order to do it
         self._epoch = epoch
         self._start = (0, 0)  # (epoch, step) from which training sets out or goes on
         self._position = (0, 0)  # (epoch, steps handed out in it)
@@ -110,7 +112,10 @@ class TrainLoader:
             self._position = (epoch, step + 1)
             first = step * self.accumulate
             last = min(first + self.accumulate, self.batches_per_epoch)
-            return [self._batch(rows[number]) for number in range(first, last)]
+            started_at = perf_counter()
+            batches = [self._batch(rows[number]) for number in range(first, last)]
+            self.seconds_drawing += perf_counter() - started_at
+            return batches
 
         bounds = chunk_bounds(
             epoch=epoch, start=start, steps_per_epoch=self.steps_per_epoch, every=self.log_every_n_steps

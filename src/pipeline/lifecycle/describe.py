@@ -14,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.hosts import TAG
 from pipeline.lifecycle.judge import Verdict
+from pipeline.lifecycle.reports.evidence import ASSEMBLED
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import address, ui
 from pipeline.tracking.progress import SyncState
@@ -54,22 +56,33 @@ def _aligned(rows: list[tuple[str, str]]) -> Text:
 def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, Any]:
     """What the journal says about the run itself, in the words of MLflow."""
     environment = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
+    devices = json.loads((run.folder / ASSEMBLED).read_text(encoding="utf-8"))["devices"]
     git = environment.get("git") or {}
     tags = {
         "mlflow.user": environment["user"],
-        "device": f"{assembly.module.device}",
-        "host": environment["host"],
+        "device": f"{devices['count']} x {devices['kind']}, {devices['precision']}",
+        TAG: environment["host"],
         "command": command_of(run),
         "mlflow.source.git.commit": git.get("commit"),
         "git.dirty": None if not git else str(git["dirty"]).lower(),
         "data.digest": None if assembly.spec is None else assembly.spec.digest,
+        "init_from": config.get("init_from"),
     }
     return {
-        "name": config.name,
+        "name": f"{config.name}-{run.id[-4:]}",  # as wide as MLflow's column, and different for each run
         "experiment": config.tracking.get("experiment") or config.name,
         "run_uid": run.id,
         "params": parameters(config, environment["choices"]),
         "tags": {key: value for key, value in tags.items() if value is not None},
+    }
+
+
+def changes(before: dict[str, Any], now: dict[str, Any], step: int) -> dict[str, str]:
+    """Tags for the settings that are not what they were when the run was started before: MLflow's params stay."""
+    return {
+        f"changed.{key}": f"{before.get(key)} -> {now.get(key)}, from step {step}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
     }
 
 

@@ -8,8 +8,10 @@ from pipeline.config import compose, resolve
 from pipeline.errors import RunError
 from pipeline.lifecycle import exits
 from pipeline.lifecycle import run as runs
-from pipeline.lifecycle.assemble import assemble
+from pipeline.lifecycle.assemble import Assembly, assemble
 from pipeline.lifecycle.judge import Verdict, best_checkpoint, judge
+from pipeline.lifecycle.reports.evidence import ASSEMBLED, is_judged
+from pipeline.lifecycle.reports.keep import keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import quieten
 from pipeline.lifecycle.trainer import build_trainer
@@ -24,11 +26,25 @@ def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int
     run = runs.find(reference, runs_dir)
     console = Console(highlight=False)
     quieten(run.folder / "evaluate.log")
-    return exits.code_of(lambda: console.print(comparison(run, test(run, data_root))), run.folder)
+    return exits.code_of(lambda: console.print(comparison(run, judged(run, data_root))), run.folder)
+
+
+def judged(run: Run, data_root: str | None) -> Verdict:
+    """As `test`; a run of an older version, or one that did not end, is given what a report is made of."""
+    assembly, trainer, verdict = _test(run, data_root)
+    if not (run.folder / ASSEMBLED).exists():
+        keep_assembled(run, assembly, trainer)
+    if verdict.predictions is not None and not is_judged(run):
+        keep_predictions(run, assembly, verdict.predictions)
+    return verdict
 
 
 def test(run: Run, data_root: str | None = None) -> Verdict:
     """Raises RunError for a run without a checkpoint."""
+    return _test(run, data_root)[2]
+
+
+def _test(run: Run, data_root: str | None) -> tuple[Assembly, pl.Trainer, Verdict]:
     if best_checkpoint(run) is None:
         raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
     config = run.config()
@@ -40,7 +56,7 @@ def test(run: Run, data_root: str | None = None) -> Verdict:
     trainer: pl.Trainer = build_trainer(
         config, assembly=assembly, callbacks=[], loggers=False, folder=run.folder, here=ALONE
     )
-    return judge(run, trainer, assembly)
+    return assembly, trainer, judge(run, trainer, assembly)
 
 
 def comparison(run: Run, verdict: Verdict) -> Table:

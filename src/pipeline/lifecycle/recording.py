@@ -8,17 +8,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline.lifecycle import describe, figures
 from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.hosts import Hosts
 from pipeline.lifecycle.judge import Verdict
+from pipeline.lifecycle.reports import report
+from pipeline.lifecycle.reports.evidence import ASSEMBLED
+from pipeline.lifecycle.reports.keep import keep_predictions
 from pipeline.lifecycle.run import Run
 from pipeline.process import Place, module_command
 from pipeline.tracking import sidecar
-from pipeline.tracking.journal import Journal, Status
+from pipeline.tracking.journal import Journal, Status, newest_params
 from pipeline.tracking.logger import JournalLogger
 from pipeline.tracking.progress import SyncState
 from pipeline.training import checkpoints
@@ -42,6 +48,7 @@ class Recording:
         self.config = config
         self.assembly = assembly
         self.console = console
+        self.here = here
         self.is_writer = here.is_first
         self.started_at = time.monotonic()
         self.seconds_before = _seconds_so_far(run)
@@ -53,6 +60,10 @@ class Recording:
     @property
     def loggers(self) -> list[Logger]:
         return [JournalLogger(self.journal)] if self.is_writer else []
+
+    @property
+    def callbacks(self) -> list[pl.Callback]:
+        return [Hosts(self.journal if self.is_writer else None)] if self.here.nodes > 1 else []
 
     @contextmanager
     def of_run(self, *, resumed_from: Path | None) -> Iterator[None]:
@@ -78,7 +89,8 @@ class Recording:
                 self.console.print(describe.farewell(self.run, saved.name), soft_wrap=True)
             raise
         else:
-            self._publish()
+            with self._harmless("the figures"):
+                self._publish()
             state = self._end("FINISHED", None)
             self.console.print(describe.summary(self.verdict, self._seconds()))
             self.console.print(describe.where(self.run, self.config, state), soft_wrap=True)
@@ -88,17 +100,24 @@ class Recording:
 
     def conclude(self, verdict: Verdict) -> None:
         self.verdict = verdict
-        self._write_result("RUNNING", None)  # the figures come first, but the result must not wait for them
+        if self.is_writer:
+            self._write_result("RUNNING", None)  # the figures come first, but the result must not wait for them
 
     def _begin(self, resumed_from: Path | None) -> None:
         self.run.become_latest()
+        start = describe.start_record(self.run, self.config, self.assembly)
         if self.run.has_started:
-            self.journal.resume(step=0 if resumed_from is None else describe.step_of(resumed_from))
-        self.journal.start(**describe.start_record(self.run, self.config, self.assembly))
+            step = 0 if resumed_from is None else describe.step_of(resumed_from)
+            changed = describe.changes(newest_params(self.run.journal_path), start["params"], step)
+            self.journal.resume(step=step)
+            self.journal.tags(
+                {"resumed_from": "the beginning" if resumed_from is None else resumed_from.name, **changed}
+            )
+        self.journal.start(**start)
         spec = self.assembly.spec
         if spec is not None:
             self.journal.dataset(spec.name, spec.digest, spec.sizes)
-        for name in ("config.yaml", "overrides.txt", "environment.json"):
+        for name in ("config.yaml", "overrides.txt", "environment.json", ASSEMBLED):
             self.journal.artifact(name)
         if self.config.tracking.uri is not None:
             self.sidecar = sidecar.start(
@@ -106,18 +125,33 @@ class Recording:
                 uri=self.config.tracking.uri,
                 artifacts=self.config.tracking.artifacts,
                 on_model=export_command(self.run),
+                on_validation=module_command("pipeline.lifecycle.reports.report", str(self.run.folder)),
             )
         self.started_at = time.monotonic()
 
     def _publish(self) -> None:
         """What a finished run shows beyond its metrics."""
+        if self.verdict is not None and self.verdict.predictions is not None:
+            keep_predictions(self.run, self.assembly, self.verdict.predictions)
         for path in figures.draw_all(self.run, self.assembly, self.verdict):
             self.journal.artifact(str(path.relative_to(self.run.folder)), folder="figures")
         self.journal.note(describe.note(self.run, self.assembly, self.verdict))
 
+    @contextmanager
+    def _harmless(self, what: str) -> Iterator[None]:
+        """What shows a run must not fail it: for anything wrong one line, and the rest in the log."""
+        try:
+            yield
+        except Exception as problem:
+            log.exception("%s", what)
+            self.console.print(f"[yellow]{what} could not be made: {escape(str(problem))}[/]", soft_wrap=True)
+
     def _end(self, status: Status, error: str | None) -> SyncState | None:
         self._write_result(status, None)
         self.journal.artifact("result.json")
+        with self._harmless(report.NAME):
+            report.write(self.run)
+            self.journal.artifact(report.NAME)
         if status == "FINISHED":
             self.journal.model()  # after every file: it takes the longest
         self.journal.end(status, error=error)

@@ -14,10 +14,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipeline.config import compose
-from pipeline.errors import RunError
+from pipeline.errors import RunError, TrackingError
 from pipeline.files import write_atomically
 from pipeline.launch import job, parent
-from pipeline.tracking import progress
+from pipeline.tracking import address, progress
 
 LATEST = "latest"
 
@@ -119,11 +119,14 @@ def create(*, name: str, runs_dir: str, config_yaml: str, overrides: list[str], 
 
 
 def find(reference: str, runs_dir: str, *, key: str = "run") -> Run:
-    """A run by `latest`, its id, a unique part of it (its last 4 characters), a path, or MLflow's id of it.
+    """A run by `latest`, its id, a unique part of it (its last 4 characters), a path, MLflow's id of it, or a model
+    that was registered from it (`models:/name@champion`).
 
     Raises RunError, with the nearest names, if there is no such run or more than one.
     """
     root = Path(runs_dir)
+    if reference.startswith("models:/"):
+        return find(_behind_model(reference, root), runs_dir, key=key)
     for folder in (Path(reference), root / reference):
         if (folder / "config.yaml").exists():
             return Run(folder.resolve())
@@ -143,6 +146,28 @@ def find(reference: str, runs_dir: str, *, key: str = "run") -> Run:
         raise RunError(f"{key}={LATEST}: no run in {root.absolute()} has started yet; name one: {_listing(known)}")
     near = difflib.get_close_matches(reference, known, n=3, cutoff=0.3) or known[-3:]
     raise RunError(f"{key}={reference} is not in {root.absolute()}; did you mean {_listing(near)}? (or {key}=latest)")
+
+
+def _behind_model(reference: str, root: Path) -> str:
+    """The id of the run, from the store that the environment names, else from that of the newest run."""
+    from pipeline.tracking.registry import Registry  # brings mlflow
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or _newest_store(root)
+    try:
+        return Registry(uri).run_uid(reference)
+    except TrackingError as problem:
+        raise RunError(f"run={reference}: MLflow ({address.redacted(uri)}) does not answer: {problem}") from problem
+
+
+def _newest_store(root: Path) -> str:
+    for path in sorted(root.glob("2*/config.yaml"), reverse=True):
+        uri = compose.load(path).tracking.get("uri")
+        if uri is not None:
+            return str(uri)
+    raise RunError(
+        f"no run in {root.absolute()} was tracked by MLflow, so no model is known; say where MLflow is: "
+        "MLFLOW_TRACKING_URI=http://..."
+    )
 
 
 def _mlflow_run_id(folder: Path) -> str | None:

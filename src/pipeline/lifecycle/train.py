@@ -14,6 +14,7 @@ from pipeline.lifecycle import describe, exits
 from pipeline.lifecycle.assemble import Assembly, assemble, set_out_from
 from pipeline.lifecycle.judge import judge
 from pipeline.lifecycle.recording import Recording
+from pipeline.lifecycle.reports.keep import keep_assembled
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import Place, place
@@ -22,6 +23,7 @@ from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.heartbeat import Heartbeat
 from pipeline.training.callbacks.progress import ProgressDisplay
 from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.timing import Timing
 from pipeline.training.interruption import Interruption
 from pipeline.training.learner import Learner
 
@@ -44,7 +46,9 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
     callbacks = [
         *resolve.instantiate(config.callbacks, config).values(),
         *([Heartbeat(here.rank)] if here.world_size > 1 else []),
+        *recording.callbacks,
         progress(config, assembly, console),
+        Timing(),
         Checkpointing(folder=run.checkpoints, interruption=interruption, **config.checkpoint),
     ]
     check_monitors(callbacks, assembly)
@@ -53,6 +57,8 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
         config, assembly=assembly, callbacks=callbacks, loggers=recording.loggers, folder=run.folder, here=here
     )
 
+    if here.is_first:
+        keep_assembled(run, assembly, trainer)
     console.print(describe.plan(run, assembly, trainer, start_from), soft_wrap=True)
     with recording.of_run(resumed_from=start_from):
         trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)

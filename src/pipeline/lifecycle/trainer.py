@@ -12,7 +12,7 @@ from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.process import Place
-from pipeline.training.checkpoints import VerifiedCheckpointIO
+from pipeline.training.callbacks.timing import TimedCheckpointIO
 from pipeline.training.learner import Learner
 from pipeline.training.sharding import Sharded
 
@@ -39,7 +39,7 @@ def build_trainer(
     if not isinstance(settings.get("devices"), list):
         settings["devices"] = here.local_world_size
     settings["num_nodes"] = here.nodes
-    plugins: list[Any] = [VerifiedCheckpointIO()]
+    plugins: list[Any] = [TimedCheckpointIO()]
     if here.world_size > 1:
         plugins.append(TorchElasticEnvironment())  # reads RANK, WORLD_SIZE, ... and starts nothing itself
         if settings.get("strategy") == "auto":

@@ -17,8 +17,10 @@ from pathlib import Path
 from pipeline.errors import TrackingError
 from pipeline.files import locked
 from pipeline.tracking import address, journal, progress
+from pipeline.tracking.live import LivePage
 from pipeline.tracking.mlflow_store import MlflowStore
 from pipeline.tracking.progress import LOCK, Progress
+from pipeline.tracking.redaction import log_redacted
 from pipeline.tracking.replica import Replica
 from pipeline.tracking.uploads import Uploads
 
@@ -47,6 +49,7 @@ class Errand:
     follow: bool = True
     patience_seconds: float = PATIENCE_SECONDS
     lock_seconds: float | None = None
+    on_validation: list[str] | None = None
 
 
 class Pipe:
@@ -77,17 +80,20 @@ def carry(run_dir: Path, errand: Errand, pipe: Pipe) -> None:
     """Ships until the run has ended and everything has arrived, or until patience is at its end."""
     replica: Replica | None = None
     uploads: Uploads | None = None
+    live: LivePage | None = None
     pause = FIRST_PAUSE_SECONDS
     answered_at = time.monotonic()
     while True:
         try:
-            if replica is None or uploads is None:
-                replica = Replica(run_dir, MlflowStore(errand.uri, errand.artifacts))
+            if replica is None or uploads is None or live is None:
+                replica = Replica(run_dir, MlflowStore(errand.uri, errand.artifacts, shared=True))
                 uploads = Uploads(replica, errand.on_model)
+                live = LivePage(replica, errand.on_validation)
             replica.ship()
             busy = uploads.ship_next()
             if not busy and pipe.is_closed and _is_over(replica, follow=errand.follow):
                 return
+            live.look()
             pause, answered_at = FIRST_PAUSE_SECONDS, time.monotonic()
             pipe.pause(BUSY_SECONDS if busy else TICK_SECONDS)
         except Exception as problem:  # whatever it is, a later try may go well, and nobody else will make it
@@ -127,22 +133,11 @@ def _note_problem(run_dir: Path, errand: Errand, replica: Replica | None, proble
         progress.save(run_dir, replace(so_far, problem=problem))
 
 
-class RedactingFormatter(logging.Formatter):
-    """mlflow names whole addresses in its messages and tracebacks."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return address.redacted(super().format(record))
-
-
 def main() -> int:
     run_dir = Path(sys.argv[1])
     os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.captureWarnings(True)
+    log_redacted()
     pipe = Pipe(sys.stdin.fileno())
     errand = pipe.errand()
     try:

@@ -192,5 +192,14 @@ def history(path: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: sorted(points.items()) for name, points in series.items() if points}
 
 
+def newest_params(path: Path) -> dict[str, Any]:
+    """With which the run was last started; {} before its first start."""
+    found: dict[str, Any] = {}
+    for record, _ in read(path):
+        if record["kind"] == "start":
+            found = record["params"]
+    return found
+
+
 def _now() -> int:
     return clock.time_ns() // 1_000_000

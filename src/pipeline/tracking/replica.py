@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.tracking import address, names, progress
+from pipeline.tracking.backend import Point
 from pipeline.tracking.journal import Record, read
 from pipeline.tracking.mlflow_calls import Refused, RunGone, Unavailable
-from pipeline.tracking.mlflow_store import METRICS_PER_CALL, NOTE_TAG, MlflowStore, Point
+from pipeline.tracking.mlflow_store import METRICS_PER_CALL, NOTE_TAG, MlflowStore
 from pipeline.tracking.progress import JOURNAL, Progress
 
 ERROR_TAG = "error"

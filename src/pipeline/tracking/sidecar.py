@@ -54,9 +54,16 @@ class Sidecar:
             self.process.stdin.close()
 
 
-def start(run_dir: Path, *, uri: str, artifacts: str | None, on_model: list[str] | None) -> Sidecar:
+def start(
+    run_dir: Path,
+    *,
+    uri: str,
+    artifacts: str | None,
+    on_model: list[str] | None,
+    on_validation: list[str] | None = None,
+) -> Sidecar:
     """Never raises: without a sidecar the run goes on, and `sync` can ship its journal later."""
-    return launch(run_dir, Errand(address.absolute(uri), artifacts, on_model))
+    return launch(run_dir, Errand(address.absolute(uri), artifacts, on_model, on_validation=on_validation))
 
 
 def launch(run_dir: Path, errand: Errand) -> Sidecar:

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -13,10 +12,11 @@ from types import FrameType
 from typing import IO, Any
 
 from pipeline.errors import TrackingError, UserError
-from pipeline.tracking import address, sqlite_store
+from pipeline.process import module_command
+from pipeline.tracking import address, sqlite_store, upgrade
 from pipeline.tracking.mlflow_calls import quieten
+from pipeline.tracking.ui_server import HOST
 
-HOST = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 LOG_LINES = 15
@@ -59,6 +59,8 @@ def serve(uri: str, artifacts: str | None, port: int, page: str = EXPERIMENTS) -
     database = address.sqlite_file(uri)
     if database is not None:
         sqlite_store.prepare(database, address.artifact_root(uri, artifacts))
+    if (remedy := upgrade.needed(database)) is not None:
+        raise UserError(remedy)
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryFile() as log:
         server = _start(uri, artifacts, port, log)
@@ -85,7 +87,7 @@ def _start(uri: str, artifacts: str | None, port: int, log: IO[bytes]) -> "subpr
     if artifact_root is not None:
         environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = artifact_root
     return subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"],
+        module_command("pipeline.tracking.ui_server", str(port)),
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=log,

@@ -1,0 +1,203 @@
+"""What a comparison of several runs says, part by part."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.lifecycle.reports import contest, sections, wording
+from pipeline.lifecycle.reports.charts import Line, line_chart
+from pipeline.lifecycle.reports.contest import NO_WINNER, Duel
+from pipeline.lifecycle.reports.evidence import Evidence
+from pipeline.lifecycle.reports.markup import Child, Html, command, element, join, table
+from pipeline.lifecycle.reports.page import columns, note, page, section
+from pipeline.lifecycle.reports.predictions import SavedPredictions
+from pipeline.lifecycle.reports.statistics import SIGNIFICANCE, Interval
+from pipeline.tracking import address
+
+STYLES = 8  # colours of the style sheet: s0 to s7
+CAUTION = (
+    "The test asks whether these networks would differ on more samples like these. Whether one recipe is better than "
+    "another is a question for several seeds of each."
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs with predictions, their short names, and every pair's duel; None where they judged different samples."""
+
+    runs: Sequence[Evidence]
+    names: Sequence[str]
+    networks: Sequence[SavedPredictions]
+    intervals: Sequence[dict[str, Interval]]
+    duels: Sequence[Duel] | None
+
+    @property
+    def verdict(self) -> str:
+        if self.duels is None:
+            return self.refusal
+        return contest.verdict(self.names, self.networks, self.duels)
+
+    @property
+    def refusal(self) -> str:
+        """Which runs stand apart, and by what they are told apart."""
+        first = self.networks[0]
+        others = [
+            name
+            for name, each in zip(self.names, self.networks, strict=True)
+            if not contest.are_comparable([first, each])
+        ]
+        return (
+            f"No paired test: {', '.join(others)} judged another test set than {self.names[0]} "
+            "(their digests differ), so no sample stands beside itself"
+        )
+
+    @property
+    def metrics(self) -> list[str]:
+        return wording.in_order({name: value for run in self.runs for name, value in run.metrics.items()})
+
+    @property
+    def differing(self) -> list[str]:
+        """Settings that are not the same in all runs, in their order."""
+        keys = list(dict.fromkeys(key for run in self.runs for key in run.settings))
+        return [key for key in keys if len({str(run.settings.get(key, "")) for run in self.runs}) > 1]
+
+
+def compared(runs: Sequence[Evidence], names: Sequence[str]) -> Comparison:
+    """All of them with predictions."""
+    networks = [run.predictions for run in runs if run.predictions is not None]
+    assert len(networks) == len(runs)
+    fought = contest.duels(networks) if contest.are_comparable(networks) else None
+    return Comparison(runs, names, networks, [sections.intervals(run) for run in runs], fought)
+
+
+def render(comparison: Comparison) -> str:
+    title = f"{len(comparison.runs)} runs side by side"
+    return page(
+        title,
+        element("header", element("h1", title)),
+        element("p", _as_sentence(comparison.verdict), class_="verdict"),
+        note(CAUTION) if comparison.duels is not None else None,
+        _metrics(comparison),
+        _duels(comparison),
+        _curves(comparison),
+        _settings(comparison),
+        _commands(comparison),
+    )
+
+
+def _as_sentence(verdict: str) -> str:
+    return verdict.replace(NO_WINNER, NO_WINNER.capitalize(), 1) if verdict.startswith(NO_WINNER) else verdict
+
+
+def _named(comparison: Comparison, place: int) -> Html:
+    return join(element("i", class_=f"swatch s{place % STYLES}"), comparison.names[place])
+
+
+def _metrics(comparison: Comparison) -> Html | None:
+    names = comparison.metrics
+    rows: list[list[Child]] = []
+    for place, run in enumerate(comparison.runs):
+        cells: list[Child] = [_named(comparison, place)]
+        for name in names:
+            interval = comparison.intervals[place].get(name)
+            value = run.metrics.get(name)
+            below = None if interval is None else _small(wording.interval_of(name, interval))
+            shown = "" if value is None else wording.value_of(name, value)
+            best = value is not None and value == best_value(comparison, name)
+            figure = element("span", shown, class_="best" if best else None)
+            cells.append(figure if below is None else _over(figure, below))
+        rows.append(cells)
+    told = note(f"Below a figure stands its {wording.LEVEL} by bootstrap over the test samples; the best is bold.")
+    return section("Test set", table(["run", *map(wording.name_of, names)], rows, class_="runs"), told)
+
+
+def _over(upper: Child, lower: Child) -> Html:
+    return join(upper, element("br"), lower)
+
+
+def _small(text: str) -> Html:
+    return element("small", text, class_="quiet")
+
+
+def best_value(comparison: Comparison, metric: str) -> float:
+    values = [run.metrics[metric] for run in comparison.runs if metric in run.metrics]
+    return min(values) if metric in wording.LOWER_IS_BETTER else max(values)
+
+
+def _duels(comparison: Comparison) -> Html | None:
+    if comparison.duels is None:
+        return None
+    rows: list[list[Child]] = [
+        [
+            _over(_named(comparison, duel.first), join("over ", _named(comparison, duel.second))),
+            f"{duel.only_first:,} : {duel.only_second:,}",
+            _over(f"{duel.difference:+.2%}", _small(f"{duel.interval.low:+.2%} to {duel.interval.high:+.2%}")),
+            _over(
+                f"{duel.loss_difference:+.4f}",
+                _small(f"{duel.loss_interval.low:+.4f} to {duel.loss_interval.high:+.4f}"),
+            ),
+            _over(
+                element("span", wording.p_value(duel.adjusted), class_="best" if duel.is_decided else None),
+                _small(f"alone {wording.p_value(duel.p_value)}"),
+            ),
+        ]
+        for duel in comparison.duels
+    ]
+    head = ["", "right alone", "accuracy", "loss", "p"]
+    return section(
+        "Pair by pair, on the same samples",
+        table(head, rows, class_="runs"),
+        note(
+            "Right alone: samples that only the one got right, and only the other. Below a difference stands its "
+            f"{wording.LEVEL} by paired bootstrap (Efron 1979). p: how often chance alone would part two equals so far "
+            "(McNemar 1947, mid-p), adjusted for the number of pairs (Holm 1979) and bold below "
+            f"{SIGNIFICANCE:g}."
+        ),
+    )
+
+
+def _curves(comparison: Comparison) -> Html | None:
+    in_epochs = all(run.assembled["steps_per_epoch"] for run in comparison.runs)
+
+    def chart(title: str, metric: str, *, logarithmic: bool = False) -> Html | None:
+        lines = [
+            Line(
+                name,
+                [(run.per_epoch(at) if in_epochs else at, value) for at, value in run.curves.get(metric, [])],
+                f"s{place % STYLES}",
+                dotted=metric.startswith("val/"),
+            )
+            for place, (name, run) in enumerate(zip(comparison.names, comparison.runs, strict=True))
+        ]
+        unit = "epoch" if in_epochs else "optimiser step"
+        return line_chart(title, lines, x_label=unit, may_be_logarithmic=logarithmic)
+
+    return section(
+        "Learning curves",
+        columns(
+            chart("Validation accuracy", "val/accuracy"),
+            chart("Validation loss", "val/loss", logarithmic=True),
+            chart("Training loss", "train/loss", logarithmic=True),
+            chart("Learning rate", "train/learning_rate"),
+        ),
+    )
+
+
+def _settings(comparison: Comparison) -> Html | None:
+    keys = comparison.differing
+    if not keys:
+        return section("Settings", element("p", "All the same."))
+    rows: list[list[Child]] = [
+        [key, *(wording.setting(run.settings.get(key, "")) for run in comparison.runs)] for key in keys
+    ]
+    head = ["", *comparison.names]
+    return section("Settings that differ", table(head, rows, class_="words"), note("All others are the same."))
+
+
+def _commands(comparison: Comparison) -> Html | None:
+    ids = ",".join(run.run.id for run in comparison.runs)
+    again = [command(f"pipeline compare runs={ids}")]
+    each = [
+        join(element("h3", _named(comparison, place)), command(address.redacted(run.result["command"] or "")))
+        for place, run in enumerate(comparison.runs)
+    ]
+    return section("To type", *each, element("h3", "This page again"), *again)

@@ -1,0 +1,127 @@
+"""All that a report knows of a run, read from its directory alone. No torch in here."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RunError
+from pipeline.lifecycle.reports import predictions as saved
+from pipeline.lifecycle.reports.predictions import SavedPredictions
+from pipeline.lifecycle.reports.statistics import Ints, confusion
+from pipeline.lifecycle.run import Run
+from pipeline.tracking import journal
+
+ASSEMBLED = "assembled.json"
+CLOCK_TOLERANCE_MS = 2  # file systems round
+
+Curves = dict[str, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """assembled   what the configuration turned into (`keep.keep_assembled`)
+    start       the journal's record of the newest start
+    result      result.json; status RUNNING and no metrics where there is none yet
+
+    What an earlier life of a resumed run left behind does not count: neither its result nor its predictions.
+    """
+
+    run: Run
+    config_yaml: str
+    environment: dict[str, Any]
+    assembled: dict[str, Any]
+    start: dict[str, Any]
+    result: dict[str, Any]
+    curves: Curves
+    predictions: SavedPredictions | None
+
+    @property
+    def status(self) -> str:
+        """FINISHED, FAILED or KILLED; RUNNING while a process has the journal open."""
+        told = str(self.result["status"])
+        return "KILLED" if told == "RUNNING" and not journal.is_open(self.run.journal_path) else told
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Of the test set; for a run that did not end by itself what its predictions tell, if it was judged since."""
+        metrics: dict[str, float] = self.result["metrics"]
+        kept = self.predictions
+        if metrics or kept is None:
+            return metrics
+        return {"test/accuracy": float(kept.right.mean()), "test/loss": float(kept.losses.mean())}
+
+    @property
+    def data(self) -> dict[str, Any] | None:
+        """The fields of the DataSpec; None for a user's own data module that has none."""
+        spec: dict[str, Any] | None = self.assembled["data"]
+        return spec
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        if self.data is not None:
+            return list(self.data["class_names"])
+        return [] if self.predictions is None else [str(k) for k in range(self.predictions.log_probabilities.shape[1])]
+
+    @cached_property
+    def confusion(self) -> Ints:
+        """(K, K) counts; only with predictions."""
+        assert self.predictions is not None
+        return confusion(self.predictions.targets, self.predictions.said, classes=len(self.class_names))
+
+    @property
+    def best_step(self) -> int | None:
+        """The optimiser step of the best checkpoint so far."""
+        best = self.run.checkpoints / "best.ckpt"
+        step = best.readlink().stem.rpartition("-")[2] if best.is_symlink() else ""
+        return int(step) if step.isdecimal() else None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a person compares between runs, flat."""
+        params: dict[str, Any] = self.start["params"]
+        return params
+
+    def per_epoch(self, step: float) -> float:
+        """Steps as epochs, where it is known how many make one."""
+        return step / (self.assembled["steps_per_epoch"] or 1)
+
+
+def gather(run: Run) -> Evidence:
+    """Raises RunError for a run that has not started, or that an older version of the program made."""
+    start = newest_start(run)
+    if start is None:
+        raise RunError(f"{run.id} has not started yet: there is nothing to report; pipeline runs shows how it stands")
+    if not (run.folder / ASSEMBLED).exists():
+        raise RunError(
+            f"{run.id} has no {ASSEMBLED}: an older version made it. What a report needs is added by  "
+            f"pipeline evaluate run={run.id}"
+        )
+    result = run.result() if _is_of_this_life(run.folder / "result.json", start) else None
+    return Evidence(
+        run=run,
+        config_yaml=run.config_path.read_text(encoding="utf-8"),
+        environment=json.loads((run.folder / "environment.json").read_text(encoding="utf-8")),
+        assembled=json.loads((run.folder / ASSEMBLED).read_text(encoding="utf-8")),
+        start=start,
+        result={"status": "RUNNING", "metrics": {}, "seconds": None, "command": None} | (result or {}),
+        curves=journal.history(run.journal_path),
+        predictions=saved.load(run.folder) if is_judged(run) else None,
+    )
+
+
+def is_judged(run: Run) -> bool:
+    """There are predictions of the weights that it has now."""
+    start = newest_start(run)
+    return start is not None and _is_of_this_life(run.folder / saved.NAME, start)
+
+
+def newest_start(run: Run) -> dict[str, Any] | None:
+    starts = (record for record, _ in journal.read(run.journal_path) if record["kind"] == "start")
+    return max(starts, key=lambda record: record["time"], default=None)
+
+
+def _is_of_this_life(path: Path, start: dict[str, Any]) -> bool:
+    """Written since the run was started, or taken up again, for the last time."""
+    return path.exists() and path.stat().st_mtime * 1000 >= start["time"] - CLOCK_TOLERANCE_MS

@@ -1,0 +1,89 @@
+"""From a run under way to what a report can later be made of: `predictions.npz` and `assembled.json`."""
+
+import hashlib
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.data.datamodule import DataModule
+from pipeline.data.description import digest_of
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.judge import Predictions
+from pipeline.lifecycle.reports import predictions as saved
+from pipeline.lifecycle.reports.evidence import ASSEMBLED
+from pipeline.lifecycle.reports.statistics import Ints
+from pipeline.lifecycle.run import Run
+
+# N test samples, K classes, P of them pictured
+
+LARGEST_SIDE = 64
+
+
+def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
+    """What the configuration turned into: the data's DataSpec, the network's size, the devices."""
+    device = trainer.strategy.root_device
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    body = getattr(getattr(assembly.module, "network", None), "body", assembly.module)
+    content: dict[str, Any] = {
+        "data": None if assembly.spec is None else asdict(assembly.spec),
+        "model": {
+            "name": type(body).__name__,
+            "parameters": sum(each.numel() for each in assembly.module.parameters() if each.requires_grad),
+        },
+        "devices": {"count": trainer.world_size, "kind": kind, "precision": str(trainer.precision)},
+        "headline": assembly.headline,
+        "steps_per_epoch": assembly.steps_per_epoch,
+        "total_steps": assembly.total_steps,
+    }
+    run.write_json(ASSEMBLED, content)
+
+
+def keep_predictions(run: Run, assembly: Assembly, predictions: Predictions) -> None:
+    """The test part's predictions, with small pictures of those that a report shows."""
+    kept = compacted(predictions, _digest_of_test(assembly, predictions))
+    if isinstance(assembly.data, DataModule) and assembly.spec is not None and assembly.spec.kind == "image":
+        rows = np.union1d(kept.worst_mistakes, kept.closest_calls)
+        images = assembly.data.parts.test.inputs[torch.from_numpy(kept.ids[rows].astype(np.int64))]
+        kept = replace(kept, pictured=rows, pictures=thumbnails(images.cpu()))
+    saved.save(run.folder, kept)
+
+
+def compacted(predictions: Predictions, digest_of_test: str) -> saved.SavedPredictions:
+    log_probabilities = F.log_softmax(predictions.scores.float(), dim=1)
+    losses = F.nll_loss(log_probabilities, predictions.targets, reduction="none")
+    return saved.SavedPredictions(
+        log_probabilities=saved.compact(log_probabilities.numpy()),
+        said=predictions.scores.argmax(dim=1).numpy().astype(np.int32),
+        targets=predictions.targets.numpy().astype(np.int32),
+        ids=predictions.ids.numpy().astype(np.int64),
+        losses=losses.numpy(),
+        digest=digest_of_test,
+        pictured=np.zeros(0, dtype=np.int64),
+        pictures=np.zeros((0, 1, 1), dtype=np.uint8),
+    )
+
+
+def thumbnails(images: Tensor) -> Ints:
+    """(P, C, H, W) with 0 as black and 255 as white -> (P, h, w) or (P, h, w, 3) uint8."""
+    pixels = images.float()
+    side = max(pixels.shape[2:])
+    if side > LARGEST_SIDE:
+        size = [max(round(each * LARGEST_SIDE / side), 1) for each in pixels.shape[2:]]
+        pixels = F.interpolate(pixels, size=size, mode="area")
+    pixels = pixels.round().clamp(0, 255).to(torch.uint8)
+    colours = pixels.movedim(1, -1) if pixels.shape[1] == 3 else pixels[:, 0]
+    numbers: Ints = colours.contiguous().numpy()
+    return numbers
+
+
+def _digest_of_test(assembly: Assembly, predictions: Predictions) -> str:
+    if isinstance(assembly.data, DataModule):
+        return digest_of({"test": assembly.data.parts.test})
+    # A data module of the user's own shows us no parts: its own digest, and the answers.
+    own = "" if assembly.spec is None else assembly.spec.digest
+    return hashlib.sha256(own.encode() + predictions.targets.contiguous().numpy().tobytes()).hexdigest()

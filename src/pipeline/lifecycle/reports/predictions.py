@@ -1,0 +1,106 @@
+"""What the best weights said of every test sample: `predictions.npz` in the run directory. No torch in here.
+
+    log_probabilities   (N, K)  of each class; float32, or float16 where there are more than FULL_VALUES of them
+    said, targets, ids  (N,)    the likeliest class, the true one, the row of the test part; in the order of the rows
+    losses              (N,)    float32 cross-entropy
+    digest              ()      SHA-256 of the test part: samples are the same where it is
+    pictured            (P,)    places in the arrays above of the samples that a report shows
+    pictures            (P, H, W) or (P, H, W, 3) uint8, at most 64 pixels a side; P is 0 where samples are no images
+
+Plain arrays, to be read with np.load(path, allow_pickle=False).
+"""
+
+import io
+import zipfile
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.files import write_atomically
+from pipeline.lifecycle.reports.statistics import Bools, Floats, Ints
+
+NAME = "predictions.npz"
+FULL_VALUES = 2_000_000
+LOWEST = -60_000.0  # float16 ends at -65,504
+MISTAKES = 24
+CLOSEST = 12
+
+
+@dataclass(frozen=True)
+class SavedPredictions:
+    log_probabilities: Floats
+    said: Ints
+    targets: Ints
+    ids: Ints
+    losses: Floats
+    digest: str
+    pictured: Ints
+    pictures: Ints
+
+    @cached_property
+    def right(self) -> Bools:
+        equal: Bools = self.said == self.targets
+        return equal
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """(N,) the probability of what was said."""
+        probabilities: Floats = np.exp(self.log_probabilities.max(axis=1).astype(np.float32))
+        return probabilities
+
+    @cached_property
+    def likeliest_two(self) -> Ints:
+        """(N, 2) classes, the likelier first."""
+        two = np.argpartition(self.log_probabilities, -2, axis=1)[:, -2:]
+        values = np.take_along_axis(self.log_probabilities, two, axis=1)
+        ordered: Ints = np.take_along_axis(two, np.argsort(-values, axis=1, kind="stable"), axis=1)
+        return ordered
+
+    def probability(self, row: int, label: int) -> float:
+        return float(np.exp(np.float32(self.log_probabilities[row, label])))
+
+    @cached_property
+    def worst_mistakes(self) -> Ints:
+        """Places of the mistakes that cost the most."""
+        wrong = np.flatnonzero(~self.right)
+        return wrong[np.argsort(-self.losses[wrong], kind="stable")][:MISTAKES]
+
+    @cached_property
+    def closest_calls(self) -> Ints:
+        """Places where the two likeliest classes were nearest to each other, whichever was right."""
+        values = np.take_along_axis(self.log_probabilities, self.likeliest_two, axis=1).astype(np.float32)
+        margin = np.exp(values[:, 0]) - np.exp(values[:, 1])
+        order: Ints = np.argsort(margin, kind="stable")
+        return order[:CLOSEST]
+
+    def picture(self, row: int) -> Ints | None:
+        """(H, W) or (H, W, 3) of this sample, if it was kept."""
+        found = np.flatnonzero(self.pictured == row)
+        return self.pictures[found[0]] if len(found) else None
+
+
+def compact(log_probabilities: Floats) -> Floats:
+    """As they are kept."""
+    if log_probabilities.size <= FULL_VALUES:
+        return log_probabilities.astype(np.float32)
+    return np.maximum(log_probabilities, LOWEST).astype(np.float16)
+
+
+def save(folder: Path, predictions: SavedPredictions) -> None:
+    arrays: dict[str, Any] = {field.name: getattr(predictions, field.name) for field in fields(predictions)}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_atomically(folder / NAME, buffer.getvalue())
+
+
+def load(folder: Path) -> SavedPredictions | None:
+    """None where there are none, or where they are not whole."""
+    try:
+        with (folder / NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            held = {field.name: arrays[field.name] for field in fields(SavedPredictions)}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return SavedPredictions(**{**held, "digest": str(held["digest"])})

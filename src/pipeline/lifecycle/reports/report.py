@@ -1,0 +1,65 @@
+"""`report.html`: one run on one page, made from its directory alone."""
+
+import sys
+from pathlib import Path
+
+from pipeline.errors import DONE, RunError
+from pipeline.files import locked, write_atomically
+from pipeline.lifecycle import run as runs
+from pipeline.lifecycle.reports import sections, verdicts
+from pipeline.lifecycle.reports.evidence import Evidence, gather, is_judged
+from pipeline.lifecycle.reports.markup import element
+from pipeline.lifecycle.reports.page import page
+from pipeline.lifecycle.run import Run
+
+NAME = "report.html"
+LOCK = ".report.lock"
+PATIENCE_SECONDS = 10.0
+
+
+def report(*, run: str, runs_dir: str) -> int:
+    found = runs.find(run, runs_dir)
+    try:
+        print(write(found))
+    except OSError as problem:
+        raise RunError(
+            f"cannot write {found.folder / NAME}: {problem.strerror or problem}; copy the run directory to where you "
+            "may write, and give the copy: pipeline report run=COPY"
+        ) from problem
+    if not is_judged(found):
+        print(f"without the test set: {found.id} has no predictions; pipeline evaluate run={found.id} writes them")
+    return DONE
+
+
+def write(run: Run) -> Path:
+    """Raises RunError for a run that has not started.
+
+    The run itself and the process that shows how far it has come may both want to: whoever is last has read last.
+    """
+    path = run.folder / NAME
+    with locked(run.folder / LOCK, timeout_seconds=PATIENCE_SECONDS):
+        write_atomically(path, render(gather(run)))
+    return path
+
+
+def render(evidence: Evidence) -> str:
+    return page(
+        str(evidence.start["name"]),
+        sections.top(evidence),
+        sections.figures(evidence),
+        sections.learning_curves(evidence),
+        verdicts.by_class(evidence),
+        verdicts.sureness(evidence),
+        verdicts.mistakes(evidence),
+        verdicts.close_calls(evidence),
+        sections.timing(evidence),
+        sections.settings(evidence),
+        sections.commands(evidence),
+        sections.environment(evidence),
+        element("footer", f"{evidence.run.id} · made from the run directory alone"),
+    )
+
+
+if __name__ == "__main__":
+    write(Run(Path(sys.argv[1])))
+    sys.exit(DONE)

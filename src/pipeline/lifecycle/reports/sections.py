@@ -1,0 +1,216 @@
+"""What a report says of one run, part by part; each is None where the run directory tells nothing of it."""
+
+from pipeline.lifecycle.reports import wording
+from pipeline.lifecycle.reports.charts import Line, Mark, line_chart
+from pipeline.lifecycle.reports.evidence import Evidence
+from pipeline.lifecycle.reports.markup import Child, Html, command, element, facts, join, table
+from pipeline.lifecycle.reports.page import columns, headline, note, section
+from pipeline.lifecycle.reports.statistics import Interval, interval_of_accuracy, interval_of_f1, interval_of_mean
+from pipeline.tracking import address
+
+UNMEASURED = "everything else"
+SPENT = {  # recorded by training/callbacks/timing.py
+    "forward, backward and step": "system/seconds_steps",
+    "waiting for data": "system/seconds_data",
+    "validation": "system/seconds_validation",
+    "checkpoints": "system/seconds_checkpoints",
+}
+STATES = {
+    "RUNNING": "under way: this is how far it has come",
+    "KILLED": "ended before it was done",
+    "FAILED": "failed",
+}
+
+
+def intervals(evidence: Evidence) -> dict[str, Interval]:
+    """Of the metrics that are means over samples or classes."""
+    predictions = evidence.predictions
+    if predictions is None:
+        return {}
+    return {
+        "test/accuracy": interval_of_accuracy(predictions.right),
+        "test/loss": interval_of_mean(predictions.losses),
+        "test/f1_macro": interval_of_f1(evidence.confusion),
+    }
+
+
+def top(evidence: Evidence) -> Html:
+    name, status = str(evidence.start["name"]), evidence.status
+    lines: list[Child] = [
+        element("h1", name),
+        element("p", trained_on(evidence), class_="quiet"),
+    ]
+    if status in STATES:
+        lines.append(element("p", element("span", STATES[status], class_="status")))
+    return element("header", *lines)
+
+
+def trained_on(evidence: Evidence) -> str:
+    model, data, devices = evidence.assembled["model"], evidence.data, evidence.assembled["devices"]
+    what = f"{model['name']} with {model['parameters']:,} parameters"
+    if data is not None:
+        sizes = data["sizes"]
+        shape = "x".join(str(size) for size in data["input_shape"])
+        what += (
+            f", trained on {sizes['train']:,} samples of {data['name']} ({shape}, {len(evidence.class_names)} classes)"
+        )
+    return f"{what}, on {devices['count']}\u00a0{devices['kind']} in {devices['precision']}"
+
+
+def figures(evidence: Evidence) -> Html | None:
+    """The headline, and the other metrics of the test set beside it."""
+    metrics, found = evidence.metrics, intervals(evidence)
+    if not metrics:
+        return _newest(evidence)
+    boxes = [
+        (
+            wording.name_of(name),
+            wording.value_of(name, metrics[name]),
+            wording.interval_of(name, found[name]) if name in found else "",
+        )
+        for name in wording.in_order(metrics)
+    ]
+    name, value, remark = boxes[0]
+    boxes[0] = (name, value, f"{wording.LEVEL}: {remark}" if remark else "")
+    parts: list[Child] = [headline(boxes)]
+    predictions = evidence.predictions
+    if predictions is not None:
+        wrong, size = int((~predictions.right).sum()), len(predictions.targets)
+        step = evidence.best_step
+        chosen = "" if step is None else f" The weights are those of step {step:,}, the best on the validation set."
+        parts.append(
+            note(
+                f"{size - wrong:,} of {size:,} test samples right, {wrong:,} wrong. Below a figure stands its "
+                f"{wording.LEVEL} by bootstrap over the test samples.{chosen}"
+            )
+        )
+    return join(*parts)
+
+
+def _newest(evidence: Evidence) -> Html | None:
+    """While there is no test: the newest values of the validation set."""
+    newest = {name: points[-1][1] for name, points in evidence.curves.items() if name.startswith("val/")}
+    if not newest:
+        return None
+    first = "val/accuracy" if "val/accuracy" in newest else min(newest)
+    names = [first, *sorted(newest.keys() - {first})]
+    boxes = [(f"{name.removeprefix('val/')}, validation", f"{newest[name]:.4f}", "") for name in names]
+    return join(headline(boxes), note("The newest validation; the test set is judged when the training is done."))
+
+
+def learning_curves(evidence: Evidence) -> Html | None:
+    curves, unit = evidence.curves, "epoch" if evidence.assembled["steps_per_epoch"] else "optimiser step"
+    step = evidence.best_step
+    marks = [] if step is None else [Mark(evidence.per_epoch(step), f"best: {_short_epoch(evidence.per_epoch(step))}")]
+
+    def points(name: str) -> list[tuple[float, float]]:
+        return [(evidence.per_epoch(at), value) for at, value in curves.get(name, [])]
+
+    def chart(name: str, *, logarithmic: bool = False) -> Html | None:
+        train = Line("training", points(f"train/{name}"), "train")
+        judged = Line("validation", points(f"val/{name}"), "s0", dotted=True)
+        return line_chart(name.capitalize(), [train, judged], x_label=unit, marks=marks, may_be_logarithmic=logarithmic)
+
+    rate = line_chart("Learning rate", [Line("", points("train/learning_rate"), "s0")], x_label=unit)
+    charts = columns(chart("accuracy"), chart("loss", logarithmic=True), rate, _best(evidence))
+    return section("Learning curves", charts if curves else None)
+
+
+def _best(evidence: Evidence) -> Html | None:
+    """The checkpoint that was judged, and how training stood then."""
+    step, epochs = evidence.best_step, len(evidence.curves.get("system/seconds_per_epoch", []))
+    if step is None:
+        return None
+    planned = evidence.settings.get("trainer.max_epochs")
+    checkpoint = evidence.run.config().checkpoint
+    side = "lowest" if checkpoint.mode == "min" else "highest"
+    rows: list[tuple[str, Child]] = [
+        ("epochs", f"{epochs} of {planned}" if planned else str(epochs)),
+        ("best", f"{_short_epoch(evidence.per_epoch(step))} (step {step:,}): the {side} {checkpoint.monitor}"),
+    ]
+    for name in ("val/accuracy", "val/loss", "train/accuracy_epoch", "train/loss_epoch"):
+        there = dict(evidence.curves.get(name, []))
+        if step in there:
+            rows.append((f"{name.removesuffix('_epoch')} there", f"{there[step]:.4f}"))
+    return element("div", element("h3", "The best weights"), facts(rows))
+
+
+def _short_epoch(epochs: float) -> str:
+    return f"epoch {epochs:.0f}" if abs(epochs - round(epochs)) < 0.01 else f"epoch {epochs:.1f}"
+
+
+def timing(evidence: Evidence) -> Html | None:
+    spent = {label: sum(value for _, value in evidence.curves.get(name, [])) for label, name in SPENT.items()}
+    total = max(evidence.result["seconds"] or 0.0, sum(spent.values()))
+    if not any(spent.values()) or total == 0:
+        return None
+    spent[UNMEASURED] = total - sum(spent.values())
+    styles = dict(zip(spent, ("s0", "s1", "s2", "s4", "s7"), strict=True))
+    bar = element(
+        "div",
+        *(element("i", class_=styles[label], style=f"flex:{seconds / total:.4f}") for label, seconds in spent.items()),
+        class_="share",
+    )
+    rows: list[list[Child]] = [
+        [
+            join(element("i", class_=f"swatch {styles[label]}"), label),
+            wording.duration(seconds),
+            f"{seconds / total:.1%}",
+        ]
+        for label, seconds in spent.items()
+    ]
+    speeds = sorted(value for _, value in evidence.curves.get("system/samples_per_second", []))
+    speed = f" Median speed: {speeds[len(speeds) // 2]:,.0f} samples a second." if speeds else ""
+    told = note(
+        f"As the first process saw it: of an accelerator's work it sees the waiting. {UNMEASURED.capitalize()}: start, "
+        f"callbacks, and what was cut off by an interruption.{speed}"
+    )
+    return section(f"Where the {wording.duration(total)} went", bar, columns(table(["", "time", "share"], rows), told))
+
+
+def settings(evidence: Evidence) -> Html | None:
+    rows: list[list[Child]] = [[key, wording.setting(value)] for key, value in evidence.settings.items()]
+    middle = (len(rows) + 1) // 2
+    halves = columns(*(table(["", ""], part, class_="words") for part in (rows[:middle], rows[middle:]) if part))
+    whole = element(
+        "details", element("summary", "the whole config.yaml"), command(address.redacted(evidence.config_yaml))
+    )
+    overrides = (evidence.run.folder / "overrides.txt").read_text(encoding="utf-8").split("\n")
+    given = [each for each in overrides if each]
+    typed = note(
+        f"Other than the defaults: {address.redacted(', '.join(given))}." if given else "All at their defaults."
+    )
+    return section("Settings", typed, halves, whole)
+
+
+def environment(evidence: Evidence) -> Html | None:
+    found = evidence.environment
+    git = found.get("git")
+    code = "no git repository" if git is None else f"{git['commit'][:12]}{', with changes' if git['dirty'] else ''}"
+    left: list[tuple[str, Child]] = [
+        ("run", evidence.run.id),
+        ("code", code),
+        ("machine", found.get("host")),
+        ("processor", f"{found.get('processor')}, {found.get('cores')} cores"),
+        ("system", found.get("platform")),
+    ]
+    if evidence.data is not None:
+        left.append(("data, SHA-256", evidence.data["digest"][:16] or "not told"))
+    right: list[tuple[str, Child]] = [("Python", found.get("python")), *found.get("packages", {}).items()]
+    return section("Environment", columns(facts(left), facts(right)))
+
+
+def commands(evidence: Evidence) -> Html | None:
+    name = evidence.run.id
+    again = evidence.result["command"] or evidence.start["tags"].get("command", "")
+    rows = [("Another run like it", again)]
+    if evidence.status != "FINISHED":
+        rows.append(("Go on with it", f"pipeline resume run={name}"))
+    else:
+        longer = int(evidence.settings.get("trainer.max_epochs") or 0)
+        rows.append(("Go on for longer", f"pipeline resume run={name} trainer.max_epochs={2 * longer or 20}"))
+    rows += [
+        ("Judge it again on the test set", f"pipeline evaluate run={name}"),
+        ("Make this page again", f"pipeline report run={name}"),
+    ]
+    return section("To type", *(join(element("h3", title), command(address.redacted(text))) for title, text in rows))

@@ -1,0 +1,51 @@
+"""Numbers as a person reads them."""
+
+from pipeline.lifecycle.reports.statistics import CONFIDENCE, Interval
+
+NAMES = {
+    "test/accuracy": "accuracy",
+    "test/loss": "loss",
+    "test/f1_macro": "macro F1",
+    "test/auroc": "AUROC",
+    "test/calibration_error": "calibration error",
+}
+IN_PERCENT = frozenset(("test/accuracy", "test/f1_macro"))
+LOWER_IS_BETTER = frozenset(("test/loss", "test/calibration_error"))
+LEVEL = f"{CONFIDENCE:.0%} interval"
+
+
+def name_of(metric: str) -> str:
+    return NAMES.get(metric, metric.removeprefix("test/"))
+
+
+def value_of(metric: str, value: float) -> str:
+    return f"{value:.2%}" if metric in IN_PERCENT else f"{value:.4f}"
+
+
+def interval_of(metric: str, interval: Interval) -> str:
+    if metric in IN_PERCENT:
+        return f"{100 * interval.low:.2f} to {interval.high:.2%}"
+    return f"{interval.low:.4f} to {interval.high:.4f}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {left:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def in_order(metrics: dict[str, float]) -> list[str]:
+    """Those with a name of their own first, as they stand above."""
+    known = [name for name in NAMES if name in metrics]
+    return known + sorted(metrics.keys() - NAMES.keys())
+
+
+def p_value(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def setting(value: object) -> str:
+    return "none" if value is None else str(value)

@@ -1,0 +1,20 @@
+"""The log of a process that ships to MLflow: on its standard error, without passwords."""
+
+import logging
+
+from pipeline.tracking import address
+
+
+class RedactingFormatter(logging.Formatter):
+    """mlflow names whole addresses in its messages and tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return address.redacted(super().format(record))
+
+
+def log_redacted() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.captureWarnings(True)

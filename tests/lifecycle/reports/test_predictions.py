@@ -1,0 +1,74 @@
+"""What is kept of the test set's predictions, and that it reads back."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.lifecycle.judge import Predictions
+from pipeline.lifecycle.reports import keep, predictions
+from pipeline.lifecycle.reports.predictions import SavedPredictions
+
+Predicted = Callable[..., SavedPredictions]
+
+
+def test_they_read_back_as_they_were_written_without_pickle(predicted: Predicted, tmp_path: Path) -> None:
+    written = predicted(0.8)
+    predictions.save(tmp_path, written)
+    read = predictions.load(tmp_path)
+    assert read is not None and read.digest == "the test set"
+    assert np.array_equal(read.log_probabilities, written.log_probabilities)
+    assert np.array_equal(read.right, written.right)
+
+
+def test_a_file_that_is_cut_off_counts_as_none(predicted: Predicted, tmp_path: Path) -> None:
+    assert predictions.load(tmp_path) is None
+    predictions.save(tmp_path, predicted(0.8))
+    path = tmp_path / predictions.NAME
+    path.write_bytes(path.read_bytes()[:500])
+    assert predictions.load(tmp_path) is None
+
+
+def test_ten_thousand_samples_of_ten_classes_take_less_than_a_megabyte(predicted: Predicted, tmp_path: Path) -> None:
+    predictions.save(tmp_path, predicted(0.9, size=10_000, classes=10))
+    assert (tmp_path / predictions.NAME).stat().st_size < 1_000_000
+
+
+def test_many_values_are_kept_in_half_the_room_and_stay_finite() -> None:
+    values = np.full((2_100, 1_000), -1e6, dtype=np.float32)
+    values[:, 0] = -1e-4
+    kept = predictions.compact(values)
+    assert kept.dtype == np.float16 and np.isfinite(kept).all()
+    assert kept[0, 0] == pytest.approx(-1e-4, rel=1e-3)
+
+
+def test_scores_become_probabilities_losses_and_classes() -> None:
+    scores = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    kept = keep.compacted(Predictions(scores, torch.tensor([0, 0]), torch.tensor([4, 7])), "digest")
+    assert kept.said.tolist() == [0, 1] and kept.right.tolist() == [True, False] and kept.ids.tolist() == [4, 7]
+    expected = torch.nn.functional.cross_entropy(scores, torch.tensor([0, 0]), reduction="none")
+    assert kept.losses == pytest.approx(expected.numpy())
+    assert kept.confidence == pytest.approx(scores.softmax(1).max(1).values.numpy())
+
+
+def test_the_worst_mistakes_are_wrong_and_cost_the_most(predicted: Predicted) -> None:
+    network = predicted(0.8)
+    worst = network.worst_mistakes
+    assert len(worst) == predictions.MISTAKES and not network.right[worst].any()
+    assert network.losses[worst].min() >= np.sort(network.losses[~network.right])[-len(worst)]
+
+
+def test_the_closest_calls_have_the_smallest_margins(predicted: Predicted) -> None:
+    network = predicted(0.8)
+    ordered = np.sort(np.exp(network.log_probabilities), axis=1)
+    margins = ordered[:, -1] - ordered[:, -2]
+    assert margins[network.closest_calls] == pytest.approx(np.sort(margins)[: predictions.CLOSEST], abs=1e-6)
+
+
+def test_pictures_are_made_small_and_keep_their_shape_and_colours() -> None:
+    grey = keep.thumbnails(torch.full((2, 1, 28, 28), 7, dtype=torch.uint8))
+    assert grey.shape == (2, 28, 28) and (grey == 7).all()
+    colour = keep.thumbnails(torch.full((1, 3, 256, 128), 200.0))
+    assert colour.shape == (1, 64, 32, 3) and (colour == 200).all() and colour.dtype == np.uint8
