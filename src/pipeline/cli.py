@@ -83,6 +83,7 @@ def train(arguments: list[str]) -> int:
             return DONE
         check(composed.config, composed.shipped)
     finally:
+        gc.freeze()  # what there is now stays until the end: not looked through again and again
         gc.enable()
 
     from pipeline.lifecycle import start

@@ -20,7 +20,8 @@ from pipeline.tracking import journal
 pytestmark = pytest.mark.slow
 AGENT, RANK = "torch.distributed.run", "pipeline.lifecycle.rank"
 PATIENCE_SECONDS = 300.0
-LONG = ("trainer.accelerator=cpu", "trainer.max_epochs=40", "callbacks=none")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # more would add up in another order
+LONG = ("trainer.accelerator=cpu", "trainer.max_epochs=20", "callbacks=none")
 
 
 def workers(agent: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -47,7 +48,7 @@ def agents(tmp_path: Path) -> Any:
 
     def start(command: list[str], home: Path) -> psutil.Popen:
         with (tmp_path / f"agent{len(started)}.log").open("wb") as log:
-            agent = psutil.Popen(command, cwd=home, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
+            agent = psutil.Popen(command, cwd=home, env=os.environ | ONE_THREAD, stdout=log, stderr=log)
         started.append(agent)
         return agent
 
@@ -66,13 +67,20 @@ def wait_for_step(run_dir: Path, step: int, *running: psutil.Popen) -> None:
         time.sleep(0.05)
 
 
+@pytest.fixture(scope="module")
+def peace(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """What two processes come to that nobody disturbs."""
+    home = tmp_path_factory.mktemp("peace") / "home"
+    ended = program.run(home, "train", *program.SMALL, *LONG, "trainer.devices=2", **ONE_THREAD)
+    assert ended.code == 0, ended.err
+    return Run(program.only_run(home))
+
+
 def test_a_killed_process_starts_again_by_itself_and_ends_with_the_same_weights(
-    program: Any, tmp_path: Path, watched: Any
+    program: Any, tmp_path: Path, watched: Any, peace: Run
 ) -> None:
-    peace = program.run(tmp_path / "peace", "train", *program.SMALL, *LONG, "trainer.devices=2")
-    assert peace.code == 0, peace.err
     torchrun = ("launch=torchrun", "launch.processes_per_node=2")
-    process = watched(program.start(tmp_path / "killed", "train", *program.SMALL, *LONG, *torchrun))
+    process = watched(program.start(tmp_path / "killed", "train", *program.SMALL, *LONG, *torchrun, **ONE_THREAD))
     process.reaches(20)
     victim = workers(process.popen)[-1]
     victim.send_signal(signal.SIGKILL)
@@ -81,16 +89,12 @@ def test_a_killed_process_starts_again_by_itself_and_ends_with_the_same_weights(
     assert ended.code == 0, ended.err
     assert "goes on at  step" in ended.out
     assert time.monotonic() - killed_at < 120
-    one, other = (Run(program.only_run(tmp_path / name)) for name in ("peace", "killed"))
-    assert chaos.compare(one, other) == []
+    assert chaos.compare(peace, Run(program.only_run(tmp_path / "killed"))) == []
 
 
 def test_two_agents_start_a_killed_worker_again_and_end_with_the_same_weights(
-    program: Any, tmp_path: Path, agents: Any
+    program: Any, tmp_path: Path, agents: Any, peace: Run
 ) -> None:
-    one_thread = {"OMP_NUM_THREADS": "1"}  # as each has of two cores; more would add up in another order
-    peace = program.run(tmp_path / "peace", "train", *program.SMALL, *LONG, "trainer.devices=2", **one_thread)
-    assert peace.code == 0, peace.err
     run_dir, command = typed(program, tmp_path / "killed")
     first, second = (agents(command, tmp_path / "killed") for _ in range(2))
     wait_for_step(run_dir, 20, first, second)
@@ -98,7 +102,7 @@ def test_two_agents_start_a_killed_worker_again_and_end_with_the_same_weights(
     victim.kill()
     assert (first.wait(PATIENCE_SECONDS), second.wait(PATIENCE_SECONDS)) == (0, 0)
     assert any(record["kind"] == "resume" for record, _ in journal.read(run_dir / "journal.jsonl"))
-    assert chaos.compare(Run(program.only_run(tmp_path / "peace")), Run(run_dir)) == []
+    assert chaos.compare(peace, Run(run_dir)) == []
 
 
 def test_the_command_is_typed_again_where_an_agent_was_lost(program: Any, tmp_path: Path, agents: Any) -> None:
