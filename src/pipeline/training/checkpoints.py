@@ -51,7 +51,7 @@ class _HashingFile:
 
 def save(checkpoint: dict[str, Any], path: Path) -> None:
     """A reader, or a restart after `kill -9` at any moment, finds the whole file or none of that name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)  # not its parents: where a file system was lost they must not be made anew
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

@@ -26,7 +26,7 @@ from pipeline.training.memory import Gradients, Halving, Sums, Together
 from pipeline.training.randomness import reseed
 from pipeline.training.regularizers import Regularizer
 from pipeline.training.running import RunningMeans
-from pipeline.training.sharding import shard, whole
+from pipeline.training.sharding import gather_nothing, shard, whole
 from pipeline.training.stepping import Stepping, check_clipping, stepping
 from pipeline.training.task import Task
 
@@ -151,10 +151,10 @@ class Learner(pl.LightningModule):
         return batch
 
     def loss_and_sums(self, batch: Batch) -> tuple[Tensor, Sums]:
+        gather_nothing(self.network)
+        penalties = [whole(regularizer.penalty(self.network)) for regularizer in self.regularizers]
         scores = self.network(batch.inputs).float()
-        loss = self.task.loss(scores, batch.targets)
-        for regularizer in self.regularizers:
-            loss = loss + whole(regularizer.penalty(self.network))
+        loss = sum(penalties, self.task.loss(scores, batch.targets))
         sums = {"loss": loss.detach() * len(batch)}
         sums |= {name: hit.sum() for name, hit in self.task.hits(scores.detach(), batch.targets).items()}
         return loss, (sums, len(batch))
