@@ -3,7 +3,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -58,14 +57,12 @@ class TestRefusals:
             "heavy = {'torch', 'pytorch_lightning', 'lightning_fabric', 'mlflow', 'kornia', 'numpy', 'rich'};"
             "print(code, sorted(heavy & set(sys.modules)))"
         )
-        began = time.monotonic()
         answer = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True, timeout=60
         )
         assert answer.stdout.strip() == "2 []"
         assert "Traceback" not in answer.stderr
         assert list(tmp_path.iterdir()) == []
-        assert time.monotonic() - began < 4  # 0.5 s on an idle machine
 
     def test_a_users_own_package_is_found_in_the_working_directory(self, tmp_path: Path) -> None:
         (tmp_path / "package_of_mine.py").write_text("class Net:\n    def __init__(self, spec, width): ...\n")
