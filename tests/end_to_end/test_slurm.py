@@ -197,6 +197,8 @@ def test_a_partition_of_higher_priority_takes_the_nodes_and_gives_them_back(subm
     )  # fmt: skip
     go_on_now(number, run_dir)
     wait_for(lambda: "goes on at" in (run_dir / "job.log").read_text(), run_dir)
+    assert (tmp_path / "high.log").exists(), "the job that took the nodes has run"
+    assert "stopped; step-" in (run_dir / "job.log").read_text()
 
 
 def test_a_cancelled_job_saves_and_does_not_come_back(program: Any, submit: Any) -> None:
