@@ -44,9 +44,9 @@ def test_the_reason_has_both_figures() -> None:
     assert reason == "test/accuracy 0.9900 against version 1's 0.5000"
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a:b", " ", "mnist-cnn ", "."])
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's", " ", "mnist-cnn ", "."])
 def test_a_name_that_mlflow_does_not_take_is_refused_before_anything_is_sent(name: str) -> None:
-    with pytest.raises(ConfigError, match="without / and :"):
+    with pytest.raises(ConfigError, match="without /, : and '"):
         check_name(name, "cnn-mnist5k")
 
 

@@ -11,7 +11,7 @@ from pipeline.lifecycle.describe import command_of
 from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.reports import predictions
 from pipeline.lifecycle.run import Run
-from pipeline.tracking import sync
+from pipeline.tracking import address, sync
 from pipeline.tracking.registry import CHAMPION, SCHEME, Registry, Version
 
 LOWER_IS_BETTER = ("loss", "error")
@@ -44,7 +44,7 @@ def register(reference: str, name: str, runs_dir: str, *, force: bool) -> int:
         if moves or force:
             registry.crown(name, version)
     except TrackingError as problem:
-        raise RunError(f"MLflow ({uri}) does not take {name}: {problem}") from problem
+        raise RunError(f"MLflow ({address.redacted(uri)}) does not take {name}: {problem}") from problem
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"registered  {name} version {version.number}, from {run.id}")
     if moves or force:
@@ -57,9 +57,10 @@ def register(reference: str, name: str, runs_dir: str, *, force: bool) -> int:
 
 
 def check_name(name: str, example: str) -> str:
-    if not re.fullmatch(r"[^/:.\s]([^/:\n]*[^/:\s])?", name):
+    # The quote because MLflow's search for versions has no way to write one.
+    if not re.fullmatch(r"[^/:'.\s]([^/:'\n]*[^/:'\s])?", name):
         raise ConfigError(
-            f"name={name}: expected what the model is to be called, without / and :, such as name={example}"
+            f"name={name}: expected what the model is to be called, without /, : and ', such as name={example}"
         )
     return name
 
