@@ -237,7 +237,7 @@ class Learner(pl.LightningModule):
         for schedule in checkpoint["lr_schedulers"]:
             schedule.pop("total_steps", None)
             schedule.pop("_schedule_phases", None)
-        self.gradients.parts = checkpoint["parts"]
+        self.gradients.parts = checkpoint.get("parts", 1)  # 1 before there was a way to halve
         for name, means in {"interval": self.interval, "epoch": self.epoch}.items():
             here = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
             means.load_state_dict(checkpoint["running"][name], **here)
