@@ -56,6 +56,20 @@ def test_a_journal_becomes_a_run(run_dir: Path, journal: Journal, begin: Begin, 
     assert progress.state_of(run_dir).complete
 
 
+def test_files_in_a_description_are_linked_to_their_pages_in_mlflow(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
+) -> None:
+    begin(journal)
+    journal.note("[the report](artifact:report.html) of [Bishop](https://x.org)\n![curves](artifact:figures/a b.png)")
+    run_id = shipped(run_dir, store)
+    run = held.run(run_id)
+    page = f"#/experiments/{run.info.experiment_id}/runs/{run_id}/artifacts"
+    assert run.data.tags["mlflow.note.content"] == (
+        f"[the report]({page}/report.html?workflowType=machine_learning) of [Bishop](https://x.org)\n"
+        f"![curves](get-artifact?path=figures/a%20b.png&run_uuid={run_id})"
+    )
+
+
 def test_nothing_is_shipped_before_the_journal_names_the_run(
     run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
 ) -> None:

@@ -12,7 +12,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.data.loading import TrainLoader
 from pipeline.training.callbacks.step import StepCallback
-from pipeline.training.callbacks.timing import CHECKPOINTS, DATA, STEPS, VALIDATION, TimedCheckpointIO, Timing
+from pipeline.training.callbacks.timing import (
+    CHECKPOINTS,
+    DATA,
+    DATA_SHARE,
+    STEPS,
+    VALIDATION,
+    TimedCheckpointIO,
+    Timing,
+)
 
 PARTS = (DATA, STEPS, VALIDATION, CHECKPOINTS)
 DELAY_SECONDS = 0.03
@@ -62,6 +70,10 @@ def test_what_is_slow_is_found_where_it_is_and_counted_once(
     slept = {DATA: 2 * STEPS_AN_EPOCH, STEPS: 2 * STEPS_AN_EPOCH, VALIDATION: 2 * 2 * 10, CHECKPOINTS: 2 * 10 + 2}
     assert spent(metrics, part) >= slept[part] * DELAY_SECONDS
     assert sum(spent(metrics, each) for each in PARTS) < elapsed
+    shares = [value for _, value in metrics.named(DATA_SHARE)]
+    data, steps = ([value for _, value in metrics.named(each)] for each in (DATA, STEPS))
+    assert shares == [100 * waiting / (waiting + busy) for waiting, busy in zip(data, steps, strict=True)]
+    assert (shares[0] > 50) == (part == DATA)
 
 
 def test_each_epoch_has_one_record_at_its_last_step(fit: Callable[..., Any]) -> None:

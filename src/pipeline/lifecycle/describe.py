@@ -3,8 +3,8 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,6 +16,7 @@ from rich.text import Text
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.hosts import TAG
 from pipeline.lifecycle.judge import Verdict
+from pipeline.lifecycle.reports import report
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import address, ui
@@ -151,17 +152,31 @@ def farewell(run: Run, saved: str | None) -> str:
     return f"stopped; {saved} is saved. To go on: pipeline resume run={run.id}"
 
 
-def note(run: Run, assembly: Assembly, verdict: Verdict | None) -> str:
-    """Markdown for the run's page in MLflow; the headline first, because it shows three lines."""
+def headline(verdict: Verdict | None) -> str:
+    """The one figure by which a finished run is known."""
     metrics = {} if verdict is None else verdict.metrics
-    headline = next((f"**{name} {metrics[name]:.4f}**" for name in HEADLINES if name in metrics), "**no test**")
-    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in _headline_first(metrics))
-    return (
-        f"{headline}\n\n{_data(assembly)}; {_model(assembly)}\n\n"
-        f"| metric | value |\n| --- | --- |\n{rows}\n\n"
-        f"```\n{command_of(run)}\npipeline evaluate run={run.id}\n```\n\n"
-        "Learning curves, confusion matrix, reliability and the worst mistakes are under Artifacts, in `figures`.\n"
-    )
+    return next((f"**{name} {metrics[name]:.4f}**" for name in HEADLINES if name in metrics), "**no test**")
+
+
+def note(
+    run: Run, assembly: Assembly, headline: str, verdict: Verdict | None = None, pictures: Sequence[str] = ()
+) -> str:
+    """Markdown for the run's page in MLflow; the headline first, because it shows three lines.
+
+    `pictures` are files of the run directory. The carrier makes a page's address of each `artifact:`.
+    """
+    links = " · ".join(f"[{_title(path)}](artifact:{path})" for path in (report.NAME, *pictures))
+    parts = [headline, links, f"{_data(assembly)}; {_model(assembly)}"]
+    if verdict is not None and verdict.metrics:
+        rows = (f"| {name} | {value:.4f} |" for name, value in _headline_first(verdict.metrics))
+        parts.append("\n".join(("| metric | value |", "| --- | --- |", *rows)))
+    parts.append(f"```\n{command_of(run)}\npipeline evaluate run={run.id}\n```")
+    parts += [f"![{_title(path)}](artifact:{path})" for path in pictures]
+    return "\n\n".join(parts) + "\n"
+
+
+def _title(path: str) -> str:
+    return PurePosixPath(path).stem.replace("_", " ")
 
 
 def command_of(run: Run) -> str:

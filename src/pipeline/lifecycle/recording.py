@@ -119,6 +119,7 @@ class Recording:
             self.journal.dataset(spec.name, spec.digest, spec.sizes)
         for name in ("config.yaml", "overrides.txt", "environment.json", ASSEMBLED):
             self.journal.artifact(name)
+        self.journal.note(describe.note(self.run, self.assembly, "**in training**: the report shows how far it is"))
         if self.config.tracking.uri is not None:
             self.sidecar = sidecar.start(
                 self.run.folder,
@@ -133,9 +134,12 @@ class Recording:
         """What a finished run shows beyond its metrics."""
         if self.verdict is not None and self.verdict.predictions is not None:
             keep_predictions(self.run, self.assembly, self.verdict.predictions)
-        for path in figures.draw_all(self.run, self.assembly, self.verdict):
-            self.journal.artifact(str(path.relative_to(self.run.folder)), folder="figures")
-        self.journal.note(describe.note(self.run, self.assembly, self.verdict))
+        drawn = figures.draw_all(self.run, self.assembly, self.verdict)
+        pictures = [path.relative_to(self.run.folder).as_posix() for path in drawn]
+        for picture in pictures:
+            self.journal.artifact(picture, folder="figures")
+        headline = describe.headline(self.verdict)
+        self.journal.note(describe.note(self.run, self.assembly, headline, self.verdict, pictures))
 
     @contextmanager
     def _harmless(self, what: str) -> Iterator[None]:
@@ -154,6 +158,9 @@ class Recording:
             self.journal.artifact(report.NAME)
         if status == "FINISHED":
             self.journal.model()  # after every file: it takes the longest
+        else:
+            reason = "" if error is None else f": {error.splitlines()[-1]}"
+            self.journal.note(describe.note(self.run, self.assembly, f"**{status.lower()}**{reason}", self.verdict))
         self.journal.end(status, error=error)
         self.journal.close()
         state = self.sidecar.wait(SIDECAR_PATIENCE_SECONDS, for_model=False) if self.sidecar is not None else None

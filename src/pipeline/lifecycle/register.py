@@ -7,11 +7,11 @@ from rich.console import Console
 
 from pipeline.errors import DONE, ConfigError, RunError, TrackingError
 from pipeline.lifecycle import run as runs
-from pipeline.lifecycle.describe import command_of
+from pipeline.lifecycle.describe import UI, command_of
 from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.reports import predictions
 from pipeline.lifecycle.run import Run
-from pipeline.tracking import address, sync
+from pipeline.tracking import address, sync, ui
 from pipeline.tracking.registry import CHAMPION, SCHEME, Registry, Version
 
 LOWER_IS_BETTER = ("loss", "error")
@@ -52,6 +52,8 @@ def register(reference: str, name: str, runs_dir: str, *, force: bool) -> int:
     else:
         assert before is not None
         console.print(f"champion    stays version {before.number}: {reason}; force=true moves it all the same")
+    page = ui.link(uri if address.is_server(uri) else UI, ui.version_page(name, version.number))
+    console.print(f"MLflow      {page}" + ("" if address.is_server(uri) else "  (after: pipeline ui)"))
     console.print(f"use it      pipeline evaluate run={SCHEME}{name}@{CHAMPION}")
     return DONE
 

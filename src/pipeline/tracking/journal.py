@@ -5,7 +5,7 @@ Every record has a "kind" and a "time" (ms since 1970, fixed here once). The kin
     start     name, experiment, run_uid, params {name: value}, tags {name: text}
     metrics   step, epoch (or null), values {name: number, NaN, Infinity or -Infinity}
     tags      tags {name: text}
-    note      text (Markdown)
+    note      text (Markdown; the target artifact:PATH, of a link or an image, is a file of the run)
     dataset   name, digest, sizes {part: samples}, source
     artifact  path (relative to the run directory), folder (among the run's files in MLflow, or null)
     model     (the best model can be had from the run directory)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.tracking import address, names, progress
+from pipeline.tracking import address, names, progress, ui
 from pipeline.tracking.backend import Point
 from pipeline.tracking.journal import Record, read
 from pipeline.tracking.mlflow_calls import Refused, RunGone, Unavailable
@@ -144,7 +144,8 @@ class Replica:
             elif kind == "tags":
                 self.store.set_tags(run_id, record["tags"])
             elif kind == "note":
-                self.store.set_tags(run_id, {NOTE_TAG: record["text"]})
+                text = ui.with_pages(record["text"], str(self.progress.experiment_id), run_id)
+                self.store.set_tags(run_id, {NOTE_TAG: text})
             elif kind == "dataset":
                 sizes, source = record["sizes"], record["source"]
                 self.store.log_dataset(run_id, name=record["name"], digest=record["digest"], sizes=sizes, source=source)

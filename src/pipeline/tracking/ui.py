@@ -1,12 +1,14 @@
 """MLflow's own pages, served from a local store, and the addresses of what they show."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from types import FrameType
 from typing import IO, Any
@@ -21,11 +23,13 @@ START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 LOG_LINES = 15
 EXPERIMENTS = "experiments"
+WORKFLOW = "workflowType=machine_learning"
+ARTIFACT = re.compile(r"(!?)\[([^\]]*)\]\(artifact:([^)]+)\)")
 
 
 def link(base: str, page: str) -> str:
     """A page of MLflow's UI, in the mode for training runs: a fresh browser opens in the one for language models."""
-    return f"{address.redacted(base).rstrip('/')}/#/{page}?workflowType=machine_learning"
+    return f"{address.redacted(base).rstrip('/')}/#/{page}?{WORKFLOW}"
 
 
 def experiment_page(experiment_id: str) -> str:
@@ -36,12 +40,33 @@ def run_page(experiment_id: str, run_id: str) -> str:
     return f"{EXPERIMENTS}/{experiment_id}/runs/{run_id}"
 
 
+def version_page(name: str, number: str) -> str:
+    """Of a registered model."""
+    return f"models/{urllib.parse.quote(name)}/versions/{number}"
+
+
 def experiment_link(base: str, experiment_id: str) -> str:
     return link(base, experiment_page(experiment_id))
 
 
 def run_link(base: str, experiment_id: str, run_id: str) -> str:
     return link(base, run_page(experiment_id, run_id))
+
+
+def with_pages(text: str, experiment_id: str, run_id: str) -> str:
+    """Markdown whose targets artifact:PATH are those of the run's files in MLflow's pages, wherever these are served.
+
+    Addresses relative to the page: a link opens the file's own page, an image is the file itself.
+    """
+
+    def page(found: "re.Match[str]") -> str:
+        is_image, label, path = found.groups()
+        quoted = urllib.parse.quote(path)
+        if is_image:
+            return f"![{label}](get-artifact?path={quoted}&run_uuid={run_id})"
+        return f"[{label}](#/{run_page(experiment_id, run_id)}/artifacts/{quoted}?{WORKFLOW})"
+
+    return ARTIFACT.sub(page, text)
 
 
 def serve(uri: str, artifacts: str | None, port: int, page: str = EXPERIMENTS) -> int:

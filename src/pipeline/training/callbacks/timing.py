@@ -11,6 +11,7 @@ DATA = "system/seconds_data"
 STEPS = "system/seconds_steps"
 VALIDATION = "system/seconds_validation"
 CHECKPOINTS = "system/seconds_checkpoints"
+DATA_SHARE = "system/data_wait_percent"
 
 
 class TimedCheckpointIO(VerifiedCheckpointIO):
@@ -26,6 +27,8 @@ class TimedCheckpointIO(VerifiedCheckpointIO):
 
 class Timing(pl.Callback):
     """Records for each epoch the seconds that went into data, optimiser steps, validation and checkpoints.
+
+    Data's share is that of the training alone: of data and steps together.
 
     As this process sees them, without ever waiting for an accelerator: drawing a batch there is only the order to do
     so, and the steps hold what is waited for at the next point of logging. Lightning's hooks tell how long a user's
@@ -75,6 +78,9 @@ class Timing(pl.Callback):
         self._lap(trainer, None)
         values, self.seconds = self.seconds, dict.fromkeys(self.seconds, 0.0)
         if any(values.values()) and trainer.state.fn == "fit":
+            training = values[DATA] + values[STEPS]
+            if training > 0:
+                values[DATA_SHARE] = 100 * values[DATA] / training
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=trainer.global_step)
 
