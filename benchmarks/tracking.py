@@ -1,5 +1,7 @@
 """What tracking costs the training, and what the processes beside it do, with servers that fail."""
 
+import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -166,14 +168,17 @@ def server(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     code = "import sys; from pipeline.tracking.ui import serve; sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
     command = [sys.executable, "-c", code, f"sqlite:///{folder}/server.db", str(port)]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        # Known beforehand: to look for them takes the interpreter from the calls that are measured meanwhile.
+        family = [process.pid]
 
         def kill() -> None:
-            with suppress(psutil.NoSuchProcess):
-                for each in (*psutil.Process(process.pid).children(recursive=True), process):
-                    each.kill()
+            for pid in family:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
         assert process.stdout is not None
         process.stdout.readline()
+        family += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         try:
             yield f"http://127.0.0.1:{port}", kill
         finally:

@@ -99,9 +99,9 @@ def evaluate(arguments: list[str]) -> int:
 
 
 def report_on(arguments: list[str]) -> int:
-    from pipeline.lifecycle.reports import report as lifecycle
+    from pipeline.lifecycle.reports import remake as lifecycle
 
-    return lifecycle.report(**named_values(arguments, {"run": "latest", "runs_dir": "runs"}))
+    return lifecycle.remake(**named_values(arguments, {"run": "latest", "runs_dir": "runs"}))
 
 
 def compare(arguments: list[str]) -> int:

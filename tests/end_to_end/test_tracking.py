@@ -84,6 +84,19 @@ def test_the_description_begins_with_the_headline(program: Any, tracked: Any) ->
     assert run.data.tags["mlflow.note.content"].startswith(f"**test/accuracy {accuracy:.4f}**")
 
 
+def test_its_report_made_again_replaces_the_one_in_mlflow(program: Any, tracked: Any, tmp_path: Path) -> None:
+    run_dir, client, run, *_ = tracked
+    page = run_dir / "report.html"
+    page.write_text(page.read_text().replace("<h1>", "<h1>An older "))
+    remade = program.run(run_dir.parents[1], "report")
+    assert remade.code == 0 and remade.out.splitlines()[-1] == "in MLflow, too", remade.err
+    stored = Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path)))
+    assert stored.read_bytes() == page.read_bytes()
+    again = program.run(run_dir.parents[1], "report")
+    assert "MLflow" not in again.out, "nothing has changed"
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
 def test_each_point_of_each_metric_is_there_once_as_in_the_journal(tracked: Any) -> None:
     run_dir, client, run, *_ = tracked
     curves = history(run_dir / "journal.jsonl")

@@ -23,11 +23,14 @@ import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import time as clock
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+import orjson
 
 Record = dict[str, Any]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -36,7 +39,6 @@ DIVERGED_TAG = "resume.diverged"
 MEASURED = "system/"  # metrics that measure the machine: of course they differ when a step is repeated
 
 log = logging.getLogger(__name__)
-encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 class Journal:
@@ -73,15 +75,14 @@ class Journal:
     def metrics(self, values: Mapping[str, float], step: int, epoch: int | None = None) -> None:
         now = _now()
         if not self._earlier:
-            plain = {name: float(value) for name, value in values.items()}
-            self._append("metrics", time=now, step=step, epoch=epoch, values=plain)
+            self._write(_metrics_line(now, step, epoch, values))
             return
         by_time: dict[int, dict[str, float]] = {}
         for name, value in values.items():
             time = self._first_time(name, step, float(value), now)
             by_time.setdefault(time, {})[name] = float(value)
         for time, group in by_time.items():
-            self._append("metrics", time=time, step=step, epoch=epoch, values=group)
+            self._write(_metrics_line(time, step, epoch, group))
 
     def tags(self, tags: Mapping[str, str]) -> None:
         self._append("tags", tags=tags)
@@ -115,14 +116,16 @@ class Journal:
             self.tags({DIVERGED_TAG: f"from step {step} on ({name})"})
         return now
 
-    def _append(self, kind: str, *, time: int | None = None, **fields: Any) -> None:
-        record = {"kind": kind, "time": _now() if time is None else time, **fields}
+    def _append(self, kind: str, **fields: Any) -> None:
+        self._write(encode({"kind": kind, "time": _now(), **fields}))
+
+    def _write(self, line: bytes) -> None:
         try:
             if self._descriptor is None:
                 self._open()
             assert self._descriptor is not None
-            # After a torn line a fresh one, so that nothing is glued to it.
-            line = (("\n" if self._torn else "") + encode(record) + "\n").encode()
+            if self._torn:
+                line = b"\n" + line  # or it would be glued to what is there
             # One write appends one line: in the page cache it outlives this process, and there is no wait for the
             # disk.
             written = os.write(self._descriptor, line)
@@ -142,6 +145,11 @@ class Journal:
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
         except OSError:  # a file system without locks: `is_open` is then always False
             log.info("no locks on %s", self.path)
+
+
+def encode(record: Record) -> bytes:
+    """A line of the journal; what is no JSON, such as a path, becomes its text."""
+    return (json.dumps(record, separators=(",", ":"), default=str) + "\n").encode()
 
 
 def is_open(path: Path) -> bool:
@@ -199,6 +207,14 @@ def newest_params(path: Path) -> dict[str, Any]:
         if record["kind"] == "start":
             found = record["params"]
     return found
+
+
+def _metrics_line(time: int, step: int, epoch: int | None, values: Mapping[str, float]) -> bytes:
+    plain = dict(zip(values, map(float, values.values()), strict=True))
+    record = {"kind": "metrics", "time": time, "step": step, "epoch": epoch, "values": plain}
+    if math.isfinite(sum(plain.values())):
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    return encode(record)  # orjson has no infinities
 
 
 def _now() -> int:

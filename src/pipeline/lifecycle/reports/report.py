@@ -3,11 +3,10 @@
 import sys
 from pathlib import Path
 
-from pipeline.errors import DONE, RunError
+from pipeline.errors import DONE
 from pipeline.files import locked, write_atomically
-from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.reports import sections, verdicts
-from pipeline.lifecycle.reports.evidence import Evidence, gather, is_judged
+from pipeline.lifecycle.reports.evidence import Evidence, gather
 from pipeline.lifecycle.reports.markup import element
 from pipeline.lifecycle.reports.page import page
 from pipeline.lifecycle.run import Run
@@ -15,20 +14,6 @@ from pipeline.lifecycle.run import Run
 NAME = "report.html"
 LOCK = ".report.lock"
 PATIENCE_SECONDS = 10.0
-
-
-def report(*, run: str, runs_dir: str) -> int:
-    found = runs.find(run, runs_dir)
-    try:
-        print(write(found))
-    except OSError as problem:
-        raise RunError(
-            f"cannot write {found.folder / NAME}: {problem.strerror or problem}; copy the run directory to where you "
-            "may write, and give the copy: pipeline report run=COPY"
-        ) from problem
-    if not is_judged(found):
-        print(f"without the test set: {found.id} has no predictions; pipeline evaluate run={found.id} writes them")
-    return DONE
 
 
 def write(run: Run) -> Path:

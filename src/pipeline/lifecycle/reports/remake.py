@@ -1,0 +1,53 @@
+"""`pipeline report`: the page of a run made again, here and in MLflow."""
+
+from pathlib import Path
+
+from pipeline.errors import DONE, RunError
+from pipeline.lifecycle import run as runs
+from pipeline.lifecycle.recording import export_command
+from pipeline.lifecycle.reports.evidence import is_judged
+from pipeline.lifecycle.reports.report import NAME, write
+from pipeline.lifecycle.run import Run
+from pipeline.tracking import journal, progress, sync
+
+
+def remake(*, run: str, runs_dir: str) -> int:
+    """Its exit code: 0 as soon as the page stands in the run directory."""
+    found = runs.find(run, runs_dir)
+    before = _content(found.folder / NAME)
+    try:
+        path = write(found)
+    except OSError as problem:
+        raise RunError(
+            f"cannot write {found.folder / NAME}: {problem.strerror or problem}; copy the run directory to where you "
+            "may write, and give the copy: pipeline report run=COPY"
+        ) from problem
+    print(path)
+    if not is_judged(found):
+        print(f"without the test set: {found.id} has no predictions; pipeline evaluate run={found.id} writes them")
+    if path.read_bytes() != before:
+        _send(found)
+    return DONE
+
+
+def _send(run: Run) -> None:
+    """To where the run's journal went. A run under way sends its own page, one that was never sent takes it along."""
+    if progress.load(run.folder) is None or journal.is_open(run.journal_path):
+        return
+    tracking = run.config().tracking
+    record = journal.Journal(run.journal_path)
+    record.artifact(NAME)
+    record.close()
+    state = sync.sync_run(run.folder, uri=tracking.uri, artifacts=tracking.artifacts, on_model=export_command(run))
+    if state.complete:
+        print("in MLflow, too")
+    else:
+        why = state.problem or f"{state.waiting} waiting"
+        print(f"not in MLflow yet ({why}); once it can be: pipeline sync run={run.id}")
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
