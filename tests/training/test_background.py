@@ -69,7 +69,7 @@ def test_what_went_wrong_is_raised_by_the_next_call_and_only_there(tmp_path):
 def test_a_copy_keeps_types_values_and_what_is_shared():
     weights = torch.arange(6.0).reshape(2, 3)
     tied = OrderedDict(a=weights, b=weights.detach(), part=weights[1], count=3)
-    copy = on_cpu({"state": tied, "list": [weights.T, (1, "x", None)]})
+    copy = on_cpu({"state": tied, "list": [weights.T, (1, "x", None)]}, {}, {})
     weights.zero_()
     assert type(copy["state"]) is OrderedDict and copy["state"]["count"] == 3
     assert copy["state"]["a"].data_ptr() == copy["state"]["b"].data_ptr()
@@ -77,3 +77,14 @@ def test_a_copy_keeps_types_values_and_what_is_shared():
     assert torch.equal(copy["state"]["part"], torch.tensor([3.0, 4.0, 5.0]))
     assert torch.equal(copy["list"][0], torch.arange(6.0).reshape(2, 3).T)
     assert copy["list"][1] == (1, "x", None)
+
+
+def test_the_memory_of_a_copy_serves_the_next_one(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(checkpoints, "save", lambda checkpoint, path: kept.append(checkpoint["w"].data_ptr()))
+    writer = BackgroundWriter()
+    for step in range(3):
+        weights = {"w": torch.full((100_000,), step), "other": torch.zeros(step + 1)}
+        writer.write(weights, tmp_path / checkpoints.NAME.format(step), then=nothing)
+    writer.wait()
+    assert len(set(kept)) == 1
