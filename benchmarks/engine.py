@@ -42,7 +42,9 @@ def ranks(folder: Path | None) -> Iterator[Figure]:
 def overhead(folder: Path | None) -> Iterator[Figure]:
     """Agreement, a checkpoint every 10 s and journal, interval by interval in one run, with and without."""
     for devices, name in ((ALONE, "1 process"), (TWO, "2 processes")):
-        settings = (*_mnist(folder, 6), devices, "model=cnn", f"checkpoint.every_n_minutes={CHECKPOINT_MINUTES}")
+        # Short intervals, because there have to be many: a machine's moods are larger than what is looked for.
+        often = "trainer.log_every_n_steps=20"
+        settings = (*_mnist(folder, 8), devices, often, "model=cnn", f"checkpoint.every_n_minutes={CHECKPOINT_MINUTES}")
         threads = {"OMP_NUM_THREADS": str(core_count() // 2 if devices == TWO else core_count())}
         pairs = _probed("EngineAside", *settings, environment=threads)
         mine, bare = (f"{1000 * seconds:.2f} ms/step" for seconds in medians([(a, b) for a, b in pairs]))
