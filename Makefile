@@ -7,7 +7,7 @@
 VENV ?= .venv
 
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
-VERBS   := train evaluate report compare resume runs logs cancel register chaos ui sync
+VERBS   := train search evaluate report compare resume runs logs cancel register chaos ui sync
 CHORES  := help setup test check bench clean distclean
 TARGETS := $(VERBS) $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)
@@ -38,6 +38,7 @@ endif
 
 # --- Programs ----------------------------------------------------------------------------------------------
 train: ready-run     ## train, judge on the test set, track; as in: make train model=mlp trainer.max_epochs=5
+search: ready-run    ## look for the best of several values: make search model=mlp,cnn
 evaluate: ready-run  ## the test figures again, from a run directory alone: make evaluate run=latest
 report: ready-run    ## one page about a run, made again from its directory: make report run=latest
 compare: ready-run   ## several runs side by side, and whether one is better: make compare runs=a,b

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pipeline import typed
 from pipeline.config import completion as completions
 from pipeline.config import listing, places
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
 from pipeline.output import lasting_output, report
-from pipeline.typed import named_values, reference, train_options, values_and_overrides, whole_number, yes_or_no
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
 
 
 def train(arguments: list[str]) -> int:
-    options = train_options(arguments)
+    options = typed.train_options(arguments)
     folders = places.folders(options.config_dir)
     if options.help or options.info:
         show = listing.help_of_train if options.help else listing.described_options
@@ -92,7 +92,7 @@ def train(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    named = named_values(arguments, {"run": "latest", "runs_dir": "runs", "data.root": ""})
+    named = typed.named_values(arguments, {"run": "latest", "runs_dir": "runs", "data.root": ""})
     from pipeline.lifecycle import evaluate as lifecycle
 
     return lifecycle.evaluate(named["run"], named["runs_dir"], named["data.root"] or None)
@@ -101,17 +101,17 @@ def evaluate(arguments: list[str]) -> int:
 def report_on(arguments: list[str]) -> int:
     from pipeline.lifecycle.reports import remake as lifecycle
 
-    return lifecycle.remake(**named_values(arguments, {"run": "latest", "runs_dir": "runs"}))
+    return lifecycle.remake(**typed.named_values(arguments, {"run": "latest", "runs_dir": "runs"}))
 
 
 def compare(arguments: list[str]) -> int:
     from pipeline.lifecycle.reports import compare as lifecycle
 
-    return lifecycle.compare(**named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""}))
+    return lifecycle.compare(**typed.named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""}))
 
 
 def resume(arguments: list[str]) -> int:
-    named, overrides = values_and_overrides(arguments, {"run": "latest", "runs_dir": "runs"})
+    named, overrides = typed.values_and_overrides(arguments, {"run": "latest", "runs_dir": "runs"})
     from pipeline.lifecycle import start
 
     return start.resume_run(named["run"], overrides, named["runs_dir"])
@@ -121,58 +121,62 @@ def list_runs(arguments: list[str]) -> int:
     from pipeline.lifecycle import overview
 
     if arguments[:1] == ["show"]:
-        return overview.show(*reference(arguments[1:]))
-    named = named_values(arguments, {"runs_dir": "runs", "last": "30"})
-    last = named["last"]
-    if last != "all" and (not last.isdecimal() or int(last) == 0):
-        raise ConfigError(f"last={last}: expected how many of the newest to show, such as last=50, or last=all")
-    return overview.list_runs(named["runs_dir"], last=None if last == "all" else int(last))
+        return overview.show(*typed.reference(arguments[1:]))
+    named = typed.named_values(arguments, {"runs_dir": "runs", "last": "30"})
+    return overview.list_runs(named["runs_dir"], last=typed.number_or_all(named, "last", example="50"))
 
 
 def logs(arguments: list[str]) -> int:
     follow = "--follow" in arguments or "-f" in arguments
     from pipeline.lifecycle import overview
 
-    return overview.logs(*reference([word for word in arguments if word not in ("--follow", "-f")]), follow=follow)
+    return overview.logs(
+        *typed.reference([word for word in arguments if word not in ("--follow", "-f")]), follow=follow
+    )
 
 
 def cancel(arguments: list[str]) -> int:
     from pipeline.lifecycle import overview
 
-    return overview.cancel(*reference(arguments))
+    return overview.cancel(*typed.reference(arguments))
 
 
 def ui(arguments: list[str]) -> int:
-    named = named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
-    port = whole_number(named, "port", example="5000")
+    named = typed.named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
+    port = typed.whole_number(named, "port", example="5000")
     from pipeline.lifecycle import ui as lifecycle
 
     return lifecycle.ui(named["runs_dir"], named["run"] or None, port)
 
 
 def chaos(arguments: list[str]) -> int:
-    names = {"kills": "50", "chaos_seed": "0", "runs_dir": "runs"}
-    named, overrides = values_and_overrides(arguments, names)
-    kills, seed = (whole_number(named, key, example=names[key]) for key in ("kills", "chaos_seed"))
+    named, overrides = typed.values_and_overrides(arguments, {"kills": "50", "chaos_seed": "0", "runs_dir": "runs"})
+    kills, seed = (typed.whole_number(named, key, example="50") for key in ("kills", "chaos_seed"))
     from pipeline.lifecycle import chaos as lifecycle
 
     return lifecycle.chaos(overrides, named["runs_dir"], kills=kills, seed=seed)
 
 
 def sync(arguments: list[str]) -> int:
-    named = named_values(arguments, {"run": "latest", "runs_dir": "runs", "upgrade": "false"})
-    upgrade = yes_or_no(named, "upgrade")
+    named = typed.named_values(arguments, {"run": "latest", "runs_dir": "runs", "upgrade": "false"})
+    upgrade = typed.yes_or_no(named, "upgrade")
     from pipeline.lifecycle import sync as lifecycle
 
     return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"], upgrade=upgrade)
 
 
 def register(arguments: list[str]) -> int:
-    named = named_values(arguments, {"run": "latest", "name": "", "force": "false", "runs_dir": "runs"})
-    force = yes_or_no(named, "force")
+    named = typed.named_values(arguments, {"run": "latest", "name": "", "force": "false", "runs_dir": "runs"})
+    force = typed.yes_or_no(named, "force")
     from pipeline.lifecycle import register as lifecycle
 
     return lifecycle.register(named["run"], named["name"], named["runs_dir"], force=force)
+
+
+def search(arguments: list[str]) -> int:
+    from pipeline.search import start
+
+    return start.search(arguments)
 
 
 def completion(arguments: list[str]) -> int:
@@ -204,6 +208,11 @@ def overview(arguments: list[str]) -> int:
 
 VERBS = {
     "train": Verb(train, "train a network, judge it on the test set, track it", "pipeline train --help"),
+    "search": Verb(
+        search,
+        "look for the best of several values, with Optuna",
+        "pipeline search KEY=VALUE,VALUE KEY='interval(0,1)' ... [name=NAME] [search.n_trials=20]",
+    ),
     "evaluate": Verb(
         evaluate,
         "the test figures again, from the run directory alone",
@@ -216,9 +225,7 @@ VERBS = {
         "pipeline compare runs=RUN,RUN[,...] [runs_dir=runs] [output=FILE.html]",
     ),
     "resume": Verb(
-        resume,
-        "go on with a run from its newest checkpoint",
-        "pipeline resume [run=latest] [runs_dir=runs] [trainer.max_epochs=20] ...",
+        resume, "go on from the newest checkpoint", "pipeline resume [run=latest] [trainer.max_epochs=20] ..."
     ),
     "runs": Verb(
         list_runs,
@@ -247,11 +254,7 @@ VERBS = {
         "kill a training again and again, and compare it with one that is left in peace",
         "pipeline chaos [kills=50] [chaos_seed=0] [runs_dir=runs] [KEY=VALUE of train] ...",
     ),
-    "completion": Verb(
-        completion,
-        "completion of verbs, options and keys in the shell",
-        completions.USAGE,
-    ),
+    "completion": Verb(completion, "completion of verbs, options and keys in the shell", completions.USAGE),
     "version": Verb(version, "the version of this program", "pipeline version"),
     "help": Verb(overview, "this list, or how a verb is used", "pipeline help [VERB]"),
 }

@@ -59,6 +59,15 @@ def whole_number(named: dict[str, str], key: str, *, example: str) -> int:
     return int(named[key])
 
 
+def number_or_all(named: dict[str, str], key: str, *, example: str) -> int | None:
+    """None for all."""
+    if named[key] == "all":
+        return None
+    if not named[key].isdecimal() or int(named[key]) == 0:
+        raise ConfigError(f"{key}={named[key]}: expected how many, such as {key}={example}, or {key}=all")
+    return int(named[key])
+
+
 def yes_or_no(named: dict[str, str], key: str) -> bool:
     if named[key] not in ("true", "false"):
         raise ConfigError(f"{key}={named[key]}: expected {key}=true or {key}=false")

@@ -18,6 +18,8 @@ ALLOWED = (
     "pytorch_lightning.callbacks",
     "torchmetrics",
     "kornia",
+    "optuna.samplers",
+    "optuna.pruners",
 )
 
 

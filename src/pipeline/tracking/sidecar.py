@@ -66,11 +66,11 @@ def start(
     return launch(run_dir, Errand(address.absolute(uri), artifacts, on_model, on_validation=on_validation))
 
 
-def launch(run_dir: Path, errand: Errand) -> Sidecar:
+def launch(run_dir: Path, errand: Errand, *, module: str = "pipeline.tracking.carrier") -> Sidecar:
     try:
         with (run_dir / LOG).open("ab") as output:
             process = subprocess.Popen(
-                module_command("pipeline.tracking.carrier", str(run_dir)),
+                module_command(module, str(run_dir)),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

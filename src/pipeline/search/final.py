@@ -1,0 +1,112 @@
+"""The best configuration on seeds that the search has not seen, beside the default one. Only here is there a test."""
+
+import json
+import statistics
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DONE
+from pipeline.files import write_atomically
+from pipeline.lifecycle.run import Run
+from pipeline.process import module_command
+from pipeline.search import folder as folders
+from pipeline.search.plan import Plan
+from pipeline.seeds import derive
+
+FINAL = "final.json"
+BEST, DEFAULT = "best", "default"
+HEADLINES = ("test/accuracy", "test/r2", "test/loss")
+LOWER_IS_BETTER = ("loss", "error")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of one test metric, a value for each seed."""
+
+    metric: str
+    best: list[float]
+    default: list[float]
+
+    @property
+    def sentence(self) -> str:
+        """What the figures say. A gain is clear if every seed of the best beats every seed of the default, which with
+        three seeds each happens by chance once in twenty times."""
+        if not self.default:
+            return f"{self.metric} {_summary(self.best)}; the default configuration is the best"
+        sign = -1 if self.metric.endswith(LOWER_IS_BETTER) else 1
+        better = min(sign * each for each in self.best) > max(sign * each for each in self.default)
+        worse = max(sign * each for each in self.best) < min(sign * each for each in self.default)
+        said = f"{self.metric} {_summary(self.best)}, the default {_summary(self.default)}"
+        if len(self.best) < 3:
+            return f"{said}: too few seeds to tell them apart"
+        return f"{said}: {'a clear gain' if better else 'it is worse' if worse else 'no clear gain'}"
+
+
+def judge(plan: Plan, folder: Path, params: dict[str, Any], tell: Callable[[str], None]) -> Comparison | None:
+    """Train and test; what is already there from an earlier call stays. None if nothing could be judged."""
+    seeds = [derive(int(plan.config.seed), "final", number) % 10_000 for number in range(plan.settings.final_seeds)]
+    default = plan.default()
+    kinds = {BEST: params} if default == params or plan.outside() else {BEST: params, DEFAULT: default}
+    kept = _kept(folder)
+    for kind, values in kinds.items():
+        for seed in seeds:
+            key = f"{kind} {json.dumps(values, sort_keys=True)} {seed}"
+            if key in kept:
+                continue
+            run = _train(plan, folder, values, kind, seed)
+            result = None if run is None else run.result()
+            if run is None or result is None:
+                tell(f"the {kind} configuration could not be trained with seed={seed}: {folder / 'final.log'}")
+                continue
+            kept[key] = {"kind": kind, "run": str(run.folder), "metrics": result["metrics"]}
+            write_atomically(folder / FINAL, json.dumps(kept, indent=2) + "\n")
+            tell(f"{kind} configuration, seed {seed}: {_headline(result['metrics'])}  ({run.folder.name})")
+    return _compare(
+        entry
+        for key, entry in kept.items()
+        if any(key.startswith(f"{kind} {json.dumps(values, sort_keys=True)} ") for kind, values in kinds.items())
+    )
+
+
+def _train(plan: Plan, folder: Path, values: dict[str, Any], kind: str, seed: int) -> Run | None:
+    """An ordinary run, with all that one leaves behind."""
+    runs = Path(plan.config.runs_dir).absolute()
+    name = f"{folder.name}-{kind}"
+    before = set(runs.glob(f"*-{name}-*"))
+    words = [*folders.command_of(plan, values)[2:], f"seed={seed}", f"name={name}", f"runs_dir={runs}"]
+    with (folder / "final.log").open("ab") as log:
+        done = subprocess.run(module_command("pipeline", "train", *words), stdout=log, stderr=log, check=False)
+    made = sorted(set(runs.glob(f"*-{name}-*")) - before)
+    return Run(made[-1]) if done.returncode == DONE and made else None
+
+
+def _kept(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found: dict[str, dict[str, Any]] = json.loads((folder / FINAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _compare(entries: Iterable[dict[str, Any]]) -> Comparison | None:
+    chosen = list(entries)
+    metric = next((name for name in HEADLINES if all(name in entry["metrics"] for entry in chosen)), None)
+    if not chosen or metric is None:
+        return None
+    values: dict[str, list[float]] = {BEST: [], DEFAULT: []}
+    for entry in chosen:
+        values[entry["kind"]].append(entry["metrics"][metric])
+    return Comparison(metric, values[BEST], values[DEFAULT]) if values[BEST] else None
+
+
+def _headline(metrics: dict[str, float]) -> str:
+    return next((f"{name} {metrics[name]:.4f}" for name in HEADLINES if name in metrics), "no test metric")
+
+
+def _summary(values: list[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} ({len(values)} seeds)"

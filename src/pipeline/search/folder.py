@@ -1,0 +1,177 @@
+"""The directory of a search: `runs/searches/NAME`, with a directory for each trial in it."""
+
+import json
+import math
+import os
+import re
+import socket
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from omegaconf import OmegaConf
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from pipeline.config import compose
+from pipeline.errors import RunError
+from pipeline.files import write_atomically
+from pipeline.lifecycle import describe
+from pipeline.lifecycle.run import Run
+from pipeline.search import plan as plans
+from pipeline.search import study as studies
+from pipeline.search import trial as trials
+from pipeline.search.plan import Plan
+from pipeline.search.space import Picked
+
+SEARCHES = "searches"
+TRIALS = "trials"
+LOCK = ".search.lock"  # held by the driver
+OVER = ".over"  # workers that find it begin no further trial
+MISTAKE = "mistake"
+NAME_LENGTH = 60
+UNCLAIMED_SECONDS = 5.0
+
+
+def of(name: str, runs_dir: str) -> Path:
+    return Path(runs_dir).absolute() / SEARCHES / name
+
+
+def known(runs_dir: str) -> list[str]:
+    return sorted(path.parent.name for path in Path(runs_dir).absolute().glob(f"{SEARCHES}/*/{plans.CONFIG}"))
+
+
+def find(name: str, runs_dir: str) -> Path:
+    """Raises RunError, with those that there are."""
+    folder = of(name, runs_dir)
+    if not (folder / plans.CONFIG).exists():
+        names = known(runs_dir)
+        raise RunError(
+            f"there is no search {name} in {folder.parent}"
+            + (f"; there are {', '.join(names)}" if names else "; `pipeline search` begins one")
+        )
+    return folder
+
+
+def make(folder: Path, plan: Plan) -> None:
+    try:
+        (folder / TRIALS).mkdir(parents=True, exist_ok=True)
+        plan.save(folder)
+    except OSError as problem:
+        raise RunError(
+            f"cannot write {folder}: {problem.strerror}; choose another place with runs_dir=PATH"
+        ) from problem
+
+
+def is_over(folder: Path) -> bool:
+    return (folder / OVER).exists() or not folder.exists()
+
+
+def trial_run(folder: Path, number: int, plan: Plan, picked: Picked, facts: dict[str, Any]) -> Run:
+    """The trial's own run directory, with its frozen configuration: a run that `train` could have made."""
+    run = Run(folder / TRIALS / f"{number:04}")
+    run.folder.mkdir(exist_ok=True)
+    write_atomically(run.config_path, compose.to_yaml(plan.config_of(picked)))
+    overrides = [*plan.fixed, *plan.space.overrides(picked)]
+    write_atomically(run.folder / plans.FIXED, "".join(f"{override}\n" for override in overrides))
+    run.write_json("environment.json", {**facts, "choices": plan.composed(picked).choices})
+    return run
+
+
+def start_record(plan: Plan, number: int, picked: Picked, run: Run, folder: Path) -> dict[str, Any]:
+    """What the trial's journal says about it: named by what varies."""
+    config = run.config()
+    varying = " ".join(f"{key.rpartition('.')[2]}={_short(text)}" for key, text in plan.space.texts(picked).items())
+    choices = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))["choices"]
+    return {
+        "name": f"{number} {varying}"[:NAME_LENGTH],
+        "experiment": config.tracking.get("experiment") or config.name,
+        "run_uid": f"{folder.name}-{number:04}",
+        "params": describe.parameters(config, choices),
+        "tags": {"search": folder.name, "trial": str(number)},
+    }
+
+
+def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: str | None) -> None:
+    """Tell the study what became of a trial whose processes have ended: what its directory says, else `problem`."""
+    run = Run(folder / TRIALS / f"{trial.number:04}")
+    outcome = trials.outcome(run.folder)
+    if outcome is None:
+        mistake = run.folder / MISTAKE
+        if mistake.exists():  # it would be the same the next time
+            studies.give_up(study, trial, mistake.read_text(encoding="utf-8"), again=False)
+        else:
+            studies.give_up(study, trial, problem or "its process disappeared", again=True)
+        return
+    storage, scores = study._storage, outcome["scores"]
+    storage.set_trial_user_attr(trial._trial_id, "seconds", outcome["seconds"])
+    storage.set_trial_user_attr(trial._trial_id, "scores", scores)
+    if outcome["state"] == trials.FINISHED:
+        values = [scores[name] for name in plan.objectives]
+        study.tell(trial.number, values, skip_if_finished=True)
+        return
+    if outcome["reason"] is not None:
+        storage.set_trial_user_attr(trial._trial_id, studies.REASON, outcome["reason"])
+    study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
+
+
+def note_mistake(run: Run, sentence: str) -> None:
+    write_atomically(run.folder / MISTAKE, sentence)
+
+
+def identity(name: str) -> dict[str, Any]:
+    """Of this process, such that it is never taken for another one that has its number."""
+    return {"name": name, "host": socket.gethostname(), "pid": os.getpid(), "born": psutil.Process().create_time()}
+
+
+def is_alive(worker: dict[str, Any] | None) -> bool:
+    """Whether this worker runs on this machine; one of another machine is believed to."""
+    if worker is None:
+        return False
+    if worker["host"] != socket.gethostname():
+        return True
+    try:
+        return bool(psutil.Process(worker["pid"]).create_time() == worker["born"])
+    except psutil.Error:
+        return False
+
+
+def recover(study: Study, plan: Plan, folder: Path) -> int:
+    """Settle the trials whose worker is gone; how many there were. To be called by the driver alone."""
+    running = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING]
+    dead = [trial for trial in running if not (_is_new(trial) or is_alive(trial.user_attrs.get(studies.WORKER)))]
+    for trial in dead:
+        settle(study, plan, trial, folder, "its worker was killed")
+    return len(dead)
+
+
+def _is_new(trial: FrozenTrial) -> bool:
+    """It was asked for just now, and its worker has not said yet whose it is."""
+    began = trial.datetime_start
+    age = math.inf if began is None else (datetime.now() - began).total_seconds()  # noqa: DTZ005  as Optuna's
+    return studies.WORKER not in trial.user_attrs and age < UNCLAIMED_SECONDS
+
+
+def command_of(plan: Plan, params: dict[str, Any]) -> list[str]:
+    return ["pipeline", "train", *plan.fixed, *plan.space.overrides(params)]
+
+
+def recipe_of(plan: Plan, params: dict[str, Any]) -> str:
+    """YAML for conf/experiment: the same as the command."""
+    composed = plan.composed(params)
+    groups = [key for key in params if key in composed.choices]
+    lines = ["# @package _global_"]
+    if groups:
+        lines += ["defaults:", *(f"  - override /{group}: {composed.choices[group]}" for group in groups)]
+    values: Any = OmegaConf.create({})
+    config = plan.config_of(params)
+    for key in params:
+        if key not in groups:
+            OmegaConf.update(values, key, OmegaConf.select(config, key), force_add=True)
+    return "\n".join(lines) + "\n" + (OmegaConf.to_yaml(values) if values else "")
+
+
+def _short(text: str) -> str:
+    number = re.fullmatch(r"-?\d+\.\d+(e-?\d+)?|-?\d+e-?\d+", text)
+    return text if number is None else f"{float(text):.3g}"

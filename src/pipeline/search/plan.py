@@ -1,0 +1,234 @@
+"""What a search is made of: what its trials have in common, what differs, and how it is looked for. No torch here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from pipeline.config import compose, places
+from pipeline.config.assign import assign
+from pipeline.config.check import check
+from pipeline.config.compose import Composed
+from pipeline.config.overrides import parse
+from pipeline.errors import ConfigError
+from pipeline.files import write_atomically
+from pipeline.search import sweeps
+from pipeline.search.space import Choices, Picked, Space, Value
+
+PRIMARY = "search"
+OWN = "search"  # the node, and the group, that a trial has not
+CONFIG, FIXED = "config.yaml", "overrides.txt"
+# What may be said anew when a search is taken up again; all else would make another one of it.
+CHANGEABLE = ("n_trials", "workers", "timeout", "max_failures", "final_seeds")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """config  of `pipeline search`: a training's, and under `search` what is searched and how
+    fixed  the overrides that all trials have in common
+    """
+
+    config: DictConfig
+    fixed: list[str]
+    space: Space
+    _composed: dict[tuple[str, ...], Composed] = field(default_factory=dict, repr=False)
+
+    @property
+    def settings(self) -> DictConfig:
+        found: DictConfig = self.config.search
+        return found
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """{metric: maximize or minimize}"""
+        return {str(name): str(direction) for name, direction in self.settings.objectives.items()}
+
+    @property
+    def settled(self) -> dict[str, str]:
+        """The options that no trial changes, for conditions on them."""
+        choices = self.composed({}).choices
+        return {group: choice for group, choice in choices.items() if isinstance(choice, str)}
+
+    def composed(self, picked: Picked) -> Composed:
+        """With the options of these values, but not with the values themselves. Composed once for each."""
+        texts = self.space.texts(picked)
+        chosen = tuple(f"{group}={text}" for group, text in texts.items() if group in self._groups)
+        if chosen not in self._composed:
+            self._composed[chosen] = compose.compose([*self.fixed, *chosen])
+        return self._composed[chosen]
+
+    def config_of(self, picked: Picked) -> DictConfig:
+        """As `pipeline train` composes it from the same overrides. Raises ConfigError as it does."""
+        composed = self.composed(picked)
+        config = composed.unresolved.copy()
+        values = [text for text in self.space.overrides(picked) if text.partition("=")[0] not in self._groups]
+        assign(config, parse(values), {})
+        return compose.resolve(config)
+
+    def default(self) -> dict[str, Value]:
+        """Of each dimension the value that it has without a search; its first where that is none of those searched."""
+        return self.space.pick(_Preferring(self._defaults()), self.settled)
+
+    def outside(self) -> list[str]:
+        """The keys whose default is none of the values searched."""
+        defaults, picked = self._defaults(), self.default()
+        return [key for key, value in picked.items() if key not in defaults or defaults[key] != value]
+
+    def check(self) -> None:
+        """Each option of each group and each end of each interval, composed and checked as `train` would.
+
+        Raises ConfigError with the values that cannot be trained.
+        """
+        for picked in self._probes():
+            try:
+                check(self.config_of(picked), self.composed(picked).shipped)
+            except ConfigError as problem:
+                values = " ".join(self.space.overrides(picked))
+                raise ConfigError(
+                    f"a trial with {values} could not be trained:\n  {problem}{self._hint(problem)}"
+                ) from None
+
+    def save(self, folder: Path) -> None:
+        write_atomically(folder / CONFIG, compose.to_yaml(self.config))
+        write_atomically(folder / FIXED, "".join(f"{override}\n" for override in self.fixed))
+
+    @property
+    def _groups(self) -> Iterable[str]:
+        return places.groups(places.folders()).keys()
+
+    def _defaults(self) -> dict[str, Value]:
+        """{key: its default}, for those that are in the space."""
+        composed, found = self.composed({}), {}
+        for key, dimension in self.space.dimensions.items():
+            value = composed.choices.get(key, _plain(OmegaConf.select(composed.config, key)))
+            if isinstance(dimension, Choices) and isinstance(value, list):
+                value = next((label for label in dimension.labels if _is_list(label, value)), None)
+            if dimension.holds(value):
+                found[key] = value
+        return found
+
+    def _probes(self) -> list[dict[str, Value]]:
+        defaults = self._defaults()
+        found = [self.default()]
+        for key, dimension in self.space.dimensions.items():
+            values = dimension.labels if isinstance(dimension, Choices) else (dimension.low, dimension.high)
+            needed = self._satisfying(key)
+            for value in values:
+                whole = not isinstance(dimension, Choices) and dimension.is_whole
+                wanted = int(value) if whole and value is not None else value
+                found.append(self.space.pick(_Preferring({**defaults, **needed, key: wanted}), self.settled))
+        return [each for number, each in enumerate(found) if each not in found[:number]]
+
+    def _satisfying(self, key: str) -> dict[str, Value]:
+        """Values of other dimensions under which this one is searched."""
+        found: dict[str, Value] = {}
+        for other, allowed in self.space.conditions.get(key, {}).items():
+            dimension = self.space.dimensions.get(other)
+            if isinstance(dimension, Choices):
+                found |= self._satisfying(other)
+                found[other] = next(
+                    label for label, text in zip(dimension.labels, dimension.texts, strict=True) if text in allowed
+                )
+        return found
+
+    def _hint(self, problem: ConfigError) -> str:
+        searched = [key for key in self.space.dimensions if str(problem).startswith(f"{key} does not exist")]
+        if not searched:
+            return ""
+        return f"\n  to search it only where it exists:  'search.when={{{searched[0]}: GROUP=OPTION}}'"
+
+
+def make(typed: Sequence[str]) -> Plan:
+    """From the words of the command line. Raises ConfigError."""
+    values, rest = _sorted_out(typed)
+    composed = compose.compose(rest, config_name=PRIMARY)
+    check(composed.config, composed.shipped)
+    config = composed.config
+    _check_objectives(config)
+    with open_dict(config.search):
+        config.search.space = {**_plain(config.search.space), **values}
+        config.search["when"] = _plain(config.search["when"])
+    fixed = [word for word in rest if not _is_own(word)]
+    plan = Plan(config, fixed, _space_of(config))
+    if not plan.space.dimensions:
+        raise ConfigError(
+            "nothing is searched: give a key several values, such as "
+            "'optimizer.learning_rate=tag(log,interval(1e-4,1e-1))' or model=mlp,cnn"
+        )
+    plan.check()
+    return plan
+
+
+def load(folder: Path) -> Plan:
+    config = compose.load(folder / CONFIG)
+    fixed = (folder / FIXED).read_text(encoding="utf-8").splitlines()
+    return Plan(config, fixed, _space_of(config))
+
+
+def _sorted_out(typed: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """({key: values to search}, all other words)"""
+    parser = OverridesParser.create()
+    values: dict[str, str] = {}
+    rest: list[str] = []
+    for word in typed:
+        try:
+            override = parser.parse_override(word)
+        except HydraException:
+            rest.append(word)  # refused with the others, in their words
+            continue
+        if not override.is_sweep_override() or _is_own(word):
+            rest.append(word)
+        elif override.is_add() or override.is_force_add() or override.is_delete():
+            raise ConfigError(f"{word}: several values are given to a key that exists, without + or ~ before it")
+        else:
+            values[override.key_or_group] = word.partition("=")[2]
+    return values, rest
+
+
+def _is_own(word: str) -> bool:
+    key = word.lstrip("+~").partition("=")[0]
+    return key == OWN or key.startswith((f"{OWN}.", f"{OWN}/"))
+
+
+def _space_of(config: DictConfig) -> Space:
+    options = {group: list(found) for group, found in places.groups(places.folders()).items()}
+    return sweeps.build(_plain(config.search.space), _plain(config.search["when"]), options)
+
+
+def _check_objectives(config: DictConfig) -> None:
+    objectives = _plain(config.search.objectives)
+    if not isinstance(objectives, dict) or not objectives:
+        raise ConfigError("search.objectives: expected a metric and its direction, such as {val/accuracy: maximize}")
+    for name, direction in objectives.items():
+        if direction not in ("maximize", "minimize"):
+            raise ConfigError(f"search.objectives.{name}={direction}: expected maximize or minimize")
+        if str(name).startswith("test/"):
+            raise ConfigError(f"search.objectives.{name}: the test set is not searched on; take val/{str(name)[5:]}")
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _is_list(label: Value, value: list[Any]) -> bool:
+    return isinstance(label, str) and label.replace(" ", "") == f"[{','.join(map(str, value))}]"
+
+
+@dataclass(frozen=True)
+class _Preferring:
+    """Chooses what is preferred, else the first or lowest."""
+
+    preferred: dict[str, Value]
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        return self.preferred.get(name, choices[0])
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> Any:
+        return self.preferred.get(name, low)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> Any:
+        return self.preferred.get(name, low)

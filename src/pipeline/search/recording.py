@@ -1,0 +1,83 @@
+"""What a search leaves in MLflow: a run of its own, above those of its trials."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from pipeline.lifecycle import environment
+from pipeline.search import folder as folders
+from pipeline.search import study as studies
+from pipeline.search.display import best_of
+from pipeline.search.plan import CONFIG, FIXED, Plan
+from pipeline.tracking import address, sidecar
+from pipeline.tracking.carrier import Errand
+from pipeline.tracking.journal import Journal, Status
+from pipeline.tracking.progress import JOURNAL, SyncState
+
+PATIENCE_SECONDS = 10.0
+
+
+class Recording:
+    """A journal in the search's directory, and the process that carries it and the trials' to MLflow."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.journal = Journal(folder / JOURNAL)
+        self.noted: set[int] = set()
+        self.carrier: sidecar.Sidecar | None = None
+
+    def begin(self, trials: list[FrozenTrial]) -> None:
+        """`trials`: those of an earlier time."""
+        self.noted = {trial.number for trial in trials if trial.state.is_finished()}
+        config, settings = self.plan.config, self.plan.settings
+        git = environment.git_state(Path.cwd()) or {}
+        tags = {"search": self.folder.name, "mlflow.source.git.commit": git.get("commit")}
+        self.journal.start(
+            name=self.folder.name,
+            experiment=config.tracking.get("experiment") or config.name,
+            run_uid=self.folder.name,
+            params={**self._searched(), "sampler": str(settings.sampler._target_).rpartition(".")[2]},
+            tags={key: value for key, value in tags.items() if value is not None},
+        )
+        for name in (CONFIG, FIXED):
+            self.journal.artifact(name)
+        if config.tracking.uri is not None:
+            errand = Errand(address.absolute(config.tracking.uri), config.tracking.artifacts, None)
+            self.carrier = sidecar.launch(self.folder, errand, module="pipeline.tracking.flock")
+
+    def note(self, trials: list[FrozenTrial]) -> None:
+        """The best so far, at each trial that has ended since."""
+        ended = [trial for trial in trials if trial.state in studies.DONE and trial.number not in self.noted]
+        for trial in ended:
+            self.noted.add(trial.number)
+            best = best_of([each for each in trials if each.number <= trial.number], self.plan)
+            if best is not None:
+                self.journal.metrics(dict(zip(self.plan.objectives, best.values, strict=True)), step=trial.number)
+
+    def conclude(self, best: FrozenTrial | None, files: list[str], sentence: str | None, status: Status) -> None:
+        for name in files:
+            self.journal.artifact(name)
+        if best is not None:
+            self.journal.note(self._note(best, sentence))
+        self.journal.end(status)
+
+    def close(self) -> SyncState | None:
+        self.journal.close()
+        return None if self.carrier is None else self.carrier.wait(PATIENCE_SECONDS, for_model=False)
+
+    def _searched(self) -> dict[str, Any]:
+        return {f"search.{key}": text for key, text in self.plan.settings.space.items()}
+
+    def _note(self, best: FrozenTrial, sentence: str | None) -> str:
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(self.plan.objectives, best.values, strict=True))
+        command = shlex.join(folders.command_of(self.plan, dict(best.params)))
+        recipe = folders.recipe_of(self.plan, dict(best.params))
+        return (
+            f"**{scores}** (trial {best.number}, on the validation set)\n\n"
+            + (f"{sentence}\n\n" if sentence is not None else "")
+            + f"```\n{command}\n```\n\nAs a recipe, `conf/experiment/{self.folder.name}.yaml`:\n\n"
+            + f"```yaml\n{recipe}```\n"
+        )

@@ -1,0 +1,133 @@
+"""The trials of a search, in Optuna's words: who is asked for values, what is told, what became of those that died."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from pipeline.config import resolve
+from pipeline.search.plan import Plan
+from pipeline.search.space import Value
+from pipeline.seeds import derive
+
+STUDY = "study.log"
+STALE_LOCK_SECONDS = 5  # after that long whoever holds the journal's lock was killed
+# What Optuna keeps of each trial beyond its values.
+WORKER = "worker"  # who trains it
+RETRY_OF = "retry_of"  # the number of the trial whose values these are
+REASON = "reason"  # why it failed
+SURPLUS = "surplus"  # asked for when there were enough already
+
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+COUNTED = (*DONE, TrialState.RUNNING)
+
+
+def create(plan: Plan, folder: Path) -> Study:
+    """The study in this folder, made if it is not there yet, with the default configuration as its first trial."""
+    study = optuna.create_study(
+        study_name=folder.name,
+        storage=_storage(folder),
+        directions=list(plan.objectives.values()),
+        load_if_exists=True,
+    )
+    study.set_metric_names(list(plan.objectives))
+    if not study.get_trials(deepcopy=False):
+        for picked in _first(plan):
+            study.enqueue_trial(picked)
+    return study
+
+
+def open_study(plan: Plan, folder: Path) -> Study:
+    study = optuna.load_study(study_name=folder.name, storage=_storage(folder))
+    study.pruner = pruner(plan)
+    return study
+
+
+def total(plan: Plan) -> int:
+    wanted = plan.settings.n_trials
+    return len(plan.space.combinations(plan.settled)) if wanted is None else int(wanted)
+
+
+def ask(study: Study, plan: Plan, wanted: int) -> Trial | None:
+    """The next trial; None when there are `wanted` that are finished, pruned or under way.
+
+    The sampler draws from a seed that follows from the search's and the number of trials so far, so that a search that
+    was taken up again asks for the same values.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if sum(trial.state in COUNTED for trial in trials) >= wanted:
+        return None
+    study.sampler = sampler(plan, len([trial for trial in trials if trial.state != TrialState.WAITING]))
+    trial = study.ask()
+    # Others may have asked at the same moment. Numbers are given once, so they say who was late.
+    before = [each for each in study.get_trials(deepcopy=False) if each.number < trial.number]
+    if sum(each.state in COUNTED for each in before) >= wanted:
+        trial.set_user_attr(SURPLUS, True)
+        give_up(study, study.trials[trial.number], "there were enough already", again=False)
+        return None
+    return trial
+
+
+def give_up(study: Study, trial: FrozenTrial, reason: str, *, again: bool) -> None:
+    """Mark a trial as failed. With `again` its values are put first in line, unless they have failed twice."""
+    study._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    if again and RETRY_OF not in trial.user_attrs:
+        put_in_line(study, trial)
+
+
+def put_in_line(study: Study, trial: FrozenTrial) -> None:
+    fixed = trial.system_attrs.get("fixed_params", {})  # what it was to have, if it died before it was asked
+    kept = {key: value for key, value in trial.user_attrs.items() if key == RETRY_OF}
+    study.enqueue_trial({**fixed, **trial.params}, user_attrs={RETRY_OF: trial.number, **kept})
+
+
+def failures(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Those that broke down, without those that were only one too many or were stopped."""
+    return [
+        trial
+        for trial in trials
+        if trial.state == TrialState.FAIL and not trial.user_attrs.get(SURPLUS) and not trial.user_attrs.get("stopped")
+    ]
+
+
+def sampler(plan: Plan, asked: int) -> BaseSampler:
+    """Fresh for each trial: what a sampler knows it reads from the study."""
+    node = plan.settings.sampler
+    seed = {} if "seed" in node else {"seed": derive(int(plan.config.seed), "search", asked) % 2**32}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        found: BaseSampler = resolve.instantiate(node, plan.config, **seed)
+    return found
+
+
+def pruner(plan: Plan) -> BasePruner:
+    found: BasePruner = resolve.instantiate(plan.settings.pruner, plan.config)
+    return found
+
+
+def best(study: Study) -> list[FrozenTrial]:
+    """The best finished trial; of several objectives all those that none is better than in each."""
+    finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    return list(study.best_trials) if finished else []
+
+
+def _first(plan: Plan) -> list[dict[str, Value]]:
+    if plan.settings.n_trials is not None:
+        return [plan.default()]
+    combinations, default = plan.space.combinations(plan.settled), plan.default()
+    return sorted(combinations, key=lambda picked: picked != default)
+
+
+def _storage(folder: Path) -> BaseStorage:
+    path = str(folder / STUDY)
+    lock: Any = JournalFileSymlinkLock(path, grace_period=STALE_LOCK_SECONDS)
+    return JournalStorage(JournalFileBackend(path, lock_obj=lock))

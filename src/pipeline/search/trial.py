@@ -1,0 +1,135 @@
+"""One trial: a training that is judged on the validation set alone."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from optuna.study import Study
+
+from pipeline.config import resolve
+from pipeline.errors import ConfigError, TrainingFailed
+from pipeline.files import write_atomically
+from pipeline.lifecycle.assemble import assemble
+from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.train import check_monitors, check_transforms
+from pipeline.lifecycle.trainer import build_trainer
+from pipeline.process import Place
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.logger import JournalLogger
+from pipeline.training.agreement import Agreement
+from pipeline.training.callbacks.timing import Timing
+
+OUTCOME = "outcome.json"
+FINISHED, PRUNED, DIVERGED = "FINISHED", "PRUNED", "DIVERGED"
+COUNTED_ONCE = "parameters"  # an objective that is known before training
+
+log = logging.getLogger(__name__)
+
+
+class Watch(pl.Callback):
+    """Reports each validation to the study, and ends the training when it is not worth going on.
+
+    The scores are those of the epoch that `train` would keep the weights of, by `checkpoint.monitor`. Only the first
+    process has a `study`; what it decides all do.
+    """
+
+    def __init__(
+        self, study: Study | None, trial_id: int, objectives: dict[str, str], *, monitor: str, mode: str
+    ) -> None:
+        self.study = study
+        self.trial_id = trial_id
+        self.objectives = objectives
+        self.monitor = monitor
+        self.higher_is_better = mode == "max"
+        self.best: float | None = None
+        self.scores: dict[str, float] = {}
+        self.is_pruned = False
+        self.step = 0
+        self.agreement = Agreement()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if COUNTED_ONCE in self.objectives:
+            weights = (each.numel() for each in pl_module.parameters() if each.requires_grad)
+            self.scores[COUNTED_ONCE] = float(sum(weights))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self.step += 1
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        for name in {self.monitor, *self.objectives} - {COUNTED_ONCE}:
+            if name not in metrics:
+                key = "checkpoint.monitor" if name == self.monitor else f"search.objectives.{name}"
+                raise ConfigError(f"{key}: {name} is no metric of this run; choose one of {', '.join(sorted(metrics))}")
+        monitored = metrics[self.monitor]
+        if self.best is None or (monitored > self.best if self.higher_is_better else monitored < self.best):
+            self.best = monitored
+            self.scores |= {name: metrics[name] for name in self.objectives if name != COUNTED_ONCE}
+        wish = int(self.study is not None and self._is_hopeless(self.study, metrics))
+        # They meet here each time: pruning is rare, and a validation long.
+        self.agreement.calls_until_meeting = 1
+        (agreed,) = self.agreement.highest(wish, device=trainer.strategy.root_device)
+        if agreed:
+            self.is_pruned = trainer.should_stop = True
+
+    def _is_hopeless(self, study: Study, metrics: dict[str, float]) -> bool:
+        if len(self.objectives) > 1:  # Optuna prunes by one
+            return False
+        (name,) = self.objectives
+        if name == COUNTED_ONCE:
+            return False
+        study._storage.set_trial_intermediate_value(self.trial_id, self.step, metrics[name])
+        return bool(study.pruner.prune(study, study._storage.get_trial(self.trial_id)))
+
+
+def train(run: Run, here: Place, study: Study | None, trial_id: int, objectives: dict[str, str], start: Any) -> None:
+    """Leaves journal and outcome in the trial's directory; `start` is what its journal says of it.
+
+    Raises UserError for what cannot be trained.
+    """
+    config = run.config()
+    resolve.check_signatures(config)
+    assembly = assemble(config, here)
+    checkpoint = config.checkpoint
+    watch = Watch(study, trial_id, objectives, monitor=checkpoint.monitor, mode=checkpoint.mode)
+    callbacks = [*resolve.instantiate(config.callbacks, config).values(), Timing(), watch]
+    check_monitors(callbacks, assembly)
+    check_transforms(callbacks, assembly)
+
+    journal = Journal(run.journal_path)
+    loggers: Any = [JournalLogger(journal)] if here.is_first else []
+    trainer = build_trainer(
+        config, assembly=assembly, callbacks=callbacks, loggers=loggers, folder=run.folder, here=here
+    )
+    if here.is_first:
+        journal.start(**start)
+        journal.artifact("config.yaml")
+    began, reason = time.monotonic(), None
+    try:
+        trainer.fit(assembly.module, datamodule=assembly.data)
+        state = PRUNED if watch.is_pruned else FINISHED
+    except TrainingFailed as failure:  # a loss that is no number: these values do not work, and never will
+        state, reason = DIVERGED, str(failure)
+    if here.is_first:
+        seconds = time.monotonic() - began
+        journal.tags({"trial.state": state.lower()})
+        journal.end("FAILED" if state == DIVERGED else "FINISHED", error=reason)
+        journal.close()
+        note(run, state, watch.scores, seconds=seconds, reason=reason)
+
+
+def note(run: Run, state: str, scores: dict[str, float], *, seconds: float, reason: str | None) -> None:
+    content = {"state": state, "scores": scores, "seconds": round(seconds, 3), "reason": reason}
+    write_atomically(run.folder / OUTCOME, json.dumps(content, indent=2) + "\n")
+
+
+def outcome(folder: Path) -> dict[str, Any] | None:
+    """What became of the trial in this directory; None if it did not come to its end."""
+    try:
+        found: dict[str, Any] = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found

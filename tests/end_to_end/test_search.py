@@ -1,0 +1,253 @@
+"""`pipeline search` as a user types it, with workers and drivers that are killed."""
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from pipeline.config import compose
+from pipeline.search import plan as plans
+from pipeline.search import study as studies
+
+# A trial takes about a second; nothing is tracked, and nothing tested, unless that is what a test is about.
+SMALL = (
+    "search",
+    "name=s",
+    "model=softmax_regression",
+    "data.train_fraction=0.2",
+    "trainer.max_epochs=2",
+    "callbacks=none",
+    "tracking=none",
+    "search.final_seeds=0",
+)
+RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
+LONG = "trainer.max_epochs=400"  # so that there is time to kill it
+PATIENCE_SECONDS = 120.0
+
+
+def trials_in(home: Path) -> list[FrozenTrial]:
+    folder = home / "runs" / "searches" / "s"
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return studies.open_study(plans.load(folder), folder).get_trials()
+
+
+def done(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state in studies.DONE]
+
+
+def wait_for(home: Path, *, ended: int, running: int) -> list[FrozenTrial]:
+    """Until so many trials have ended, and of the others so many have a worker that trains them."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if (home / "runs" / "searches" / "s" / studies.STUDY).exists():
+            trials = trials_in(home)
+            busy = [each for each in trials if each.state == TrialState.RUNNING and studies.WORKER in each.user_attrs]
+            started = [each for each in busy if (journal_of(home, each.number)).exists()]
+            if len(done(trials)) >= ended and len(started) >= running:
+                return started
+        time.sleep(0.05)
+    raise TimeoutError(f"{ended} ended and {running} running trials did not come")
+
+
+def journal_of(home: Path, number: int) -> Path:
+    return home / "runs" / "searches" / "s" / "trials" / f"{number:04}" / "journal.jsonl"
+
+
+def left_behind(home: Path) -> list[str]:
+    """What still runs in this directory."""
+    lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if str(home) in line]
+
+
+def test_a_search_begins_with_the_default_and_ends_with_a_recipe_of_the_best(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ended = program.run(home, *SMALL, RATE, "data.batch_size=64,128", "search.n_trials=5")
+    assert ended.code == 0, ended.err + ended.out
+    trials = trials_in(home)
+    assert [trial.state for trial in trials].count(TrialState.COMPLETE) == 5 == len(trials)
+    assert trials[0].params == {"optimizer.learning_rate": 0.01, "data.batch_size": 128}
+    best = max(trials, key=lambda trial: trial.value)
+    assert f"best        trial {best.number}: val/accuracy {best.value:.4f}" in ended.out
+    recipe = home / "conf" / "experiment" / "best.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text((home / "runs" / "searches" / "s" / "best.yaml").read_text())
+    composed = compose.compose(["experiment=best"], config_dirs=[str(home / "conf")]).config
+    assert composed.optimizer.learning_rate == best.params["optimizer.learning_rate"]
+    assert composed.data.batch_size == best.params["data.batch_size"]
+    # What the trial says of itself is what was told: the value of the epoch that `train` would keep.
+    outcome = json.loads((journal_of(home, best.number).parent / "outcome.json").read_text())
+    assert outcome["scores"] == {"val/accuracy": best.value} and outcome["state"] == "FINISHED"
+    again = program.run(home, "search", "name=s")
+    assert again.code == 0 and len(trials_in(home)) == 5, "there is nothing left to do"
+    more = program.run(home, "search", "name=s", "search.n_trials=7")
+    assert more.code == 0 and len(done(trials_in(home))) == 7
+
+
+def test_the_same_seed_asks_for_the_same_values_also_when_the_parent_is_killed(program: Any, tmp_path: Path) -> None:
+    words = (*SMALL, RATE, "search.n_trials=14")
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert program.run(whole, *words).code == 0
+    process = program.start(torn, *words)
+    wait_for(torn, ended=4, running=0)
+    process.send(signal.SIGKILL)
+    process.popen.wait()
+    ended = program.run(torn, *words)
+    assert ended.code == 0, ended.err
+    expected, found = done(trials_in(whole)), done(trials_in(torn))
+    assert len(found) == 14
+    assert [trial.params for trial in found] == [trial.params for trial in expected]
+    assert [trial.values for trial in found] == [trial.values for trial in expected]
+    assert left_behind(torn) == []
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_tried_again(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    process = program.start(home, *SMALL, LONG, RATE, "search.n_trials=4", "search.workers=2")
+    victim = wait_for(home, ended=0, running=2)[0]
+    psutil.Process(victim.user_attrs[studies.WORKER]["pid"]).kill()
+    ended = process.end()
+    assert ended.code == 0, ended.err + ended.out
+    trials = trials_in(home)
+    assert len(done(trials)) == 4 and trials[victim.number].state == TrialState.FAIL
+    (again,) = [trial for trial in trials if trial.user_attrs.get(studies.RETRY_OF) == victim.number]
+    assert again.params == victim.params and again.state in studies.DONE
+    assert not [trial for trial in trials if not trial.state.is_finished()]
+
+
+def test_ctrl_c_keeps_what_there_is_and_the_same_name_goes_on(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = (*SMALL, "trainer.max_epochs=60", RATE, "search.n_trials=3")
+    process = program.start(home, *words)
+    (running,) = wait_for(home, ended=1, running=1)
+    process.send(signal.SIGINT)
+    stopped = process.end()
+    assert stopped.code == 130 and "to go on: pipeline search name=s" in stopped.out, stopped.out + stopped.err
+    assert left_behind(home) == []
+    ended = program.run(home, "search", "name=s")
+    assert ended.code == 0, ended.err
+    trials = trials_in(home)
+    assert len(done(trials)) == 3
+    assert running.params in [trial.params for trial in done(trials)], "what was stopped is tried again"
+    assert studies.failures(trials) == []
+
+
+def test_a_trial_that_is_worse_than_the_others_is_pruned(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    pruner = ("search/pruner=median", "search.pruner.n_startup_trials=1", "search.pruner.n_warmup_steps=0")
+    rates = "optimizer.learning_rate=0.01,1e-9"
+    ended = program.run(home, *SMALL, "trainer.max_epochs=20", rates, "search.n_trials=null", *pruner)
+    assert ended.code == 0, ended.err + ended.out
+    good, bad = trials_in(home)
+    assert (good.state, bad.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert bad.params == {"optimizer.learning_rate": 1e-9}
+    assert len(good.intermediate_values) == 20 and 1 <= len(bad.intermediate_values) < 20, "its curve is kept"
+
+
+def test_values_with_which_the_loss_is_no_number_are_pruned_and_a_trial_that_breaks_down_is_tried_twice(
+    program: Any, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    package = home / "my_package"
+    package.mkdir(parents=True)
+    package.joinpath("__init__.py").write_text("")
+    package.joinpath("nets.py").write_text(
+        "import os\nfrom torch import nn\n\n\n"
+        "class Fragile(nn.Module):\n"
+        "    def __init__(self, *, spec, mood: str):\n"
+        "        super().__init__()\n"
+        "        self.mood = mood\n"
+        "        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n\n"
+        "    def forward(self, images):\n"
+        "        if self.mood == 'deadly':\n"
+        "            os.abort()\n"
+        "        return self.layers(images) * (float('nan') if self.mood == 'hopeless' else 1.0)\n"
+    )
+    words = (
+        "model._target_=my_package.nets.Fragile",
+        "allow_packages=[my_package]",
+        "+model.mood=fine",
+        "model.mood=fine,hopeless,deadly",
+        "callbacks=default",
+        "search.n_trials=null",
+        "search.max_failures=1",
+    )
+    ended = program.run(home, *SMALL, *words)
+    assert ended.code == 1 and "2 trials broke down, more than search.max_failures=1" in ended.err, (
+        ended.out + ended.err
+    )
+    trials = trials_in(home)
+    states = {(trial.params["model.mood"], trial.state) for trial in trials}
+    assert states == {
+        ("fine", TrialState.COMPLETE),
+        ("hopeless", TrialState.PRUNED),
+        ("deadly", TrialState.FAIL),
+    }
+    hopeless = next(trial for trial in trials if trial.params["model.mood"] == "hopeless")
+    assert "the loss is nan" in hopeless.user_attrs[studies.REASON]
+    deadly = [trial for trial in trials if trial.params["model.mood"] == "deadly"]
+    assert [trial.user_attrs[studies.REASON] for trial in deadly] == ["killed by SIGABRT"] * 2
+
+
+def test_two_objectives_and_a_condition(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = (
+        "model=softmax_regression,mlp",
+        "model.widths=[4],[8]",
+        "search.when={model.widths: model=mlp}",
+        "search.objectives={val/accuracy: maximize, parameters: minimize}",
+        "search.n_trials=null",
+    )
+    small = [word for word in SMALL if not word.startswith("model=")]
+    ended = program.run(home, *small, *words)
+    assert ended.code == 0, ended.err + ended.out
+    trials = trials_in(home)
+    assert len(trials) == 3 and all(trial.state == TrialState.COMPLETE for trial in trials)
+    by_model = {str(trial.params): trial.values[1] for trial in trials}
+    assert by_model[str({"model": "softmax_regression"})] == 7_850.0
+    assert ended.out.count("best        trial") >= 1
+
+
+def test_the_best_is_judged_on_fresh_seeds_beside_the_default(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = [word for word in SMALL if "final_seeds" not in word]
+    ended = program.run(
+        home, *words, "optimizer.learning_rate=0.01,0.001", "search.n_trials=null", "search.final_seeds=1"
+    )
+    assert ended.code == 0, ended.err + ended.out
+    assert "test set    test/accuracy" in ended.out
+    kept = json.loads((home / "runs" / "searches" / "s" / "final.json").read_text())
+    for entry in kept.values():
+        assert program.result(Path(entry["run"]))["metrics"] == entry["metrics"]
+    for trial in trials_in(home):
+        text = journal_of(home, trial.number).read_text()
+        assert "val/accuracy" in text and "test/" not in text
+
+
+@pytest.mark.slow
+def test_trials_of_two_processes_are_pruned_together(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    pruner = ("search/pruner=median", "search.pruner.n_startup_trials=1", "search.pruner.n_warmup_steps=0")
+    rates = "optimizer.learning_rate=0.01,1e-9"
+    devices = ("trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=6")
+    ended = program.run(home, *SMALL, *devices, rates, "search.n_trials=null", *pruner)
+    assert ended.code == 0, ended.err + ended.out
+    good, bad = trials_in(home)
+    assert (good.state, bad.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert left_behind(home) == []
+
+
+def test_a_search_that_goes_on_may_not_become_another_one(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert program.run(home, *SMALL, "seed=1,2", "search.n_trials=null").code == 0
+    refused = program.run(home, *SMALL, "seed=1,2,3")
+    assert refused.code == 2 and "the search s has begun without it" in refused.err and "Traceback" not in refused.err
+    typo = program.run(home, "search", "model=cnn,mpl")
+    assert (
+        typo.code == 2 and "model=mpl does not exist" in typo.err and not (home / "runs" / "searches" / "cnn").exists()
+    )
