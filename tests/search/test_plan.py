@@ -22,7 +22,7 @@ def test_the_default_configuration_comes_first() -> None:
     assert plan.default() == {"model": "cnn", "model.widths": "[16,32,64]", "optimizer.learning_rate": 0.01}
     assert plan.outside() == []
     elsewhere = plans.make(
-        ["model.dropout=interval(0.3,0.5)", "model=mlp,softmax_regression", "search.when={model.dropout: model=mlp}"]
+        ["model.dropout=interval(0.3,0.5)", "model=mlp,softmax_regression", "search.when={model.dropout: {model: mlp}}"]
     )
     assert elsewhere.default() == {"model": "mlp", "model.dropout": 0.3}
     assert elsewhere.outside() == ["model", "model.dropout"]
@@ -54,7 +54,7 @@ def test_a_key_that_some_options_lack_is_refused_until_it_has_a_condition() -> N
         ConfigError, match=r"model=softmax_regression.*\n.*model.dropout does not exist(.|\n)*search\.when"
     ):
         plans.make(words)
-    plan = plans.make([*words, "search.when={model.dropout: model=cnn}"])
+    plan = plans.make([*words, "search.when={model.dropout: {model: cnn}}"])
     assert plan.default() == {"model": "cnn", "model.dropout": 0.2}
 
 

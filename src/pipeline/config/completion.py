@@ -11,6 +11,7 @@ from pipeline.config.places import RECIPES
 from pipeline.errors import ConfigError
 
 USAGE = "pipeline completion install [bash | zsh]   (or print the script:  pipeline completion bash)"
+COMPOSING = ("train", "search")  # verbs whose configuration is the file of the same name
 FLAGS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--resolve")
 
 # What pipeline prints with a blank at its end is a whole word; anything else is to be continued.
@@ -70,7 +71,7 @@ def _next_words(words: Sequence[str], current: str, verbs: Sequence[str]) -> lis
         return [*SCRIPTS, "install"]
     if verb == "help":
         return list(verbs)
-    if verb != "train":
+    if verb not in COMPOSING:
         return _runs(words) if current.startswith("run=") else ["run=", "runs_dir=", "--help"]
     folders = places.folders([after for before, after in itertools.pairwise(words) if before == "--config-dir"])
     if last == "--cfg":
@@ -90,7 +91,7 @@ def _runs(words: Sequence[str]) -> list[str]:
 def _overrides(words: Sequence[str], current: str, folders: Sequence[Path]) -> list[str]:
     key = current.lstrip("+~")
     sign = current[: len(current) - len(key)]
-    groups = places.groups(folders)
+    groups = places.groups_of(words[0], folders)
     name, equals, value = key.partition("=")
     tree = _tree(words, groups, folders)
     if equals and name in groups:
@@ -130,7 +131,7 @@ def _at(tree: Any, path: str) -> Any:
 
 def _tree(words: Sequence[str], groups: places.Groups, folders: Sequence[Path]) -> dict[str, Any]:
     """The keys of the options that are chosen on the line, or by default."""
-    choices = places.chosen_by_default(places.PRIMARY, folders)
+    choices = places.chosen_by_default(words[0], folders)
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
         if group in groups:

@@ -48,7 +48,7 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     if places.find(config_name, folders) is None:
         raise mistakes.unknown_primary(config_name, folders)
     parsed = parse(overrides)
-    groups = places.groups(folders)
+    groups = places.groups_of(config_name, folders)
     check_choices(parsed, groups)
 
     composition = _Composition(folders, config_name)

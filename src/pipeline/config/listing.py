@@ -35,7 +35,7 @@ def help_of_train(config_name: str, folders: Sequence[Path]) -> str:
 
 def options_by_group(config_name: str, folders: Sequence[Path]) -> str:
     """One line a group: `model  cnn* mlp softmax_regression`; the star marks what is chosen by default."""
-    groups, defaults = places.groups(folders), places.chosen_by_default(config_name, folders)
+    groups, defaults = places.groups_of(config_name, folders), places.chosen_by_default(config_name, folders)
     width = max((len(group) for group in groups), default=0)
     lines = [
         f"  {group:<{width}}  {' '.join(_starred(name, defaults.get(group)) for name in options)}"
@@ -46,7 +46,7 @@ def options_by_group(config_name: str, folders: Sequence[Path]) -> str:
 
 def described_options(config_name: str, folders: Sequence[Path]) -> str:
     """Every group with its options, each with what its file says of itself."""
-    groups, defaults = places.groups(folders), places.chosen_by_default(config_name, folders)
+    groups, defaults = places.groups_of(config_name, folders), places.chosen_by_default(config_name, folders)
     width = max((len(name) + 1 for options in groups.values() for name in options), default=0)
     blocks = []
     for group, options in groups.items():

@@ -61,6 +61,17 @@ def groups(places: Sequence[Path]) -> Groups:
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}
 
 
+def groups_of(name: str, places: Sequence[Path]) -> Groups:
+    """Without those that only another primary configuration has."""
+    own, others = chosen_by_default(name, places), (each for each in primaries(places) if each != name)
+    foreign = {group for other in others for group in chosen_by_default(other, places)} - own.keys()
+    return {
+        group: options
+        for group, options in groups(places).items()
+        if group in own or not any(group == each or group.startswith(f"{each}/") for each in foreign)
+    }
+
+
 def _is_option(path: Path) -> bool:
     """A leading underscore marks what is only there to be included by others."""
     return path.suffix == ".yaml" and not path.name.startswith(("_", "."))

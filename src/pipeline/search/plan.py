@@ -21,6 +21,8 @@ from pipeline.search.space import Choices, Picked, Space, Value
 
 PRIMARY = "search"
 OWN = "search"  # the node, and the group, that a trial has not
+OF_THE_SEARCH = ("name", "runs_dir")  # rather than of its trials
+FREE = ("space", "when", "objectives")  # whose keys are the user's
 CONFIG, FIXED = "config.yaml", "overrides.txt"
 # What may be said anew when a search is taken up again; all else would make another one of it.
 CHANGEABLE = ("n_trials", "workers", "timeout", "max_failures", "final_seeds")
@@ -139,20 +141,23 @@ class Plan:
         searched = [key for key in self.space.dimensions if str(problem).startswith(f"{key} does not exist")]
         if not searched:
             return ""
-        return f"\n  to search it only where it exists:  'search.when={{{searched[0]}: GROUP=OPTION}}'"
+        return f"\n  to search it only where it exists:  'search.when={{{searched[0]}: {{GROUP: OPTION}}}}'"
 
 
 def make(typed: Sequence[str]) -> Plan:
     """From the words of the command line. Raises ConfigError."""
     values, rest = _sorted_out(typed)
+    free = {key: word for word in rest if (key := word.partition("=")[0].removeprefix(f"{OWN}.")) in FREE}
+    rest = [word for word in rest if word not in free.values()]
     composed = compose.compose(rest, config_name=PRIMARY)
     check(composed.config, composed.shipped)
     config = composed.config
-    _check_objectives(config)
     with open_dict(config.search):
+        for key, word in free.items():
+            config.search[key] = _mapping(word)
         config.search.space = {**_plain(config.search.space), **values}
-        config.search["when"] = _plain(config.search["when"])
-    fixed = [word for word in rest if not _is_own(word)]
+    _check_objectives(config)
+    fixed = [word for word in rest if not _is_own(word) and word.partition("=")[0] not in OF_THE_SEARCH]
     plan = Plan(config, fixed, _space_of(config))
     if not plan.space.dimensions:
         raise ConfigError(
@@ -187,6 +192,14 @@ def _sorted_out(typed: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         else:
             values[override.key_or_group] = word.partition("=")[2]
     return values, rest
+
+
+def _mapping(word: str) -> dict[str, Any]:
+    (override,) = parse([word])
+    value = override.value()
+    if not isinstance(value, dict):
+        raise ConfigError(f"{word}: expected keys and values, such as {word.partition('=')[0]}={{KEY: VALUE}}")
+    return {str(key): item for key, item in value.items()}
 
 
 def _is_own(word: str) -> bool:

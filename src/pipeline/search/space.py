@@ -61,7 +61,7 @@ class Numbers:
     def text(self, value: Value) -> str:
         return repr(value)
 
-    def all(self) -> Sequence[Value] | None:
+    def all(self) -> Sequence[float] | None:
         """None for everything between two numbers."""
         if self.step is None and not self.is_whole:
             return None

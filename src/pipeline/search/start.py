@@ -1,5 +1,6 @@
 """`pipeline search`: begin a search or go on with it, and say what it found."""
 
+import gc
 import shlex
 import time
 from collections.abc import Sequence
@@ -21,7 +22,11 @@ BEST = "best.yaml"
 
 def search(typed: Sequence[str]) -> int:
     """Its exit code. Raises UserError for whatever can be found wrong before the first trial."""
-    plan, folder, is_new = _plan(typed)
+    gc.disable()  # as for `train`: many small objects and hardly a cycle among them
+    try:
+        plan, folder, is_new = _plan(typed)
+    finally:
+        gc.enable()
     # Optuna is imported only for what has been found right.
     from pipeline.search import folder as folders
 

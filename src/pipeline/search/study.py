@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.config import resolve
@@ -22,8 +22,11 @@ STUDY = "study.log"
 STALE_LOCK_SECONDS = 5  # after that long whoever holds the journal's lock was killed
 # What Optuna keeps of each trial beyond its values.
 WORKER = "worker"  # who trains it
-RETRY_OF = "retry_of"  # the number of the trial whose values these are
+INSTEAD_OF = "instead_of"  # the number of the trial whose values these are
+RETRY_OF = "retry_of"  # the same, of one that failed
 REASON = "reason"  # why it failed
+AGAIN = "again"  # it failed, and another one has its values
+STOPPED = "stopped"  # it was not its fault
 SURPLUS = "surplus"  # asked for when there were enough already
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -35,10 +38,12 @@ def create(plan: Plan, folder: Path) -> Study:
     study = optuna.create_study(
         study_name=folder.name,
         storage=_storage(folder),
-        directions=list(plan.objectives.values()),
+        directions=[StudyDirection[direction.upper()] for direction in plan.objectives.values()],
         load_if_exists=True,
     )
-    study.set_metric_names(list(plan.objectives))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(plan.objectives))
     if not study.get_trials(deepcopy=False):
         for picked in _first(plan):
             study.enqueue_trial(picked)
@@ -65,7 +70,11 @@ def ask(study: Study, plan: Plan, wanted: int) -> Trial | None:
     trials = study.get_trials(deepcopy=False)
     if sum(trial.state in COUNTED for trial in trials) >= wanted:
         return None
-    study.sampler = sampler(plan, len([trial for trial in trials if trial.state != TrialState.WAITING]))
+    passing = (SURPLUS, AGAIN)
+    asked = [
+        trial for trial in trials if trial.state != TrialState.WAITING and not set(passing) & set(trial.user_attrs)
+    ]
+    study.sampler = sampler(plan, len(asked))
     trial = study.ask()
     # Others may have asked at the same moment. Numbers are given once, so they say who was late.
     before = [each for each in study.get_trials(deepcopy=False) if each.number < trial.number]
@@ -79,15 +88,24 @@ def ask(study: Study, plan: Plan, wanted: int) -> Trial | None:
 def give_up(study: Study, trial: FrozenTrial, reason: str, *, again: bool) -> None:
     """Mark a trial as failed. With `again` its values are put first in line, unless they have failed twice."""
     study._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     if again and RETRY_OF not in trial.user_attrs:
-        put_in_line(study, trial)
+        put_in_line(study, trial, {RETRY_OF: trial.number})
+    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def put_in_line(study: Study, trial: FrozenTrial) -> None:
-    fixed = trial.system_attrs.get("fixed_params", {})  # what it was to have, if it died before it was asked
-    kept = {key: value for key, value in trial.user_attrs.items() if key == RETRY_OF}
-    study.enqueue_trial({**fixed, **trial.params}, user_attrs={RETRY_OF: trial.number, **kept})
+def stop(study: Study, trial: FrozenTrial) -> None:
+    """It did nothing wrong: its values are the next to be tried."""
+    study._storage.set_trial_user_attr(trial._trial_id, STOPPED, True)
+    put_in_line(study, trial, {key: value for key, value in trial.user_attrs.items() if key == RETRY_OF})
+    give_up(study, trial, "asked to stop", again=False)
+
+
+def put_in_line(study: Study, trial: FrozenTrial, why: dict[str, Any]) -> None:
+    """Before the trial itself is marked: whoever is killed in between is followed by one who looks for it."""
+    study._storage.set_trial_user_attr(trial._trial_id, AGAIN, True)
+    if not any(each.user_attrs.get(INSTEAD_OF) == trial.number for each in study.get_trials(deepcopy=False)):
+        fixed = trial.system_attrs.get("fixed_params", {})  # what it was to have, if it died before it was asked
+        study.enqueue_trial({**fixed, **trial.params}, user_attrs={INSTEAD_OF: trial.number, **why})
 
 
 def failures(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
@@ -95,7 +113,7 @@ def failures(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     return [
         trial
         for trial in trials
-        if trial.state == TrialState.FAIL and not trial.user_attrs.get(SURPLUS) and not trial.user_attrs.get("stopped")
+        if trial.state == TrialState.FAIL and not trial.user_attrs.get(SURPLUS) and not trial.user_attrs.get(STOPPED)
     ]
 
 

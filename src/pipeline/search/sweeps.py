@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
@@ -13,14 +14,14 @@ from pipeline.search.space import Choices, Dimension, Numbers, Space
 EXAMPLES = "a,b,c or choice(a,b,c), range(1,9), interval(0,0.5), tag(log,interval(1e-4,1e-1)), int(interval(1,8))"
 
 
-def build(values: Mapping[str, str], when: Mapping[str, str], options: Mapping[str, Sequence[str]]) -> Space:
-    """From {key: values as typed}, {key: condition as typed} and {group: its options}, which `glob` chooses from.
+def build(values: Mapping[str, str], when: Mapping[str, Any], options: Mapping[str, Sequence[str]]) -> Space:
+    """From {key: values as typed}, {key: {other key: value or values}} and {group: its options} for `glob`.
 
     Raises ConfigError for what cannot be read.
     """
     parser = OverridesParser.create()
     dimensions = {key: _dimension(key, str(text), options, parser) for key, text in values.items()}
-    conditions = {key: _condition(key, str(text), dimensions) for key, text in when.items()}
+    conditions = {key: _condition(key, wanted, dimensions) for key, wanted in when.items()}
     return Space({key: dimensions[key] for key in _in_order(dimensions, conditions)}, conditions)
 
 
@@ -29,7 +30,7 @@ def _dimension(key: str, text: str, options: Mapping[str, Sequence[str]], parser
         override = parser.parse_override(f"{key}={text}")
     except HydraException as problem:
         raise ConfigError(f"{key}={text} cannot be read as values to search; expected {EXAMPLES}") from problem
-    sweep = override.value()
+    sweep: Any = override.value()  # the annotation of Hydra's leaves Glob out
     if isinstance(sweep, Glob):
         if key not in options:
             raise ConfigError(f"{key}={text}: glob chooses among the options of a group, and {key} is a value")
@@ -37,7 +38,7 @@ def _dimension(key: str, text: str, options: Mapping[str, Sequence[str]], parser
         if not chosen:
             raise ConfigError(f"{key}={text} fits none of the options of {key}: {', '.join(options[key])}")
         return Choices(chosen, chosen)
-    tags = getattr(sweep, "tags", set())
+    tags: set[str] = getattr(sweep, "tags", set())
     unknown = sorted(tags - {"log"})
     if unknown:
         raise ConfigError(f"{key}={text}: the tag {unknown[0]} means nothing here; the only one is log")
@@ -48,7 +49,7 @@ def _dimension(key: str, text: str, options: Mapping[str, Sequence[str]], parser
     if isinstance(sweep, RangeSweep):
         return _range(key, text, sweep)
     if isinstance(sweep, ChoiceSweep):
-        return _choices(override)
+        return _choices(override, sweep)
     raise ConfigError(f"{key}={text} is one value; expected several to search: {EXAMPLES}")
 
 
@@ -75,9 +76,8 @@ def _range(key: str, text: str, sweep: RangeSweep) -> Numbers:
     return Numbers(start, start + (count - 1) * step, step, False, is_whole)
 
 
-def _choices(override: Override) -> Choices:
+def _choices(override: Override, sweep: ChoiceSweep) -> Choices:
     texts = tuple(dict.fromkeys(override.sweep_string_iterator()))
-    sweep = override.value()
     plain = list(sweep.list) if len(sweep.list) == len(texts) else list(texts)
     labels = tuple(
         value if isinstance(value, int | float | bool) or value is None else text
@@ -86,19 +86,19 @@ def _choices(override: Override) -> Choices:
     return Choices(labels, texts)
 
 
-def _condition(key: str, text: str, dimensions: Mapping[str, Dimension]) -> dict[str, frozenset[str]]:
-    """`model=cnn` or `model=cnn,mlp`, several joined by `and`."""
+def _condition(key: str, wanted: Any, dimensions: Mapping[str, Dimension]) -> dict[str, frozenset[str]]:
+    """From {model: cnn} or {model: [cnn, mlp], optimizer: sgd}, all of which have to hold."""
+    said = f"search.when={{{key}: {wanted}}}".replace("'", "")
     if key not in dimensions:
-        raise ConfigError(f"search.when.{key}: {key} is not searched; searched are {', '.join(dimensions) or 'none'}")
+        raise ConfigError(f"{said}: {key} is not searched; searched are {', '.join(dimensions) or 'none'}")
+    if not isinstance(wanted, Mapping) or not wanted or key in wanted:
+        raise ConfigError(f"{said}: expected other keys and their values, such as {{{key}: {{model: [cnn, mlp]}}}}")
     found: dict[str, frozenset[str]] = {}
-    for part in text.split(" and "):
-        other, equals, values = part.strip().partition("=")
-        if not equals or other == key:
-            raise ConfigError(f"search.when.{key}={text}: expected a condition on another key, such as model=cnn,mlp")
-        allowed = frozenset(value.strip() for value in values.split(","))
+    for other, values in wanted.items():
+        allowed = frozenset(map(str, values if isinstance(values, list) else [values]))
         dimension = dimensions.get(other)
         if isinstance(dimension, Choices) and not allowed & set(dimension.texts):
-            raise ConfigError(f"search.when.{key}={text} is never true: {other} is one of {', '.join(dimension.texts)}")
+            raise ConfigError(f"{said} is never true: {other} is one of {', '.join(dimension.texts)}")
         found[other] = allowed
     return found
 

@@ -14,11 +14,11 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from pipeline.errors import FAILED, ConfigError, UserError
 from pipeline.launch.devices import process_count
@@ -35,7 +35,6 @@ from pipeline.search.space import Picked
 
 POLL_SECONDS = 0.01
 GRACE_SECONDS = 10.0  # for the other processes of a trial, once one of them has failed
-UNWANTED = "asked to stop"
 
 
 class Stopped(Exception):
@@ -70,9 +69,9 @@ def _others_may_fail(study: Study) -> bool:
     return any(trial.state == TrialState.RUNNING for trial in study.get_trials(deepcopy=False))
 
 
-def _train(trial: Trial, study: Study, plan: Plan, folder: Path, name: str, facts: dict, parent: int) -> None:
+def _train(trial: Trial, study: Study, plan: Plan, folder: Path, name: str, facts: dict[str, Any], parent: int) -> None:
     trial.set_user_attr(studies.WORKER, folders.identity(name))
-    frozen, processes = None, []
+    processes: list[int] = []
     try:
         picked = plan.space.pick(trial, plan.settled)
         run = folders.trial_run(folder, trial.number, plan, picked, facts)
@@ -81,20 +80,12 @@ def _train(trial: Trial, study: Study, plan: Plan, folder: Path, name: str, fact
     except Stopped:
         for process in processes:
             _end(process)
-        frozen = study._storage.get_trial(trial._trial_id)
-        stop(study, frozen)
+        studies.stop(study, study._storage.get_trial(trial._trial_id))
         raise
     except UserError as mistake:
         problem = str(mistake)
     frozen = study._storage.get_trial(trial._trial_id)
     folders.settle(study, plan, frozen, folder, problem)
-
-
-def stop(study: Study, frozen: FrozenTrial) -> None:
-    """It did nothing wrong: its values are the next to be tried."""
-    study._storage.set_trial_user_attr(frozen._trial_id, "stopped", True)
-    studies.give_up(study, frozen, UNWANTED, again=False)
-    studies.put_in_line(study, frozen)
 
 
 def _fork(run: Run, trial: Trial, plan: Plan, folder: Path, picked: Picked) -> list[int]:
