@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import tracking
+from benchmarks import search, tracking
 from benchmarks.data import mnist
 from benchmarks.engine import checkpoint, overhead, ranks, restart
 from benchmarks.figure import Figure
@@ -144,6 +144,7 @@ FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
         *(embedded, full, throughput, stock, start, refusal, memory, best),
         *(ranks, overhead, checkpoint, restart),
         *(tracking.tracking, tracking.tracked_steps, tracking.ui),
+        search.search,
     )
 }
 LONG = ("best",)

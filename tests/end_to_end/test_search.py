@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.config import compose
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
+from pipeline.tracking.mlflow_calls import client_of
 
 # A trial takes about a second; nothing is tracked, and nothing tested, unless that is what a test is about.
 SMALL = (
@@ -225,6 +226,36 @@ def test_the_best_is_judged_on_fresh_seeds_beside_the_default(program: Any, tmp_
     for trial in trials_in(home):
         text = journal_of(home, trial.number).read_text()
         assert "val/accuracy" in text and "test/" not in text
+
+
+def test_in_mlflow_the_search_stands_above_its_trials(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = [word for word in SMALL if word != "tracking=none"]
+    ended = program.run(home, *words, "optimizer.learning_rate=0.01,1e-9", "search=grid", "trainer.max_epochs=3")
+    assert ended.code == 0, ended.err + ended.out
+    client = client_of(f"sqlite:///{home}/runs/mlflow.db")
+    (experiment,) = [each for each in client.search_experiments() if each.name == "mnist5k"]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(runs := client.search_runs([experiment.experiment_id])) < 3 or any(
+        run.info.status == "RUNNING" for run in runs
+    ):
+        assert time.monotonic() < deadline, runs
+        time.sleep(0.2)
+    (parent,) = [run for run in runs if run.info.run_name == "s"]
+    children = [run for run in runs if run is not parent]
+    trials = trials_in(home)
+    best = max(trials, key=lambda trial: trial.values[0])
+    assert parent.info.status == "FINISHED" and parent.data.metrics["val/accuracy"] == best.values[0]
+    note = parent.data.tags["mlflow.note.content"]
+    assert note.startswith(f"**val/accuracy {best.values[0]:.4f}**") and "optimizer.learning_rate=0.01" in note
+    assert {"config.yaml", "best.yaml"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert {run.info.run_name for run in children} == {"0 learning_rate=0.01", "1 learning_rate=1e-09"}
+    for run in children:
+        trial = trials[int(run.data.tags["trial"])]
+        points = client.get_metric_history(run.info.run_id, "val/accuracy")
+        assert [point.value for point in points] == list(trial.intermediate_values.values())
+        assert run.data.params["optimizer.learning_rate"] == str(trial.params["optimizer.learning_rate"])
 
 
 @pytest.mark.slow

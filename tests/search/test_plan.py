@@ -38,6 +38,7 @@ def test_the_default_configuration_comes_first() -> None:
         (["model=cnn,mlp", "search.n_trails=3"], "search.n_trails does not exist"),
         (["seed=1,2", "search.objectives={val/accuracy: best}"], "expected maximize or minimize"),
         (["seed=1,2", "search.objectives={test/accuracy: maximize}"], "the test set is not searched on"),
+        (["seed=1,2", "launch=torchrun"], "launch=torchrun: a search runs on the machine where it is started"),
         (["+new=1,2"], "several values are given to a key that exists"),
         (["seed=1,2", "search/sampler=tpr"], "search/sampler=tpr does not exist"),
     ],

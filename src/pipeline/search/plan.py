@@ -157,6 +157,11 @@ def make(typed: Sequence[str]) -> Plan:
             config.search[key] = _mapping(word)
         config.search.space = {**_plain(config.search.space), **values}
     _check_objectives(config)
+    if composed.choices.get("launch") != "local":
+        raise ConfigError(
+            f"launch={composed.choices.get('launch')}: a search runs on the machine where it is started, launch=local; "
+            "on a cluster start `pipeline search` within a job"
+        )
     fixed = [word for word in rest if not _is_own(word) and word.partition("=")[0] not in OF_THE_SEARCH]
     plan = Plan(config, fixed, _space_of(config))
     if not plan.space.dimensions:

@@ -89,7 +89,8 @@ def _run(plan: Plan, folder: Path) -> int:
     recording.conclude(best, files, sentence, "KILLED" if driver.is_stopped else "FINISHED")
     recording.close()
     if done < wanted:
-        why = "stopped" if driver.is_stopped else "the time is up"
+        failed = f"{len(study.failures(trials))} failed"
+        why = "stopped" if driver.is_stopped else "the time is up" if folders.is_over(folder) else failed
         console.print(f"{why} after {done} of {wanted} trials; to go on: pipeline search name={folder.name}")
         return INTERRUPTED if driver.is_stopped else DONE
     words = folders.command_of(plan, dict(best.params))

@@ -70,6 +70,8 @@ def ask(study: Study, plan: Plan, wanted: int) -> Trial | None:
     trials = study.get_trials(deepcopy=False)
     if sum(trial.state in COUNTED for trial in trials) >= wanted:
         return None
+    if plan.settings.n_trials is None and not any(trial.state == TrialState.WAITING for trial in trials):
+        return None  # every combination has been in line
     passing = (SURPLUS, AGAIN)
     asked = [
         trial for trial in trials if trial.state != TrialState.WAITING and not set(passing) & set(trial.user_attrs)

@@ -51,7 +51,7 @@ def main(folder: Path, name: str) -> int:
     study = studies.open_study(plan, folder)
     facts = {"choices": {}, **environment.describe(["pipeline", "search", f"name={folder.name}"])}
     try:
-        while not folders.is_over(folder):
+        while not folders.is_over(folder) and os.getppid() == parent:
             trial = studies.ask(study, plan, studies.total(plan))
             if trial is None:
                 if not _others_may_fail(study):
