@@ -1,9 +1,7 @@
 """The directory of a search: `runs/searches/NAME`, with a directory for each trial in it."""
 
-import json
 import math
 import os
-import re
 import socket
 from datetime import datetime
 from pathlib import Path
@@ -17,11 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.config import compose
 from pipeline.errors import RunError
 from pipeline.files import write_atomically
-from pipeline.lifecycle import describe
 from pipeline.lifecycle.run import Run
+from pipeline.search import outcome as outcomes
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
-from pipeline.search import trial as trials
 from pipeline.search.plan import Plan
 from pipeline.search.space import Picked
 
@@ -30,7 +27,6 @@ TRIALS = "trials"
 LOCK = ".search.lock"  # held by the driver
 OVER = ".over"  # workers that find it begin no further trial
 MISTAKE = "mistake"
-NAME_LENGTH = 60
 UNCLAIMED_SECONDS = 5.0
 
 
@@ -79,24 +75,10 @@ def trial_run(folder: Path, number: int, plan: Plan, picked: Picked, facts: dict
     return run
 
 
-def start_record(plan: Plan, number: int, picked: Picked, run: Run, folder: Path) -> dict[str, Any]:
-    """What the trial's journal says about it: named by what varies."""
-    config = run.config()
-    varying = " ".join(f"{key.rpartition('.')[2]}={_short(text)}" for key, text in plan.space.texts(picked).items())
-    choices = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))["choices"]
-    return {
-        "name": f"{number} {varying}"[:NAME_LENGTH],
-        "experiment": config.tracking.get("experiment") or config.name,
-        "run_uid": f"{folder.name}-{number:04}",
-        "params": describe.parameters(config, choices),
-        "tags": {"search": folder.name, "trial": str(number)},
-    }
-
-
 def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: str | None) -> None:
     """Tell the study what became of a trial whose processes have ended: what its directory says, else `problem`."""
     run = Run(folder / TRIALS / f"{trial.number:04}")
-    outcome = trials.outcome(run.folder)
+    outcome = outcomes.read(run.folder)
     if outcome is None:
         mistake = run.folder / MISTAKE
         if mistake.exists():  # it would be the same the next time
@@ -107,7 +89,7 @@ def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: 
     storage, scores = study._storage, outcome["scores"]
     storage.set_trial_user_attr(trial._trial_id, "seconds", outcome["seconds"])
     storage.set_trial_user_attr(trial._trial_id, "scores", scores)
-    if outcome["state"] == trials.FINISHED:
+    if outcome["state"] == outcomes.FINISHED:
         values = [scores[name] for name in plan.objectives]
         study.tell(trial.number, values, skip_if_finished=True)
         return
@@ -170,8 +152,3 @@ def recipe_of(plan: Plan, params: dict[str, Any]) -> str:
         if key not in groups:
             OmegaConf.update(values, key, OmegaConf.select(config, key), force_add=True)
     return "\n".join(lines) + "\n" + (OmegaConf.to_yaml(values) if values else "")
-
-
-def _short(text: str) -> str:
-    number = re.fullmatch(r"-?\d+\.\d+(e-?\d+)?|-?\d+e-?\d+", text)
-    return text if number is None else f"{float(text):.3g}"

@@ -2,8 +2,8 @@
 
 import json
 import logging
+import re
 import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,19 +11,22 @@ from optuna.study import Study
 
 from pipeline.config import resolve
 from pipeline.errors import ConfigError, TrainingFailed
-from pipeline.files import write_atomically
+from pipeline.lifecycle import describe
 from pipeline.lifecycle.assemble import assemble
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import Place
+from pipeline.search import outcome
+from pipeline.search.outcome import DIVERGED, FINISHED, PRUNED
+from pipeline.search.plan import Plan
+from pipeline.search.space import Picked
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
 from pipeline.training.agreement import Agreement
 from pipeline.training.callbacks.timing import Timing
 
-OUTCOME = "outcome.json"
-FINISHED, PRUNED, DIVERGED = "FINISHED", "PRUNED", "DIVERGED"
+NAME_LENGTH = 60
 COUNTED_ONCE = "parameters"  # an objective that is known before training
 
 log = logging.getLogger(__name__)
@@ -118,18 +121,23 @@ def train(run: Run, here: Place, study: Study | None, trial_id: int, objectives:
         journal.tags({"trial.state": state.lower()})
         journal.end("FAILED" if state == DIVERGED else "FINISHED", error=reason)
         journal.close()
-        note(run, state, watch.scores, seconds=seconds, reason=reason)
+        outcome.write(run.folder, state, watch.scores, seconds=seconds, reason=reason)
 
 
-def note(run: Run, state: str, scores: dict[str, float], *, seconds: float, reason: str | None) -> None:
-    content = {"state": state, "scores": scores, "seconds": round(seconds, 3), "reason": reason}
-    write_atomically(run.folder / OUTCOME, json.dumps(content, indent=2) + "\n")
+def start_record(plan: Plan, number: int, picked: Picked, run: Run, search: str) -> dict[str, Any]:
+    """What the trial's journal says about it: named by what varies."""
+    config = run.config()
+    varying = " ".join(f"{key.rpartition('.')[2]}={_short(text)}" for key, text in plan.space.texts(picked).items())
+    choices = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))["choices"]
+    return {
+        "name": f"{number} {varying}"[:NAME_LENGTH],
+        "experiment": config.tracking.get("experiment") or config.name,
+        "run_uid": f"{search}-{number:04}",
+        "params": describe.parameters(config, choices),
+        "tags": {"search": search, "trial": str(number)},
+    }
 
 
-def outcome(folder: Path) -> dict[str, Any] | None:
-    """What became of the trial in this directory; None if it did not come to its end."""
-    try:
-        found: dict[str, Any] = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found
+def _short(text: str) -> str:
+    number = re.fullmatch(r"-?\d+\.\d+(e-?\d+)?|-?\d+e-?\d+", text)
+    return text if number is None else f"{float(text):.3g}"

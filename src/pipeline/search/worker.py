@@ -119,7 +119,7 @@ def _become(
         torch.set_num_threads(threads)
         quieten(run.folder / "trial.log")
         study = studies.open_study(plan, folder) if place.is_first else None
-        tags = folders.start_record(plan, trial.number, picked, run, folder)
+        tags = trials.start_record(plan, trial.number, picked, run, folder.name)
         trials.train(run, place, study, trial._trial_id, plan.objectives, tags)
         code = 0
     except UserError as mistake:

@@ -1,0 +1,25 @@
+"""What became of a trial, in its directory: written by the process that trained it, read by whoever comes after."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import write_atomically
+
+OUTCOME = "outcome.json"
+FINISHED, PRUNED, DIVERGED = "FINISHED", "PRUNED", "DIVERGED"
+
+
+def write(folder: Path, state: str, scores: dict[str, float], *, seconds: float, reason: str | None) -> None:
+    """`seconds` of training; `reason` why the loss was no number, else None."""
+    content = {"state": state, "scores": scores, "seconds": round(seconds, 3), "reason": reason}
+    write_atomically(folder / OUTCOME, json.dumps(content, indent=2) + "\n")
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """None if the trial did not come to its end."""
+    try:
+        found: dict[str, Any] = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
