@@ -19,7 +19,7 @@ def refusal(*overrides: str) -> str:
 
 def is_accepted(*overrides: str) -> bool:
     """Raises ConfigError if not: a failed test then shows the reason."""
-    composed = compose(overrides)
+    composed = compose(overrides, config_name="search" if overrides[0].startswith("search") else "train")
     check(composed.config, composed.shipped)
     return True
 

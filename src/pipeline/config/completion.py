@@ -77,7 +77,7 @@ def _next_words(words: Sequence[str], current: str, verbs: Sequence[str]) -> lis
     if last == "--cfg":
         return ["job"]
     if last == "--config-name":
-        return places.primaries(folders)
+        return [name for name in places.primaries(folders) if name == verb or name not in COMPOSING]
     if last == "--config-dir":
         return [f"{path}/" for path in sorted(Path().glob(f"{current}*")) if path.is_dir()]
     return list(FLAGS) if current.startswith("-") else _overrides(words, current, folders)

@@ -50,10 +50,9 @@ def find(name: str, runs_dir: str) -> Path:
     return folder
 
 
-def make(folder: Path, plan: Plan) -> None:
+def make(folder: Path) -> None:
     try:
         (folder / TRIALS).mkdir(parents=True, exist_ok=True)
-        plan.save(folder)
     except OSError as problem:
         raise RunError(
             f"cannot write {folder}: {problem.strerror}; choose another place with runs_dir=PATH"

@@ -14,7 +14,7 @@ from pipeline.search.plan import CONFIG, FIXED, Plan
 from pipeline.tracking import address, sidecar
 from pipeline.tracking.carrier import Errand
 from pipeline.tracking.journal import Journal, Status
-from pipeline.tracking.progress import JOURNAL, SyncState
+from pipeline.tracking.progress import JOURNAL
 
 PATIENCE_SECONDS = 10.0
 
@@ -63,10 +63,9 @@ class Recording:
         if best is not None:
             self.journal.note(self._note(best, sentence))
         self.journal.end(status)
-
-    def close(self) -> SyncState | None:
         self.journal.close()
-        return None if self.carrier is None else self.carrier.wait(PATIENCE_SECONDS, for_model=False)
+        if self.carrier is not None:
+            self.carrier.wait(PATIENCE_SECONDS, for_model=False)
 
     def _searched(self) -> dict[str, Any]:
         return {f"search.{key}": text for key, text in self.plan.settings.space.items()}

@@ -1,0 +1,98 @@
+"""One sitting of a search: from the first worker to what was found. The same search may have several."""
+
+import shlex
+from pathlib import Path
+
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from rich.console import Console
+
+from pipeline.errors import DONE, FAILED, INTERRUPTED, RunError
+from pipeline.files import locked, write_atomically
+from pipeline.search import final
+from pipeline.search import folder as folders
+from pipeline.search import study as studies
+from pipeline.search.display import Display, best_of
+from pipeline.search.driver import Driver
+from pipeline.search.plan import Plan
+from pipeline.search.recording import Recording
+
+BEST = "best.yaml"
+
+
+def sit(plan: Plan, folder: Path) -> int:
+    """Until the search has its trials, its time is up or Ctrl-C; the exit code. Raises RunError while another one sits."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    folders.make(folder)
+    try:
+        with locked(folder / folders.LOCK, timeout_seconds=0):
+            plan.save(folder)
+            return _sit(plan, folder, Console(highlight=False, soft_wrap=True))
+    except TimeoutError:
+        raise RunError(f"the search {folder.name} is under way already; another one needs another name=") from None
+
+
+def _sit(plan: Plan, folder: Path, console: Console) -> int:
+    study = studies.create(plan, folder)
+    wanted = studies.total(plan)
+    console.print(f"search      {folder}\nsearched    {', '.join(plan.space.dimensions)}; {wanted} trials")
+    for key in plan.outside():
+        console.print(f"[yellow]the default of {key} is not among its values; trial 0 takes the first[/]")
+    recording = Recording(plan, folder)
+    recording.begin(study.get_trials(deepcopy=False))
+    is_stopped = _drive(plan, folder, study, recording, console)
+    trials = study.get_trials(deepcopy=False)
+    done = sum(trial.state in studies.DONE for trial in trials)
+    best = best_of(trials, plan)
+    if best is None:
+        recording.conclude(None, [], None, "KILLED")
+        console.print(f"{done} of {wanted} trials, and none of them finished")
+        return INTERRUPTED if is_stopped else FAILED
+    _tell_best(plan, folder, studies.best(study), console)
+    sentence = None if done < wanted else _judged(plan, folder, best, console)
+    files = [name for name in (BEST, final.FINAL) if (folder / name).exists()]
+    recording.conclude(best, files, sentence, "KILLED" if is_stopped else "FINISHED")
+    if done < wanted:
+        failed = f"{len(studies.failures(trials))} failed"
+        why = "stopped" if is_stopped else "the time is up" if folders.is_over(folder) else failed
+        console.print(f"{why} after {done} of {wanted} trials; to go on: pipeline search name={folder.name}")
+        return INTERRUPTED if is_stopped else DONE
+    console.print(f"again       {shlex.join(folders.command_of(plan, dict(best.params)))}")
+    return DONE
+
+
+def _drive(plan: Plan, folder: Path, study: Study, recording: Recording, console: Console) -> bool:
+    """Whether it was stopped."""
+    with Display(plan, studies.total(plan), console) as display:
+
+        def show(trials: list[FrozenTrial]) -> None:
+            display.show(trials)
+            recording.note(trials)
+
+        driver = Driver(plan, folder, study, show)
+        try:
+            driver.run()
+        except BaseException:
+            recording.conclude(None, [], None, "FAILED")
+            raise
+    return driver.is_stopped
+
+
+def _judged(plan: Plan, folder: Path, best: FrozenTrial, console: Console) -> str | None:
+    if plan.settings.final_seeds == 0:
+        return None
+    comparison = final.judge(plan, folder, dict(best.params), lambda line: console.print(line))
+    if comparison is None:
+        return None
+    console.print(f"test set    {comparison.sentence}")
+    return comparison.sentence
+
+
+def _tell_best(plan: Plan, folder: Path, best: list[FrozenTrial], console: Console) -> None:
+    for trial in best:
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, trial.values, strict=True))
+        values = " ".join(plan.space.overrides(trial.params))
+        console.print(f"best        trial {trial.number}: {scores}  {values}".replace("[", r"\["))
+    write_atomically(folder / BEST, folders.recipe_of(plan, dict(best[0].params)))
+    console.print(f"as a recipe {folder / BEST}")
