@@ -22,7 +22,7 @@ BEST = "best.yaml"
 
 
 def sit(plan: Plan, folder: Path) -> int:
-    """Until the search has its trials, its time is up or Ctrl-C; the exit code. Raises RunError while another one sits."""
+    """Until the search has its trials, its time is up, or Ctrl-C; the exit code. Raises RunError while another sits."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folders.make(folder)
     try:
