@@ -143,10 +143,9 @@ def cancel(arguments: list[str]) -> int:
 
 def ui(arguments: list[str]) -> int:
     named = typed.named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
-    port = typed.whole_number(named, "port", example="5000")
     from pipeline.lifecycle import ui as lifecycle
 
-    return lifecycle.ui(named["runs_dir"], named["run"] or None, port)
+    return lifecycle.ui(named["runs_dir"], named["run"] or None, typed.whole_number(named, "port", example="5000"))
 
 
 def chaos(arguments: list[str]) -> int:
@@ -158,7 +157,8 @@ def chaos(arguments: list[str]) -> int:
 
 
 def sync(arguments: list[str]) -> int:
-    named = typed.named_values(arguments, {"run": "latest", "runs_dir": "runs", "upgrade": "false"})
+    words = ["run=all" if word == "--all" else word for word in arguments]
+    named = typed.named_values(words, {"run": "latest", "runs_dir": "runs", "upgrade": "false"})
     upgrade = typed.yes_or_no(named, "upgrade")
     from pipeline.lifecycle import sync as lifecycle
 
@@ -242,7 +242,7 @@ VERBS = {
     "sync": Verb(
         sync,
         "carry to MLflow what did not arrive there",
-        "pipeline sync [run=latest | run=all] [upgrade=true] [runs_dir=runs]",
+        "pipeline sync [run=latest | --all] [upgrade=true] [runs_dir=runs]",
     ),
     "register": Verb(
         register,

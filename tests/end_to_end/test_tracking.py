@@ -92,6 +92,8 @@ def test_its_report_made_again_replaces_the_one_in_mlflow(program: Any, tracked:
     assert remade.code == 0 and remade.out.splitlines()[-1] == "in MLflow, too", remade.err
     stored = Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path)))
     assert stored.read_bytes() == page.read_bytes()
+    listed = program.run(run_dir.parents[1], "sync", "--all")
+    assert listed.code == 0 and listed.out == f"{run_dir.name}: complete\n"
     again = program.run(run_dir.parents[1], "report")
     assert "MLflow" not in again.out, "nothing has changed"
     assert client.get_run(run.info.run_id).info.status == "FINISHED"
