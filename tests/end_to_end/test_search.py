@@ -217,10 +217,12 @@ def test_two_objectives_and_a_condition(program: Any, tmp_path: Path) -> None:
 def test_the_best_is_judged_on_fresh_seeds_beside_the_default(program: Any, tmp_path: Path) -> None:
     home = tmp_path / "home"
     words = [word for word in SMALL if "final_seeds" not in word]
-    ended = program.run(home, *words, "optimizer.learning_rate=0.01,0.001", "search=grid", "search.final_seeds=1")
+    ended = program.run(home, *words, "optimizer.learning_rate=0.03,0.02", "search=grid", "search.final_seeds=1")
     assert ended.code == 0, ended.err + ended.out
-    assert "test set    test/accuracy" in ended.out
+    assert "test set    test/accuracy" in ended.out and "too few seeds to tell them apart" in ended.out
+    assert "the default of optimizer.learning_rate is not among its values" in ended.out
     kept = json.loads((home / "runs" / "searches" / "s" / "final.json").read_text())
+    assert sorted(entry["kind"] for entry in kept.values()) == ["best", "default"]
     for entry in kept.values():
         assert program.result(Path(entry["run"]))["metrics"] == entry["metrics"]
     for trial in trials_in(home):

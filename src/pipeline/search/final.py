@@ -48,8 +48,8 @@ class Comparison:
 def judge(plan: Plan, folder: Path, params: dict[str, Any], tell: Callable[[str], None]) -> Comparison | None:
     """Train and test; what is already there from an earlier call stays. None if nothing could be judged."""
     seeds = [derive(int(plan.config.seed), "final", number) % 10_000 for number in range(plan.settings.final_seeds)]
-    default = plan.default()
-    kinds = {BEST: params} if default == params or plan.outside() else {BEST: params, DEFAULT: default}
+    is_default = params == plan.default() and not plan.outside()
+    kinds: dict[str, dict[str, Any]] = {BEST: params} if is_default else {BEST: params, DEFAULT: {}}
     kept = _kept(folder)
     for kind, values in kinds.items():
         for seed in seeds:
