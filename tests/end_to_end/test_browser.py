@@ -95,8 +95,13 @@ def page(browser: Any) -> Iterator[Any]:
         yield opened
 
 
-def see(page: Any, text: str | re.Pattern[str]) -> None:
-    page.get_by_text(text).first.wait_for(state="visible")
+def sees(page: Any, text: str | re.Pattern[str]) -> bool:
+    """Whether it comes to stand on the page, within PATIENCE_MS."""
+    try:
+        page.get_by_text(text).first.wait_for(state="visible")
+    except playwright.TimeoutError:
+        return False
+    return True
 
 
 def photograph(page: Any, name: str) -> None:
@@ -116,8 +121,8 @@ def test_the_experiment_lists_its_runs_by_name_with_their_data_and_draws_their_c
 ) -> None:
     page.goto(f"{served.base}/#/experiments/1?workflowType=machine_learning")
     for folder in served.runs:
-        see(page, name_of(folder))
-    see(page, re.compile(r"^mnist5k \([0-9a-f]{8}\)"))
+        assert sees(page, name_of(folder))
+    assert sees(page, re.compile(r"^mnist5k \([0-9a-f]{8}\)"))
     assert page.get_by_text("2 matching runs").is_visible()
     page.goto(f"{served.base}/#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART")
     page.get_by_placeholder("Search metric charts").fill("^(train|val)/(accuracy|loss)$")
@@ -129,8 +134,8 @@ def test_the_experiment_lists_its_runs_by_name_with_their_data_and_draws_their_c
 def test_a_run_opens_with_its_headline_and_its_links_lead_to_its_files(page: Any, served: Served) -> None:
     result = list(served.runs.values())[-1]
     page.goto(next(link for link in served.printed if result["mlflow_run_id"] in link))
-    see(page, f"test/accuracy {result['metrics']['test/accuracy']:.4f}")
-    see(page, re.compile(r"^mnist5k: 3,500 train, 500 validation, 1,000 test"))
+    assert sees(page, f"test/accuracy {result['metrics']['test/accuracy']:.4f}")
+    assert sees(page, re.compile(r"^mnist5k: 3,500 train, 500 validation, 1,000 test"))
     photograph(page, "mlflow")
     page.get_by_text("Show more").first.click()
     page.locator(PICTURE).scroll_into_view_if_needed()
@@ -147,26 +152,26 @@ def test_a_runs_charts_and_artifacts_can_be_seen(page: Any, served: Served) -> N
     run = f"{served.base}/#/experiments/1/runs/{served.ids[-1]}"
     page.goto(f"{run}/model-metrics?workflowType=machine_learning")
     for section, charts in (("test", 5), ("train", 6), ("val", 5)):
-        see(page, re.compile(rf"^{section}\s*\({charts}\)$"))
+        assert sees(page, re.compile(rf"^{section}\s*\({charts}\)$"))
     page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for()
     page.goto(f"{run}/system-metrics?workflowType=machine_learning")
-    see(page, "samples_per_second")
+    assert sees(page, "samples_per_second")
     page.goto(f"{run}/artifacts?workflowType=machine_learning")
     for name in ("config.yaml", "environment.json", "overrides.txt", "result.json", "report.html", "figures"):
-        see(page, name)
+        assert sees(page, name)
     page.get_by_text("figures", exact=True).click()
     page.get_by_text("confusion_matrix.png").first.click()
     page.wait_for_function("[...document.images].some((each) => each.naturalWidth > 300)")
     page.get_by_text("config.yaml").first.click()
-    see(page, re.compile("learning_rate: 0.01"))
+    assert sees(page, re.compile("learning_rate: 0.01"))
 
 
 def test_two_runs_are_compared_by_what_differs(page: Any, served: Served) -> None:
     runs = json.dumps(served.ids)
     page.goto(f'{served.base}/#/compare-runs?runs={runs}&experiments=["1"]&workflowType=machine_learning')
-    see(page, "Comparing 2 Runs from 1 Experiment")
+    assert sees(page, "Comparing 2 Runs from 1 Experiment")
     for folder in served.runs:
-        see(page, name_of(folder))
+        assert sees(page, name_of(folder))
     differing = page.locator("tr").filter(has=page.get_by_text("optimizer.learning_rate", exact=True)).last
     differing.scroll_into_view_if_needed()
     assert {"0.001", "0.01"} <= set(differing.inner_text().split())
@@ -175,13 +180,13 @@ def test_two_runs_are_compared_by_what_differs(page: Any, served: Served) -> Non
 
 def test_the_registered_model_shows_its_champion_metrics_and_where_it_comes_from(page: Any, served: Served) -> None:
     page.goto(f"{served.base}/#/models/digits?workflowType=machine_learning")
-    see(page, re.compile("champion"))
-    see(page, "Version 1")
+    assert sees(page, re.compile("champion"))
+    assert sees(page, "Version 1")
     photograph(page, "mlflow-model")
     page.goto(next(link for link in served.printed if "/models/digits/versions/1" in link))
     accuracy = list(served.runs.values())[-1]["metrics"]["test/accuracy"]
-    see(page, re.compile(rf"{accuracy:.4f}"))
-    see(page, re.compile("pipeline train trainer.max_epochs=5"))
+    assert sees(page, re.compile(rf"{accuracy:.4f}"))
+    assert sees(page, re.compile("pipeline train trainer.max_epochs=5"))
 
 
 def test_every_printed_link_opens_a_page_that_exists(page: Any, served: Served) -> None:
@@ -191,5 +196,5 @@ def test_every_printed_link_opens_a_page_that_exists(page: Any, served: Served) 
     for link in served.printed:
         page.goto("about:blank")
         page.goto(link)
-        see(page, re.compile("mnist5k|digits"))
+        assert sees(page, re.compile("mnist5k|digits"))
     assert len(served.printed) == 4 and problems == []

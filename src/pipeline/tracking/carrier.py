@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,7 +134,8 @@ def _note_problem(run_dir: Path, errand: Errand, replica: Replica | None, proble
         progress.save(run_dir, replace(so_far, problem=problem))
 
 
-def main() -> int:
+def main(carry: Callable[[Path, Errand, Pipe], None]) -> int:
+    """A process that does this for the folder that it is given, once it is the only one; the exit code."""
     run_dir = Path(sys.argv[1])
     os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -149,4 +151,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(carry))

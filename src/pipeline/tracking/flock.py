@@ -5,28 +5,16 @@ short trial a start.
 """
 
 import logging
-import os
-import signal
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import TrackingError
-from pipeline.files import locked
 from pipeline.tracking import address, journal
-from pipeline.tracking.carrier import (
-    BUSY,
-    FIRST_PAUSE_SECONDS,
-    LONGEST_PAUSE_SECONDS,
-    NICENESS,
-    TICK_SECONDS,
-    Errand,
-    Pipe,
-)
+from pipeline.tracking.carrier import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, TICK_SECONDS, Errand, Pipe, main
 from pipeline.tracking.mlflow_store import MlflowStore
-from pipeline.tracking.progress import JOURNAL, LOCK, load
-from pipeline.tracking.redaction import log_redacted
+from pipeline.tracking.progress import JOURNAL, load
 from pipeline.tracking.replica import Replica
 from pipeline.tracking.uploads import Uploads
 
@@ -111,20 +99,5 @@ def carry(folder: Path, errand: Errand, pipe: Pipe) -> None:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-def main() -> int:
-    folder = Path(sys.argv[1])
-    os.nice(NICENESS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log_redacted()
-    pipe = Pipe(sys.stdin.fileno())
-    errand = pipe.errand()
-    try:
-        with locked(folder / LOCK, timeout_seconds=errand.lock_seconds):
-            carry(folder, errand, pipe)
-    except TimeoutError:
-        return BUSY
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(carry))
