@@ -278,6 +278,9 @@ def test_a_search_that_goes_on_may_not_become_another_one(program: Any, tmp_path
     assert program.run(home, *SMALL, "seed=1,2", "search=grid").code == 0
     refused = program.run(home, *SMALL, "seed=1,2,3")
     assert refused.code == 2 and "the search s has begun without it" in refused.err and "Traceback" not in refused.err
+    for word in ("search.n_trials=abc", "search.workers=0", "search.timeout=5", "interval(1"):
+        wrong = program.run(home, "search", "name=s", word)
+        assert wrong.code == 2 and word in wrong.err and "Traceback" not in wrong.err, wrong.err
     typo = program.run(home, "search", "model=cnn,mpl")
     assert (
         typo.code == 2 and "model=mpl does not exist" in typo.err and not (home / "runs" / "searches" / "cnn").exists()

@@ -39,6 +39,8 @@ def test_the_default_configuration_comes_first() -> None:
         (["seed=1,2", "search.objectives={val/accuracy: best}"], "expected maximize or minimize"),
         (["seed=1,2", "search.objectives={test/accuracy: maximize}"], "the test set is not searched on"),
         (["seed=1,2", "launch=torchrun"], "launch=torchrun: a search runs on the machine where it is started"),
+        (["seed=1,2", "search.workers=0"], "search.workers=0: expected 1 or more"),
+        (["seed=1,2", "search.timeout=5"], "search.timeout=5: expected a time with its unit"),
         (["+new=1,2"], "several values are given to a key that exists"),
         (["seed=1,2", "search/sampler=tpr"], "search/sampler=tpr does not exist"),
     ],

@@ -51,7 +51,7 @@ class Local:
         count = resources.processes_per_node
         with ExitStack() as stack:
             pulses = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")))
-            port = _free_port()
+            port = free_port()
             parent.note(folder, NAME)
             processes = [
                 self._start(command, Place(rank, count, rank, count), port, folder, pulses, stack)
@@ -124,7 +124,7 @@ class Local:
         return FAILED if hangs else failure.code if failure.code > 0 else 128 - failure.code
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

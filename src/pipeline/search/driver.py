@@ -23,7 +23,6 @@ from pipeline.search.plan import Plan
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
 LOG_LINES = 10
-SHORT_LIFE_SECONDS = 60.0  # a worker that ends sooner, and by itself, would do so again
 
 Show = Callable[[list[FrozenTrial]], None]
 

@@ -22,32 +22,11 @@ from pipeline.search import study as studies
 from pipeline.search.plan import Plan
 from pipeline.search.space import Picked
 
-SEARCHES = "searches"
 TRIALS = "trials"
 LOCK = ".search.lock"  # held by the driver
 OVER = ".over"  # workers that find it begin no further trial
 MISTAKE = "mistake"
 UNCLAIMED_SECONDS = 5.0
-
-
-def of(name: str, runs_dir: str) -> Path:
-    return Path(runs_dir).absolute() / SEARCHES / name
-
-
-def known(runs_dir: str) -> list[str]:
-    return sorted(path.parent.name for path in Path(runs_dir).absolute().glob(f"{SEARCHES}/*/{plans.CONFIG}"))
-
-
-def find(name: str, runs_dir: str) -> Path:
-    """Raises RunError, with those that there are."""
-    folder = of(name, runs_dir)
-    if not (folder / plans.CONFIG).exists():
-        names = known(runs_dir)
-        raise RunError(
-            f"there is no search {name} in {folder.parent}"
-            + (f"; there are {', '.join(names)}" if names else "; `pipeline search` begins one")
-        )
-    return folder
 
 
 def make(folder: Path) -> None:
@@ -86,8 +65,6 @@ def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: 
             studies.give_up(study, trial, problem or "its process disappeared", again=True)
         return
     storage, scores = study._storage, outcome["scores"]
-    storage.set_trial_user_attr(trial._trial_id, "seconds", outcome["seconds"])
-    storage.set_trial_user_attr(trial._trial_id, "scores", scores)
     if outcome["state"] == outcomes.FINISHED:
         values = [scores[name] for name in plan.objectives]
         study.tell(trial.number, values, skip_if_finished=True)

@@ -1,7 +1,8 @@
 """What a search is made of: what its trials have in common, what differs, and how it is looked for. No torch here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,15 @@ from pipeline.config.overrides import parse
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
 from pipeline.search import sweeps
+from pipeline.search.settings import check_settings
 from pipeline.search.space import Choices, Picked, Space, Value
 
 PRIMARY = "search"
 OWN = "search"  # the node, and the group, that a trial has not
+SEARCHES = "searches"  # the folder of them all, below runs_dir
 OF_THE_SEARCH = ("name", "runs_dir")  # rather than of its trials
 FREE = ("space", "when", "objectives")  # whose keys are the user's
 CONFIG, FIXED = "config.yaml", "overrides.txt"
-# What may be said anew when a search is taken up again; all else would make another one of it.
-CHANGEABLE = ("n_trials", "workers", "timeout", "max_failures", "final_seeds")
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ class Plan:
         write_atomically(folder / CONFIG, compose.to_yaml(self.config))
         write_atomically(folder / FIXED, "".join(f"{override}\n" for override in self.fixed))
 
-    @property
-    def _groups(self) -> Iterable[str]:
-        return places.groups(places.folders()).keys()
+    @cached_property
+    def _groups(self) -> frozenset[str]:
+        return frozenset(places.groups(places.folders()))
 
     def _defaults(self) -> dict[str, Value]:
         """{key: its default}, for those that are in the space."""
@@ -156,7 +157,7 @@ def make(typed: Sequence[str]) -> Plan:
         for key, word in free.items():
             config.search[key] = _mapping(word)
         config.search.space = {**_plain(config.search.space), **values}
-    _check_objectives(config)
+    check_settings(config.search)
     if composed.choices.get("launch") != "local":
         raise ConfigError(
             f"launch={composed.choices.get('launch')}: a search runs on the machine where it is started, launch=local; "
@@ -215,17 +216,6 @@ def _is_own(word: str) -> bool:
 def _space_of(config: DictConfig) -> Space:
     options = {group: list(found) for group, found in places.groups(places.folders()).items()}
     return sweeps.build(_plain(config.search.space), _plain(config.search["when"]), options)
-
-
-def _check_objectives(config: DictConfig) -> None:
-    objectives = _plain(config.search.objectives)
-    if not isinstance(objectives, dict) or not objectives:
-        raise ConfigError("search.objectives: expected a metric and its direction, such as {val/accuracy: maximize}")
-    for name, direction in objectives.items():
-        if direction not in ("maximize", "minimize"):
-            raise ConfigError(f"search.objectives.{name}={direction}: expected maximize or minimize")
-        if str(name).startswith("test/"):
-            raise ConfigError(f"search.objectives.{name}: the test set is not searched on; take val/{str(name)[5:]}")
 
 
 def _plain(node: Any) -> Any:

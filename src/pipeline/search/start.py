@@ -5,14 +5,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from pipeline.config import compose
+from pipeline.config.check import check
 from pipeline.config.names import check_name
 from pipeline.errors import ConfigError
 from pipeline.search import plan as plans
-from pipeline.search.plan import CHANGEABLE, Plan
+from pipeline.search.plan import Plan
+from pipeline.search.settings import CHANGEABLE, check_settings
 
 
 def search(typed: Sequence[str]) -> int:
@@ -30,23 +31,22 @@ def search(typed: Sequence[str]) -> int:
 def _plan(typed: Sequence[str]) -> tuple[Plan, Path]:
     named = dict(word.split("=", 1) for word in typed if "=" in word)
     runs_dir, name = named.get("runs_dir", "runs"), named.get("name")
-    place = Path(runs_dir).absolute() / "searches"
+    place = Path(runs_dir).absolute() / plans.SEARCHES
     if name is not None and (place / name / plans.CONFIG).exists():
         return _continued(typed, place / name), place / name
     plan = plans.make(typed)
     if name is None:
         name = f"{plan.config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     check_name(name)
-    return plan, Path(plan.config.runs_dir).absolute() / "searches" / name
+    return plan, Path(plan.config.runs_dir).absolute() / plans.SEARCHES / name
 
 
 def _continued(typed: Sequence[str], folder: Path) -> Plan:
     """The search in this folder, with what may be changed of it as typed. Raises ConfigError for anything else."""
     plan = plans.load(folder)
-    parser = OverridesParser.create()
     for word in typed:
         key, _, value = word.partition("=")
-        if key in ("name", "runs_dir"):
+        if key in plans.OF_THE_SEARCH:
             continue
         setting = key.removeprefix("search.")
         if key.startswith("search.") and setting in CHANGEABLE:
@@ -54,11 +54,12 @@ def _continued(typed: Sequence[str], folder: Path) -> Plan:
             continue
         if word in plan.fixed or _is_as_before(plan, key, value):
             continue
-        override = parser.parse_override(word)
         raise ConfigError(
-            f"{override.input_line}: the search {folder.name} has begun without it. Of a search that goes on may be "
+            f"{word}: the search {folder.name} has begun without it. Of a search that goes on may be "
             f"changed: {', '.join(f'search.{each}' for each in CHANGEABLE)}; for another one choose another name="
         )
+    check(plan.config, plans.load(folder).config)
+    check_settings(plan.settings)
     return plan
 
 

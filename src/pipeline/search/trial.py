@@ -1,7 +1,6 @@
 """One trial: a training that is judged on the validation set alone."""
 
 import json
-import logging
 import re
 import time
 from typing import Any
@@ -29,8 +28,6 @@ from pipeline.training.callbacks.timing import Timing
 NAME_LENGTH = 60
 COUNTED_ONCE = "parameters"  # an objective that is known before training
 
-log = logging.getLogger(__name__)
-
 
 class Watch(pl.Callback):
     """Reports each validation to the study, and ends the training when it is not worth going on.
@@ -51,7 +48,6 @@ class Watch(pl.Callback):
         self.scores: dict[str, float] = {}
         self.is_pruned = False
         self.step = 0
-        self.agreement = Agreement()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if COUNTED_ONCE in self.objectives:
@@ -72,9 +68,8 @@ class Watch(pl.Callback):
             self.best = monitored
             self.scores |= {name: metrics[name] for name in self.objectives if name != COUNTED_ONCE}
         wish = int(self.study is not None and self._is_hopeless(self.study, metrics))
-        # They meet here each time: pruning is rare, and a validation long.
-        self.agreement.calls_until_meeting = 1
-        (agreed,) = self.agreement.highest(wish, device=trainer.strategy.root_device)
+        # A new one each time, so that they meet at each validation, which is long enough for that.
+        (agreed,) = Agreement().highest(wish, device=trainer.strategy.root_device)
         if agreed:
             self.is_pruned = trainer.should_stop = True
 

@@ -7,7 +7,6 @@ threads and no accelerator in use, with which it could not go on.
 
 import os
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -22,6 +21,7 @@ from optuna.trial import Trial, TrialState
 
 from pipeline.errors import FAILED, ConfigError, UserError
 from pipeline.launch.devices import process_count
+from pipeline.launch.local import free_port
 from pipeline.lifecycle import environment
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import quieten
@@ -49,10 +49,11 @@ def main(folder: Path, name: str) -> int:
     torch.set_num_threads(1)
     plan = plans.load(folder)
     study = studies.open_study(plan, folder)
+    wanted = studies.total(plan)
     facts = {"choices": {}, **environment.describe(["pipeline", "search", f"name={folder.name}"])}
     try:
         while not folders.is_over(folder) and os.getppid() == parent:
-            trial = studies.ask(study, plan, studies.total(plan))
+            trial = studies.ask(study, plan, wanted)
             if trial is None:
                 if not _others_may_fail(study):
                     return 0
@@ -89,10 +90,10 @@ def _train(trial: Trial, study: Study, plan: Plan, folder: Path, name: str, fact
 
 
 def _fork(run: Run, trial: Trial, plan: Plan, folder: Path, picked: Picked) -> list[int]:
-    config = plan.config_of(picked)
+    config = run.config()
     devices = config.trainer.devices
     count = process_count(list(devices) if not isinstance(devices, int | str) else devices, config.trainer.accelerator)
-    port = _free_port()
+    port = free_port()
     threads = max(int(os.environ.get("OMP_NUM_THREADS", "1")) // count, 1)
     found = []
     for rank in range(count):
@@ -177,12 +178,6 @@ def _write_to(path: Path) -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":
