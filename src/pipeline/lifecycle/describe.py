@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.headline import HEADLINES
 from pipeline.lifecycle.hosts import TAG
 from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.reports import report
@@ -28,7 +29,6 @@ GROUPS = ("data", "model", "optimizer", "scheduler")
 # Where a run happens, not what it is.
 NOT_COMPARED = re.compile(r"_target_|_partial_|\.root$|evaluation_batch_size|^trainer\.(devices|num_nodes|accelerator)")
 UI = "http://127.0.0.1:5000"
-HEADLINES = ("test/accuracy", "test/loss")
 
 
 def plan(run: Run, assembly: Assembly, trainer: pl.Trainer, start_from: Path | None) -> Text:

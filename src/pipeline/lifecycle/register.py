@@ -8,14 +8,13 @@ from rich.console import Console
 from pipeline.errors import DONE, ConfigError, RunError, TrackingError
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.describe import UI, command_of
+from pipeline.lifecycle.headline import HEADLINES, LOWER_IS_BETTER
 from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.reports import predictions
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import address, sync, ui
 from pipeline.tracking.registry import CHAMPION, SCHEME, Registry, Version
 
-LOWER_IS_BETTER = ("loss", "error")
-HEADLINES = ("test/accuracy", "test/r2", "test/loss")
 DIGEST_TAG = "test.digest"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.errors import DONE
 from pipeline.files import write_atomically
+from pipeline.lifecycle.headline import HEADLINES, LOWER_IS_BETTER
 from pipeline.lifecycle.run import Run
 from pipeline.process import module_command
 from pipeline.search import folder as folders
@@ -18,8 +19,6 @@ from pipeline.seeds import derive
 
 FINAL = "final.json"
 BEST, DEFAULT = "best", "default"
-HEADLINES = ("test/accuracy", "test/r2", "test/loss")
-LOWER_IS_BETTER = ("loss", "error")
 
 
 @dataclass(frozen=True)
