@@ -28,10 +28,15 @@ def test_it_tells_apart_what_differs(program: Any, finished: Any, tmp_path: Path
     name, points = next((name, points) for name, points in history(journal).items() if name == "val/loss")
     journal.write_text(journal.read_text().replace(repr(points[0][1]), "0.125"))
     assert chaos.compare(one, other) == [f"the journal differs in {name}"]
-    digest = chaos.weights_hash(one)
-    checkpoint = chaos.checkpoint_of(other)
+    checkpoint = chaos.checkpoint_of(one)
+    digest = chaos.hash_of(checkpoint)
     checkpoint["state_dict"]["network.body.head.bias"] += 1e-6
     assert digest != chaos.hash_of(checkpoint)
+    (patience,) = (name for name in chaos.counts_of(checkpoint) if name.endswith(".wait_count"))
+    state = next(state for state in checkpoint["callbacks"].values() if "wait_count" in state)
+    state["wait_count"] += 1
+    changed = chaos.counts_of(checkpoint).items() ^ chaos.counts_of(chaos.checkpoint_of(one)).items()
+    assert {name for name, _ in changed} == {patience}
 
 
 def test_a_number_of_kills_that_is_none_is_refused(program: Any, tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """A resumed run is the uninterrupted run, to the last bit."""
 
+from collections import Counter
+
 import pytest
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
 from pipeline.training import checkpoints
+from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.ema import EMA
 from pipeline.training.callbacks.learning_rate import LearningRate
 
@@ -13,6 +17,18 @@ from pipeline.training.callbacks.learning_rate import LearningRate
 
 def everything_on():
     return [EMA(decay=0.98), EarlyStopping("val/loss", patience=2), LearningRate()]
+
+
+class SignalIn(pl.Callback):
+    """Comes while Lightning is in the hook of that name, at the end of the first epoch."""
+
+    def __init__(self, hook):
+        def send(trainer, *_):
+            (saver,) = [each for each in trainer.callbacks if isinstance(each, Checkpointing)]
+            if trainer.global_step == 20:
+                saver.interruption.signal_number = 15
+
+        setattr(self, hook, send)
 
 
 def same_tensors(one, other):
@@ -68,3 +84,37 @@ def test_another_seed_gives_other_weights(fit, tmp_path):
     _, first, _ = fit(tmp_path / "first", epochs=1)
     _, second, _ = fit(tmp_path / "second", epochs=1, data={"seed": 1}, learner={"seed": 1})
     assert not same_tensors(first.state_dict(), second.state_dict())
+
+
+@pytest.mark.parametrize(
+    "hook", ["on_validation_start", "on_validation_batch_end", "on_validation_epoch_end", "on_train_epoch_end"]
+)
+def test_a_run_stopped_around_the_end_of_an_epoch_repeats_nothing_of_it(fit, tmp_path, hook):
+    folder = tmp_path / "parts"
+    _, whole, _ = fit(tmp_path / "whole")
+    _, _, before = fit(folder, callbacks=lambda: [SignalIn(hook)], interrupt_at=1000)
+    assert checkpoints.numbered(folder)[0].name == "step-00000020.ckpt"
+    _, resumed, after = fit(folder)
+    assert same_tensors(whole.state_dict(), resumed.state_dict())
+    points = Counter((name, step) for step, values in before.rows + after.rows for name in values)
+    assert [point for point, count in points.items() if count > 1 and not point[0].startswith("system/")] == []
+
+
+@pytest.mark.parametrize("killed_after_epoch", [1, 2, 3])
+def test_early_stopping_counts_no_epoch_twice(fit, tmp_path, killed_after_epoch):
+    def impatient():
+        return [EarlyStopping("val/loss", patience=2, min_delta=1000.0)]  # stops at the end of the third epoch
+
+    folder = tmp_path / "parts"
+    fit(folder, epochs=6, callbacks=impatient, checkpoint={"keep": 9})
+    assert len(checkpoints.numbered(folder)) == 3
+    for path in checkpoints.numbered(folder)[: 3 - killed_after_epoch]:
+        path.unlink()
+    trainer, _, _ = fit(folder, epochs=6, callbacks=impatient, checkpoint={"keep": 9})
+    assert trainer.global_step == 60
+
+
+def test_a_run_that_stopped_at_its_limit_goes_on_under_a_higher_one(fit, tmp_path):
+    fit(tmp_path / "parts", max_steps=20)
+    trainer, _, _ = fit(tmp_path / "parts", max_steps=30)
+    assert trainer.global_step == 30

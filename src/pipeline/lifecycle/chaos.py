@@ -162,8 +162,13 @@ def _wait(until: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
 def compare(peaceful: Run, killed: Run) -> list[str]:
     """A sentence for each kind of thing that is not the same."""
     found = []
-    if weights_hash(peaceful) != weights_hash(killed):
+    last, last_of_killed = checkpoint_of(peaceful), checkpoint_of(killed)
+    if hash_of(last) != hash_of(last_of_killed):
         found.append("the final weights differ")
+    counted, counted_by_killed = counts_of(last), counts_of(last_of_killed)
+    if counted != counted_by_killed:
+        names = sorted({name for name, _ in counted.items() ^ counted_by_killed.items()})
+        found.append(f"callbacks counted differently: {', '.join(names)}")
     expected, recorded = _history(peaceful), _history(killed)
     wrong = [name for name in {**expected, **recorded} if expected.get(name) != recorded.get(name)]
     if wrong:
@@ -173,18 +178,24 @@ def compare(peaceful: Run, killed: Run) -> list[str]:
     return found
 
 
-def weights_hash(run: Run) -> str:
-    """Of all that the last checkpoint holds of the network, averaged or not."""
-    return hash_of(checkpoint_of(run))
-
-
 def checkpoint_of(run: Run) -> dict[str, Any]:
     from pipeline.training import checkpoints
 
     return checkpoints.load(run.checkpoints / "last.ckpt")
 
 
+def counts_of(checkpoint: dict[str, Any]) -> dict[str, float]:
+    """{callback.attribute: value}: what decides how training goes on, such as early stopping's epochs of patience."""
+    return {
+        f"{callback}.{name}": float(value)
+        for callback, state in checkpoint["callbacks"].items()
+        for name, value in state.items()
+        if isinstance(value, int | float) or (hasattr(value, "numel") and value.numel() == 1)
+    }
+
+
 def hash_of(checkpoint: dict[str, Any]) -> str:
+    """Of all that a checkpoint holds of the network, averaged or not."""
     digest = hashlib.sha256()
     for part in ("state_dict", "evaluation_state_dict"):
         for name, value in sorted(checkpoint.get(part, {}).items()):

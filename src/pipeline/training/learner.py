@@ -227,7 +227,7 @@ class Learner(pl.LightningModule):
         return gathered
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        rewind_to_epoch_start(checkpoint, epoch=self.current_epoch)
+        rewind_to_epoch_start(checkpoint)
         running = {"interval": self.interval, "epoch": self.epoch}
         checkpoint["running"] = {name: means.state_dict(self._from_all_processes) for name, means in running.items()}
         checkpoint["parts"] = self.gradients.parts

@@ -3,8 +3,9 @@
 from typing import Any
 
 
-def rewind_to_epoch_start(checkpoint: dict[str, Any], *, epoch: int) -> None:
-    """Make the saved counters say "about to start `epoch`", whenever the checkpoint is taken.
+def rewind_to_epoch_start(checkpoint: dict[str, Any]) -> None:
+    """Make the saved counters say "about to start this epoch", whenever the checkpoint is taken; at the end of an
+    epoch, with its validation behind it, "the next".
 
     The loader knows the step within the epoch and goes on from there, so Lightning must not know it too: its
     own mid-epoch restart counts batches (here: chunks, of which a restart makes a different number), skips
@@ -12,6 +13,8 @@ def rewind_to_epoch_start(checkpoint: dict[str, Any], *, epoch: int) -> None:
     the start of the epoch there is one way to restart instead of five. The number of optimiser steps stays.
     """
     fit_loop = checkpoint["loops"]["fit_loop"]
+    # Not Lightning's current_epoch: while an epoch's end is under way that is still the old one.
+    epoch = fit_loop["epoch_progress"]["current"]["processed"]
     for counts in fit_loop["epoch_progress"].values():
         # "Ready for one more" is how Lightning knows an epoch that was about to start.
         counts.update(dict.fromkeys(counts, epoch), ready=epoch + 1)

@@ -49,6 +49,7 @@ class Checkpointing(Checkpoint, StepCallback):
         self.best_score: float | None = None
         self.best_name: str | None = None
         self.is_new_best = False
+        self.is_over = False  # a callback, such as early stopping, ended training with the epoch that was saved
         self.saved_at = time.monotonic()
         self.writer = BackgroundWriter()
         # One for each kind of moment: a step and a batch of validation take different times.
@@ -57,6 +58,7 @@ class Checkpointing(Checkpoint, StepCallback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self.interruption.insist()
+        trainer.should_stop |= self.is_over
         if not trainer.is_global_zero:
             return
         checkpoints.sweep(self.folder)
@@ -99,6 +101,8 @@ class Checkpointing(Checkpoint, StepCallback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         own, device = self.interruption.signal_number, trainer.strategy.root_device
         (signal,) = self.after_epoch.highest(own, device=device)
+        # At the limit of steps a Learner stops in the same way, but from there a run may be resumed with a higher one.
+        self.is_over = trainer.should_stop and trainer.global_step != trainer.max_steps
         self._save_if_due(trainer, True, signal)
 
     def _time_is_up(self) -> bool:
@@ -138,7 +142,8 @@ class Checkpointing(Checkpoint, StepCallback):
             log.warning("the newest checkpoint could not be written: %s", problem)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_score": self.best_score, "best_name": self.best_name}
+        return {"best_score": self.best_score, "best_name": self.best_name, "is_over": self.is_over}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score, self.best_name = state_dict["best_score"], state_dict["best_name"]
+        self.is_over = state_dict.get("is_over", False)
