@@ -23,7 +23,6 @@ import errno
 import fcntl
 import json
 import logging
-import math
 import os
 import time as clock
 from collections.abc import Iterator, Mapping
@@ -36,6 +35,7 @@ Record = dict[str, Any]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 DIVERGED_TAG = "resume.diverged"
+PLAIN = {float}
 MEASURED = "system/"  # metrics that measure the machine: of course they differ when a step is repeated
 
 log = logging.getLogger(__name__)
@@ -210,11 +210,14 @@ def newest_params(path: Path) -> dict[str, Any]:
 
 
 def _metrics_line(time: int, step: int, epoch: int | None, values: Mapping[str, float]) -> bytes:
+    """On every step: for plain numbers it is put together by hand, which is twice as fast."""
+    if PLAIN.issuperset(map(type, values.values())):
+        numbers = orjson.dumps(values)
+        if b"null" not in numbers:  # its way to write what JSON has not: infinities and NaN
+            place = b"null" if epoch is None else b"%d" % epoch
+            return b'{"kind":"metrics","time":%d,"step":%d,"epoch":%b,"values":%b}\n' % (time, step, place, numbers)
     plain = dict(zip(values, map(float, values.values()), strict=True))
-    record = {"kind": "metrics", "time": time, "step": step, "epoch": epoch, "values": plain}
-    if math.isfinite(sum(plain.values())):
-        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-    return encode(record)  # orjson has no infinities
+    return encode({"kind": "metrics", "time": time, "step": step, "epoch": epoch, "values": plain})
 
 
 def _now() -> int:
