@@ -78,6 +78,14 @@ def job() -> str | None:
     return None
 
 
+def leave_array() -> int:
+    """Which of an array of SLURM's jobs this is. What is started from here takes itself for no task of SLURM's."""
+    number = int(os.environ["SLURM_ARRAY_TASK_ID"])
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        del os.environ[name]
+    return number
+
+
 def environment_of(place: Place, *, master_address: str, master_port: int) -> dict[str, str]:
     """The variables that make `place()` (and Lightning, and torch.distributed) answer this in a new process."""
     node = place.rank // place.local_world_size

@@ -17,6 +17,7 @@ from pipeline.launch.units import mebibytes_of, seconds_of
 
 NAME = "slurm"
 SCRIPT, LOG = "job.sh", "job.log"
+ARRAY_LOG = "job-%a.log"
 CLIENT_SECONDS = 30  # what a command of SLURM's may take
 UNDER_WAY = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "STOPPED")
 PORTS = range(20_000, 40_000)
@@ -77,26 +78,55 @@ class Slurm:
         )
 
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
-        script = folder / SCRIPT
-        script.write_text(self.script(command, folder), encoding="utf-8")
+        go_on = f"pipeline resume run={folder.name}"
+        number = self._submit(self.script(command, folder, go_on, {}), folder, "run")
+        if number is not None:
+            print(f"follow      pipeline logs {folder.name} --follow\ncancel      pipeline cancel {folder.name}")
+        return DONE
+
+    def run_workers(self, command: list[str], count: int, folder: Path) -> int:
+        """`command` in each of an array of jobs, which requeue themselves one by one; returns when it is submitted.
+
+        Each is one task, with what a node of a run would have: it starts its processes itself. Raises ConfigError for
+        workers of several nodes.
+        """
+        if self.nodes > 1:
+            raise ConfigError(
+                f"launch.nodes={self.nodes}: a trial of a search has one node; for {self.nodes} at a time "
+                f"search.workers={self.nodes}"
+            )
+        cores = None if self.cpus_per_process is None else self.cpus_per_process * self.processes_per_node
+        array: dict[str, str | int | None] = {
+            "array": f"0-{count - 1}",
+            "output": str(folder / ARRAY_LOG),
+            "ntasks-per-node": 1,
+            "cpus-per-task": cores,
+        }
+        go_on = f"pipeline search name={folder.name}"
+        number = self._submit(self.script(command, folder, go_on, array), folder, "search")
+        if number is not None:
+            print(f"follow      tail -f {shlex.quote(str(folder / 'job-0.log'))}\ncancel      scancel {number}")
+        return DONE
+
+    def _submit(self, script: str, folder: Path, what: str) -> str | None:
+        """The job's number; None where nothing is to be submitted."""
+        path = folder / SCRIPT
+        path.write_text(script, encoding="utf-8")
         if self.dry_run:
             job.note(folder, launcher=NAME, job=None)
-            print(f"run         {folder}\nscript      {script}\nsubmit it   sbatch {shlex.quote(str(script))}")
-            return DONE
-        number = client("sbatch", "--parsable", str(script)).partition(";")[0]
+            print(f"{what:<11} {folder}\nscript      {path}\nsubmit it   sbatch {shlex.quote(str(path))}")
+            return None
+        number = client("sbatch", "--parsable", str(path)).partition(";")[0]
         job.note(folder, launcher=NAME, job=number)
-        print(
-            f"run         {folder}\njob         {number}\nfollow      pipeline logs {folder.name} --follow\n"
-            f"cancel      pipeline cancel {folder.name}"
-        )
-        return DONE
+        print(f"{what:<11} {folder}\njob         {number}")
+        return number
 
     def state(self, folder: Path) -> str | None:
         number = _job_of(folder)
         if number is None:
             return None
         answer = client("squeue", "--noheader", f"--jobs={number}", "--states=all", "--format=%T", known=False)
-        return answer if answer in UNDER_WAY else None
+        return next((state for state in answer.split() if state in UNDER_WAY), None)  # of an array, one for each job
 
     def cancel(self, folder: Path) -> str:
         number = _job_of(folder)
@@ -105,7 +135,8 @@ class Slurm:
         client("scancel", number)
         return f"job {number} is cancelled"
 
-    def script(self, command: list[str], folder: Path) -> str:
+    def script(self, command: list[str], folder: Path, go_on: str, instead: Mapping[str, str | int | None]) -> str:
+        """`go_on` is what to type when it no longer requeues itself; `instead` are options in place of the usual."""
         asked: dict[str, str | int | None] = {
             "job-name": folder.name,
             "output": str(folder / LOG),
@@ -119,11 +150,11 @@ class Slurm:
             "partition": self.partition,
             "account": self.account,
             "signal": f"SIGUSR1@{self.notice_seconds}",
+            **instead,
             **self.options,
         }
         header = "\n".join(f"#SBATCH --{name}={value}" for name, value in asked.items() if value is not None)
         setup = "".join(f"{line}\n" for line in self.setup)
-        go_on = f"pipeline resume run={folder.name}"
         return f"""#!/bin/bash
 {header}
 #SBATCH --requeue

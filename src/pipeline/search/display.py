@@ -85,7 +85,7 @@ class Display:
             return ", ".join(
                 f"{name} {value:.4f}" for name, value in zip(self.plan.objectives, trial.values, strict=True)
             )
-        if trial.state == TrialState.FAIL:
+        if trial.state == TrialState.FAIL or studies.REASON in trial.user_attrs:
             return str(trial.user_attrs.get(studies.REASON, "")).partition("\n")[0]
         newest = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None
         return "" if newest is None else f"{next(iter(self.plan.objectives))} {newest:.4f}"
@@ -99,8 +99,12 @@ class Display:
 
 
 def best_of(trials: list[FrozenTrial], plan: Plan) -> FrozenTrial | None:
-    """By the first objective."""
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values]
+    """By the first objective, of those that keep all constraints."""
+    finished = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and trial.values and max(trial.constraints.values(), default=0.0) <= 0
+    ]
     sign = 1 if next(iter(plan.objectives.values())) == "maximize" else -1
     return max(finished, key=lambda trial: sign * trial.values[0], default=None)
 

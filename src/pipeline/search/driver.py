@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -19,55 +19,70 @@ from pipeline.process import module_command
 from pipeline.search import folder as folders
 from pipeline.search import study as studies
 from pipeline.search.plan import Plan
+from pipeline.search.storage import TRIALS, patiently
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
+RECOVERY_SECONDS = 10.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 LOG_LINES = 10
 
 Show = Callable[[list[FrozenTrial]], None]
 
 
 class Driver:
-    """Of the search in `folder`. `show` is given all trials whenever one may have changed."""
+    """Of the search in `folder`. `show` is given all trials whenever one may have changed.
 
-    def __init__(self, plan: Plan, folder: Path, study: Study, show: Show) -> None:
+    `names` are the numbers of its workers: all of this machine, or in a job of a cluster its own.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, study: Study, show: Show, names: Sequence[int]) -> None:
         self.plan = plan
+        self.names = names
         self.folder = folder
         self.study = study
         self.show = show
-        self.is_stopped = False
+        self.stopped_by = 0  # the signal
         self.failed_starts = 0
 
     def run(self) -> None:
         """Until there are enough trials, the time is up, or Ctrl-C. Raises TrainingFailed after too many failures."""
-        (self.folder / folders.OVER).unlink(missing_ok=True)
         self._wait_for_earlier_workers()
-        folders.recover(self.study, self.plan, self.folder)
+        self._recover()
         limit = self.plan.settings.timeout
         deadline = None if limit is None else time.monotonic() + seconds_of(limit, "search.timeout")
         with ExitStack() as stack:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 stack.callback(signal.signal, number, signal.signal(number, self._stop))
-            workers = {name: self._start(name) for name in range(int(self.plan.settings.workers))}
+            workers = {name: self._start(name) for name in self.names}
             stack.callback(_end, workers)
-            while workers and not self.is_stopped:
+            while workers and not self.stopped_by:
                 time.sleep(POLL_SECONDS)
                 if deadline is not None and time.monotonic() > deadline:
                     (self.folder / folders.OVER).touch()
                 self._look_after(workers)
-                trials = self.study.get_trials(deepcopy=False)
+                trials = self._trials()
                 self.show(trials)
                 self._check_failures(trials)
-        folders.recover(self.study, self.plan, self.folder)
-        self.show(self.study.get_trials(deepcopy=False))
+        self._recover()
+        self.show(self._trials())
+
+    def _recover(self) -> None:
+        patiently(lambda: folders.recover(self.study, self.plan, self.folder))
+        self.recovered_at = time.monotonic()
+
+    def _trials(self) -> list[FrozenTrial]:
+        return patiently(lambda: self.study.get_trials(deepcopy=False))
 
     def _look_after(self, workers: "dict[int, subprocess.Popen[bytes]]") -> None:
+        if time.monotonic() - self.recovered_at > RECOVERY_SECONDS:  # those of other machines, of which nobody hears
+            self._recover()
         for name, worker in list(workers.items()):
             code = worker.poll()
             if code is None:
                 continue
             del workers[name]
-            folders.recover(self.study, self.plan, self.folder)
+            self._recover()
             if code != 0 and not folders.is_over(self.folder):
                 if code > 0:  # by itself: nothing of a trial runs in it
                     self.failed_starts += 1
@@ -83,11 +98,11 @@ class Driver:
             raise TrainingFailed(
                 f"{len(failed)} trials broke down, more than search.max_failures={most}; the newest, trial "
                 f"{newest.number}: {newest.user_attrs.get(studies.REASON)}\n  its output: "
-                f"{self.folder / folders.TRIALS / f'{newest.number:04}' / 'run.log'}"
+                f"{self.folder / TRIALS / f'{newest.number:04}' / 'run.log'}"
             )
 
     def _start(self, name: int) -> "subprocess.Popen[bytes]":
-        count = int(self.plan.settings.workers)
+        count = len(self.names)
         environment = dict(os.environ)
         environment.setdefault("OMP_NUM_THREADS", str(max(core_count() // count, 1)))
         if count > 1 or machine_is_busy():
@@ -107,9 +122,11 @@ class Driver:
     def _wait_for_earlier_workers(self) -> None:
         """Those of a driver that was killed end by themselves, soon."""
         deadline = time.monotonic() + GRACE_SECONDS
+        own = {str(name) for name in self.names}
         while time.monotonic() < deadline:
-            running = (trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING)
-            if not any(folders.is_alive(trial.user_attrs.get(studies.WORKER)) for trial in running):
+            running = (trial for trial in self._trials() if trial.state == TrialState.RUNNING)
+            workers = [trial.user_attrs.get(studies.WORKER, {}) for trial in running]
+            if not any(worker.get("name") in own and folders.is_here(worker) for worker in workers):
                 return
             time.sleep(POLL_SECONDS)
 
@@ -120,7 +137,7 @@ class Driver:
         return "\n".join(self._log_path(name).read_text(errors="replace").splitlines()[-LOG_LINES:])
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.is_stopped = True
+        self.stopped_by = number
 
 
 def _share(name: int, count: int) -> str:

@@ -13,7 +13,7 @@ from pipeline.files import write_atomically
 from pipeline.lifecycle.headline import HEADLINES, LOWER_IS_BETTER
 from pipeline.lifecycle.run import Run
 from pipeline.process import module_command
-from pipeline.search import folder as folders
+from pipeline.search import recipe
 from pipeline.search.plan import Plan
 from pipeline.seeds import derive
 
@@ -75,7 +75,7 @@ def _train(plan: Plan, folder: Path, values: dict[str, Any], kind: str, seed: in
     runs = Path(plan.config.runs_dir).absolute()
     name = f"{folder.name}-{kind}"
     before = set(runs.glob(f"*-{name}-*"))
-    words = [*folders.command_of(plan, values)[2:], f"seed={seed}", f"name={name}", f"runs_dir={runs}"]
+    words = [*recipe.command_of(plan, values)[2:], f"seed={seed}", f"name={name}", f"runs_dir={runs}"]
     with (folder / "final.log").open("ab") as log:
         done = subprocess.run(module_command("pipeline", "train", *words), stdout=log, stderr=log, check=False)
     made = sorted(set(runs.glob(f"*-{name}-*")) - before)

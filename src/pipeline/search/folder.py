@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from omegaconf import OmegaConf
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -18,11 +17,12 @@ from pipeline.files import write_atomically
 from pipeline.lifecycle.run import Run
 from pipeline.search import outcome as outcomes
 from pipeline.search import plan as plans
+from pipeline.search import storage
 from pipeline.search import study as studies
 from pipeline.search.plan import Plan
 from pipeline.search.space import Picked
+from pipeline.search.storage import TRIALS
 
-TRIALS = "trials"
 LOCK = ".search.lock"  # held by the driver
 OVER = ".over"  # workers that find it begin no further trial
 MISTAKE = "mistake"
@@ -36,6 +36,11 @@ def make(folder: Path) -> None:
         raise RunError(
             f"cannot write {folder}: {problem.strerror}; choose another place with runs_dir=PATH"
         ) from problem
+
+
+def open_again(folder: Path) -> None:
+    """After a time that was up."""
+    (folder / OVER).unlink(missing_ok=True)
 
 
 def is_over(folder: Path) -> bool:
@@ -64,13 +69,18 @@ def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: 
         else:
             studies.give_up(study, trial, problem or "its process disappeared", again=True)
         return
-    storage, scores = study._storage, outcome["scores"]
+    scores = outcome["scores"]
+    for metric, bounds in plan.constraints.items():
+        for bound, limit in bounds.items():
+            if metric in scores:
+                excess = outcomes.excess(bound, limit, scores[metric])
+                study._storage.set_trial_system_attr(trial._trial_id, f"constraints:{metric} {bound}", excess)
     if outcome["state"] == outcomes.FINISHED:
         values = [scores[name] for name in plan.objectives]
         study.tell(trial.number, values, skip_if_finished=True)
         return
     if outcome["reason"] is not None:
-        storage.set_trial_user_attr(trial._trial_id, studies.REASON, outcome["reason"])
+        study._storage.set_trial_user_attr(trial._trial_id, studies.REASON, outcome["reason"])
     study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
 
 
@@ -83,25 +93,35 @@ def identity(name: str) -> dict[str, Any]:
     return {"name": name, "host": socket.gethostname(), "pid": os.getpid(), "born": psutil.Process().create_time()}
 
 
-def is_alive(worker: dict[str, Any] | None) -> bool:
-    """Whether this worker runs on this machine; one of another machine is believed to."""
-    if worker is None:
+def is_here(worker: dict[str, Any] | None) -> bool:
+    """Whether this worker runs on this machine."""
+    if worker is None or worker["host"] != socket.gethostname():
         return False
-    if worker["host"] != socket.gethostname():
-        return True
     try:
         return bool(psutil.Process(worker["pid"]).create_time() == worker["born"])
     except psutil.Error:
         return False
 
 
-def recover(study: Study, plan: Plan, folder: Path) -> int:
-    """Settle the trials whose worker is gone; how many there were. To be called by the driver alone."""
-    running = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING]
-    dead = [trial for trial in running if not (_is_new(trial) or is_alive(trial.user_attrs.get(studies.WORKER)))]
-    for trial in dead:
-        settle(study, plan, trial, folder, "its worker was killed")
-    return len(dead)
+def recover(study: Study, plan: Plan, folder: Path) -> None:
+    """Settle the trials whose worker is gone, unless another process is doing so."""
+
+    def dead() -> list[FrozenTrial]:
+        running = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING]
+        return [trial for trial in running if not _is_new(trial) and _is_gone(trial, study, folder)]
+
+    if not dead():
+        return
+    with storage.held(study, folder, "recovery") as alone:
+        for trial in dead() if alone else ():  # looked for again: whoever was at it before has settled them
+            settle(study, plan, trial, folder, "its worker was killed")
+
+
+def _is_gone(trial: FrozenTrial, study: Study, folder: Path) -> bool:
+    worker = trial.user_attrs.get(studies.WORKER)
+    if worker is None or worker["host"] == socket.gethostname():
+        return not is_here(worker)
+    return storage.is_silent(study, folder, trial)
 
 
 def _is_new(trial: FrozenTrial) -> bool:
@@ -109,22 +129,3 @@ def _is_new(trial: FrozenTrial) -> bool:
     began = trial.datetime_start
     age = math.inf if began is None else (datetime.now() - began).total_seconds()  # noqa: DTZ005  as Optuna's
     return studies.WORKER not in trial.user_attrs and age < UNCLAIMED_SECONDS
-
-
-def command_of(plan: Plan, params: dict[str, Any]) -> list[str]:
-    return ["pipeline", "train", *plan.fixed, *plan.space.overrides(params)]
-
-
-def recipe_of(plan: Plan, params: dict[str, Any]) -> str:
-    """YAML for conf/experiment: the same as the command."""
-    composed = plan.composed(params)
-    groups = [key for key in params if key in composed.choices]
-    lines = ["# @package _global_"]
-    if groups:
-        lines += ["defaults:", *(f"  - override /{group}: {composed.choices[group]}" for group in groups)]
-    values: Any = OmegaConf.create({})
-    config = plan.config_of(params)
-    for key in params:
-        if key not in groups:
-            OmegaConf.update(values, key, OmegaConf.select(config, key), force_add=True)
-    return "\n".join(lines) + "\n" + (OmegaConf.to_yaml(values) if values else "")

@@ -23,3 +23,17 @@ def read(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found
+
+
+def broken(constraints: dict[str, dict[str, float]], scores: dict[str, float]) -> str | None:
+    """The first constraint that these scores do not keep."""
+    for metric, bounds in constraints.items():
+        for bound, limit in bounds.items():
+            if metric in scores and excess(bound, limit, scores[metric]) > 0:
+                return f"{metric} {scores[metric]:g}, beyond search.constraints.{metric}.{bound}={limit:g}"
+    return None
+
+
+def excess(bound: str, limit: float, value: float) -> float:
+    """By how much a value is beyond its bound ("min" or "max"); 0 or less where it keeps it."""
+    return value - limit if bound == "max" else limit - value

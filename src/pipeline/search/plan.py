@@ -6,8 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline.config import compose, places
@@ -20,12 +19,12 @@ from pipeline.files import write_atomically
 from pipeline.search import sweeps
 from pipeline.search.settings import check_settings
 from pipeline.search.space import Choices, Picked, Space, Value
+from pipeline.search.words import OWN, is_about_launching, is_of_the_search, is_own, mapping, sorted_out
 
 PRIMARY = "search"
-OWN = "search"  # the node, and the group, that a trial has not
+LOCAL = "pipeline.launch.local.Local"  # whose workers are processes of the search itself
 SEARCHES = "searches"  # the folder of them all, below runs_dir
-OF_THE_SEARCH = ("name", "runs_dir")  # rather than of its trials
-FREE = ("space", "when", "objectives")  # whose keys are the user's
+FREE = ("space", "when", "objectives", "constraints")  # whose keys are the user's
 CONFIG, FIXED = "config.yaml", "overrides.txt"
 
 
@@ -49,6 +48,17 @@ class Plan:
     def objectives(self) -> dict[str, str]:
         """{metric: maximize or minimize}"""
         return {str(name): str(direction) for name, direction in self.settings.objectives.items()}
+
+    @property
+    def constraints(self) -> dict[str, dict[str, float]]:
+        """{metric: {min: ..., max: ...}}"""
+        found: dict[str, dict[str, float]] = _plain(self.settings.constraints)
+        return found
+
+    @property
+    def watched(self) -> set[str]:
+        """The metrics that a trial's score is made of."""
+        return {*self.objectives, *self.constraints}
 
     @property
     def settled(self) -> dict[str, str]:
@@ -95,9 +105,13 @@ class Plan:
                     f"a trial with {values} could not be trained:\n  {problem}{self._hint(problem)}"
                 ) from None
 
+    def texts(self) -> dict[str, str]:
+        """{file: its content}, from which `load` makes the same plan."""
+        return {CONFIG: compose.to_yaml(self.config), FIXED: "".join(f"{override}\n" for override in self.fixed)}
+
     def save(self, folder: Path) -> None:
-        write_atomically(folder / CONFIG, compose.to_yaml(self.config))
-        write_atomically(folder / FIXED, "".join(f"{override}\n" for override in self.fixed))
+        for name, text in self.texts().items():
+            write_atomically(folder / name, text)
 
     @cached_property
     def _groups(self) -> frozenset[str]:
@@ -147,7 +161,7 @@ class Plan:
 
 def make(typed: Sequence[str]) -> Plan:
     """From the words of the command line. Raises ConfigError."""
-    values, rest = _sorted_out(typed)
+    values, rest = sorted_out(typed)
     free = {key: word for word in rest if (key := word.partition("=")[0].removeprefix(f"{OWN}.")) in FREE}
     rest = [word for word in rest if word not in free.values()]
     composed = compose.compose(rest, config_name=PRIMARY)
@@ -155,15 +169,11 @@ def make(typed: Sequence[str]) -> Plan:
     config = composed.config
     with open_dict(config.search):
         for key, word in free.items():
-            config.search[key] = _mapping(word)
+            config.search[key] = mapping(word)
         config.search.space = {**_plain(config.search.space), **values}
     check_settings(config.search)
-    if composed.choices.get("launch") != "local":
-        raise ConfigError(
-            f"launch={composed.choices.get('launch')}: a search runs on the machine where it is started, launch=local; "
-            "on a cluster start `pipeline search` within a job"
-        )
-    fixed = [word for word in rest if not _is_own(word) and word.partition("=")[0] not in OF_THE_SEARCH]
+    _check_launcher(config, str(composed.choices.get("launch")))
+    fixed = [word for word in rest if not (is_own(word) or is_of_the_search(word) or is_about_launching(word))]
     plan = Plan(config, fixed, _space_of(config))
     if not plan.space.dimensions:
         raise ConfigError(
@@ -174,43 +184,19 @@ def make(typed: Sequence[str]) -> Plan:
     return plan
 
 
+def _check_launcher(config: DictConfig, name: str) -> None:
+    target = str(config.launch._target_)
+    if target != LOCAL and not hasattr(get_class(target), "run_workers"):
+        raise ConfigError(
+            f"launch={name} cannot run a search: type launch=local, also within a job of a cluster, or launch=slurm "
+            "for an array of jobs"
+        )
+
+
 def load(folder: Path) -> Plan:
     config = compose.load(folder / CONFIG)
     fixed = (folder / FIXED).read_text(encoding="utf-8").splitlines()
     return Plan(config, fixed, _space_of(config))
-
-
-def _sorted_out(typed: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """({key: values to search}, all other words)"""
-    parser = OverridesParser.create()
-    values: dict[str, str] = {}
-    rest: list[str] = []
-    for word in typed:
-        try:
-            override = parser.parse_override(word)
-        except HydraException:
-            rest.append(word)  # refused with the others, in their words
-            continue
-        if not override.is_sweep_override() or _is_own(word):
-            rest.append(word)
-        elif override.is_add() or override.is_force_add() or override.is_delete():
-            raise ConfigError(f"{word}: several values are given to a key that exists, without + or ~ before it")
-        else:
-            values[override.key_or_group] = word.partition("=")[2]
-    return values, rest
-
-
-def _mapping(word: str) -> dict[str, Any]:
-    (override,) = parse([word])
-    value = override.value()
-    if not isinstance(value, dict):
-        raise ConfigError(f"{word}: expected keys and values, such as {word.partition('=')[0]}={{KEY: VALUE}}")
-    return {str(key): item for key, item in value.items()}
-
-
-def _is_own(word: str) -> bool:
-    key = word.lstrip("+~").partition("=")[0]
-    return key == OWN or key.startswith((f"{OWN}.", f"{OWN}/"))
 
 
 def _space_of(config: DictConfig) -> Space:

@@ -1,15 +1,18 @@
 """What can be found wrong in the `search` node by its values alone."""
 
+import re
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.config.names import check_name
 from pipeline.errors import ConfigError
 from pipeline.launch.units import seconds_of
 
 LEAST = {"n_trials": 1, "workers": 1, "max_failures": 0, "final_seeds": 0}
 # What may be said anew when a search is taken up again; all else would make another one of it.
-CHANGEABLE = ("n_trials", "workers", "timeout", "max_failures", "final_seeds")
+CHANGEABLE = ("n_trials", "workers", "timeout", "max_failures", "final_seeds", "save_as")
+BOUNDS = ("min", "max")
 
 
 def check_settings(settings: DictConfig) -> None:
@@ -21,6 +24,13 @@ def check_settings(settings: DictConfig) -> None:
             raise ConfigError(f"search.{name}={value}: expected {least} or more, such as search.{name}={least}")
     if settings.timeout is not None:
         seconds_of(settings.timeout, "search.timeout")
+    check_storage(settings.storage)
+    if settings.save_as is not None:
+        try:
+            check_name(settings.save_as)
+        except ConfigError as problem:
+            raise ConfigError(f"search.save_as: {problem}") from None
+    _check_constraints(settings.constraints)
     objectives: Any = OmegaConf.to_container(settings.objectives) if settings.objectives else None
     if not isinstance(objectives, dict) or not objectives:
         raise ConfigError("search.objectives: expected a metric and its direction, such as {val/accuracy: maximize}")
@@ -31,3 +41,32 @@ def check_settings(settings: DictConfig) -> None:
             raise ConfigError(
                 f"search.objectives.{metric}: the test set is not searched on; take val/{str(metric)[5:]}"
             )
+
+
+def check_storage(address: Any) -> None:
+    if address is None:
+        return
+    if not re.match(r"postgresql://[^/]+/\w", str(address)):
+        raise ConfigError(
+            f"search.storage={address}: expected postgresql://USER@HOST/DATABASE, or null for a file in the search's "
+            "directory"
+        )
+    user, _, _ = str(address).partition("://")[2].rpartition("@")
+    if ":" in user or "password=" in str(address):
+        raise ConfigError(
+            "search.storage holds a password, which would be kept in the search's directory; leave it out "
+            "(postgresql://USER@HOST/DATABASE), and set PGPASSWORD, or write it to ~/.pgpass"
+        )
+
+
+def _check_constraints(constraints: Any) -> None:
+    for metric, bounds in (constraints or {}).items():
+        said = f"search.constraints.{metric}"
+        if str(metric).startswith("test/"):
+            raise ConfigError(f"{said}: the test set is not searched on; take val/{str(metric)[5:]}")
+        plain: Any = OmegaConf.to_container(bounds) if OmegaConf.is_config(bounds) else bounds
+        if not isinstance(plain, dict) or not plain or set(plain) - set(BOUNDS):
+            raise ConfigError(f"{said}={plain}: expected bounds, such as {{max: 100000}} or {{min: 0.9, max: 1}}")
+        for bound, value in plain.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ConfigError(f"{said}.{bound}={value}: expected a number")

@@ -1,6 +1,8 @@
 """One sitting of a search: from the first worker to what was found. The same search may have several."""
 
 import shlex
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
@@ -8,9 +10,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from pipeline.errors import DONE, FAILED, INTERRUPTED, RunError
+from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, RunError
 from pipeline.files import locked, write_atomically
-from pipeline.search import final
+from pipeline.search import final, recipe
 from pipeline.search import folder as folders
 from pipeline.search import study as studies
 from pipeline.search.display import Display, best_of
@@ -28,26 +30,43 @@ def sit(plan: Plan, folder: Path) -> int:
     try:
         with locked(folder / folders.LOCK, timeout_seconds=0):
             plan.save(folder)
-            return _sit(plan, folder, Console(highlight=False, soft_wrap=True))
+            folders.open_again(folder)
+            return attend(plan, folder, range(int(plan.settings.workers)))
     except TimeoutError:
         raise RunError(f"the search {folder.name} is under way already; another one needs another name=") from None
 
 
-def _sit(plan: Plan, folder: Path, console: Console) -> int:
+def attend(plan: Plan, folder: Path, names: Sequence[int]) -> int:
+    """As `sit`, of several that work on the same search: these workers, and what only one does while it is its turn."""
+    console = Console(highlight=False, soft_wrap=True)
     study = studies.create(plan, folder)
     wanted = studies.total(plan)
     console.print(f"search      {folder}\nsearched    {', '.join(plan.space.dimensions)}; {wanted} trials")
     for key in plan.outside():
         console.print(f"[yellow]the default of {key} is not among its values; trial 0 takes the first[/]")
-    recording = Recording(plan, folder)
-    recording.begin(study.get_trials(deepcopy=False))
-    is_stopped = _drive(plan, folder, study, recording, console)
-    trials = study.get_trials(deepcopy=False)
+    recording = Recording(plan, folder, study)
+    try:
+        stopped_by = _drive(plan, folder, study, recording, console, names)
+        if stopped_by == signal.SIGUSR1:
+            return PREEMPTED
+        if not recording.concludes():
+            console.print("the rest is done where the search is led from")
+            return DONE
+        return _conclude(plan, folder, study, recording, console, is_stopped=stopped_by != 0)
+    finally:
+        recording.close()
+
+
+def _conclude(
+    plan: Plan, folder: Path, study: Study, recording: Recording, console: Console, *, is_stopped: bool
+) -> int:
+    trials, wanted = study.get_trials(deepcopy=False), studies.total(plan)
     done = sum(trial.state in studies.DONE for trial in trials)
     best = best_of(trials, plan)
     if best is None:
         recording.conclude(None, [], None, "KILLED")
-        console.print(f"{done} of {wanted} trials, and none of them finished")
+        fitting = " within search.constraints" if plan.constraints else ""
+        console.print(f"{done} of {wanted} trials, and none of them finished{fitting}")
         return INTERRUPTED if is_stopped else FAILED
     _tell_best(plan, folder, studies.best(study), console)
     sentence = None if done < wanted else _judged(plan, folder, best, console)
@@ -58,25 +77,25 @@ def _sit(plan: Plan, folder: Path, console: Console) -> int:
         why = "stopped" if is_stopped else "the time is up" if folders.is_over(folder) else failed
         console.print(f"{why} after {done} of {wanted} trials; to go on: pipeline search name={folder.name}")
         return INTERRUPTED if is_stopped else DONE
-    console.print(f"again       {shlex.join(folders.command_of(plan, dict(best.params)))}")
+    console.print(f"again       {shlex.join(recipe.command_of(plan, dict(best.params)))}")
     return DONE
 
 
-def _drive(plan: Plan, folder: Path, study: Study, recording: Recording, console: Console) -> bool:
-    """Whether it was stopped."""
+def _drive(plan: Plan, folder: Path, study: Study, recording: Recording, console: Console, names: Sequence[int]) -> int:
+    """The signal that stopped it, or 0."""
     with Display(plan, studies.total(plan), console) as display:
 
         def show(trials: list[FrozenTrial]) -> None:
             display.show(trials)
             recording.note(trials)
 
-        driver = Driver(plan, folder, study, show)
+        driver = Driver(plan, folder, study, show, names)
         try:
             driver.run()
         except BaseException:
             recording.conclude(None, [], None, "FAILED")
             raise
-    return driver.is_stopped
+    return driver.stopped_by
 
 
 def _judged(plan: Plan, folder: Path, best: FrozenTrial, console: Console) -> str | None:
@@ -94,5 +113,7 @@ def _tell_best(plan: Plan, folder: Path, best: list[FrozenTrial], console: Conso
         scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, trial.values, strict=True))
         values = " ".join(plan.space.overrides(trial.params))
         console.print(f"best        trial {trial.number}: {scores}  {values}".replace("[", r"\["))
-    write_atomically(folder / BEST, folders.recipe_of(plan, dict(best[0].params)))
-    console.print(f"as a recipe {folder / BEST}")
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, best[0].values, strict=True))
+    write_atomically(folder / BEST, recipe.recipe_of(plan, best[0].params))
+    saved = recipe.save(plan, best[0].params, f"trial {best[0].number}, {scores}", folder.name)
+    console.print(f"as a recipe {folder / BEST}" if saved is None else f"as a recipe {saved}: experiment={saved.stem}")

@@ -11,9 +11,11 @@ from pipeline.config import compose
 from pipeline.config.check import check
 from pipeline.config.names import check_name
 from pipeline.errors import ConfigError
+from pipeline.files import write_atomically
 from pipeline.search import plan as plans
+from pipeline.search import recipe, words
 from pipeline.search.plan import Plan
-from pipeline.search.settings import CHANGEABLE, check_settings
+from pipeline.search.settings import CHANGEABLE, check_settings, check_storage
 
 
 def search(typed: Sequence[str]) -> int:
@@ -23,15 +25,24 @@ def search(typed: Sequence[str]) -> int:
         plan, folder = _plan(typed)
     finally:
         gc.enable()
-    from pipeline.search import sitting  # which imports optuna: only for what has been found right
+    recipe.check_place(plan.settings.save_as)
+    # Which import optuna: only for what has been found right.
+    if plan.config.launch._target_ != plans.LOCAL:
+        from pipeline.search import array
+
+        return array.submit(plan, folder)
+    from pipeline.search import sitting
 
     return sitting.sit(plan, folder)
 
 
 def _plan(typed: Sequence[str]) -> tuple[Plan, Path]:
     named = dict(word.split("=", 1) for word in typed if "=" in word)
-    runs_dir, name = named.get("runs_dir", "runs"), named.get("name")
+    runs_dir, name, database = named.get("runs_dir", "runs"), named.get("name"), named.get("search.storage")
     place = Path(runs_dir).absolute() / plans.SEARCHES
+    if name is not None and database is not None and not (place / name / plans.CONFIG).exists():
+        check_name(name)
+        _take_over(database, place / name)
     if name is not None and (place / name / plans.CONFIG).exists():
         return _continued(typed, place / name), place / name
     plan = plans.make(typed)
@@ -41,15 +52,30 @@ def _plan(typed: Sequence[str]) -> tuple[Plan, Path]:
     return plan, Path(plan.config.runs_dir).absolute() / plans.SEARCHES / name
 
 
+def _take_over(database: str, folder: Path) -> None:
+    """Take part in a search that another machine began, if the database has one of this name."""
+    check_storage(database)
+    from pipeline.search import study
+
+    texts = study.find(database, folder)
+    for name, text in (texts or {}).items():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / name, text)
+
+
 def _continued(typed: Sequence[str], folder: Path) -> Plan:
     """The search in this folder, with what may be changed of it as typed. Raises ConfigError for anything else."""
     plan = plans.load(folder)
+    launch = [word for word in typed if words.is_about_launching(word)]
+    if launch:
+        plan.config.launch = compose.compose([*plan.fixed, *launch], config_name=plans.PRIMARY).config.launch
     for word in typed:
         key, _, value = word.partition("=")
-        if key in plans.OF_THE_SEARCH:
+        if key in words.OF_THE_SEARCH or word in launch:
             continue
         setting = key.removeprefix("search.")
-        if key.startswith("search.") and setting in CHANGEABLE:
+        is_elsewhere = key == "search.storage" and plan.settings.storage is not None  # the database as seen from here
+        if is_elsewhere or (key.startswith("search.") and setting in CHANGEABLE):
             compose.update(plan.config, key, value)
             continue
         if word in plan.fixed or _is_as_before(plan, key, value):

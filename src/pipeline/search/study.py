@@ -8,18 +8,16 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.config import resolve
+from pipeline.search import plan as plans
 from pipeline.search.plan import Plan
 from pipeline.search.space import Value
+from pipeline.search.storage import open_storage
 from pipeline.seeds import derive
 
-STUDY = "study.log"
-STALE_LOCK_SECONDS = 5  # after that long whoever holds the journal's lock was killed
 # What Optuna keeps of each trial beyond its values.
 WORKER = "worker"  # who trains it
 INSTEAD_OF = "instead_of"  # the number of the trial whose values these are
@@ -34,10 +32,10 @@ COUNTED = (*DONE, TrialState.RUNNING)
 
 
 def create(plan: Plan, folder: Path) -> Study:
-    """The study in this folder, made if it is not there yet, with the default configuration as its first trial."""
+    """The study of this search, made if it is not there yet, with the default configuration as its first trial."""
     study = optuna.create_study(
         study_name=folder.name,
-        storage=_storage(folder),
+        storage=open_storage(plan.settings.storage, folder),
         directions=[StudyDirection[direction.upper()] for direction in plan.objectives.values()],
         load_if_exists=True,
     )
@@ -47,11 +45,22 @@ def create(plan: Plan, folder: Path) -> Study:
     if not study.get_trials(deepcopy=False):
         for picked in _first(plan):
             study.enqueue_trial(picked)
+    for name, text in plan.texts().items():
+        study.set_user_attr(name, text)
     return study
 
 
+def find(address: str, folder: Path) -> dict[str, str] | None:
+    """What another machine keeps of the search of this name in the database: its plan's texts."""
+    try:
+        study = optuna.load_study(study_name=folder.name, storage=open_storage(address, folder))
+    except KeyError:
+        return None
+    return {name: str(study.user_attrs[name]) for name in (plans.CONFIG, plans.FIXED)}
+
+
 def open_study(plan: Plan, folder: Path) -> Study:
-    study = optuna.load_study(study_name=folder.name, storage=_storage(folder))
+    study = optuna.load_study(study_name=folder.name, storage=open_storage(plan.settings.storage, folder))
     study.pruner = pruner(plan)
     return study
 
@@ -135,9 +144,8 @@ def pruner(plan: Plan) -> BasePruner:
 
 
 def best(study: Study) -> list[FrozenTrial]:
-    """The best finished trial; of several objectives all those that none is better than in each."""
-    finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    return list(study.best_trials) if finished else []
+    """The best finished trial that keeps all constraints; of several objectives all those that none beats in each."""
+    return list(study.best_trials)
 
 
 def _first(plan: Plan) -> list[dict[str, Value]]:
@@ -145,9 +153,3 @@ def _first(plan: Plan) -> list[dict[str, Value]]:
         return [plan.default()]
     combinations, default = plan.space.combinations(plan.settled), plan.default()
     return sorted(combinations, key=lambda picked: picked != default)
-
-
-def _storage(folder: Path) -> BaseStorage:
-    path = str(folder / STUDY)
-    lock: Any = JournalFileSymlinkLock(path, grace_period=STALE_LOCK_SECONDS)
-    return JournalStorage(JournalFileBackend(path, lock_obj=lock))

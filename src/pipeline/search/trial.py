@@ -1,6 +1,7 @@
 """One trial: a training that is judged on the validation set alone."""
 
 import json
+import logging
 import re
 import time
 from typing import Any
@@ -20,13 +21,16 @@ from pipeline.search import outcome
 from pipeline.search.outcome import DIVERGED, FINISHED, PRUNED
 from pipeline.search.plan import Plan
 from pipeline.search.space import Picked
+from pipeline.search.storage import UNREACHABLE
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
 from pipeline.training.agreement import Agreement
 from pipeline.training.callbacks.timing import Timing
 
 NAME_LENGTH = 60
-COUNTED_ONCE = "parameters"  # an objective that is known before training
+COUNTED_ONCE = "parameters"  # known before training
+
+log = logging.getLogger(__name__)
 
 
 class Watch(pl.Callback):
@@ -36,12 +40,10 @@ class Watch(pl.Callback):
     process has a `study`; what it decides all do.
     """
 
-    def __init__(
-        self, study: Study | None, trial_id: int, objectives: dict[str, str], *, monitor: str, mode: str
-    ) -> None:
+    def __init__(self, study: Study | None, trial_id: int, plan: Plan, *, monitor: str, mode: str) -> None:
         self.study = study
         self.trial_id = trial_id
-        self.objectives = objectives
+        self.plan = plan
         self.monitor = monitor
         self.higher_is_better = mode == "max"
         self.best: float | None = None
@@ -50,23 +52,23 @@ class Watch(pl.Callback):
         self.step = 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if COUNTED_ONCE in self.objectives:
-            weights = (each.numel() for each in pl_module.parameters() if each.requires_grad)
-            self.scores[COUNTED_ONCE] = float(sum(weights))
+        if COUNTED_ONCE in self.plan.watched:
+            self.scores[COUNTED_ONCE] = count(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self.step += 1
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        for name in {self.monitor, *self.objectives} - {COUNTED_ONCE}:
+        for name in {self.monitor, *self.plan.watched} - {COUNTED_ONCE}:
             if name not in metrics:
-                key = "checkpoint.monitor" if name == self.monitor else f"search.objectives.{name}"
+                key = f"search.objectives.{name}" if name in self.plan.objectives else f"search.constraints.{name}"
+                key = "checkpoint.monitor" if name == self.monitor else key
                 raise ConfigError(f"{key}: {name} is no metric of this run; choose one of {', '.join(sorted(metrics))}")
         monitored = metrics[self.monitor]
         if self.best is None or (monitored > self.best if self.higher_is_better else monitored < self.best):
             self.best = monitored
-            self.scores |= {name: metrics[name] for name in self.objectives if name != COUNTED_ONCE}
+            self.scores |= {name: metrics[name] for name in self.plan.watched if name != COUNTED_ONCE}
         wish = int(self.study is not None and self._is_hopeless(self.study, metrics))
         # A new one each time, so that they meet at each validation, which is long enough for that.
         (agreed,) = Agreement().highest(wish, device=trainer.strategy.root_device)
@@ -74,16 +76,20 @@ class Watch(pl.Callback):
             self.is_pruned = trainer.should_stop = True
 
     def _is_hopeless(self, study: Study, metrics: dict[str, float]) -> bool:
-        if len(self.objectives) > 1:  # Optuna prunes by one
+        if len(self.plan.objectives) > 1:  # Optuna prunes by one
             return False
-        (name,) = self.objectives
+        (name,) = self.plan.objectives
         if name == COUNTED_ONCE:
             return False
-        study._storage.set_trial_intermediate_value(self.trial_id, self.step, metrics[name])
-        return bool(study.pruner.prune(study, study._storage.get_trial(self.trial_id)))
+        try:
+            study._storage.set_trial_intermediate_value(self.trial_id, self.step, metrics[name])
+            return bool(study.pruner.prune(study, study._storage.get_trial(self.trial_id)))
+        except UNREACHABLE as problem:  # a database that is being restarted: the trial goes on, and is not pruned now
+            log.warning("this score could not be compared: %s", problem)
+            return False
 
 
-def train(run: Run, here: Place, study: Study | None, trial_id: int, objectives: dict[str, str], start: Any) -> None:
+def train(run: Run, here: Place, study: Study | None, trial_id: int, plan: Plan, start: Any) -> None:
     """Leaves journal and outcome in the trial's directory; `start` is what its journal says of it.
 
     Raises UserError for what cannot be trained.
@@ -92,7 +98,7 @@ def train(run: Run, here: Place, study: Study | None, trial_id: int, objectives:
     resolve.check_signatures(config)
     assembly = assemble(config, here)
     checkpoint = config.checkpoint
-    watch = Watch(study, trial_id, objectives, monitor=checkpoint.monitor, mode=checkpoint.mode)
+    watch = Watch(study, trial_id, plan, monitor=checkpoint.monitor, mode=checkpoint.mode)
     callbacks = [*resolve.instantiate(config.callbacks, config).values(), Timing(), watch]
     check_monitors(callbacks, assembly)
     check_transforms(callbacks, assembly)
@@ -105,10 +111,12 @@ def train(run: Run, here: Place, study: Study | None, trial_id: int, objectives:
     if here.is_first:
         journal.start(**start)
         journal.artifact("config.yaml")
-    began, reason = time.monotonic(), None
+    began = time.monotonic()
+    state, reason = PRUNED, outcome.broken(plan.constraints, {COUNTED_ONCE: count(assembly.module)})
     try:
-        trainer.fit(assembly.module, datamodule=assembly.data)
-        state = PRUNED if watch.is_pruned else FINISHED
+        if reason is None:
+            trainer.fit(assembly.module, datamodule=assembly.data)
+            state = PRUNED if watch.is_pruned else FINISHED
     except TrainingFailed as failure:  # a loss that is no number: these values do not work, and never will
         state, reason = DIVERGED, str(failure)
     if here.is_first:
@@ -116,7 +124,13 @@ def train(run: Run, here: Place, study: Study | None, trial_id: int, objectives:
         journal.tags({"trial.state": state.lower()})
         journal.end("FAILED" if state == DIVERGED else "FINISHED", error=reason)
         journal.close()
-        outcome.write(run.folder, state, watch.scores, seconds=seconds, reason=reason)
+        scores = watch.scores or {COUNTED_ONCE: count(assembly.module)}
+        outcome.write(run.folder, state, scores, seconds=seconds, reason=reason)
+
+
+def count(module: pl.LightningModule) -> float:
+    """Its weights, those that are trained."""
+    return float(sum(weight.numel() for weight in module.parameters() if weight.requires_grad))
 
 
 def start_record(plan: Plan, number: int, picked: Picked, run: Run, search: str) -> dict[str, Any]:

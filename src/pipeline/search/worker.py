@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -28,10 +29,12 @@ from pipeline.lifecycle.train import quieten
 from pipeline.process import Place, environment_of, follow_parent, see_working_directory
 from pipeline.search import folder as folders
 from pipeline.search import plan as plans
+from pipeline.search import storage
 from pipeline.search import study as studies
 from pipeline.search import trial as trials
 from pipeline.search.plan import Plan
 from pipeline.search.space import Picked
+from pipeline.search.storage import patiently
 
 POLL_SECONDS = 0.01
 GRACE_SECONDS = 10.0  # for the other processes of a trial, once one of them has failed
@@ -43,7 +46,7 @@ class Stopped(Exception):
 
 def main(folder: Path, name: str) -> int:
     parent = os.getppid()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, _stop)
     see_working_directory()
     torch.set_num_threads(1)
@@ -53,9 +56,9 @@ def main(folder: Path, name: str) -> int:
     facts = {"choices": {}, **environment.describe(["pipeline", "search", f"name={folder.name}"])}
     try:
         while not folders.is_over(folder) and os.getppid() == parent:
-            trial = studies.ask(study, plan, wanted)
+            trial = patiently(lambda: studies.ask(study, plan, wanted))
             if trial is None:
-                if not _others_may_fail(study):
+                if not patiently(lambda: _others_may_fail(study)):
                     return 0
                 time.sleep(1.0)
                 continue
@@ -71,13 +74,17 @@ def _others_may_fail(study: Study) -> bool:
 
 
 def _train(trial: Trial, study: Study, plan: Plan, folder: Path, name: str, facts: dict[str, Any], parent: int) -> None:
-    trial.set_user_attr(studies.WORKER, folders.identity(name))
+    def live() -> None:
+        storage.beat(study, folder, trial._trial_id, trial.number)
+
     processes: list[int] = []
     try:
-        picked = plan.space.pick(trial, plan.settled)
+        patiently(lambda: trial.set_user_attr(studies.WORKER, folders.identity(name)))
+        live()
+        picked = patiently(lambda: plan.space.pick(trial, plan.settled))
         run = folders.trial_run(folder, trial.number, plan, picked, facts)
-        processes = _fork(run, trial, plan, folder, picked)
-        problem = _wait(processes, parent)
+        processes = _fork(run, trial, study, plan, folder, picked)
+        problem = _wait(processes, parent, live)
     except Stopped:
         for process in processes:
             _end(process)
@@ -85,11 +92,10 @@ def _train(trial: Trial, study: Study, plan: Plan, folder: Path, name: str, fact
         raise
     except UserError as mistake:
         problem = str(mistake)
-    frozen = study._storage.get_trial(trial._trial_id)
-    folders.settle(study, plan, frozen, folder, problem)
+    patiently(lambda: folders.settle(study, plan, study._storage.get_trial(trial._trial_id), folder, problem))
 
 
-def _fork(run: Run, trial: Trial, plan: Plan, folder: Path, picked: Picked) -> list[int]:
+def _fork(run: Run, trial: Trial, study: Study, plan: Plan, folder: Path, picked: Picked) -> list[int]:
     config = run.config()
     devices = config.trainer.devices
     count = process_count(list(devices) if not isinstance(devices, int | str) else devices, config.trainer.accelerator)
@@ -99,6 +105,7 @@ def _fork(run: Run, trial: Trial, plan: Plan, folder: Path, picked: Picked) -> l
     for rank in range(count):
         process = os.fork()
         if process == 0:
+            storage.forget_connections(study)
             _become(Place(rank, count, rank, count), port, threads, run, trial, plan, folder, picked)
         found.append(process)
     return found
@@ -112,6 +119,7 @@ def _become(
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a scheduler tells all processes; the worker ends this one
         _write_to(run.log_path if place.is_first else run.folder / f"rank{place.rank}.log")
         follow_parent(grace_seconds=1.0)
         if place.world_size > 1:
@@ -121,7 +129,7 @@ def _become(
         quieten(run.folder / "trial.log")
         study = studies.open_study(plan, folder) if place.is_first else None
         tags = trials.start_record(plan, trial.number, picked, run, folder.name)
-        trials.train(run, place, study, trial._trial_id, plan.objectives, tags)
+        trials.train(run, place, study, trial._trial_id, plan, tags)
         code = 0
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
@@ -136,10 +144,13 @@ def _become(
         os._exit(code)
 
 
-def _wait(processes: list[int], parent: int) -> str | None:
-    """Until all are done; what went wrong first, or None."""
-    left, problem, failed_at = list(processes), None, 0.0
+def _wait(processes: list[int], parent: int, live: Callable[[], None]) -> str | None:
+    """Until all are done, with a sign of life now and then; what went wrong first, or None."""
+    left, problem, failed_at, lived_at = list(processes), None, 0.0, time.monotonic()
     while left:
+        if time.monotonic() - lived_at > storage.BEAT_SECONDS:
+            live()
+            lived_at = time.monotonic()
         if os.getppid() != parent:
             raise Stopped
         for process in list(left):

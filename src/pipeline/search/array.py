@@ -1,0 +1,44 @@
+"""A search as an array of jobs of a cluster, each with a worker: they come and go, and need nobody to watch them.
+
+`python -m pipeline.search.array FOLDER` is what a job runs.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from pipeline.config import resolve
+from pipeline.errors import RunError
+from pipeline.process import leave_array, module_command, see_working_directory
+from pipeline.search import folder as folders
+from pipeline.search import plan as plans
+from pipeline.search import sitting
+from pipeline.search import study as studies
+from pipeline.search.plan import Plan
+
+
+def submit(plan: Plan, folder: Path) -> int:
+    """The exit code. Raises RunError while its jobs are under way."""
+    launcher: Any = resolve.instantiate(plan.config.launch, plan.config)
+    state = launcher.state(folder) if folder.exists() else None
+    if state is not None:
+        raise RunError(f"the search {folder.name} is under way already ({state}); another one needs another name=")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    folders.make(folder)
+    plan.save(folder)
+    folders.open_again(folder)
+    studies.create(plan, folder)
+    command = module_command("pipeline.search.array", str(folder))
+    return int(launcher.run_workers(command, int(plan.settings.workers), folder))
+
+
+def main(folder: Path) -> int:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    see_working_directory()
+    return sitting.attend(plans.load(folder), folder, [leave_array()])
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,171 @@
+"""Where the trials of a search are kept: a journal file in its directory, or PostgreSQL for many machines.
+
+Both tell who is still at work (`beat`, `is_silent`), and let one of many processes do what only one may (`held`).
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from pipeline.errors import RunError
+from pipeline.files import locked
+
+STUDY = "study.log"
+TRIALS = "trials"
+BEAT = ".alive"  # in a trial's directory: its worker touches it
+CLOCK = ".clock"  # touched to learn what time it is where the files are, which need not be the time here
+STALE_LOCK_SECONDS = 5  # after that long whoever holds the journal's lock was killed
+BEAT_SECONDS = 5
+SILENT_SECONDS = 60  # a worker of another machine that is not heard of for so long is dead
+PATIENCE_SECONDS = 120.0  # with a database that does not answer
+PAUSE_SECONDS = 1.0
+UNREACHABLE = (sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
+
+T = TypeVar("T")
+
+
+def open_storage(address: str | None, folder: Path) -> BaseStorage:
+    """`address`: postgresql://USER@HOST/DATABASE, or None for the journal file. Raises RunError for a database that
+    cannot be had."""
+    if address is None:
+        path = str(folder / STUDY)
+        lock: Any = JournalFileSymlinkLock(path, grace_period=STALE_LOCK_SECONDS)
+        return JournalStorage(JournalFileBackend(path, lock_obj=lock))
+    url = sqlalchemy.make_url(address).set(drivername="postgresql+psycopg")
+    try:
+        # Every process has connections of its own, and a database that was restarted has forgotten them.
+        return RDBStorage(
+            url.render_as_string(hide_password=False),
+            engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}},
+            heartbeat_interval=BEAT_SECONDS,
+            grace_period=SILENT_SECONDS,
+        )
+    except (*UNREACHABLE, ImportError) as problem:
+        raise RunError(f"search.storage={address}: {_in_words(problem)}") from problem
+
+
+def is_shared(study: Study) -> bool:
+    """Among machines that need not have any files in common."""
+    return _database(study) is not None
+
+
+def forget_connections(study: Study) -> None:
+    """After a fork, in the child: they are the parent's."""
+    database = _database(study)
+    if database is not None:
+        database.engine.dispose(close=False)
+
+
+def beat(study: Study, folder: Path, trial_id: int, number: int) -> None:
+    """The worker of this trial is alive. A beat that cannot be given is left out."""
+    database = _database(study)
+    if database is not None:
+        with suppress(*UNREACHABLE):
+            database.record_heartbeat(trial_id)
+        return
+    with suppress(OSError):
+        path = folder / TRIALS / f"{number:04}" / BEAT
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+
+def is_silent(study: Study, folder: Path, trial: FrozenTrial) -> bool:
+    """Whether the worker of this trial, on whatever machine, has given no beat for SILENT_SECONDS."""
+    database = _database(study)
+    if database is not None:
+        return trial._trial_id in database._get_stale_trial_ids(study._study_id)
+    clock, path = folder / CLOCK, folder / TRIALS / f"{trial.number:04}" / BEAT
+    clock.touch()
+    return not path.exists() or clock.stat().st_mtime - path.stat().st_mtime > SILENT_SECONDS
+
+
+@contextmanager
+def held(study: Study, folder: Path, what: str) -> Iterator[bool]:
+    """Whether this process alone does `what` meanwhile, of all that work on this search. Falls with the process."""
+    database = _database(study)
+    if database is not None:
+        key = int.from_bytes(hashlib.sha256(f"{study.study_name} {what}".encode()).digest()[:8], signed=True)
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            free = connection.execute(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar()
+            try:
+                yield bool(free)
+            finally:
+                if free:  # the connection goes back to the pool and lives on
+                    with suppress(*UNREACHABLE):
+                        connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+        return
+    with held_in(folder, what) as free:
+        yield free
+
+
+@contextmanager
+def held_in(folder: Path, what: str) -> Iterator[bool]:
+    """The same, of those that work in this folder."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / f".{what}.lock", timeout_seconds=0))
+        except TimeoutError:
+            free = False
+        else:
+            free = True
+        yield free
+
+
+class Turn:
+    """What one of many processes does until it ends, and then another one: asked for again and again."""
+
+    def __init__(self, take: Callable[[], AbstractContextManager[bool]]) -> None:
+        self._take = take
+        self._held: AbstractContextManager[bool] | None = None
+        self._tried_at = 0.0
+
+    def is_mine(self, *, at_once: bool = False) -> bool:
+        if self._held is None and (at_once or time.monotonic() - self._tried_at > BEAT_SECONDS):
+            self._tried_at, attempt = time.monotonic(), self._take()
+            if attempt.__enter__():
+                self._held = attempt
+            else:
+                attempt.__exit__(None, None, None)
+        return self._held is not None
+
+    def give_back(self) -> None:
+        if self._held is not None:
+            self._held.__exit__(None, None, None)
+            self._held = None
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Its answer, once there is one: a database may be restarted. Raises RunError after PATIENCE_SECONDS."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return call()
+        except UNREACHABLE as problem:
+            if time.monotonic() > deadline:
+                raise RunError(f"the database of the search does not answer: {_in_words(problem)}") from problem
+        time.sleep(PAUSE_SECONDS)
+
+
+def _database(study: Study) -> RDBStorage | None:
+    storage = study._storage
+    backend = getattr(storage, "_backend", storage)  # Optuna puts a cache around it
+    return backend if isinstance(backend, RDBStorage) else None
+
+
+def _in_words(problem: Exception) -> str:
+    cause: BaseException = problem
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, ImportError):
+        return "PostgreSQL needs a package that is not installed: pip install 'psycopg[binary]>=3.2'"
+    return str(cause).strip().replace("\n", " ")
