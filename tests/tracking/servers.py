@@ -82,8 +82,8 @@ def answers_http(path: str) -> Callable[[Server], bool]:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[tuple[str, str]]:
-    """(address, password) of an empty PostgreSQL database of Debian's. Skips the test where there is no such server."""
+def postgres(folder: Path) -> Iterator[tuple[str, str, Server]]:
+    """(address, password, server) of an empty PostgreSQL database of Debian's. Skips the test where there is none."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     if not programs:
         pytest.skip("no PostgreSQL server here (Debian, Ubuntu: apt-get install postgresql)")
@@ -107,7 +107,7 @@ def postgres(folder: Path) -> Iterator[tuple[str, str]]:
         try:
             create = [str(programs[-1] / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow"]
             subprocess.run(create, env=os.environ | {"PGPASSWORD": password}, check=True)
-            yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow", password
+            yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow", password, server
         finally:
             server.kill(signal.SIGINT)
     finally:
@@ -143,7 +143,7 @@ def tracking_server(folder: Path) -> Iterator[Server]:
     pytest.importorskip("psycopg", reason="no psycopg here: pip install 'pipeline[server]'")
     pytest.importorskip("flask_wtf", reason="no Flask-WTF here: pip install 'pipeline[server]'")
     with ExitStack() as stack:
-        database, password = stack.enter_context(postgres(folder))
+        database, password, _ = stack.enter_context(postgres(folder))
         endpoint = stack.enter_context(s3(folder))
         port = free_port()
         environment = S3_KEY | {
