@@ -168,12 +168,15 @@ code=$?
 
 # {PREEMPTED}: saved, and can go on; {TOLD_TOO_EARLY}: told before there was anything to save.
 if [ "$code" -ne {PREEMPTED} ] && [ "$code" -ne {TOLD_TOO_EARLY} ]; then exit "$code"; fi
+# The id of one job of an array may be that of the whole array.
+job="${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}"
+job="${{job:-$SLURM_JOB_ID}}"
 # A job that somebody cancelled is no longer RUNNING.
-if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" != RUNNING ]; then exit "$code"; fi
+if [ "$(squeue --noheader --jobs="$job" --format=%T)" != RUNNING ]; then exit "$code"; fi
 restarts=${{SLURM_RESTART_COUNT:-0}}
 if [ "$restarts" -lt {self.max_requeues} ]; then
     echo "back to the queue, to go on by itself (the $((restarts + 1)). of {self.max_requeues} times)"
-    scontrol requeue "$SLURM_JOB_ID"
+    scontrol requeue "$job"
 else
     echo "not back to the queue: launch.max_requeues={self.max_requeues} is used up. To go on: {go_on}"
 fi
