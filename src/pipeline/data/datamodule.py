@@ -61,7 +61,19 @@ class DataModule(LightningDataModule):
 
         Raises DataError or ConfigError: what is wrong with the data is found here and nowhere later.
         """
+        if self.batch_size > len(self.parts.train):
+            raise DataError(
+                f"data.batch_size={self.batch_size} is more than the {len(self.parts.train)} training samples of "
+                f"{self.parts.name} at data.train_fraction={self.train_fraction:g}; use at most "
+                f"{len(self.parts.train)}"
+            )
         return self.spec
+
+    def take_over(self, other: "DataModule") -> None:
+        """What `other` has loaded, if that is what this one would load."""
+        mine, its = ((type(each.source), vars(each.source), each.root, each.train_fraction) for each in (self, other))
+        if mine == its:
+            self.parts, self.spec = other.parts, other.spec
 
     def setup(self, stage: str) -> None:
         self.load()
@@ -73,11 +85,6 @@ class DataModule(LightningDataModule):
         if self.train_fraction < 1:
             rows = fraction_of(parts.train.targets.numpy(), self.train_fraction)
             parts = replace(parts, train=parts.train.rows(torch.from_numpy(rows)))
-        if self.batch_size > len(parts.train):
-            raise DataError(
-                f"data.batch_size={self.batch_size} is more than the {len(parts.train)} training samples of "
-                f"{parts.name} at data.train_fraction={self.train_fraction:g}; use at most {len(parts.train)}"
-            )
         return parts
 
     @cached_property

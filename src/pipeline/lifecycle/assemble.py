@@ -60,11 +60,11 @@ class Assembly:
         )
 
 
-def assemble(config: DictConfig, place: Place) -> Assembly:
-    """Raises UserError for whatever can be found wrong before the first step."""
+def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None) -> Assembly:
+    """Raises UserError for whatever can be found wrong before the first step. `loaded`: as in `build_data`."""
     torch.set_float32_matmul_precision("high")
     pl.seed_everything(config.seed, workers=False, verbose=False)  # before any weight is drawn
-    data = build_data(config, place)
+    data = build_data(config, place, loaded)
     spec: DataSpec | None = getattr(data, "spec", None)
     if spec is None and "spec" in _parameters(config, "model"):
         raise _without_spec(config, data)
@@ -83,8 +83,8 @@ def assemble(config: DictConfig, place: Place) -> Assembly:
     return _learner(config, model, data, spec)
 
 
-def build_data(config: DictConfig, place: Place) -> pl.LightningDataModule:
-    """The data, loaded: what it is can be asked for from here on."""
+def build_data(config: DictConfig, place: Place, loaded: DataModule | None = None) -> pl.LightningDataModule:
+    """The data, loaded: what it is can be asked for from here on. What `loaded` has is not loaded again."""
     offered = {
         "seed": config.seed,
         "rank": place.rank,
@@ -99,6 +99,8 @@ def build_data(config: DictConfig, place: Place) -> pl.LightningDataModule:
             "data.source._target_"
         )
     if isinstance(data, DataModule):
+        if loaded is not None:
+            data.take_over(loaded)
         data.load()
     return data
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from omegaconf import DictConfig
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -47,11 +48,11 @@ def is_over(folder: Path) -> bool:
     return (folder / OVER).exists() or not folder.exists()
 
 
-def trial_run(folder: Path, number: int, plan: Plan, picked: Picked, facts: dict[str, Any]) -> Run:
+def trial_run(folder: Path, number: int, plan: Plan, picked: Picked, config: DictConfig, facts: dict[str, Any]) -> Run:
     """The trial's own run directory, with its frozen configuration: a run that `train` could have made."""
     run = Run(folder / TRIALS / f"{number:04}")
     run.folder.mkdir(exist_ok=True)
-    write_atomically(run.config_path, compose.to_yaml(plan.config_of(picked)))
+    write_atomically(run.config_path, compose.to_yaml(config))
     overrides = [*plan.fixed, *plan.space.overrides(picked)]
     write_atomically(run.folder / plans.FIXED, "".join(f"{override}\n" for override in overrides))
     run.write_json("environment.json", {**facts, "choices": plan.composed(picked).choices})

@@ -1,22 +1,25 @@
 """One trial: a training that is judged on the validation set alone."""
 
-import json
 import logging
 import re
 import time
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 
 from pipeline.config import resolve
-from pipeline.errors import ConfigError, TrainingFailed
+from pipeline.config.allowed import targets
+from pipeline.data.datamodule import DataModule
+from pipeline.errors import ConfigError, TrainingFailed, UserError
 from pipeline.lifecycle import describe
-from pipeline.lifecycle.assemble import assemble
+from pipeline.lifecycle.assemble import assemble, build_data
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.process import Place
+from pipeline.process import ALONE, Place
 from pipeline.search import outcome
 from pipeline.search.outcome import DIVERGED, FINISHED, PRUNED
 from pipeline.search.plan import Plan
@@ -40,12 +43,12 @@ class Watch(pl.Callback):
     process has a `study`; what it decides all do.
     """
 
-    def __init__(self, study: Study | None, trial_id: int, plan: Plan, *, monitor: str, mode: str) -> None:
+    def __init__(self, study: Study | None, trial_id: int, plan: Plan, checkpoint: DictConfig) -> None:
         self.study = study
         self.trial_id = trial_id
         self.plan = plan
-        self.monitor = monitor
-        self.higher_is_better = mode == "max"
+        self.monitor = checkpoint.monitor
+        self.higher_is_better = checkpoint.mode == "max"
         self.best: float | None = None
         self.scores: dict[str, float] = {}
         self.is_pruned = False
@@ -89,16 +92,38 @@ class Watch(pl.Callback):
             return False
 
 
-def train(run: Run, here: Place, study: Study | None, trial_id: int, plan: Plan, start: Any) -> None:
+def prepare(config: DictConfig, loaded: DataModule | None) -> DataModule | None:
+    """Import and load what a trial needs, for it and those after it; what is in `loaded` is not loaded again.
+
+    None for what may not be loaded before a trial is forked: whoever starts threads or takes an accelerator cannot go
+    on after a fork, and of a user's own source nobody knows. What is wrong with the data the trial will say.
+    """
+    source = config.data.get("source")
+    if source is None or not _is_ours(source):
+        return None
+    for _, node in targets(OmegaConf.to_container(config)):
+        if _is_ours(node):
+            get_object(node["_target_"])
+    try:
+        data = build_data(config, ALONE, loaded)
+    except UserError:
+        return None
+    return data if isinstance(data, DataModule) else None
+
+
+def _is_ours(node: Any) -> bool:
+    return str(node.get("_target_")).startswith("pipeline.")
+
+
+def train(
+    run: Run, config: DictConfig, here: Place, watch: Watch, start: dict[str, Any], loaded: DataModule | None
+) -> None:
     """Leaves journal and outcome in the trial's directory; `start` is what its journal says of it.
 
     Raises UserError for what cannot be trained.
     """
-    config = run.config()
     resolve.check_signatures(config)
-    assembly = assemble(config, here)
-    checkpoint = config.checkpoint
-    watch = Watch(study, trial_id, plan, monitor=checkpoint.monitor, mode=checkpoint.mode)
+    assembly = assemble(config, here, loaded)
     callbacks = [*resolve.instantiate(config.callbacks, config).values(), Timing(), watch]
     check_monitors(callbacks, assembly)
     check_transforms(callbacks, assembly)
@@ -112,7 +137,7 @@ def train(run: Run, here: Place, study: Study | None, trial_id: int, plan: Plan,
         journal.start(**start)
         journal.artifact("config.yaml")
     began = time.monotonic()
-    state, reason = PRUNED, outcome.broken(plan.constraints, {COUNTED_ONCE: count(assembly.module)})
+    state, reason = PRUNED, outcome.broken(watch.plan.constraints, {COUNTED_ONCE: count(assembly.module)})
     try:
         if reason is None:
             trainer.fit(assembly.module, datamodule=assembly.data)
@@ -133,16 +158,14 @@ def count(module: pl.LightningModule) -> float:
     return float(sum(weight.numel() for weight in module.parameters() if weight.requires_grad))
 
 
-def start_record(plan: Plan, number: int, picked: Picked, run: Run, search: str) -> dict[str, Any]:
+def start_record(plan: Plan, number: int, picked: Picked, config: DictConfig, search: str) -> dict[str, Any]:
     """What the trial's journal says about it: named by what varies."""
-    config = run.config()
     varying = " ".join(f"{key.rpartition('.')[2]}={_short(text)}" for key, text in plan.space.texts(picked).items())
-    choices = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))["choices"]
     return {
         "name": f"{number} {varying}"[:NAME_LENGTH],
         "experiment": config.tracking.get("experiment") or config.name,
         "run_uid": f"{search}-{number:04}",
-        "params": describe.parameters(config, choices),
+        "params": describe.parameters(config, plan.composed(picked).choices),
         "tags": {"search": search, "trial": str(number)},
     }
 
