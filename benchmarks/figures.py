@@ -145,6 +145,8 @@ FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
         *(ranks, overhead, checkpoint, restart),
         *(tracking.tracking, tracking.tracked_steps, tracking.ui),
         search.search,
+        search.pruning,
+        search.crowd,
     )
 }
-LONG = ("best",)
+LONG = ("best", "crowd")

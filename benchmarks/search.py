@@ -1,21 +1,28 @@
 """What a search costs beyond the trainings in it."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from tests.tracking import servers
 
-from benchmarks.figure import Figure
+from benchmarks.figure import Figure, Skipped
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
 
 TRIALS = 24
+PRUNED_TRIALS = 40
+CROWD = 400
 COMMANDS = 4  # of the 24 that are run one after another; all take alike
 SETTINGS = ("trainer.max_epochs=1", "tracking=none")
 RATES = tuple(round(0.001 * number, 4) for number in range(1, TRIALS + 1))
@@ -32,6 +39,67 @@ def search(folder: Path | None) -> Iterator[Figure]:
     yield Figure(name, f"{seconds:.0f} s", f"{TRIALS} x {one:.1f} s", TRIALS * one / seconds, 5, "higher", "x")
 
 
+def pruning(folder: Path | None) -> Iterator[Figure]:
+    """The same search with the default pruner and without one: epochs that were trained, and the best score."""
+    found = {pruner: _pruned(pruner) for pruner in ("median", "none")}
+    (epochs, best), (whole, reference) = found["median"], found["none"]
+    share = epochs / whole
+    name = f"search, {PRUNED_TRIALS} trials, pruned: share of the epochs"
+    yield Figure(name, f"{epochs} epochs", f"{whole} epochs", share, 0.5, "lower", "x")
+    behind = 100 * (reference - best)
+    name = "search, pruned: points of val/accuracy behind the one without pruning"
+    yield Figure(name, f"{best:.4f}", f"{reference:.4f}", behind, 0.2, "lower")
+
+
+def crowd(folder: Path | None) -> Iterator[Figure]:
+    """Eight workers on a journal file, and on PostgreSQL where Debian's is installed."""
+    yield from _crowded("a journal file")
+    with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
+        try:
+            address, password, _ = stack.enter_context(servers.postgres(Path(place)))
+        except pytest.skip.Exception as reason:
+            raise Skipped(str(reason)) from None
+        os.environ["PGPASSWORD"] = password
+        yield from _crowded("PostgreSQL", f"search.storage={address}")
+
+
+def _pruned(pruner: str) -> tuple[int, float]:
+    """(epochs of all trials, best score)"""
+    space = ("optimizer.learning_rate=tag(log,interval(1e-5,1e-1))", "model.dropout=interval(0,0.7)")
+    count = (f"search.n_trials={PRUNED_TRIALS}", "trainer.max_epochs=12", "data.train_fraction=0.5")
+    with tempfile.TemporaryDirectory() as home:
+        trials = _trials(home, "model=mlp", *count, *space, f"search/pruner={pruner}")
+    epochs = sum(len(trial.intermediate_values) for trial in trials)
+    return epochs, max(trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value)
+
+
+def _crowded(storage: str, *words: str) -> Iterator[Figure]:
+    small = ("model=softmax_regression", "data.train_fraction=0.1", "trainer.max_epochs=10", "callbacks=none")
+    rate = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
+    count = (f"search.n_trials={CROWD}", "search.workers=8", "search/pruner=none", "search/sampler=random")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as home:
+        trials = _trials(home, *small, rate, *count, *words)
+        told = sum(len(trial.intermediate_values) for trial in trials if trial.state == TrialState.COMPLETE)
+        kept = len({str(trial.params) for trial in trials if trial.state == TrialState.COMPLETE})
+        outcomes = len(list(Path(home, "runs", "searches", "s", "trials").glob("*/outcome.json")))
+    seconds = time.monotonic() - began
+    name = f"8 workers on {storage}, {CROWD} trials of 10 reports"
+    yield Figure(f"{name}: trials finished, each once", f"{kept} in {seconds:.0f} s", None, kept, CROWD, "higher")
+    yield Figure(f"{name}: trials beyond", str(len(trials)), None, outcomes - CROWD, 0, "lower")
+    yield Figure(f"{name}: reports", f"{told:,}", None, told, 10 * CROWD, "higher")
+
+
+def _trials(home: str, *words: str) -> list[FrozenTrial]:
+    _run(home, "search", "name=s", "tracking=none", "search.final_seeds=0", *words)
+    return _trials_in(Path(home, "runs", "searches", "s"))
+
+
+def _trials_in(place: Path) -> list[FrozenTrial]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return studies.open_study(plans.load(place), place).get_trials()
+
+
 def _searched(*, workers: int) -> tuple[float, float]:
     """(seconds of the whole command, median seconds of a trial beyond its training)"""
     with tempfile.TemporaryDirectory() as home:
@@ -41,8 +109,7 @@ def _searched(*, workers: int) -> tuple[float, float]:
         _run(home, "search", *SETTINGS, *words)
         seconds = time.monotonic() - began
         place = Path(home, "runs", "searches", "s")
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        trials = studies.open_study(plans.load(place), place).get_trials()
+        trials = _trials_in(place)
         assert len(trials) == TRIALS
         beyond = []
         for before, trial in zip([None, *trials], trials, strict=False):

@@ -96,12 +96,13 @@ def postgres(folder: Path) -> Iterator[tuple[str, str, Server]]:
         initdb = [*as_user, "sh", "-c", make, str(programs[-1] / "initdb"), str(data)]
         subprocess.run(initdb, input=password, text=True, check=True, capture_output=True)
         options = ["-c", f"port={port}", "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
+        ready = [str(programs[-1] / "pg_isready"), "-q", "-h", "127.0.0.1", "-p"]
         server = Server(
             [*as_user, str(programs[-1] / "postgres"), "-D", str(data / "db"), *options],
             folder,
             {},
             port,
-            lambda each: _takes_connections(each.port),
+            lambda each: subprocess.run([*ready, str(each.port)], check=False).returncode == 0,
         )
         server.start()
         try:
