@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
-from pipeline.search.pictures.look import BLUE, paper, say
+from pipeline.search.pictures.look import BLUE, QUIET, paper, say
 from pipeline.search.pictures.scales import brief, wrapped
 from pipeline.search.standing import Objective, Standing
 
@@ -40,7 +40,7 @@ def importances(standing: Standing, objective: Objective) -> Importances:
     judged = [each for each in standing.trials if each.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     scored = {each.number: value for each in judged if (value := objective.value(each)) is not None}
     if len(judged) < LEAST or len(scored) < 3:
-        return Importances({}, f"After {len(judged)} trials it is too early to tell; from {LEAST} on it can be.")
+        return Importances({}, f"With {len(judged)} of the {LEAST} trials that it takes, it is too early to tell.")
     sign = -1.0 if objective.is_maximized else 1.0
     worst = max(sign * value for value in scored.values())
     costs = {each.number: sign * scored[each.number] if each.number in scored else worst for each in judged}
@@ -78,6 +78,7 @@ def picture(standing: Standing) -> Figure:
             panel.text(share, row, f" {share:.0%}", va="center", size=8.5)
         panel.set_yticks(range(len(keys)), [wrapped(names[key], 26, 2) for key in keys])
         panel.set(xlim=(0, max(shares) * 1.12), ylim=(len(keys) - 0.4, -0.6), xticks=[])
+        panel.set_xlabel(each.remark, color=QUIET, size=8.5)
         panel.grid(visible=False)
         panel.spines["bottom"].set_visible(False)
     return figure

@@ -92,7 +92,8 @@ def tell_hidden(panel: Axes, values: Sequence[float], shown: tuple[float, float]
     if hidden:
         side, where = ("bottom", 0.01) if objective.is_maximized else ("top", 0.99)
         sentence = f"▾ {hidden} below" if objective.is_maximized else f"▴ {hidden} above"
-        panel.text(0.99, where, sentence, transform=panel.transAxes, ha="right", va=side, color=QUIET, size=8)
+        box = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+        panel.text(0.99, where, sentence, transform=panel.transAxes, ha="right", va=side, color=QUIET, size=8, bbox=box)
 
 
 def say(panel: Axes, sentence: str) -> None:

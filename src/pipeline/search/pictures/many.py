@@ -8,12 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from optuna.trial import FrozenTrial
 
-from pipeline.lifecycle.reports.axes import short
+from pipeline.lifecycle.reports.axes import LOGARITHMIC_FROM
 from pipeline.search.pictures.look import BLUE, INK, ORANGE, PAPER, QUIET, SOFT, paper, shade_map, shades, window
-from pipeline.search.pictures.scales import Scale, wrapped
+from pipeline.search.pictures.scales import Scale, number, wrapped, written
 from pipeline.search.pictures.values import scales, scored, spread
 from pipeline.search.standing import Objective, Standing
 
@@ -21,7 +20,6 @@ MOST_KEYS = 10
 MOST_NAMED = 15
 MOST_PAIRS = 6
 ABSENT = -0.14  # where the lines of trials go that have not a key
-WIDE = 50.0  # times the lowest value: an objective that is shown by its logarithm
 
 
 def parallel(standing: Standing, objective: Objective) -> Figure | None:
@@ -50,7 +48,7 @@ def parallel(standing: Standing, objective: Objective) -> Figure | None:
             _upright(panel, place, [(ABSENT, "not searched")], quiet=True)
     worst = ("≤ " if objective.is_maximized else "") if min(values) < low else ""
     top = "≥ " if max(values) > high else ""
-    marks = [(0.0, f"{worst}{low:.4g}"), (0.5, f"{(low + high) / 2:.4g}"), (1.0, f"{top}{high:.4g}")]
+    marks = [(0.0, f"{worst}{written(low)}"), (0.5, written((low + high) / 2)), (1.0, f"{top}{written(high)}")]
     _upright(panel, len(found), marks)
     names = [wrapped(scale.name, 15) for scale in found]
     panel.set_xticks(range(len(found) + 1), [*names, wrapped(objective.name, 15)], color=INK)
@@ -121,9 +119,8 @@ def _pair(
     if best:
         points = sorted(places(best))
         if is_whole:
-            where = "post" if across.is_maximized == up.is_maximized else "pre"
-            where = {"post": "pre", "pre": "post"}[where] if across.is_maximized else where
-            panel.step(*zip(*points, strict=True), where=where, color=BLUE, linewidth=1.2, zorder=3)
+            reached = "pre" if across.is_maximized else "post"
+            panel.step(*zip(*points, strict=True), where=reached, color=BLUE, linewidth=1.2, zorder=3)
         panel.scatter(*zip(*points, strict=True), s=42, color=BLUE, label="none is better in each", zorder=4)
         for trial, place in list(zip(best, places(best), strict=True))[:MOST_NAMED]:
             panel.annotate(
@@ -131,8 +128,9 @@ def _pair(
             )
     for objective, axis, letter in ((across, panel.xaxis, "x"), (up, panel.yaxis, "y")):
         values = [float(each.values[objective.place]) for each in trials]
-        if min(values) > 0 and max(values) / min(values) > WIDE:
+        is_log = min(values) > 0 and max(values) / min(values) > LOGARITHMIC_FROM
+        if is_log:
             getattr(panel, f"set_{letter}scale")("log")
-        axis.set_major_formatter(FuncFormatter(lambda value, _: short(float(f"{value:.6g}"))))
+        number(axis, min(values), max(values), is_log=is_log)
         arrow = "more is better" if objective.is_maximized else "less is better"
         axis.set_label_text(f"{objective.name}  ({arrow})")

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.search import study as studies
@@ -25,7 +26,7 @@ from pipeline.search.pictures.look import (
     paper,
     tell_hidden,
 )
-from pipeline.search.pictures.scales import cut
+from pipeline.search.pictures.scales import cut, written
 from pipeline.search.standing import Objective, Standing
 
 MOST_ROWS = 40
@@ -56,16 +57,8 @@ def _history(panel: Axes, standing: Standing, objective: Objective, points: list
     for part, colour, label in ((pruned, SOFT, "pruned: its last score"), (points, BLUE, "finished")):
         numbers, values = [number for number, _ in part], [value for _, value in part]
         if part:
-            panel.scatter(
-                numbers,
-                np.clip(values, low, high),
-                s=26,
-                color=colour,
-                edgecolor=PAPER,
-                linewidth=0.6,
-                label=label,
-                zorder=2,
-            )
+            places = np.clip(values, low, high)
+            panel.scatter(numbers, places, s=26, color=colour, edgecolor=PAPER, linewidth=0.6, label=label, zorder=2)
     best = [objective.best(every[: count + 1]) for count in range(len(every))]
     numbers = [number for number, _ in points]
     last = max(each.number for each in standing.trials)
@@ -73,7 +66,7 @@ def _history(panel: Axes, standing: Standing, objective: Objective, points: list
     panel.step([*numbers, max(last, numbers[-1])], steps, where="post", color=ORANGE, label="best so far", zorder=3)
     first = next(number for number, value in points if value == best[-1])
     panel.annotate(
-        f"{best[-1]:.4g}  (trial {first})",
+        f"{written(best[-1])}  (trial {first})",
         (first, best[-1]),
         xytext=(4, -11 if objective.is_maximized else 11),
         textcoords="offset points",
@@ -84,14 +77,15 @@ def _history(panel: Axes, standing: Standing, objective: Objective, points: list
         size=8.5,
     )
     panel.set_xlim(-0.6, last + 0.6)
-    panel.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[attr-defined]  # an AutoLocator
+    panel.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
     tell_hidden(panel, [*every, *(value for _, value in pruned)], shown, objective)
     panel.legend(loc="lower left", bbox_to_anchor=(0.35, 1.0), ncols=3, borderaxespad=0.2, fontsize=8.5)
 
 
 def curves(standing: Standing) -> Figure | None:
     """The validations of each trial, from which the pruner decides."""
-    trials = [each for each in standing.trials if len(each.intermediate_values) > 1]
+    trials = [each for each in standing.trials if sum(map(np.isfinite, each.intermediate_values.values())) > 1]
     if not trials:
         return None
     objective = standing.objectives[0]
@@ -113,9 +107,10 @@ def curves(standing: Standing) -> Figure | None:
     panel.legend(handles=keys, loc="lower left", bbox_to_anchor=(0.35, 1.0), ncols=4, borderaxespad=0.2, fontsize=8.5)
     if ends:
         finite = [value for each in trials for value in each.intermediate_values.values() if np.isfinite(value)]
-        tell_hidden(panel, finite, limit(panel, [*ends, *np.quantile(finite, [0.1, 0.9])], objective), objective)
+        hardly = 0.1 if len(trials) > 10 else 0.0  # how many of the values may lie outside
+        limit(panel, [*ends, *np.quantile(finite, [hardly, 1 - hardly])], objective)
     panel.set(title=f"{objective.name} of each trial", xlabel="validation")
-    panel.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[attr-defined]  # an AutoLocator
+    panel.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     return figure
 
 
@@ -145,7 +140,7 @@ def timeline(standing: Standing) -> Figure | None:
     for start, end in pauses:
         at = (_without(start, pauses) - first) / size
         panel.axvline(at, color=INK, linewidth=0.9, linestyle=(0, (2, 3)))
-        panel.text(at, -0.55, f" {_spoken(end - start)} later", color=QUIET, size=7.5, va="bottom")
+        panel.text(at, -0.43, f" {_spoken(end - start)} later", color=QUIET, size=7.5, va="bottom")
     _name_rows(panel, trials, rows)
     found = [state for state in STATES if any(each.state == state for each in trials)]
     keys = [Patch(color=STATE_COLOURS[state], label=STATES[state]) for state in found]
@@ -205,7 +200,7 @@ def _name_rows(panel: Axes, trials: Sequence[FrozenTrial], rows: dict[int, int])
     hosts = {host for host, _, _ in by_row.values() if host}
     names = [f"{cut(host, 16)} {name}" if len(hosts) > 1 else f"worker {name}" for host, _, name in by_row.values()]
     panel.set_yticks(list(by_row), names)
-    panel.set_ylim(len(by_row) - 0.4, -0.6)
+    panel.set_ylim(len(by_row) - 0.4, -0.75)
 
 
 def _spoken(seconds: float) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from pipeline.lifecycle.reports import axes as reports
 from pipeline.lifecycle.reports.axes import short
 from pipeline.search.space import Choices, Dimension, Value
 
@@ -52,6 +53,8 @@ class Scale:
         return self.share_of(self.place(value))
 
     def share_of(self, place: float) -> float:
+        if self.is_choice:  # in the middle of its part
+            return (place + 0.5) / len(self.labels)
         low, high = self._ends()
         if self.is_log:
             low, high, place = np.log(low), np.log(high), np.log(place)
@@ -67,9 +70,13 @@ class Scale:
             named = self.labels if len(self.labels) <= MOST_LABELS else [self.labels[0], self.labels[-1]]
             return [(self.place(each), cut(self.dimension.text(each))) for each in named]
         low, high = self._ends()
-        if self.dimension.is_whole and not self.is_log and high - low <= 6:
-            return [(float(each), str(each)) for each in range(int(low), int(high) + 1)]
-        return [(float(each), short(float(f"{each:.3g}"))) for each in (self.at_share(part) for part in (0, 0.5, 1))]
+        if low == high:
+            return [(low, short(low))]
+        inside = reports.Axis(low, high, 1.0, logarithmic=self.is_log).ticks(4)
+        if self.dimension.is_whole:
+            inside = [each for each in inside if each == int(each)]
+        apart = [each for each in inside if 0.12 < self.share_of(each) < 0.88]
+        return [(each, written(each)) for each in (low, *apart, high)]
 
     def dress(self, axis: Axis) -> None:
         """Scale, ends, ticks and name of a panel's axis."""
@@ -81,32 +88,43 @@ class Scale:
             ends = [self._ends()[0] - 1, self._ends()[0] + 1]
         if self.is_choice:
             ends = [-0.5, len(self.labels) - 0.5]
-            places, texts = zip(*self.ticks(), strict=True)
-            axis.set_ticks(places, texts)
-            if letter == "x" and (len(texts) > 5 or max(map(len, texts)) * len(texts) > 30):
-                panel.tick_params(axis="x", labelrotation=40)
-                for label in axis.get_ticklabels():
-                    label.set(ha="right", rotation_mode="anchor")
+            self._choice(axis)
         else:
-            self._number(axis)
+            assert not isinstance(self.dimension, Choices)
+            number(axis, *self._ends(), is_log=self.is_log, is_whole=self.dimension.is_whole)
         getattr(panel, f"set_{letter}lim")(*ends)
         axis.set_label_text(wrapped(self.name, 34))
 
-    def _number(self, axis: Axis) -> None:
-        low, high = self._ends()
-        if self.is_log:
-            few = high / low < 30  # powers of ten alone would leave the axis without a number
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=6))
-            axis.set_minor_formatter(NullFormatter())
+    def _choice(self, axis: Axis) -> None:
+        places, texts = zip(*self.ticks(), strict=True)
+        if axis.axis_name == "y":
+            axis.set_ticks(places, [wrapped(text, 14, 2) for text in texts])
+        elif len(texts) <= 5:
+            axis.set_ticks(places, [wrapped(text, 40 // len(texts), 2) for text in texts])
         else:
-            assert not isinstance(self.dimension, Choices)
-            axis.set_major_locator(MaxNLocator(5, integer=self.dimension.is_whole))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: short(float(f"{value:.6g}"))))
+            axis.set_ticks(places, texts)
+            for label in axis.get_ticklabels():
+                label.set(rotation=40, ha="right", rotation_mode="anchor")
 
     def _ends(self) -> tuple[float, float]:
         if isinstance(self.dimension, Choices):
             return 0.0, float(len(self.labels) - 1)
         return float(self.dimension.low), float(self.dimension.high)
+
+
+def number(axis: Axis, low: float, high: float, *, is_log: bool, is_whole: bool = False) -> None:
+    """Ticks and what is written beside them, for values from `low` to `high`."""
+    if is_log:
+        few = high / low < 30  # powers of ten alone would leave the axis without a number
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=6))
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        axis.set_major_locator(MaxNLocator(5, integer=is_whole))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
+
+
+def written(value: float) -> str:
+    return short(float(f"{value:.4g}"))
 
 
 def brief(keys: Iterable[str]) -> dict[str, str]:
@@ -130,7 +148,7 @@ def cut(text: str, longest: int = LONGEST) -> str:
 def wrapped(text: str, width: int, lines: int = 3) -> str:
     """Broken where a word of it ends, and cut off in the middle where it has more than so many lines."""
     rows = [""]
-    for part in re.findall(rf"[^._\-/ ]{{0,{width}}}[._\-/ ]?", cut(text, width * lines)):
+    for part in re.findall(rf"[^._\-/, ]{{0,{width}}}[._\-/, ]?", cut(text, width * lines)):
         if len(rows[-1]) + len(part) > width and rows[-1]:
             rows.append("")
         rows[-1] += part

@@ -83,13 +83,13 @@ def slices(standing: Standing, objective: Objective) -> Figure | None:
 
 
 def contours(standing: Standing, objective: Objective) -> Figure | None:
-    """A panel for each two of the most important keys; None where no two were searched together."""
+    """A panel for each two of the most important keys, as far as both differ between trials."""
     trials, found = scored(standing, objective), scales(standing, objective)[:KEYS_IN_PAIRS]
-    pairs = [
-        (across, up, here)
-        for across, up in combinations(found, 2)
-        if (here := [each for each in trials if {across.key, up.key} <= each[0].params.keys()])
-    ]
+    pairs = []
+    for across, up in combinations(found, 2):
+        here = [each for each in trials if {across.key, up.key} <= each[0].params.keys()]
+        if all(len({each.params[scale.key] for each, _ in here}) > 1 for scale in (across, up)):
+            pairs.append((across, up, here))
     if not pairs:
         return None
     figure = paper(max(4.1 * len(pairs), 5.6), 3.9)
