@@ -31,17 +31,23 @@ class Comparison:
 
     @property
     def sentence(self) -> str:
-        """What the figures say. A gain is clear if every seed of the best beats every seed of the default, which with
-        three seeds each happens by chance once in twenty times."""
+        """The figures, and what they say."""
         if not self.default:
-            return f"{self.metric} {_summary(self.best)}; the default configuration is the best"
+            return f"{self.metric} {_summary(self.best)}; {self.verdict}"
+        return f"{self.metric} {_summary(self.best)}, the default {_summary(self.default)}: {self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        """A gain is clear if every seed of the best beats every seed of the default, which with three seeds each
+        happens by chance once in twenty times."""
+        if not self.default:
+            return "the default configuration is the best"
+        if min(len(self.best), len(self.default)) < 3:
+            return "too few seeds to tell them apart"
         sign = -1 if self.metric.endswith(LOWER_IS_BETTER) else 1
         better = min(sign * each for each in self.best) > max(sign * each for each in self.default)
         worse = max(sign * each for each in self.best) < min(sign * each for each in self.default)
-        said = f"{self.metric} {_summary(self.best)}, the default {_summary(self.default)}"
-        if min(len(self.best), len(self.default)) < 3:
-            return f"{said}: too few seeds to tell them apart"
-        return f"{said}: {'a clear gain' if better else 'it is worse' if worse else 'no clear gain'}"
+        return "a clear gain" if better else "it is worse" if worse else "no clear gain"
 
 
 def judge(plan: Plan, folder: Path, params: dict[str, Any], tell: Callable[[str], None]) -> Comparison | None:

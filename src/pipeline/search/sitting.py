@@ -7,6 +7,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, RunError
 from pipeline.files import locked, write_atomically
@@ -46,12 +47,13 @@ def _sit(plan: Plan, folder: Path, console: Console) -> int:
     done = sum(trial.state in studies.DONE for trial in trials)
     best = best_of(trials, plan)
     if best is None:
-        recording.conclude(None, [], None, "KILLED")
+        recording.conclude(None, _shown(plan, folder, study, console), None, "KILLED")
         console.print(f"{done} of {wanted} trials, and none of them finished")
         return INTERRUPTED if is_stopped else FAILED
     _tell_best(plan, folder, studies.best(study), console)
     sentence = None if done < wanted else _judged(plan, folder, best, console)
     files = [name for name in (BEST, final.FINAL) if (folder / name).exists()]
+    files += _shown(plan, folder, study, console)
     recording.conclude(best, files, sentence, "KILLED" if is_stopped else "FINISHED")
     if done < wanted:
         failed = f"{len(studies.failures(trials))} failed"
@@ -74,9 +76,22 @@ def _drive(plan: Plan, folder: Path, study: Study, recording: Recording, console
         try:
             driver.run()
         except BaseException:
-            recording.conclude(None, [], None, "FAILED")
+            recording.conclude(None, _shown(plan, folder, study, console), None, "FAILED")
             raise
     return driver.is_stopped
+
+
+def _shown(plan: Plan, folder: Path, study: Study, console: Console) -> list[str]:
+    """Pictures and report, as far as they can be made; which."""
+    from pipeline.search import publish
+
+    def warn(sentence: str) -> None:
+        console.print(f"[yellow]{escape(sentence)}[/]")
+
+    made = publish.publish(plan, folder, study, warn, is_under_way=False)
+    if publish.REPORT in made:
+        console.print(f"report      {folder / publish.REPORT}")
+    return made
 
 
 def _judged(plan: Plan, folder: Path, best: FrozenTrial, console: Console) -> str | None:

@@ -1,6 +1,7 @@
 """How a search stands: what its trials have come to, and which of them stand out."""
 
 import math
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,6 +89,18 @@ class Standing:
         return "finished" if self.done >= self.wanted else "stopped"
 
     @property
+    def command_to_go_on(self) -> str:
+        """With twice as many trials, where it has all that it was to have."""
+        more = f" search.n_trials={2 * self.wanted}" if self.done >= self.wanted else ""
+        return f"pipeline search name={self.name}{self.whereabouts}{more}"
+
+    @property
+    def whereabouts(self) -> str:
+        """What has to follow the name in a command."""
+        runs_dir = str(self.plan.config.runs_dir)
+        return "" if runs_dir == "runs" else f" runs_dir={shlex.quote(runs_dir)}"
+
+    @property
     def counts(self) -> str:
         """`20 of 20 trials: 12 finished, 8 pruned`"""
         found = Counter(trial.state for trial in self.trials)
@@ -113,7 +126,9 @@ def standing_of(plan: Plan, folder: Path, study: Study, *, is_under_way: bool) -
 def scores_of(standing: Standing, trial: FrozenTrial) -> list[str]:
     """One for each objective; of a trial without values the newest one it was judged by."""
     if trial.values is not None:
-        return [f"{value:.4g}" if abs(value) >= 1000 else f"{value:.4f}" for value in trial.values]
+        return [
+            f"{value:,.0f}" if abs(value) >= 1000 and math.isfinite(value) else f"{value:.4f}" for value in trial.values
+        ]
     newest = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None
     first = "" if newest is None else f"{newest:.4f}"
     return [first, *("" for _ in standing.objectives[1:])]

@@ -1,4 +1,4 @@
-"""`pipeline search`: begin a search or go on with it, and say what it found."""
+"""`pipeline search`: begin a search, go on with it, or look at one."""
 
 import gc
 import time
@@ -10,14 +10,19 @@ from omegaconf import OmegaConf
 from pipeline.config import compose
 from pipeline.config.check import check
 from pipeline.config.names import check_name
+from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.errors import ConfigError
 from pipeline.search import plan as plans
 from pipeline.search.plan import Plan
 from pipeline.search.settings import CHANGEABLE, check_settings
 
+LOOKING = ("show", "list", "dashboard")  # verbs of search/show.py
+
 
 def search(typed: Sequence[str]) -> int:
     """Its exit code. Raises UserError for whatever can be found wrong before the first trial."""
+    if typed and "=" not in typed[0] and not typed[0].startswith(("~", "-")):  # no override
+        return _look(typed)
     gc.disable()  # as for `train`: many small objects and hardly a cycle among them
     try:
         plan, folder = _plan(typed)
@@ -26,6 +31,15 @@ def search(typed: Sequence[str]) -> int:
     from pipeline.search import sitting  # which imports optuna: only for what has been found right
 
     return sitting.sit(plan, folder)
+
+
+def _look(typed: Sequence[str]) -> int:
+    if typed[0] not in LOOKING:
+        meant = [f"pipeline search {each}" for each in nearest(typed[0], LOOKING)]
+        raise ConfigError(f"{typed[0]} is no KEY=VALUE, and not one of {', '.join(LOOKING)}{did_you_mean(meant)}")
+    from pipeline.search import show  # which imports optuna
+
+    return show.run(typed)
 
 
 def _plan(typed: Sequence[str]) -> tuple[Plan, Path]:

@@ -1,6 +1,7 @@
 """How all pictures of a search look: in the colours of the reports' page, without any state of matplotlib's own."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ STATE_COLOURS = {
     TrialState.RUNNING: GREEN,
     TrialState.WAITING: RULE,
 }
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.5,
     "text.parse_math": False,  # a $ in a user's value is a $

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -75,9 +76,7 @@ def _upright(panel: Axes, place: float, marks: Sequence[tuple[float, str]], *, q
         panel.plot([place, place], [0, 1], color=SOFT, linewidth=1, zorder=3)
     for height, text in marks:
         box = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
-        panel.text(
-            place + 0.04, height, text, va="center", size=7.5, color=QUIET if quiet else INK, bbox=box, zorder=5
-        )
+        panel.text(place + 0.04, height, text, va="center", size=7.5, color=QUIET if quiet else INK, bbox=box, zorder=5)
 
 
 def front(standing: Standing) -> Figure | None:
@@ -112,19 +111,19 @@ def _pair(
     *,
     is_whole: bool,
 ) -> None:
-    def places(chosen: Sequence[FrozenTrial]) -> list[tuple[float, float]]:
-        return [(float(each.values[across.place]), float(each.values[up.place])) for each in chosen]
+    def columns_of(chosen: Sequence[FrozenTrial]) -> tuple[list[float], list[float]]:
+        return [each.values[across.place] for each in chosen], [each.values[up.place] for each in chosen]
 
-    panel.scatter(*zip(*places(trials), strict=True), s=26, color=SOFT, label="finished", zorder=2)
+    panel.scatter(*columns_of(trials), s=26, color=SOFT, label="finished", zorder=2)
     if best:
-        points = sorted(places(best))
+        points = sorted(zip(*columns_of(best), strict=True))
         if is_whole:
-            reached = "pre" if across.is_maximized else "post"
+            reached: Literal["pre", "post"] = "pre" if across.is_maximized else "post"
             panel.step(*zip(*points, strict=True), where=reached, color=BLUE, linewidth=1.2, zorder=3)
-        panel.scatter(*zip(*points, strict=True), s=42, color=BLUE, label="none is better in each", zorder=4)
-        for trial, place in list(zip(best, places(best), strict=True))[:MOST_NAMED]:
+        panel.scatter(*columns_of(best), s=42, color=BLUE, label="none is better in each", zorder=4)
+        for trial, x, y in list(zip(best, *columns_of(best), strict=True))[:MOST_NAMED]:
             panel.annotate(
-                str(trial.number), place, xytext=(5, 4), textcoords="offset points", size=8, color=INK, zorder=5
+                str(trial.number), (x, y), xytext=(5, 4), textcoords="offset points", size=8, color=INK, zorder=5
             )
     for objective, axis, letter in ((across, panel.xaxis, "x"), (up, panel.yaxis, "y")):
         values = [float(each.values[objective.place]) for each in trials]

@@ -131,9 +131,7 @@ def timeline(standing: Standing) -> Figure | None:
     for trial, (start, end) in zip(trials, spans, strict=True):
         left, right = ((_without(each, pauses) - first) / size for each in (start, end))
         width, row = max(right - left, 0.002 * spent / size), rows[trial.number]
-        panel.barh(
-            row, width, left=left, height=0.72, color=STATE_COLOURS[trial.state], edgecolor=PAPER, linewidth=0.7
-        )
+        panel.barh(row, width, left=left, height=0.72, color=STATE_COLOURS[trial.state], edgecolor=PAPER, linewidth=0.7)
         if width > 0.011 * len(str(trial.number)) * spent / size + 0.006 * spent / size:
             colour = INK if trial.state == TrialState.PRUNED else PAPER
             panel.text(left + width / 2, row, str(trial.number), ha="center", va="center", color=colour, size=7.5)

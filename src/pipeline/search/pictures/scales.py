@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from pipeline.lifecycle.reports import axes as reports
@@ -62,6 +62,8 @@ class Scale:
 
     def at_share(self, share: Any) -> Any:
         low, high = self._ends()
+        if self.is_choice:
+            return share * len(self.labels) - 0.5
         return np.exp(np.log(low) + share * np.log(high / low)) if self.is_log else low + share * (high - low)
 
     def ticks(self) -> list[tuple[float, str]]:
@@ -80,14 +82,14 @@ class Scale:
 
     def dress(self, axis: Axis) -> None:
         """Scale, ends, ticks and name of a panel's axis."""
-        panel, letter = axis.axes, axis.axis_name
+        panel, letter = axis.axes, _letter(axis)
         if self.is_log:
             getattr(panel, f"set_{letter}scale")("log")
-        ends = [self.at_share(-ROOM), self.at_share(1 + ROOM)]
-        if self._ends()[0] == self._ends()[1]:
-            ends = [self._ends()[0] - 1, self._ends()[0] + 1]
+        room = 0.0 if self.is_choice else ROOM
+        ends = [self.at_share(-room), self.at_share(1 + room)]
+        if ends[0] == ends[1]:
+            ends = [ends[0] - 1, ends[0] + 1]
         if self.is_choice:
-            ends = [-0.5, len(self.labels) - 0.5]
             self._choice(axis)
         else:
             assert not isinstance(self.dimension, Choices)
@@ -97,7 +99,7 @@ class Scale:
 
     def _choice(self, axis: Axis) -> None:
         places, texts = zip(*self.ticks(), strict=True)
-        if axis.axis_name == "y":
+        if _letter(axis) == "y":
             axis.set_ticks(places, [wrapped(text, 14, 2) for text in texts])
         elif len(texts) <= 5:
             axis.set_ticks(places, [wrapped(text, 40 // len(texts), 2) for text in texts])
@@ -110,6 +112,10 @@ class Scale:
         if isinstance(self.dimension, Choices):
             return 0.0, float(len(self.labels) - 1)
         return float(self.dimension.low), float(self.dimension.high)
+
+
+def _letter(axis: Axis) -> str:
+    return "x" if isinstance(axis, XAxis) else "y"
 
 
 def number(axis: Axis, low: float, high: float, *, is_log: bool, is_whole: bool = False) -> None:

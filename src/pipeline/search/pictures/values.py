@@ -20,6 +20,7 @@ MOST_SLICES = 24
 KEYS_IN_PAIRS = 3  # whose pairs are drawn
 LEAST_FOR_SURFACE = 8
 SMOOTHING = 0.13  # of an axis: how far a trial tells of what lies around it
+GRID = 120  # places along each axis
 NEAR = 0.2  # where less than this of a trial is known the surface ends
 
 Numbers = Any  # an array of floats
@@ -99,10 +100,13 @@ def contours(standing: Standing, objective: Objective) -> Figure | None:
         scores = [value for _, value in here]
         for scale, axis in ((across, panel.xaxis), (up, panel.yaxis)):
             scale.dress(axis)
-        if len(here) >= LEAST_FOR_SURFACE and not (across.is_choice or up.is_choice):
-            grid, surface = _surface(across, up, here)
-            x, y = (scale.at_share(grid) for scale in (across, up))
-            panel.contourf(x, y, surface, levels=12, cmap=colours, norm=norm, alpha=0.55, extend="both")
+        if len(here) >= LEAST_FOR_SURFACE:
+            grid = (np.arange(GRID) + 0.5) / GRID
+            x, y, ground = across.at_share(grid), up.at_share(grid), _surface(grid, across, up, here)
+            if across.is_choice or up.is_choice:
+                panel.pcolormesh(x, y, ground, cmap=colours, norm=norm, alpha=0.45, shading="nearest", linewidth=0)
+            else:
+                panel.contourf(x, y, ground, levels=12, cmap=colours, norm=norm, alpha=0.55, extend="both")
         x, y = (spread([scale.place(each.params[scale.key]) for each, _ in here], scale) for scale in (across, up))
         panel.scatter(x, y, c=scores, cmap=colours, norm=norm, s=30, edgecolor=PAPER, linewidth=0.7, zorder=3)
         panel.scatter(x[-1], y[-1], s=85, facecolor="none", edgecolor=ORANGE, linewidth=1.8, zorder=4)
@@ -110,17 +114,23 @@ def contours(standing: Standing, objective: Objective) -> Figure | None:
     return figure
 
 
-def _surface(across: Scale, up: Scale, here: Sequence[tuple[FrozenTrial, float]]) -> tuple[Numbers, Numbers]:
-    """The mean score around each place, near trials counting more (Nadaraya 1964, Watson 1964). Unlike a
+def _surface(grid: Numbers, across: Scale, up: Scale, here: Sequence[tuple[FrozenTrial, float]]) -> Numbers:
+    """(up, across) The mean score around each place, near trials counting more (Nadaraya 1964, Watson 1964). Unlike a
     triangulation it bears trials on one line and in one place, and it says nothing where no trial was."""
-    points = np.array([[scale.share(each.params[scale.key]) for scale in (across, up)] for each, _ in here])
     scores = np.array([value for _, value in here])
-    grid = np.linspace(0, 1, 60)
-    places = np.stack(np.meshgrid(grid, grid), axis=-1)[:, :, None, :]
-    weights = np.exp(-0.5 * (((places - points) / SMOOTHING) ** 2).sum(axis=-1))
+    x, y = (_nearness(grid, scale, [each.params[scale.key] for each, _ in here]) for scale in (across, up))
+    weights = y[:, None, :] * x[None, :, :]
     known = weights.sum(axis=-1)
-    surface = (weights * scores).sum(axis=-1) / np.maximum(known, 1e-12)
-    return grid, np.ma.masked_where(known < NEAR, surface)
+    return np.ma.masked_where(known < NEAR, (weights * scores).sum(axis=-1) / np.maximum(known, 1e-12))
+
+
+def _nearness(grid: Numbers, scale: Scale, values: Sequence[Any]) -> Numbers:
+    """(grid, trials) From 0 to 1; one choice is as far from another as can be."""
+    shares = np.array([scale.share(value) for value in values])
+    if scale.is_choice:
+        count = len(scale.labels)
+        return (np.floor(grid[:, None] * count) == np.floor(shares * count)).astype(float)
+    return np.exp(-0.5 * ((grid[:, None] - shares) / SMOOTHING) ** 2)
 
 
 def spread(places: Sequence[float], scale: Scale, *, amount: float = 0.5) -> Numbers:
