@@ -1,6 +1,7 @@
 """`pipeline search show`, `list` and `dashboard`: how searches stand. No torch in here."""
 
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,8 +28,8 @@ from pipeline.tracking.progress import JOURNAL
 
 MOST_TRIALS = 12
 LONGEST_VALUES = 90
-PORT = "8080"
-INSTALL = "pip install 'pipeline[dashboard]'"
+HOST, PORT = "127.0.0.1", "8080"
+INSTALL = "pip install optuna-dashboard"
 
 
 def run(words: Sequence[str]) -> int:
@@ -73,11 +74,12 @@ def dashboard(words: list[str]) -> int:
     except ImportError:
         raise ConfigError(f"optuna-dashboard is not installed; to install it:  {INSTALL}") from None
     _, study = opened(folder)
-    print(f"{folder.name}: http://127.0.0.1:{port}/dashboard/\n(Ctrl-C ends it)", flush=True)
     try:
-        run_server(study._storage, host="127.0.0.1", port=port)
+        socket.create_server((HOST, port)).close()
     except (OSError, OverflowError) as problem:
-        raise ConfigError(f"port={port} cannot be used ({problem}); choose another one, port={port + 1}") from problem
+        raise ConfigError(f"port={port} cannot be used ({problem}); choose another one, such as port=8090") from problem
+    print(f"{folder.name}: http://{HOST}:{port}/dashboard/studies/{study._study_id}", flush=True)
+    run_server(study._storage, host=HOST, port=port)
     return DONE
 
 
