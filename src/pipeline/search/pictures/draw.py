@@ -51,7 +51,8 @@ def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure).print_figure(whole, dpi=DOTS_PER_INCH)
     small = io.BytesIO()
     with Image.open(whole) as picture:
-        picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        fewer = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        fewer.save(small, "PNG", optimize=True)
     write_atomically(path, small.getvalue())
 
 
