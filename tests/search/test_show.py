@@ -29,7 +29,7 @@ def test_show_tells_how_a_killed_search_stands_and_makes_its_page(
     make_search: MakeSearch, runs: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = make_search([RATE, "search.n_trials=9"], TRIALS)
-    for words in (["s", runs], ["name=s", runs], ["latest", runs], [runs]):
+    for words in (["s", runs], [runs]):
         assert start.search(["show", *words]) == 0
         out = capsys.readouterr().out
         assert "stopped; 3 of 9 trials: 2 finished, 1 pruned" in out and "trial 1: val/accuracy 0.9500" in out
@@ -46,7 +46,7 @@ def test_a_search_whose_journal_is_open_is_under_way(
     search = make_search([RATE], TRIALS)
     journal = Journal(search.folder / "journal.jsonl")
     journal.tags({"search": "s"})
-    assert start.search(["show", "s", runs]) == 0
+    assert start.search(["show", "name=s", runs]) == 0
     assert "under way; 3 of 20 trials" in capsys.readouterr().out
     assert "under way" in (search.folder / "report.html").read_text()
     journal.close()

@@ -9,14 +9,13 @@ from omegaconf import OmegaConf
 
 from pipeline.config import compose
 from pipeline.config.check import check
+from pipeline.config.completion import LOOKING
 from pipeline.config.names import check_name
 from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.errors import ConfigError
 from pipeline.search import plan as plans
 from pipeline.search.plan import Plan
 from pipeline.search.settings import CHANGEABLE, check_settings
-
-LOOKING = ("show", "list", "dashboard")  # verbs of search/show.py
 
 
 def search(typed: Sequence[str]) -> int:

@@ -8,7 +8,6 @@ from typing import Any
 
 import optuna
 from matplotlib.figure import Figure
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
 from pipeline.search.pictures.look import BLUE, QUIET, paper, say
@@ -41,6 +40,8 @@ def importances(standing: Standing, objective: Objective) -> Importances:
     scored = {each.number: value for each in judged if (value := objective.value(each)) is not None}
     if len(judged) < LEAST or len(scored) < 3:
         return Importances({}, f"With {len(judged)} of the {LEAST} trials that it takes, it is too early to tell.")
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # and with it scikit-learn
+
     sign = -1.0 if objective.is_maximized else 1.0
     worst = max(sign * value for value in scored.values())
     costs = {each.number: sign * scored[each.number] if each.number in scored else worst for each in judged}
