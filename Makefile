@@ -9,7 +9,7 @@ VENV ?= .venv
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
 VERBS   := train search evaluate report compare resume runs logs cancel register chaos ui sync
 CHORES  := help setup test check bench clean distclean
-TARGETS := $(VERBS) $(CHORES) ready-run ready-dev
+TARGETS := $(VERBS) dashboard $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
 
@@ -39,6 +39,7 @@ endif
 # --- Programs ----------------------------------------------------------------------------------------------
 train: ready-run     ## train, judge on the test set, track; as in: make train model=mlp trainer.max_epochs=5
 search: ready-run    ## look for the best of several values: make search model=mlp,cnn
+dashboard: ready-run ## a search in Optuna's own pages, if optuna-dashboard is installed: make dashboard name=X
 evaluate: ready-run  ## the test figures again, from a run directory alone: make evaluate run=latest
 report: ready-run    ## one page about a run, made again from its directory: make report run=latest
 compare: ready-run   ## several runs side by side, and whether one is better: make compare runs=a,b
@@ -53,6 +54,9 @@ sync: ready-run      ## carry what was recorded offline to MLflow: make sync run
 
 $(VERBS):
 	@exec "$(VENV)/bin/python" -m pipeline $@
+
+dashboard:
+	@exec "$(VENV)/bin/python" -m pipeline search dashboard
 
 # --- Work on the package -----------------------------------------------------------------------------------
 setup: ready-dev  ## only the set-up, with all that test and check need; PYTHON= and VENV= choose where

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from urllib.request import Request, urlopen
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-EXTRAS = {"run": "", "dev": "[dev,search,server]"}
+EXTRAS = {"run": "", "dev": "[dev,dashboard,search,server]"}
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_TIMEOUT_SECONDS = 3
 LOG_LINES_SHOWN = 15

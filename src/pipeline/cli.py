@@ -211,7 +211,7 @@ VERBS = {
     "search": Verb(
         search,
         "look for the best of several values, with Optuna",
-        "pipeline search KEY=VALUE,VALUE KEY='interval(0,1)' ... [name=NAME] [search.n_trials=20]",
+        "pipeline search KEY=VALUE,VALUE ... [name=NAME]; pipeline search list | show [NAME] | dashboard [NAME]",
     ),
     "evaluate": Verb(
         evaluate,

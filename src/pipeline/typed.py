@@ -76,7 +76,11 @@ def yes_or_no(named: dict[str, str], key: str) -> bool:
 
 def reference(arguments: list[str]) -> tuple[str, str]:
     """(run, runs_dir); the run may stand by itself, `logs X` for `logs run=X`."""
-    alone = bool(arguments) and "=" not in arguments[0] and not arguments[0].startswith("-")
-    run, rest = (arguments[0], arguments[1:]) if alone else ("latest", arguments)
-    named = named_values(rest, {"run": run, "runs_dir": "runs"})
+    named = first_by_itself(arguments, {"run": "latest", "runs_dir": "runs"})
     return named["run"], named["runs_dir"]
+
+
+def first_by_itself(arguments: list[str], defaults: dict[str, str]) -> dict[str, str]:
+    """Like `named_values`; a first word without `=` is the value of the first key."""
+    alone = bool(arguments) and "=" not in arguments[0] and not arguments[0].startswith("-")
+    return named_values([f"{next(iter(defaults))}={arguments[0]}", *arguments[1:]] if alone else arguments, defaults)

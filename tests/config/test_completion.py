@@ -146,3 +146,10 @@ class TestInstall:
         monkeypatch.delenv("BASH_COMPLETION_USER_DIR", raising=False)
         with pytest.raises(ConfigError, match="cannot write"):
             install("bash")
+
+
+def test_after_search_come_the_words_that_look_at_one_and_their_names(empty_folder: Path) -> None:
+    (empty_folder / "runs/searches/mine").mkdir(parents=True)
+    (empty_folder / "runs/searches/mine/config.yaml").write_text("")
+    assert candidates("pipeline search sho", ["search"]) == ["show "]
+    assert candidates("pipeline search show ", ["search"]) == ["runs_dir=", "mine "]

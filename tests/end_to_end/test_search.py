@@ -50,6 +50,25 @@ def test_a_search_begins_with_the_default_and_ends_with_a_recipe_of_the_best(pro
     assert more.code == 0 and len(done(trials_in(home))) == 7
 
 
+def test_a_search_leaves_pictures_and_a_page_and_show_makes_them_again(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    folder = home / "runs" / "searches" / "s"
+    ended = program.run(home, *SMALL, RATE, "data.batch_size=64,128", "search.n_trials=3", "search/pruner=none")
+    assert ended.code == 0 and f"report      {folder / 'report.html'}" in ended.out, ended.err + ended.out
+    pictures = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert {"history", "importance", "slices", "parallel", "curves", "timeline"} <= pictures
+    records = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    shipped = {(each["path"], each["folder"]) for each in records if each["kind"] == "artifact"}
+    assert {("report.html", None), ("figures/history.png", "figures")} <= shipped
+    (note,) = [each["text"] for each in records if each["kind"] == "note"]
+    assert "[report](artifact:report.html)" in note and "![history](artifact:figures/history.png)" in note
+    (folder / "report.html").unlink()
+    shown = program.run(home, "search", "show", "s")
+    assert shown.code == 0 and "finished; 3 of 3 trials" in shown.out and (folder / "report.html").exists()
+    listed = program.run(home, "search", "list")
+    assert listed.code == 0 and listed.out.splitlines()[1].split()[:3] == ["s", "finished", "3/3"]
+
+
 def test_the_same_seed_asks_for_the_same_values_also_when_the_parent_is_killed(program: Any, tmp_path: Path) -> None:
     words = (*SMALL, RATE, "search.n_trials=14")
     whole, torn = tmp_path / "whole", tmp_path / "torn"

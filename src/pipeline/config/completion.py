@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 
 USAGE = "pipeline completion install [bash | zsh]   (or print the script:  pipeline completion bash)"
 COMPOSING = ("train", "search")  # verbs whose configuration is the file of the same name
+LOOKING = ("show", "list", "dashboard")  # what can follow `search` in place of values to search
 FLAGS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--resolve")
 
 # What pipeline prints with a blank at its end is a whole word; anything else is to be continued.
@@ -73,6 +74,8 @@ def _next_words(words: Sequence[str], current: str, verbs: Sequence[str]) -> lis
         return list(verbs)
     if verb not in COMPOSING:
         return _runs(words) if current.startswith("run=") else ["run=", "runs_dir=", "--help"]
+    if verb == "search" and len(words) > 1 and words[1] in LOOKING:
+        return ["runs_dir=", *_searches(words)]
     folders = places.folders([after for before, after in itertools.pairwise(words) if before == "--config-dir"])
     if last == "--cfg":
         return ["job"]
@@ -80,12 +83,20 @@ def _next_words(words: Sequence[str], current: str, verbs: Sequence[str]) -> lis
         return [name for name in places.primaries(folders) if name == verb or name not in COMPOSING]
     if last == "--config-dir":
         return [f"{path}/" for path in sorted(Path().glob(f"{current}*")) if path.is_dir()]
-    return list(FLAGS) if current.startswith("-") else _overrides(words, current, folders)
+    looking = LOOKING if words == ["search"] else ()
+    return list(FLAGS) if current.startswith("-") else [*looking, *_overrides(words, current, folders)]
 
 
 def _runs(words: Sequence[str]) -> list[str]:
-    root = next((word.partition("=")[2] for word in words if word.startswith("runs_dir=")), "runs")
-    return [f"run={path.parent.name}" for path in sorted(Path(root).glob("*/config.yaml"))]
+    return [f"run={path.parent.name}" for path in sorted(_root(words).glob("*/config.yaml"))]
+
+
+def _searches(words: Sequence[str]) -> list[str]:
+    return [path.parent.name for path in sorted(_root(words).glob("searches/*/config.yaml"))]
+
+
+def _root(words: Sequence[str]) -> Path:
+    return Path(next((word.partition("=")[2] for word in words if word.startswith("runs_dir=")), "runs"))
 
 
 def _overrides(words: Sequence[str], current: str, folders: Sequence[Path]) -> list[str]:

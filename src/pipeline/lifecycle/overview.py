@@ -40,7 +40,7 @@ def list_runs(runs_dir: str, *, last: int | None) -> int:
 
 def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
     """One that cannot be read does not hide the others."""
-    age = _age(time.time() - run.config_path.stat().st_mtime)
+    age = age_of(time.time() - run.config_path.stat().st_mtime)
     try:
         with reading(run):
             config = run.config()
@@ -131,7 +131,7 @@ def _headline(metrics: dict[str, float]) -> str:
     return next((f"{name} {metrics[name]:.4f}" for name in HEADLINES if name in metrics), "")
 
 
-def _age(seconds: float) -> str:
+def age_of(seconds: float) -> str:
     size, unit = next((each for each in AGES if seconds >= each[0]), AGES[-1])
     return f"{seconds / size:.0f} {unit}"
 

@@ -3,7 +3,7 @@
 import json
 import statistics
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,43 +31,58 @@ class Comparison:
 
     @property
     def sentence(self) -> str:
-        """What the figures say. A gain is clear if every seed of the best beats every seed of the default, which with
-        three seeds each happens by chance once in twenty times."""
+        """The figures, and what they say."""
         if not self.default:
-            return f"{self.metric} {_summary(self.best)}; the default configuration is the best"
+            return f"{self.metric} {_summary(self.best)}; {self.verdict}"
+        return f"{self.metric} {_summary(self.best)}, the default {_summary(self.default)}: {self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        """A gain is clear if every seed of the best beats every seed of the default, which with three seeds each
+        happens by chance once in twenty times."""
+        if not self.default:
+            return "the default configuration is the best"
+        if min(len(self.best), len(self.default)) < 3:
+            return "too few seeds to tell them apart"
         sign = -1 if self.metric.endswith(LOWER_IS_BETTER) else 1
         better = min(sign * each for each in self.best) > max(sign * each for each in self.default)
         worse = max(sign * each for each in self.best) < min(sign * each for each in self.default)
-        said = f"{self.metric} {_summary(self.best)}, the default {_summary(self.default)}"
-        if len(self.best) < 3:
-            return f"{said}: too few seeds to tell them apart"
-        return f"{said}: {'a clear gain' if better else 'it is worse' if worse else 'no clear gain'}"
+        return "a clear gain" if better else "it is worse" if worse else "no clear gain"
 
 
 def judge(plan: Plan, folder: Path, params: dict[str, Any], tell: Callable[[str], None]) -> Comparison | None:
     """Train and test; what is already there from an earlier call stays. None if nothing could be judged."""
     seeds = [derive(int(plan.config.seed), "final", number) % 10_000 for number in range(plan.settings.final_seeds)]
-    is_default = params == plan.default() and not plan.outside()
-    kinds: dict[str, dict[str, Any]] = {BEST: params} if is_default else {BEST: params, DEFAULT: {}}
-    kept = _kept(folder)
+    kinds = _kinds(plan, params)
+    found = _kept(folder)
     for kind, values in kinds.items():
         for seed in seeds:
-            key = f"{kind} {json.dumps(values, sort_keys=True)} {seed}"
-            if key in kept:
+            key = f"{_label(kind, values)}{seed}"
+            if key in found:
                 continue
             run = _train(plan, folder, values, kind, seed)
             result = None if run is None else run.result()
             if run is None or result is None:
                 tell(f"the {kind} configuration could not be trained with seed={seed}: {folder / 'final.log'}")
                 continue
-            kept[key] = {"kind": kind, "run": str(run.folder), "metrics": result["metrics"]}
-            write_atomically(folder / FINAL, json.dumps(kept, indent=2) + "\n")
+            found[key] = {"kind": kind, "run": str(run.folder), "metrics": result["metrics"]}
+            write_atomically(folder / FINAL, json.dumps(found, indent=2) + "\n")
             tell(f"{kind} configuration, seed {seed}: {_headline(result['metrics'])}  ({run.folder.name})")
-    return _compare(
-        entry
-        for key, entry in kept.items()
-        if any(key.startswith(f"{kind} {json.dumps(values, sort_keys=True)} ") for kind, values in kinds.items())
-    )
+    return _compare(found, kinds)
+
+
+def kept(plan: Plan, folder: Path, params: dict[str, Any]) -> Comparison | None:
+    """What was found of these values so far; None before anything was."""
+    return _compare(_kept(folder), _kinds(plan, params))
+
+
+def _kinds(plan: Plan, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    is_default = params == plan.default() and not plan.outside()
+    return {BEST: params} if is_default else {BEST: params, DEFAULT: {}}
+
+
+def _label(kind: str, values: dict[str, Any]) -> str:
+    return f"{kind} {json.dumps(values, sort_keys=True)} "
 
 
 def _train(plan: Plan, folder: Path, values: dict[str, Any], kind: str, seed: int) -> Run | None:
@@ -90,15 +105,18 @@ def _kept(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _compare(entries: Iterable[dict[str, Any]]) -> Comparison | None:
-    chosen = list(entries)
+def _compare(entries: dict[str, dict[str, Any]], kinds: dict[str, dict[str, Any]]) -> Comparison | None:
+    labels = tuple(_label(kind, values) for kind, values in kinds.items())
+    chosen = [entry for key, entry in entries.items() if key.startswith(labels)]
     metric = next((name for name in HEADLINES if all(name in entry["metrics"] for entry in chosen)), None)
     if not chosen or metric is None:
         return None
     values: dict[str, list[float]] = {BEST: [], DEFAULT: []}
     for entry in chosen:
         values[entry["kind"]].append(entry["metrics"][metric])
-    return Comparison(metric, values[BEST], values[DEFAULT]) if values[BEST] else None
+    if not all(values[kind] for kind in kinds):  # the one without the other says nothing
+        return None
+    return Comparison(metric, values[BEST], values[DEFAULT])
 
 
 def _headline(metrics: dict[str, float]) -> str:

@@ -1,7 +1,7 @@
 """What a search leaves in MLflow: a run of its own, above those of its trials."""
 
 import shlex
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from optuna.study import Study
@@ -63,12 +63,13 @@ class Recording:
         return False
 
     def conclude(self, best: FrozenTrial | None, files: list[str], sentence: str | None, status: Status) -> None:
+        """`files` of the search's directory; those in a folder go into the same in MLflow."""
         if self.journal is None:
             return
         for name in files:
-            self.journal.artifact(name)
+            self.journal.artifact(name, folder=name.rpartition("/")[0] or None)
         if best is not None:
-            self.journal.note(self._note(best, sentence))
+            self.journal.note(self._note(best, sentence, files))
         self.journal.end(status)
 
     def close(self) -> None:
@@ -102,13 +103,27 @@ class Recording:
     def _searched(self) -> dict[str, Any]:
         return {f"search.{key}": text for key, text in self.plan.settings.space.items()}
 
-    def _note(self, best: FrozenTrial, sentence: str | None) -> str:
+    def _note(self, best: FrozenTrial, sentence: str | None, files: list[str]) -> str:
+        """The carrier makes a page's address of each `artifact:`."""
+        pages = [name for name in files if name.endswith((".html", ".png"))]
+        links = " · ".join(f"[{_title(name)}](artifact:{name})" for name in sorted(pages, key=_is_picture))
+        pictures = "\n\n".join(f"![{_title(name)}](artifact:{name})" for name in pages if _is_picture(name))
         scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(self.plan.objectives, best.values, strict=True))
         command = shlex.join(command_of(self.plan, dict(best.params)))
         recipe = recipe_of(self.plan, dict(best.params))
         return (
             f"**{scores}** (trial {best.number}, on the validation set)\n\n"
+            + (f"{links}\n\n" if links else "")
             + (f"{sentence}\n\n" if sentence is not None else "")
             + f"```\n{command}\n```\n\nAs a recipe, `conf/experiment/{self.folder.name}.yaml`:\n\n"
             + f"```yaml\n{recipe}```\n"
+            + (f"\n{pictures}\n" if pictures else "")
         )
+
+
+def _title(name: str) -> str:
+    return PurePosixPath(name).stem.replace("_", " ")
+
+
+def _is_picture(name: str) -> bool:
+    return name.endswith(".png")

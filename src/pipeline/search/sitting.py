@@ -9,6 +9,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, RunError
 from pipeline.files import locked, write_atomically
@@ -64,13 +65,14 @@ def _conclude(
     done = sum(trial.state in studies.DONE for trial in trials)
     best = best_of(trials, plan)
     if best is None:
-        recording.conclude(None, [], None, "KILLED")
+        recording.conclude(None, _shown(plan, folder, study, console), None, "KILLED")
         fitting = " within search.constraints" if plan.constraints else ""
         console.print(f"{done} of {wanted} trials, and none of them finished{fitting}")
         return INTERRUPTED if is_stopped else FAILED
-    _tell_best(plan, folder, studies.best(study), console)
+    _tell_best(plan, folder, studies.best(study), best, console)
     sentence = None if done < wanted else _judged(plan, folder, best, console)
     files = [name for name in (BEST, final.FINAL) if (folder / name).exists()]
+    files += _shown(plan, folder, study, console)
     recording.conclude(best, files, sentence, "KILLED" if is_stopped else "FINISHED")
     if done < wanted:
         failed = f"{len(studies.failures(trials))} failed"
@@ -93,9 +95,22 @@ def _drive(plan: Plan, folder: Path, study: Study, recording: Recording, console
         try:
             driver.run()
         except BaseException:
-            recording.conclude(None, [], None, "FAILED")
+            recording.conclude(None, _shown(plan, folder, study, console), None, "FAILED")
             raise
     return driver.stopped_by
+
+
+def _shown(plan: Plan, folder: Path, study: Study, console: Console) -> list[str]:
+    """Pictures and report, as far as they can be made; which."""
+    from pipeline.search import publish
+
+    def warn(sentence: str) -> None:
+        console.print(f"[yellow]{escape(sentence)}[/]")
+
+    made = publish.publish(plan, folder, study, warn, is_under_way=False)
+    if publish.REPORT in made:
+        console.print(f"report      {folder / publish.REPORT}")
+    return made
 
 
 def _judged(plan: Plan, folder: Path, best: FrozenTrial, console: Console) -> str | None:
@@ -108,12 +123,12 @@ def _judged(plan: Plan, folder: Path, best: FrozenTrial, console: Console) -> st
     return comparison.sentence
 
 
-def _tell_best(plan: Plan, folder: Path, best: list[FrozenTrial], console: Console) -> None:
-    for trial in best:
+def _tell_best(plan: Plan, folder: Path, front: list[FrozenTrial], best: FrozenTrial, console: Console) -> None:
+    for trial in front:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, trial.values, strict=True))
         values = " ".join(plan.space.overrides(trial.params))
         console.print(f"best        trial {trial.number}: {scores}  {values}".replace("[", r"\["))
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, best[0].values, strict=True))
-    write_atomically(folder / BEST, recipe.recipe_of(plan, best[0].params))
-    saved = recipe.save(plan, best[0].params, f"trial {best[0].number}, {scores}", folder.name)
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, best.values, strict=True))
+    write_atomically(folder / BEST, recipe.recipe_of(plan, best.params))
+    saved = recipe.save(plan, best.params, f"trial {best.number}, {scores}", folder.name)
     console.print(f"as a recipe {folder / BEST}" if saved is None else f"as a recipe {saved}: experiment={saved.stem}")

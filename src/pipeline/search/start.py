@@ -1,4 +1,4 @@
-"""`pipeline search`: begin a search or go on with it, and say what it found."""
+"""`pipeline search`: begin a search, go on with it, or look at one."""
 
 import gc
 import time
@@ -9,7 +9,9 @@ from omegaconf import OmegaConf
 
 from pipeline.config import compose
 from pipeline.config.check import check
+from pipeline.config.completion import LOOKING
 from pipeline.config.names import check_name
+from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
 from pipeline.search import plan as plans
@@ -20,6 +22,8 @@ from pipeline.search.settings import CHANGEABLE, check_settings, check_storage
 
 def search(typed: Sequence[str]) -> int:
     """Its exit code. Raises UserError for whatever can be found wrong before the first trial."""
+    if typed and "=" not in typed[0] and not typed[0].startswith(("~", "-")):  # no override
+        return _look(typed)
     gc.disable()  # as for `train`: many small objects and hardly a cycle among them
     try:
         plan, folder = _plan(typed)
@@ -34,6 +38,15 @@ def search(typed: Sequence[str]) -> int:
     from pipeline.search import sitting
 
     return sitting.sit(plan, folder)
+
+
+def _look(typed: Sequence[str]) -> int:
+    if typed[0] not in LOOKING:
+        meant = [f"pipeline search {each}" for each in nearest(typed[0], LOOKING)]
+        raise ConfigError(f"{typed[0]} is no KEY=VALUE, and not one of {', '.join(LOOKING)}{did_you_mean(meant)}")
+    from pipeline.search import show  # which imports optuna
+
+    return show.run(typed)
 
 
 def _plan(typed: Sequence[str]) -> tuple[Plan, Path]:

@@ -1,0 +1,72 @@
+"""All pictures of a search, as files."""
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pipeline.files import write_atomically
+from pipeline.search.pictures import importance, many, progress, values
+from pipeline.search.pictures.look import SETTINGS
+from pipeline.search.standing import Standing
+
+FOLDER = "figures"
+DOTS_PER_INCH = 130
+COLOURS = 256
+
+Draw = Callable[[], Figure | None]
+
+
+def draw_all(standing: Standing) -> Iterator[Path | Exception]:
+    """Write figures/*.png of those that there is something to draw for; in place of one that failed, why."""
+    folder = standing.folder / FOLDER
+    folder.mkdir(exist_ok=True)
+    for name, draw in _pictures(standing).items():
+        path = folder / f"{name}.png"
+        try:
+            # None of matplotlib's state is left changed, and pyplot, which would keep every figure, is not used.
+            with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # such as: a letter of a user's name is not in the font
+                figure = draw()
+                if figure is None:
+                    path.unlink(missing_ok=True)  # of an earlier time
+                    continue
+                _save(figure, path)
+        except Exception as problem:  # noqa: BLE001  the others may go well; whoever asks tells it
+            problem.add_note(f"figures/{name}.png")
+            yield problem
+        else:
+            yield path
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """With as many colours as a drawing needs, the rare ones too: a third of the bytes."""
+    whole = io.BytesIO()
+    FigureCanvasAgg(figure).print_figure(whole, dpi=DOTS_PER_INCH)
+    small = io.BytesIO()
+    with Image.open(whole) as picture:
+        fewer = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        fewer.save(small, "PNG", optimize=True)
+    write_atomically(path, small.getvalue())
+
+
+def _pictures(standing: Standing) -> dict[str, Draw]:
+    found: dict[str, Draw] = {
+        "history": lambda: progress.history(standing),
+        "front": lambda: many.front(standing),
+        "importance": lambda: importance.picture(standing) if standing.best is not None else None,
+    }
+    for objective in standing.objectives:
+        end = "" if len(standing.objectives) == 1 else f"_{re.sub(r'[^0-9A-Za-z]+', '_', objective.name)}"
+        found[f"slices{end}"] = lambda objective=objective: values.slices(standing, objective)  # type: ignore[misc]
+        found[f"contours{end}"] = lambda objective=objective: values.contours(standing, objective)  # type: ignore[misc]
+        found[f"parallel{end}"] = lambda objective=objective: many.parallel(standing, objective)  # type: ignore[misc]
+    found["curves"] = lambda: progress.curves(standing)
+    found["timeline"] = lambda: progress.timeline(standing)
+    return found

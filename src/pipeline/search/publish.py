@@ -1,0 +1,49 @@
+"""What a user looks at of a search: pictures and a page. Nothing wrong in them ends the search."""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from optuna.study import Study
+
+from pipeline.search.plan import Plan
+
+REPORT = "report.html"
+LOG = "report.log"
+Tell = Callable[[str], object]
+
+
+def publish(plan: Plan, folder: Path, study: Study, tell: Tell, *, is_under_way: bool) -> list[str]:
+    """Make pictures and report; the files, relative to the search's directory `folder`.
+
+    `tell` is given one line for all that could not be made; what exactly went wrong is in LOG.
+    """
+    made: list[Path] = []
+    problems: list[Exception] = []
+    try:
+        from pipeline.search import report, standing
+        from pipeline.search.pictures.draw import draw_all
+
+        found = standing.standing_of(plan, folder, study, is_under_way=is_under_way)
+        for drawn in draw_all(found):
+            if isinstance(drawn, Exception):
+                problems.append(drawn)
+            else:
+                made.append(drawn)
+        made.append(report.write(found, folder / REPORT, list(made)))
+    except Exception as problem:  # noqa: BLE001  whatever it is: a search is not lost for a picture of it
+        problems.append(problem)
+    if problems:
+        newest = problems[-1]
+        said = f"{type(newest).__name__}: {newest}".partition("\n")[0]
+        tell(f"{len(problems)} of the pictures and the report could not be made ({said}){_kept(folder, problems)}")
+    return [path.relative_to(folder).as_posix() for path in made]
+
+
+def _kept(folder: Path, problems: list[Exception]) -> str:
+    path = folder / LOG
+    try:
+        path.write_text("\n".join("".join(traceback.format_exception(each)) for each in problems), encoding="utf-8")
+    except OSError:  # the disk may be what is wrong
+        return ""
+    return f"; more in {path}"

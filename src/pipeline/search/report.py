@@ -1,0 +1,225 @@
+"""`report.html`: a search on one page that needs nothing else, made from its directory alone."""
+
+import base64
+import shlex
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from optuna.trial import FrozenTrial
+
+from pipeline.errors import ConfigError
+from pipeline.files import locked, write_atomically
+from pipeline.lifecycle.reports import wording
+from pipeline.lifecycle.reports.markup import Child, Html, command, element, facts, join, table
+from pipeline.lifecycle.reports.page import columns, headline, note, page, section
+from pipeline.search.final import Comparison
+from pipeline.search.recipe import command_of, recipe_of
+from pipeline.search.standing import Standing, scores_of, seconds_of
+from pipeline.search.trial_table import shown, trial_table
+from pipeline.tracking import address
+
+LOCK = ".report.lock"
+PATIENCE_SECONDS = 10.0
+SAYS = {  # {first part of a picture's name: (title, how to read it)}
+    "history": ("Scores", "Each point is a trial; the line is the best until then. Flat for long: more trials of the "
+                "same kind will hardly help. ▾ and ▴ count what lies too far off to be drawn at its place."),
+    "front": ("Trade-off", "On the line lie the trials that none is better than in each: choose among these."),
+    "importance": ("Importance", "How much each key decides whether a trial is among the best (PED-ANOVA, Watanabe et "
+                   "al. 2023). It holds for the values searched, and after few trials it is a guess."),
+    "slices": ("One key at a time", "Ringed is the best trial. Where the best lie at an edge, search beyond it; where "
+               "high and low scores lie side by side, the key matters little."),
+    "contours": ("Two keys at a time", "The most important keys. The ground shows the mean score near each place, "
+                 "where there are trials. A slanted ridge: the two depend on each other."),
+    "parallel": ("All keys at once", "A line is a trial, the thick one the best. Where the dark lines meet on an axis, "
+                 "its value matters."),
+    "curves": ("Learning curves", "What the pruner decides from. Curves that cross late were ended too early: raise "
+               "search.pruner.n_warmup_steps."),
+    "timeline": ("Time", "A bar is a trial. Gaps are workers that waited; red is what broke down."),
+}  # fmt: skip
+
+
+def write(standing: Standing, path: Path, pictures: Sequence[Path]) -> Path:
+    with locked(standing.folder / LOCK, timeout_seconds=PATIENCE_SECONDS):
+        write_atomically(path, render(standing, pictures))
+    return path
+
+
+def render(standing: Standing, pictures: Sequence[Path]) -> str:
+    return page(
+        f"search {standing.name}",
+        _top(standing),
+        _verdict(standing),
+        _best(standing),
+        _test(standing),
+        _front(standing),
+        *_pictures(pictures),
+        section(
+            "Trials", trial_table(standing) if standing.trials else None, note("A click on a heading sorts by it.")
+        ),
+        _searched(standing),
+        _commands(standing),
+        element("footer", f"{standing.name} · made from the directory of the search alone"),
+    )
+
+
+def _top(standing: Standing) -> Html:
+    settings = standing.plan.settings
+    seconds = sum(seconds_of(each) or 0.0 for each in standing.trials)
+    sampler = str(settings.sampler._target_).rpartition(".")[2]
+    told = f"{standing.counts}; {sampler}; {wording.duration(seconds)} of training"
+    state = None if standing.state == "finished" else element("p", element("span", _state(standing), class_="status"))
+    return element("header", element("h1", f"search {standing.name}"), element("p", told, class_="quiet"), state)
+
+
+def _state(standing: Standing) -> str:
+    if standing.is_under_way:
+        return "under way: this is how far it has come"
+    return f"stopped after {standing.done} of {standing.wanted} trials"
+
+
+def _verdict(standing: Standing) -> Html:
+    best, comparison = standing.best, standing.comparison
+    if best is None:
+        return element("p", "No trial has finished yet.", class_="verdict")
+    figures = [
+        (name, score, f"validation, trial {best.number}" if place == 0 else f"trial {best.number}")
+        for place, (name, score) in enumerate(zip(standing.plan.objectives, scores_of(standing, best), strict=True))
+    ]
+    first = next((each for each in standing.trials if each.number == 0), None)
+    if first is not None and first.values is not None and first.number != best.number:
+        figures.append(("where it began", scores_of(standing, first)[0], "trial 0, the default"))
+    if comparison is not None:
+        figures += [
+            (f"{comparison.metric}, {kind}", f"{statistics.mean(values):.4f}", _seeds(values))
+            for kind, values in (("best", comparison.best), ("default", comparison.default))
+            if values
+        ]
+    sentence = "Not yet judged on the test set." if comparison is None else f"On the test set: {comparison.verdict}."
+    return join(headline(figures), element("p", sentence, class_="verdict"))
+
+
+def _seeds(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return "one seed"
+    return f"± {statistics.stdev(values):.4f}, {len(values)} seeds"
+
+
+def _best(standing: Standing) -> Html | None:
+    best, plan = standing.best, standing.plan
+    if best is None:
+        return None
+    try:
+        defaults, recipe = plan.space.texts(plan.default()), recipe_of(plan, dict(best.params))
+    except ConfigError:  # options that were there when the search began
+        defaults, recipe = {}, None
+    rows: list[tuple[str, Child]] = [
+        (
+            key,
+            text
+            if defaults.get(key) in (text, None)
+            else join(text, element("span", f"  default: {shown(defaults[key])}", class_="quiet small")),
+        )
+        for key, text in plan.space.texts(best.params).items()
+    ]
+    typed = shlex.join(command_of(plan, dict(best.params)))
+    return section(
+        "The best configuration",
+        facts(rows),
+        element("h3", "As a command", style="margin-top:1.4rem"),
+        command(address.redacted(typed)),
+        None if recipe is None else element("h3", f"As a recipe, conf/experiment/{standing.name}.yaml"),
+        None if recipe is None else command(address.redacted(recipe)),
+    )
+
+
+def _test(standing: Standing) -> Html | None:
+    comparison = standing.comparison
+    if comparison is None:
+        return None
+    rows: list[list[Child]] = [
+        [
+            kind,
+            f"{statistics.mean(values):.4f}",
+            f"{statistics.stdev(values):.4f}" if len(values) > 1 else "",
+            _each(values),
+        ]
+        for kind, values in (("best", comparison.best), ("default", comparison.default))
+        if values
+    ]
+    return section(
+        "On the test set",
+        table([comparison.metric, "mean", "spread", "each seed"], rows),
+        note(_fairness(comparison)),
+    )
+
+
+def _each(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
+
+def _fairness(comparison: Comparison) -> str:
+    fresh = "Ordinary runs on seeds that the search has not used; the search itself never sees the test set."
+    if not comparison.default:
+        return fresh
+    return f"{fresh} A gain is clear if every seed of the best beats every seed of the default."
+
+
+def _front(standing: Standing) -> Html | None:
+    if len(standing.objectives) < 2 or not standing.front:
+        return None
+
+    def row(trial: FrozenTrial) -> list[Child]:
+        values = " ".join(f"{key}={shown(text)}" for key, text in standing.plan.space.texts(trial.params).items())
+        return [str(trial.number), *scores_of(standing, trial), values]
+
+    head = ["trial", *standing.plan.objectives, "values"]
+    rows = [row(each) for each in sorted(standing.front, key=lambda each: each.values[0])]
+    return section("None is better in each objective", table(head, rows))
+
+
+def _pictures(pictures: Sequence[Path]) -> list[Html | None]:
+    by_kind: dict[str, list[Path]] = {kind: [] for kind in SAYS}
+    for path in pictures:
+        by_kind[path.stem.partition("_")[0]].append(path)
+    return [
+        section(title, *(_inlined(path, title) for path in by_kind[kind]), note(sentence) if by_kind[kind] else None)
+        for kind, (title, sentence) in SAYS.items()
+    ]
+
+
+def _inlined(path: Path, title: str) -> Html:
+    content = base64.b64encode(path.read_bytes()).decode()
+    return element("figure", element("img", src=f"data:image/png;base64,{content}", alt=title), class_="chart")
+
+
+def _searched(standing: Standing) -> Html | None:
+    plan = standing.plan
+    searched: list[list[Child]] = [
+        [key, text, _condition(plan.space.conditions.get(key, {}))] for key, text in plan.settings.space.items()
+    ]
+    names = ("n_trials", "workers", "timeout", "max_failures", "final_seeds")
+    rows: list[tuple[str, Child]] = [(name, wording.setting(plan.settings[name])) for name in names]
+    rows += [(f"objective {name}", direction) for name, direction in plan.objectives.items()]
+    rows += [(part, str(plan.settings[part]._target_).rpartition(".")[2]) for part in ("sampler", "pruner")]
+    fixed = address.redacted(shlex.join(plan.fixed)) or "none"
+    return section(
+        "What was searched, and how",
+        table(["key", "values", "where"], searched, class_="words"),
+        element("div", columns(facts(rows), facts([("in all trials", fixed)])), style="margin-top:1.4rem"),
+    )
+
+
+def _condition(needed: "dict[str, frozenset[str]]") -> str:
+    return ", ".join(f"{key}={' or '.join(sorted(values))}" for key, values in needed.items())
+
+
+def _commands(standing: Standing) -> Html | None:
+    name = f"{standing.name}{standing.whereabouts}"
+    rows = [
+        ("Make this page again", f"pipeline search show {name}"),
+        ("Look at it in Optuna's dashboard", f"pipeline search dashboard {name}"),
+    ]
+    if not standing.is_under_way:
+        rows.insert(0, ("Go on with it", standing.command_to_go_on))
+    return section("To type", *(join(element("h3", title), command(text)) for title, text in rows))
