@@ -188,3 +188,9 @@ def test_a_key_goes_by_the_shortest_name_that_tells_it_from_the_others() -> None
         "optimizer.depth": "optimizer.depth",
         "optimizer.lr": "lr",
     }
+
+
+def test_long_choices_that_begin_and_end_alike_are_told_apart() -> None:
+    texts = [f"{'a' * 30}{number}{'z' * 30}" for number in range(3)]
+    assert len(set(scales.told_apart(texts))) == 3 and max(map(len, scales.told_apart(texts))) <= scales.LONGEST
+    assert scales.told_apart(["mlp", "cnn"]) == ["mlp", "cnn"]

@@ -1,7 +1,7 @@
 """Where a value of a dimension lies on an axis, and what is written there."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -70,7 +70,8 @@ class Scale:
         """(place, text) of a few values, the ends among them."""
         if isinstance(self.dimension, Choices):
             named = self.labels if len(self.labels) <= MOST_LABELS else [self.labels[0], self.labels[-1]]
-            return [(self.place(each), cut(self.dimension.text(each))) for each in named]
+            texts = told_apart([self.dimension.text(each) for each in named])
+            return [(self.place(each), text) for each, text in zip(named, texts, strict=True)]
         low, high = self._ends()
         if low == high:
             return [(low, short(low))]
@@ -149,6 +150,15 @@ def cut(text: str, longest: int = LONGEST) -> str:
     """Its beginning and its end."""
     half = (longest - 1) // 2
     return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+
+
+def told_apart(texts: Sequence[str]) -> list[str]:
+    """Each cut to LONGEST; where that leaves several alike, without what all of them begin with."""
+    found = [cut(text) for text in texts]
+    if len(set(found)) == len(texts):
+        return found
+    same = next((at for at, letters in enumerate(zip(*texts, strict=False)) if len(set(letters)) > 1), 0)
+    return [f"…{text[same : same + LONGEST - 2]}…" for text in texts]
 
 
 def wrapped(text: str, width: int, lines: int = 3) -> str:
