@@ -5,13 +5,14 @@ Both tell who is still at work (`beat`, `is_silent`), and let one of many proces
 
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
@@ -43,15 +44,21 @@ def open_storage(address: str | None, folder: Path) -> BaseStorage:
         return JournalStorage(JournalFileBackend(path, lock_obj=lock))
     url = sqlalchemy.make_url(address).set(drivername="postgresql+psycopg")
     try:
-        # Every process has connections of its own, and a database that was restarted has forgotten them.
-        return RDBStorage(
-            url.render_as_string(hide_password=False),
-            engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}},
-            heartbeat_interval=BEAT_SECONDS,
-            grace_period=SILENT_SECONDS,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return _database_at(url)
     except (*UNREACHABLE, ImportError) as problem:
         raise RunError(f"search.storage={address}: {_in_words(problem)}") from problem
+
+
+def _database_at(url: sqlalchemy.URL) -> RDBStorage:
+    # Every process has connections of its own, and a database that was restarted has forgotten them.
+    return RDBStorage(
+        url.render_as_string(hide_password=False),
+        engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}},
+        heartbeat_interval=BEAT_SECONDS,
+        grace_period=SILENT_SECONDS,
+    )
 
 
 def is_shared(study: Study) -> bool:

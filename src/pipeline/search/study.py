@@ -7,16 +7,15 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.config import resolve
 from pipeline.search import plan as plans
 from pipeline.search.plan import Plan
+from pipeline.search.sampling import PerTrial
 from pipeline.search.space import Value
 from pipeline.search.storage import open_storage
-from pipeline.seeds import derive
 
 # What Optuna keeps of each trial beyond its values.
 WORKER = "worker"  # who trains it
@@ -27,6 +26,7 @@ AGAIN = "again"  # it failed, and another one has its values
 STOPPED = "stopped"  # it was not its fault
 SURPLUS = "surplus"  # asked for when there were enough already
 
+PASSING = (SURPLUS, AGAIN)
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 COUNTED = (*DONE, TrialState.RUNNING)
 
@@ -39,6 +39,7 @@ def create(plan: Plan, folder: Path) -> Study:
         directions=[StudyDirection[direction.upper()] for direction in plan.objectives.values()],
         load_if_exists=True,
     )
+    study.sampler = PerTrial(plan, PASSING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(plan.objectives))
@@ -61,7 +62,7 @@ def find(address: str, folder: Path) -> dict[str, str] | None:
 
 def open_study(plan: Plan, folder: Path) -> Study:
     study = optuna.load_study(study_name=folder.name, storage=open_storage(plan.settings.storage, folder))
-    study.pruner = pruner(plan)
+    study.sampler, study.pruner = PerTrial(plan, PASSING), pruner(plan)
     return study
 
 
@@ -71,21 +72,12 @@ def total(plan: Plan) -> int:
 
 
 def ask(study: Study, plan: Plan, wanted: int) -> Trial | None:
-    """The next trial; None when there are `wanted` that are finished, pruned or under way.
-
-    The sampler draws from a seed that follows from the search's and the number of trials so far, so that a search that
-    was taken up again asks for the same values.
-    """
+    """The next trial; None when there are `wanted` that are finished, pruned or under way."""
     trials = study.get_trials(deepcopy=False)
     if sum(trial.state in COUNTED for trial in trials) >= wanted:
         return None
     if plan.settings.n_trials is None and not any(trial.state == TrialState.WAITING for trial in trials):
         return None  # every combination has been in line
-    passing = (SURPLUS, AGAIN)
-    asked = [
-        trial for trial in trials if trial.state != TrialState.WAITING and not set(passing) & set(trial.user_attrs)
-    ]
-    study.sampler = sampler(plan, len(asked))
     trial = study.ask()
     # Others may have asked at the same moment. Numbers are given once, so they say who was late.
     before = [each for each in study.get_trials(deepcopy=False) if each.number < trial.number]
@@ -126,16 +118,6 @@ def failures(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
         for trial in trials
         if trial.state == TrialState.FAIL and not trial.user_attrs.get(SURPLUS) and not trial.user_attrs.get(STOPPED)
     ]
-
-
-def sampler(plan: Plan, asked: int) -> BaseSampler:
-    """Fresh for each trial: what a sampler knows it reads from the study."""
-    node = plan.settings.sampler
-    seed = {} if "seed" in node else {"seed": derive(int(plan.config.seed), "search", asked) % 2**32}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        found: BaseSampler = resolve.instantiate(node, plan.config, **seed)
-    return found
 
 
 def pruner(plan: Plan) -> BasePruner:
