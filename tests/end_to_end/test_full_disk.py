@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.end_to_end.searches import RATE, SMALL, done, trials_in
 
 # Each checkpoint of this network takes 3.2 MB.
 LARGE = ("model=mlp", "model.widths=[320]", "callbacks=none", "trainer.max_epochs=3", "tracking=none")
@@ -67,3 +68,17 @@ class Fill(pl.Callback):
     done = run_with_a_disk_of(20_000, program, tmp_path, "train", *LARGE, *own)
     assert done.returncode == 1
     assert "the disk is full" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_search_says_so_and_goes_on_when_there_is_room(program: Any, tmp_path: Path) -> None:
+    words = (*SMALL, RATE, "search.n_trials=12")
+    done_here = run_with_a_disk_of(240, program, tmp_path, *words)
+    assert done_here.returncode == 1 and "Traceback" not in done_here.stderr, done_here.stderr
+    assert "is full; what was finished stands" in done_here.stderr and "pipeline search name=s" in done_here.stderr
+    shutil.copytree(tmp_path / "kept", tmp_path / "runs", dirs_exist_ok=True)
+    before = done(trials_in(tmp_path))
+    assert 0 < len(before) < 12
+    ended = program.run(tmp_path, "search", "name=s")
+    assert ended.code == 0, ended.err
+    after = done(trials_in(tmp_path))
+    assert len(after) == 12 and [each.params for each in after[: len(before)]] == [each.params for each in before]

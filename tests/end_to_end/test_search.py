@@ -100,6 +100,30 @@ def test_a_killed_worker_is_replaced_and_its_trial_tried_again(program: Any, tmp
     assert not [trial for trial in trials if not trial.state.is_finished()]
 
 
+def test_when_the_last_trials_worker_is_killed_it_is_still_finished(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    process = program.start(home, *SMALL, "trainer.max_epochs=60", RATE, "search.n_trials=2")
+    (victim,) = wait_for(home, ended=1, running=1)
+    psutil.Process(victim.user_attrs[studies.WORKER]["pid"]).kill()
+    ended = process.end()
+    assert ended.code == 0, ended.err + ended.out
+    trials = trials_in(home)
+    assert len(done(trials)) == 2 and not [each for each in trials if not each.state.is_finished()]
+
+
+def test_constraints_are_kept_by_the_best_and_known_before_training(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = (*SMALL, "model=mlp", "model.widths=[8],[512]", "search=grid", "search.save_as=found")
+    ended = program.run(home, *words, "search.constraints={parameters: {max: 20000}}")
+    assert ended.code == 0, ended.err + ended.out
+    small, large = sorted(trials_in(home), key=lambda trial: trial.state)
+    assert (small.state, large.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert "beyond search.constraints.parameters.max=20000" in ended.out
+    assert not large.intermediate_values, "it was not trained"
+    assert max(small.constraints.values()) <= 0 < max(large.constraints.values())
+    assert "experiment=found" in ended.out and (home / "conf/experiment/found.yaml").exists()
+
+
 def test_ctrl_c_keeps_what_there_is_and_the_same_name_goes_on(program: Any, tmp_path: Path) -> None:
     home = tmp_path / "home"
     words = (*SMALL, "trainer.max_epochs=60", RATE, "search.n_trials=3")
@@ -264,3 +288,22 @@ def test_a_search_that_goes_on_may_not_become_another_one(program: Any, tmp_path
     assert (
         typo.code == 2 and "model=mpl does not exist" in typo.err and not (home / "runs" / "searches" / "cnn").exists()
     )
+
+
+@pytest.mark.slow
+def test_two_hundred_trials_leave_a_workers_memory_as_it_was(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    quick = ("trainer.max_epochs=1", "data.train_fraction=0.1", "search/sampler=random", "search/pruner=none")
+    process = program.start(home, *SMALL, *quick, RATE, "search.n_trials=200")
+
+    def megabytes_after(count: int) -> float:
+        deadline = time.monotonic() + 4 * PATIENCE_SECONDS
+        while len(found := list((home / "runs/searches/s/trials").glob("*/outcome.json"))) < count:
+            assert time.monotonic() < deadline and process.popen.poll() is None, (len(found), process.err.read_text())
+            time.sleep(0.1)
+        (worker,) = psutil.Process(process.popen.pid).children()
+        return float(worker.memory_info().rss / 1e6)
+
+    early, late = megabytes_after(20), megabytes_after(195)
+    assert process.end().code == 0
+    assert late - early < 20, f"{early:.0f} MB after 20 trials, {late:.0f} MB after 195"

@@ -1,5 +1,6 @@
 """The process that stands over a search: it starts the workers, replaces those that die, and shows how far it is."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from pipeline.search.storage import TRIALS, patiently
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
 RECOVERY_SECONDS = 10.0
+NO_SPACE = 28  # the exit code of a worker, or of a trial's process, that found the disk full
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 LOG_LINES = 10
 
@@ -84,6 +86,8 @@ class Driver:
             del workers[name]
             self._recover()
             if code != 0 and not folders.is_over(self.folder):
+                if code == NO_SPACE:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if code > 0:  # by itself: nothing of a trial runs in it
                     self.failed_starts += 1
                     if self.failed_starts > 1:

@@ -11,8 +11,9 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, RunError
+from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, RunError, TrainingFailed
 from pipeline.files import locked, write_atomically
+from pipeline.lifecycle.exits import OUT_OF_SPACE, os_error
 from pipeline.search import final, recipe
 from pipeline.search import folder as folders
 from pipeline.search import study as studies
@@ -94,9 +95,14 @@ def _drive(plan: Plan, folder: Path, study: Study, recording: Recording, console
         driver = Driver(plan, folder, study, show, names)
         try:
             driver.run()
-        except BaseException:
+        except BaseException as problem:
             recording.conclude(None, _shown(plan, folder, study, console), None, "FAILED")
-            raise
+            if os_error(problem, OUT_OF_SPACE) is None:
+                raise
+            raise TrainingFailed(
+                f"the disk of {folder} is full; what was finished stands. When there is room: "
+                f"pipeline search name={folder.name}"
+            ) from problem
     return driver.stopped_by
 
 

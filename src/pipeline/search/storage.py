@@ -3,7 +3,11 @@
 Both tell who is still at work (`beat`, `is_silent`), and let one of many processes do what only one may (`held`).
 """
 
+import errno
 import hashlib
+import io
+import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +19,7 @@ import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._file import get_lock_file
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -30,9 +35,45 @@ BEAT_SECONDS = 5
 SILENT_SECONDS = 60  # a worker of another machine that is not heard of for so long is dead
 PATIENCE_SECONDS = 120.0  # with a database that does not answer
 PAUSE_SECONDS = 1.0
+TAIL_BYTES = 4096
 UNREACHABLE = (sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
 
 T = TypeVar("T")
+
+
+class WholeLines(JournalFileBackend):
+    """Optuna's file, but a line that a full disk (or a kill) cut short is taken back: Optuna could never read on."""
+
+    def __init__(self, path: str, lock: Any) -> None:
+        super().__init__(path, lock_obj=lock)
+        self.path, self.lock = Path(path), lock
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        with get_lock_file(self.lock), self.path.open("r+b", buffering=0) as file:
+            size = _whole(file)
+            file.truncate(size)
+            file.seek(size)
+            try:
+                if file.write(lines) < len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+
+
+def _whole(file: io.FileIO) -> int:
+    """The size of the file without what follows its last line."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(end - TAIL_BYTES, 0)
+        file.seek(start)
+        last = (file.read(end - start) or b"").rfind(b"\n")
+        if last >= 0:
+            return start + last + 1
+        end = start
+    return 0
 
 
 def open_storage(address: str | None, folder: Path) -> BaseStorage:
@@ -40,8 +81,7 @@ def open_storage(address: str | None, folder: Path) -> BaseStorage:
     cannot be had."""
     if address is None:
         path = str(folder / STUDY)
-        lock: Any = JournalFileSymlinkLock(path, grace_period=STALE_LOCK_SECONDS)
-        return JournalStorage(JournalFileBackend(path, lock_obj=lock))
+        return JournalStorage(WholeLines(path, JournalFileSymlinkLock(path, grace_period=STALE_LOCK_SECONDS)))
     url = sqlalchemy.make_url(address).set(drivername="postgresql+psycopg")
     try:
         with warnings.catch_warnings():

@@ -5,6 +5,7 @@ It imports everything once and forks a process for each trial, which therefore s
 threads and no accelerator in use, with which it could not go on.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -20,10 +21,11 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.data.datamodule import DataModule
-from pipeline.errors import FAILED, ConfigError, UserError
+from pipeline.errors import DONE, FAILED, ConfigError, UserError
 from pipeline.launch.devices import process_count
 from pipeline.launch.local import free_port
 from pipeline.lifecycle import environment
+from pipeline.lifecycle.exits import OUT_OF_SPACE, os_error
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import quieten
 from pipeline.process import Place, environment_of, follow_parent, see_working_directory
@@ -32,6 +34,7 @@ from pipeline.search import plan as plans
 from pipeline.search import storage
 from pipeline.search import study as studies
 from pipeline.search import trial as trials
+from pipeline.search.driver import NO_SPACE
 from pipeline.search.space import Picked
 from pipeline.search.storage import patiently
 
@@ -125,8 +128,10 @@ class Worker:
             print(f"error: {mistake}", file=sys.stderr)
             if isinstance(mistake, ConfigError) and here.is_first:
                 folders.note_mistake(run, str(mistake))
-        except BaseException:  # noqa: BLE001  whatever it is, it is told where the trial's output goes
-            traceback.print_exc()
+        except BaseException as problem:  # noqa: BLE001  whatever it is, it is told where the trial's output goes
+            code = FAILED if os_error(problem, OUT_OF_SPACE) is None else NO_SPACE
+            with suppress(OSError):
+                traceback.print_exc()
         finally:
             with suppress(OSError, ValueError):
                 sys.stdout.flush()
@@ -147,6 +152,8 @@ class Worker:
                 if done:
                     left.remove(process)
                     code = os.waitstatus_to_exitcode(status)
+                    if code == NO_SPACE:  # neither its fault nor to be told to the study, which has no room either
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     if code != 0 and problem is None:
                         problem, failed_at = _in_words(code), time.monotonic()
             if problem is not None and left and time.monotonic() - failed_at > GRACE_SECONDS:
@@ -162,9 +169,15 @@ def main(folder: Path, name: str) -> int:
         signal.signal(number, _stop)
     see_working_directory()
     torch.set_num_threads(1)
-    with suppress(Stopped):
+    try:
         Worker(folder, name).work()
-    return 0
+    except Stopped:
+        return DONE
+    except OSError as problem:
+        if os_error(problem, OUT_OF_SPACE) is None:
+            raise
+        return NO_SPACE
+    return DONE
 
 
 def _stand_alone(here: Place, port: int, run: Run) -> None:

@@ -1,0 +1,28 @@
+"""The file in which trials are kept, when a disk or a kill cuts it short."""
+
+from pathlib import Path
+
+import optuna
+
+from pipeline.search.storage import STUDY, held_in, open_storage
+
+
+def test_a_line_that_was_cut_short_is_taken_back_by_the_next_writer(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="s", storage=open_storage(None, tmp_path))
+    study.tell(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}), 0.5)
+    path = tmp_path / STUDY
+    whole = path.read_bytes()
+    for torn in (b'{"op_code":5,"wor', b"", b"x" * 9000):
+        path.write_bytes(whole + torn)
+        study = optuna.load_study(study_name="s", storage=open_storage(None, tmp_path))
+        assert [trial.value for trial in study.trials] == [0.5]
+        study.set_user_attr("after", torn.decode())
+        again = optuna.load_study(study_name="s", storage=open_storage(None, tmp_path))
+        assert again.user_attrs == {"after": torn.decode()} and len(again.trials) == 1
+
+
+def test_of_several_that_want_it_one_is_let_in(tmp_path: Path) -> None:
+    with held_in(tmp_path, "lead") as first, held_in(tmp_path, "lead") as second:
+        assert (first, second) == (True, False)
+    with held_in(tmp_path, "lead") as third:
+        assert third
