@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import search, tracking
+from benchmarks import search, tables, tracking
 from benchmarks.data import mnist
 from benchmarks.engine import checkpoint, overhead, ranks, restart
 from benchmarks.figure import Figure
@@ -145,6 +145,7 @@ FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
         *(ranks, overhead, checkpoint, restart),
         *(tracking.tracking, tracking.tracked_steps, tracking.ui),
         search.search,
+        tables.tables,
     )
 }
 LONG = ("best",)
