@@ -97,7 +97,9 @@ def _how_judged(evidence: Evidence) -> Html | None:
         told = f"{len(numbers.true):,} test samples; the loss is in units of the training targets' variance."
     else:
         return None
-    chosen = "" if step is None else f" The weights are those of step {step:,}, the best on the validation set."
+    monitor = str(evidence.run.config().checkpoint.monitor)
+    best = "on the validation set" if monitor.startswith("val/") else f"by {monitor}"
+    chosen = "" if step is None else f" The weights are those of step {step:,}, the best {best}."
     return note(f"{told} Below a figure stands its {wording.LEVEL} by bootstrap over the test samples.{chosen}")
 
 
