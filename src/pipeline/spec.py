@@ -52,10 +52,14 @@ class Batch:
 class DataSpec:
     """What a model may know of its data. Plain numbers and strings only, so that it can be written as JSON.
 
-    mean, std    one value a channel, in the units the inputs are stored in (0-255 for uint8 images),
-                 computed on the training part alone
-    sizes        samples in each part: {"train": 3500, "validation": 500, "test": 1000}
-    digest       SHA-256 over the content of all parts
+    class_names    empty where targets are numbers
+    mean, std      one value a channel (of a table: a column), in the units the inputs are stored in (0-255 for uint8
+                   images), computed on the training part alone
+    sizes          samples in each part: {"train": 3500, "validation": 500, "test": 1000}
+    digest         SHA-256 over the content of all parts
+    feature_names  of a table's columns; empty for other kinds
+    target_mean, target_std
+                   the same of each number that is to be predicted; empty for classes
     """
 
     name: str
@@ -67,7 +71,25 @@ class DataSpec:
     std: tuple[float, ...]
     sizes: dict[str, int] = field(default_factory=dict)
     digest: str = ""
+    feature_names: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def num_outputs(self) -> int:
+        """Scores that a model returns for each sample: one a number to predict, one in all to tell two classes
+        apart, else one a class."""
+        if self.task == "regression":
+            return len(self.target_mean)
+        return 1 if self.task == "binary" else self.num_classes
+
+    @property
+    def answers(self) -> str:
+        """What is asked of a model, in words."""
+        if self.task == "regression":
+            return "a number" if self.num_outputs == 1 else f"{self.num_outputs} numbers"
+        return f"{self.num_classes} classes"

@@ -19,7 +19,7 @@ VERBS = ["train", "evaluate", "completion", "help"]
         ("pipeline completion ", ["bash ", "zsh ", "install "]),
         ("pipeline train mod", ["model="]),
         ("pipeline train model", ["model=", "model."]),
-        ("pipeline train model=", ["model=cnn ", "model=mlp ", "model=softmax_regression "]),
+        ("pipeline train optimizer=", ["optimizer=adamw ", "optimizer=sgd "]),
         ("pipeline train 'model=m", ["model=mlp "]),
         ("pipeline train trainer.max_e", ["trainer.max_epochs="]),
         ("pipeline train trainer.max_epochs=", ["trainer.max_epochs=10 "]),
@@ -94,7 +94,7 @@ def command(tmp_path: Path) -> Path:
     [
         ("pipeline train mod", "[model=]"),
         ("pipeline train model=c", "[cnn ]"),
-        ("pipeline train model=", "[cnn ][mlp ][softmax_regression ]"),
+        ("pipeline train optimizer=", "[adamw ][sgd ]"),
         ("pipeline train 'model=c", "[model=cnn]"),
         ("pipeline train callbacks=[default,em", "[[default,ema]"),
         ("pipeline train trainer.max_e", "[trainer.max_epochs=]"),

@@ -131,8 +131,8 @@ class TestPlaces:
             compose([], config_name="trian")
 
     def test_an_option_that_a_file_asks_for_but_nobody_has_is_told_with_the_file(self, elsewhere: Path) -> None:
-        write(elsewhere / "conf/experiment/mine.yaml", "# @package _global_\ndefaults:\n  - override /model: resnet\n")
-        with pytest.raises(ConfigError, match="model=resnet does not exist"):
+        write(elsewhere / "conf/experiment/mine.yaml", "# @package _global_\ndefaults:\n  - override /model: rosenet\n")
+        with pytest.raises(ConfigError, match="model=rosenet does not exist"):
             compose(["experiment=mine"])
 
     def test_invalid_yaml_is_told_with_its_file_and_line(self, elsewhere: Path) -> None:
@@ -147,10 +147,10 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "override, expected",
         [
-            ("model=cnnn", "did you mean  model=cnn ?\n  all options of model: cnn, mlp, softmax_regression"),
+            ("model=cnnn", "did you mean  model=cnn ?\n  all options of model: cnn, "),
             ("model=MLP", "did you mean  model=mlp ?"),
             ("callbacks=[default,emaa]", "callbacks=emaa does not exist\n  did you mean  callbacks=ema ?"),
-            ("data=_image", "data=_image does not exist\n  all options of data: fashion_mnist, mnist, mnist5k"),
+            ("data=_image", "data=_image does not exist\n  all options of data: breast_cancer, "),
             ("experiment=5", "experiment=5 does not exist"),
             ("modle=mlp", "modle does not exist\n  did you mean  model ?"),
             ("modle/x=mlp", "there is no group modle/x\n  did you mean  model ?"),

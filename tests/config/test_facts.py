@@ -66,6 +66,9 @@ def test_an_address_without_one_passes(shipped: DictConfig, uri: str) -> None:
         (["seed=-1"], "expected 0 or more"),
         (["checkpoint.mode=top"], "expected min (lower is better) or max (higher is better)"),
         (["checkpoint.monitor=val/loss", "checkpoint.mode=max"], "add checkpoint.mode=min"),
+        (["checkpoint.monitor=val/rmse", "checkpoint.mode=max"], "add checkpoint.mode=min"),
+        (["checkpoint.monitor=val/r2", "checkpoint.mode=min"], "add checkpoint.mode=max"),
+        (["+data.source.test_share=1.0"], "expected more than 0, below 1"),
         (
             ["callbacks.early_stopping.monitor=val/accuracy", "callbacks.early_stopping.mode=min"],
             "add callbacks.early_stopping.mode=max",

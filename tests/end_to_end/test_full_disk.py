@@ -70,6 +70,7 @@ class Fill(pl.Callback):
     assert "the disk is full" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_search_says_so_and_goes_on_when_there_is_room(program: Any, tmp_path: Path) -> None:
     words = (*SMALL, RATE, "search.n_trials=12")
     done_here = run_with_a_disk_of(240, program, tmp_path, *words)

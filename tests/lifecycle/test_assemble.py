@@ -18,6 +18,7 @@ from pipeline.lifecycle.train import check_monitors
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import ALONE, Place
 from pipeline.training.learner import Learner
+from pipeline.training.task import Perceptron
 
 PACKAGE = """
     import pytorch_lightning as pl
@@ -117,6 +118,54 @@ class TestWhatIsBuilt:
         assembly = assemble(model="assembled.Module")
         assert not isinstance(assembly.module, Learner) and isinstance(assembly.module, pl.LightningModule)
         assert assembly.metric_names is None and assembly.total_steps is None
+
+
+class TestTheTask:
+    """Follows from the data, and the model from the task."""
+
+    @pytest.mark.parametrize(
+        "data, outputs, headline",
+        [
+            ("iris", 3, "val/accuracy"),
+            ("breast_cancer", 1, "val/accuracy"),
+            ("diabetes", 1, "val/r2"),
+        ],
+    )
+    def test_of_a_table_is_what_its_last_column_asks_for(self, data: str, outputs: int, headline: str) -> None:
+        assembly = assembled(f"data={data}", "model=mlp")
+        assert assembly.spec is not None and assembly.spec.num_outputs == outputs
+        assert assembly.headline == headline
+
+    def test_may_be_another_than_the_data_suggests(self) -> None:
+        assembly = assembled("data=breast_cancer", "model=softmax_regression", "task=classification")
+        assert assembly.spec is not None and (assembly.spec.task, assembly.spec.num_outputs) == ("multiclass", 2)
+
+    def test_comes_with_a_model_that_is_known_by_its_loss(self) -> None:
+        module = assembled("data=iris", "data.source.positive=setosa", "model=perceptron").module
+        assert isinstance(module, Learner) and isinstance(module.task, Perceptron)
+
+    @pytest.mark.parametrize(
+        "overrides, expected",
+        [
+            (("data=iris", "model=perceptron"), "iris has 3 (setosa, versicolor, virginica): use"),
+            (("data=iris", "model=logistic_regression"), "iris has 3 classes (multiclass): use model=softmax_regr"),
+            (("data=iris", "model=linear_regression"), "iris has 3 classes (multiclass): use model=softmax_regr"),
+            (("data=diabetes", "model=softmax_regression"), "diabetes has a number (regression): use model=linear_r"),
+            (("data=breast_cancer", "model=softmax_regression"), "2 classes (binary): use model=logistic_regression"),
+            (("data=wine", "model=resnet"), "wine has inputs of shape (13,): use model=mlp"),
+            (("data=diabetes", "model=mlp", "task=classification"), "no classes: use task=regression"),
+            (("data=diabetes", "model=mlp", "task.label_smoothing=0.1"), "diabetes has a number to predict"),
+        ],
+    )
+    def test_that_does_not_fit_is_refused_before_training(self, overrides: tuple[str, ...], expected: str) -> None:
+        with pytest.raises(UserError) as caught:
+            assembled(*overrides)
+        assert expected in str(caught.value)
+
+
+def assembled(*overrides: str) -> Assembly:
+    """Of what is shipped alone."""
+    return assembling.assemble(compose(list(overrides)).config, ALONE)
 
 
 class TestIsRefused:

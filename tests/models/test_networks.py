@@ -1,4 +1,4 @@
-"""The three models and the network that scales for them: shapes, formats, and what they refuse."""
+"""The models and the network that scales for them: shapes, formats, and what they refuse."""
 
 from typing import Any
 
@@ -9,17 +9,19 @@ from torch import nn
 from pipeline.errors import ConfigError
 from pipeline.models.activation import NAMES, activation
 from pipeline.models.cnn import CNN
-from pipeline.models.linear import SoftmaxRegression
+from pipeline.models.lenet5 import LeNet5
+from pipeline.models.linear import LinearRegression, LogisticRegression, Perceptron, SoftmaxRegression
 from pipeline.models.mlp import MLP
 from pipeline.models.network import Network, Standardize
+from pipeline.models.resnet import ResNet
 from pipeline.spec import DataSpec
 
 
 def spec(shape: tuple[int, ...] = (1, 28, 28), classes: int = 10, **changes: Any) -> DataSpec:
     channels = shape[0]
-    facts: dict[str, Any] = {"mean": (33.0,) * channels, "std": (78.0,) * channels}
+    facts: dict[str, Any] = {"mean": (33.0,) * channels, "std": (78.0,) * channels, "task": "multiclass"}
     names = tuple(f"class {number}" for number in range(classes))
-    return DataSpec("digits", "image", "multiclass", shape, names, **(facts | changes))
+    return DataSpec(name="digits", kind="image", input_shape=shape, class_names=names, **(facts | changes))
 
 
 def cnn(described: DataSpec, **changes: Any) -> CNN:
@@ -97,6 +99,67 @@ class TestDenseModels:
     def test_a_layer_without_units_is_refused(self) -> None:
         with pytest.raises(ConfigError, match=r"model.widths=\[64, 0\]: every layer needs at least 1 unit"):
             mlp(spec(), widths=[64, 0])
+
+
+class TestLeNet5:
+    def test_has_as_many_weights_as_are_told_of_it(self) -> None:
+        body = LeNet5(spec=spec(), activation="tanh", dropout=0.0)
+        assert sum(each.numel() for each in body.parameters()) == 61_706
+
+    @pytest.mark.parametrize("shape", [(1, 12, 12), (3, 32, 32), (1, 40, 17)])
+    def test_takes_images_from_12x12_on(self, shape: tuple[int, ...]) -> None:
+        described = spec(shape)
+        network = Network(body=LeNet5(spec=described, activation="tanh", dropout=0.0), spec=described)
+        assert network(raw(3, shape)).shape == (3, 10)
+
+    def test_smaller_ones_and_tables_are_refused_with_what_takes_them(self) -> None:
+        with pytest.raises(ConfigError, match=r"12x12 or more; digits has inputs of shape \(1, 8, 8\): use model=cnn"):
+            LeNet5(spec=spec((1, 8, 8)), activation="tanh", dropout=0.0)
+        with pytest.raises(ConfigError, match=r"inputs of shape \(4,\): use model=mlp"):
+            LeNet5(spec=spec((4,)), activation="tanh", dropout=0.0)
+
+
+class TestResNet:
+    @pytest.mark.parametrize("depth, layers, weights", [(3, 20, 0.27e6), (5, 32, 0.46e6), (9, 56, 0.85e6)])
+    def test_is_as_deep_and_as_large_as_in_the_paper(self, depth: int, layers: int, weights: float) -> None:
+        body = resnet(spec((3, 32, 32)), widths=[16, 32, 64], depth=depth)
+        in_line = [each for each in body.modules() if isinstance(each, nn.Conv2d) and each.kernel_size == (3, 3)]
+        assert len(in_line) + 1 == layers == 6 * depth + 2
+        assert sum(each.numel() for each in body.parameters()) == pytest.approx(weights, rel=0.02)
+
+    @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 1, 1), (3, 17, 9)])
+    def test_takes_images_of_any_size(self, shape: tuple[int, ...]) -> None:
+        described = spec(shape)
+        assert Network(body=resnet(described), spec=described)(raw(4, shape)).shape == (4, 10)
+
+    @pytest.mark.parametrize("changes", [{"widths": []}, {"widths": [0]}, {"depth": 0}])
+    def test_no_stages_no_channels_no_blocks_are_refused(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match=r"such as model.widths=\[16,32,64\] model.depth=3"):
+            resnet(spec(), **changes)
+
+
+def resnet(described: DataSpec, **changes: Any) -> ResNet:
+    settings: dict[str, Any] = {"widths": [4, 8], "depth": 1, "activation": "relu", "dropout": 0.0}
+    return ResNet(spec=described, **(settings | changes))
+
+
+class TestLinearModels:
+    @pytest.mark.parametrize("model", [LinearRegression, LogisticRegression, Perceptron])
+    def test_many_classes_are_sent_to_the_model_that_takes_them(self, model: type) -> None:
+        with pytest.raises(ConfigError, match=r"digits has 10 classes \(multiclass\): use model=softmax_regression"):
+            model(spec=spec())
+
+    def test_two_classes_are_told_apart_by_one_score(self) -> None:
+        described = spec((4,), classes=2, task="binary", mean=(0.0,) * 4, std=(1.0,) * 4)
+        for model in (LogisticRegression, Perceptron):
+            assert model(spec=described)(torch.randn(5, 4)).shape == (5, 1)
+
+    def test_numbers_are_answered_in_their_own_units(self) -> None:
+        facts = {"mean": (0.0,) * 4, "std": (1.0,) * 4, "target_mean": (150.0,), "target_std": (70.0,)}
+        described = spec((4,), classes=0, task="regression", **facts)
+        body = LinearRegression(spec=described)
+        inputs = torch.randn(5, 4)
+        torch.testing.assert_close(Network(body=body, spec=described)(inputs), body(inputs) * 70 + 150)
 
 
 def linear_layers(model: nn.Module) -> list[nn.Linear]:

@@ -50,6 +50,9 @@ RANGES = (
     at_least(1, "data.batch_size", "128"),
     at_least(1, "data.evaluation_batch_size", "1000"),
     Range("data.train_fraction", lambda value: 0 < value <= 1, "more than 0, at most 1", "0.5"),
+    Range("data.source.validation_share", lambda value: 0 < value < 1, "more than 0, below 1", "0.2"),
+    Range("data.source.test_share", lambda value: 0 < value < 1, "more than 0, below 1", "0.2"),
+    at_least(0, "data.source.split_seed", "0"),
     Range("model.dropout", lambda value: 0 <= value < 1, "0 or more, below 1", "0.2"),
     Range("task.label_smoothing", lambda value: 0 <= value < 1, "0 or more, below 1", "0.1"),
     Range("optimizer.learning_rate", lambda value: 0 < value < inf, "more than 0", "0.001"),
@@ -144,9 +147,9 @@ def _modes(config: dict[str, Any]) -> Iterator[str]:
         mode, monitor = node["mode"], str(node.get("monitor"))
         if mode not in ("min", "max"):
             yield f"{path}.mode={mode}: expected min (lower is better) or max (higher is better)"
-        if mode == "max" and monitor.endswith("/loss"):
+        if mode == "max" and monitor.endswith(("/loss", "/mae", "/rmse", "/calibration_error")):
             yield f"{path}.monitor={monitor} is better when it is lower; add {path}.mode=min"
-        if mode == "min" and monitor.endswith(("/accuracy", "/f1_macro", "/auroc")):
+        if mode == "min" and monitor.endswith(("/accuracy", "/f1_macro", "/auroc", "/r2")):
             yield f"{path}.monitor={monitor} is better when it is higher; add {path}.mode=max"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.data.description import describe
 from pipeline.data.loading import EvaluationLoader, TrainLoader
-from pipeline.data.source import Part, Parts, Source, check_labels
+from pipeline.data.source import Part, Parts, Source, check_labels, check_numbers
 from pipeline.data.splits import fraction_of
 from pipeline.data.tuples import EvaluationTuples, TrainTuples
 from pipeline.errors import ConfigError, DataError
@@ -83,7 +83,7 @@ class DataModule(LightningDataModule):
         parts = self.source.load(None if self.root is None else Path(self.root).expanduser())
         check_parts(parts)
         if self.train_fraction < 1:
-            rows = fraction_of(parts.train.targets.numpy(), self.train_fraction)
+            rows = fraction_of(parts.train.strata, self.train_fraction)
             parts = replace(parts, train=parts.train.rows(torch.from_numpy(rows)))
         return parts
 
@@ -157,11 +157,14 @@ def check_sizes(batch_size: int, evaluation_batch_size: int, train_fraction: flo
 
 
 def check_parts(parts: Parts) -> None:
-    """Raises DataError for an empty part, counts that differ, or labels that are no class numbers."""
+    """Raises DataError for an empty part, counts that differ, or targets that are none."""
     for name, part in parts.by_name().items():
         where = f"{parts.name}'s {name} part"
         if len(part.inputs) != len(part.targets):
-            raise DataError(f"{where} has {len(part.inputs)} inputs, but {len(part.targets)} labels.")
+            raise DataError(f"{where} has {len(part.inputs)} inputs, but {len(part.targets)} targets.")
         if len(part) == 0:
             raise DataError(f"{where} is empty: every part needs at least one sample. Change the source's split.")
-        check_labels(part.targets, num_classes=len(parts.class_names), where=where)
+        if parts.task == "regression":
+            check_numbers(part.targets, where=where)
+        else:
+            check_labels(part.targets, num_classes=len(parts.class_names), where=where)

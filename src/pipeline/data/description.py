@@ -14,6 +14,8 @@ ROWS_AT_A_TIME = 4096  # bounds the memory of the copies that counting makes
 
 def describe(parts: Parts) -> DataSpec:
     mean, std = channel_statistics(parts.train.inputs)
+    is_regression = parts.task == "regression"
+    target_mean, target_std = channel_statistics(parts.train.targets) if is_regression else ((), ())
     return DataSpec(
         name=parts.name,
         kind=parts.kind,
@@ -24,6 +26,9 @@ def describe(parts: Parts) -> DataSpec:
         std=std,
         sizes={name: len(part) for name, part in parts.by_name().items()},
         digest=digest(parts),
+        feature_names=parts.feature_names,
+        target_mean=target_mean,
+        target_std=target_std,
     )
 
 

@@ -1,5 +1,6 @@
 """A source's files in a folder: found under the names they go by, and verified."""
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,14 @@ def read_folder(
         return {file.name: _first_good(file, paths, remedy) for file, paths in candidates.items()}
     except OSError as error:
         raise DataError(f"{root} cannot be read: {error}.\n{remedy}") from error
+
+
+def installed(package: str, *, remedy: str) -> Path:
+    """The folder of a package, which is asked for and not imported. Raises DataError with the remedy."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise DataError(f"The data comes with the package {package}, which is not installed.\n{remedy}")
+    return Path(found.submodule_search_locations[0])
 
 
 def _first_good(file: File, paths: Sequence[Path], remedy: str) -> bytearray:

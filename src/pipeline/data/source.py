@@ -7,19 +7,28 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pipeline.errors import DataError
+from pipeline.data.splits import Indices, stratified_order
+from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind, TaskKind
 
 
 @dataclass(frozen=True)
 class Part:
-    """N samples: inputs (N, *input_shape) in the type they are stored in, targets (N,) int64 classes."""
+    """N samples: inputs (N, *input_shape) in the type they are stored in, targets (N,) int64 classes, or (N, T)
+    float32 numbers."""
 
     inputs: Tensor
     targets: Tensor
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def strata(self) -> Indices:
+        """(N,) what a share of the samples has in the same proportion: the classes; numbers are all alike."""
+        classes = self.targets if self.targets.ndim == 1 else self.targets.new_zeros(len(self), dtype=torch.int64)
+        found: Indices = classes.numpy()
+        return found
 
     def rows(self, index: Tensor) -> "Part":
         """A copy of the rows named by `index` (M,) int64, in its order."""
@@ -31,7 +40,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """A whole data set, split once and for all. `test` is for the final evaluation alone."""
+    """A whole data set, split once and for all. `test` is for the final evaluation alone.
+
+    `class_names` is empty where targets are numbers, `feature_names` where inputs are no table.
+    """
 
     name: str
     kind: Kind
@@ -40,9 +52,36 @@ class Parts:
     train: Part
     validation: Part
     test: Part
+    feature_names: tuple[str, ...] = ()
 
     def by_name(self) -> dict[str, Part]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a data set that comes in one piece is cut; stratified, and depending on the seed alone."""
+
+    validation_share: float
+    test_share: float
+    seed: int
+
+    def __call__(self, whole: Part) -> tuple[Part, Part, Part]:
+        """Copies for training, validation and test. Raises ConfigError where one of them would be empty."""
+        test = round(self.test_share * len(whole))
+        validation = round(self.validation_share * len(whole))
+        if min(test, validation, len(whole) - test - validation) < 1:
+            raise ConfigError(
+                f"data.source.validation_share={self.validation_share:g} and data.source.test_share="
+                f"{self.test_share:g} of {len(whole)} samples leave a part empty; expected more than 0 each, and "
+                "less than 1 together, such as 0.2 and 0.2"
+            )
+        order = torch.from_numpy(stratified_order(whole.strata, seed=self.seed))
+        return (
+            whole.rows(order[test + validation :]),
+            whole.rows(order[test : test + validation]),
+            whole.rows(order[:test]),
+        )
 
 
 class Source(Protocol):
@@ -54,6 +93,16 @@ class Source(Protocol):
         Raises DataError when the data is missing or is not what it should be.
         """
         ...
+
+
+def check_numbers(targets: Tensor, *, where: str) -> None:
+    """Raises DataError when a target (N, T) is not finite, or there are too few to say how far they vary."""
+    if len(targets) < 2:
+        raise DataError(f"{where} has 1 sample: a regression is judged on at least two. Change the source's split.")
+    wrong = ~targets.isfinite().all(dim=1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise DataError(f"{where}: row {row} is to be predicted as {targets[row].tolist()}, expected finite numbers.")
 
 
 def check_labels(labels: Tensor, *, num_classes: int, where: str) -> None:

@@ -22,6 +22,13 @@ def stratified_order(labels: npt.NDArray[np.integer], *, seed: int) -> Indices:
     return np.argsort(place, kind="stable").astype(np.int64)
 
 
+def one_against_rest(labels: Indices, names: tuple[str, ...], positive: str | None) -> tuple[Indices, tuple[str, ...]]:
+    """Labels (N,) and names of two classes, `positive` and whatever else there is; as they are where it is None."""
+    if positive is None:
+        return labels, names
+    return (labels == names.index(positive)).astype(np.int64), (f"not {positive}", positive)
+
+
 def fraction_of(labels: npt.NDArray[np.integer], fraction: float) -> Indices:
     """The rows of a stratified share (0 to 1] of all, ascending, at least one.
 

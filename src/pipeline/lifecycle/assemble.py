@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,10 @@ def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None)
     spec: DataSpec | None = getattr(data, "spec", None)
     if spec is None and "spec" in _parameters(config, "model"):
         raise _without_spec(config, data)
+    task: Task | None = None
+    if spec is not None and not _is_whole_module(config):
+        task = _instantiate(config, "task", spec=spec)
+        spec = replace(spec, task=task.kind)  # what is asked for may be other than what the data would suggest
     model = _instantiate(config, "model", **({} if spec is None else {"spec": spec}))
     if isinstance(model, pl.LightningModule):
         if on_out_of_memory(config) == "halve":
@@ -78,9 +82,9 @@ def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None)
         if isinstance(data, DataModule):
             data.hand_over_tuples()
         return Assembly(model, data, spec, None, None)
-    if spec is None:
+    if spec is None or task is None:
         raise _without_spec(config, data)
-    return _learner(config, model, data, spec)
+    return _learner(config, model, data, spec, task)
 
 
 def build_data(config: DictConfig, place: Place, loaded: DataModule | None = None) -> pl.LightningDataModule:
@@ -105,7 +109,7 @@ def build_data(config: DictConfig, place: Place, loaded: DataModule | None = Non
     return data
 
 
-def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec: DataSpec) -> Assembly:
+def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec: DataSpec, task: Task) -> Assembly:
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model._target_={config.model._target_} is not a torch.nn.Module")
     for key, instead in COUNT_BATCHES.items():
@@ -120,7 +124,6 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
     network = Network(body=model, spec=spec)
     if isinstance(data, DataModule):
         check_scores(network, data.example(2), spec)
-    task: Task = _instantiate(config, "task", spec=spec)
     steps_per_epoch = steps_in_an_epoch(data, config)
     total_steps = planned_steps(config, steps_per_epoch)
     learner = Learner(
@@ -206,6 +209,12 @@ def _instantiate(config: DictConfig, node: str, **offered: Any) -> Any:
     return resolve.instantiate(
         config[node], config, **{name: value for name, value in offered.items() if name in accepted}
     )
+
+
+def _is_whole_module(config: DictConfig) -> bool:
+    """A LightningModule of the user's own, which knows by itself what its task is."""
+    target = get_object(config.model.get("_target_", "builtins.object"))
+    return isinstance(target, type) and issubclass(target, pl.LightningModule)
 
 
 def _parameters(config: DictConfig, node: str) -> Container[str]:

@@ -203,7 +203,7 @@ def _data(assembly: Assembly) -> str:
         return type(assembly.data).__name__
     shape = "x".join(str(size) for size in spec.input_shape)
     sizes = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items())
-    return f"{spec.name}: {sizes}; {shape}, {spec.num_classes} classes"
+    return f"{spec.name}: {sizes}; {shape}, {spec.answers}"
 
 
 def _model(assembly: Assembly) -> str:
@@ -222,4 +222,5 @@ def _checkpoint(verdict: Verdict) -> str:
 
 
 def _headline_first(metrics: dict[str, float]) -> list[tuple[str, float]]:
-    return sorted(metrics.items(), key=lambda item: (item[0] not in HEADLINES[:1], item[0]))
+    first = next((name for name in HEADLINES if name in metrics), None)
+    return sorted(metrics.items(), key=lambda item: (item[0] != first, item[0]))

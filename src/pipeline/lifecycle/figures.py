@@ -1,7 +1,7 @@
 """Pictures of a run, drawn without a display."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -13,12 +13,13 @@ from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions, Verdict
 from pipeline.lifecycle.run import Run
+from pipeline.spec import TaskKind
 from pipeline.tracking.journal import history
 from pipeline.training.callbacks.augmentation import Augmentation, augment
 
-# N samples, K classes, C channels, H height, W width
+# N samples, K classes, T numbers to predict, C channels, H height, W width
 
-CURVES = ("loss", "accuracy")
+CURVES = ("loss", "accuracy", "r2", "mae")
 BINS = 15
 MISTAKES = 24
 SAMPLES = 32
@@ -30,17 +31,60 @@ def draw_all(run: Run, assembly: Assembly, verdict: Verdict | None) -> Iterator[
     drawn = {"learning_curves": learning_curves(history(run.journal_path))}
     predictions = None if verdict is None else verdict.predictions
     if predictions is not None and assembly.spec is not None:
-        names = assembly.spec.class_names
-        drawn["confusion_matrix"] = confusion_matrix(predictions, names)
-        drawn["reliability"] = reliability(predictions)
-        if isinstance(assembly.data, DataModule) and assembly.spec.kind == "image":
-            images = assembly.data.parts.test.inputs
-            drawn["worst_mistakes"] = worst_mistakes(predictions, images, names)
-            drawn["training_inputs"] = training_inputs(assembly)
+        drawn |= DRAWN[assembly.spec.task](assembly, predictions)
     for name, figure in drawn.items():
         path = run.figures / f"{name}.png"
         figure.savefig(path, dpi=110)
         yield path
+
+
+def of_classes(assembly: Assembly, predictions: Predictions) -> dict[str, Figure]:
+    assert assembly.spec is not None
+    names = assembly.spec.class_names
+    drawn = {"confusion_matrix": confusion_matrix(predictions, names), "reliability": reliability(predictions)}
+    if isinstance(assembly.data, DataModule) and assembly.spec.kind == "image":
+        drawn["worst_mistakes"] = worst_mistakes(predictions, assembly.data.parts.test.inputs, names)
+        drawn["training_inputs"] = training_inputs(assembly)
+    return drawn
+
+
+def of_numbers(assembly: Assembly, predictions: Predictions) -> dict[str, Figure]:
+    return {"prediction_against_truth": prediction_against_truth(predictions), "residuals": residuals(predictions)}
+
+
+DRAWN: dict[TaskKind, Callable[[Assembly, Predictions], dict[str, Figure]]] = {
+    "multiclass": of_classes,
+    "binary": of_classes,
+    "regression": of_numbers,
+}
+
+
+def prediction_against_truth(predictions: Predictions) -> Figure:
+    """A point for each test sample and number; on the dashed line it is exact."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    panel = figure.subplots()
+    for true, predicted in zip(predictions.targets.T, predictions.answers.T, strict=True):
+        panel.scatter(true, predicted, s=14, alpha=0.6)
+    ends = [float(predictions.targets.min()), float(predictions.targets.max())]
+    panel.plot(ends, ends, "--", color="grey", label="exact")
+    panel.set(xlabel="true", ylabel="predicted", title="prediction against truth, test set")
+    panel.legend()
+    panel.grid(alpha=0.3)
+    return figure
+
+
+def residuals(predictions: Predictions) -> Figure:
+    """What was missing, by what was predicted, and how often: a good model leaves no pattern."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[2, 1], sharey=True)
+    for true, predicted in zip(predictions.targets.T, predictions.answers.T, strict=True):
+        left.scatter(predicted, true - predicted, s=14, alpha=0.6)
+        right.hist((true - predicted).nan_to_num().numpy(), bins=BINS, orientation="horizontal", alpha=0.6)
+    left.axhline(0, linestyle="--", color="grey")
+    left.set(xlabel="predicted", ylabel="true - predicted", title="residuals, test set")
+    right.set(xlabel="samples")
+    left.grid(alpha=0.3)
+    return figure
 
 
 def learning_curves(curves: dict[str, list[tuple[int, float]]]) -> Figure:
@@ -64,7 +108,7 @@ def learning_curves(curves: dict[str, list[tuple[int, float]]]) -> Figure:
 def confusion_matrix(predictions: Predictions, names: tuple[str, ...]) -> Figure:
     """Rows are the truth, columns what the network said; colour is the share of the row."""
     classes = len(names)
-    said = predictions.scores.argmax(dim=1)
+    said = predictions.answers.argmax(dim=1)
     counts = torch.bincount(predictions.targets * classes + said, minlength=classes**2).reshape(classes, classes)
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     size = min(2.5 + 0.45 * classes, 14)
@@ -93,7 +137,7 @@ def confusion_matrix(predictions: Predictions, names: tuple[str, ...]) -> Figure
 
 def reliability(predictions: Predictions) -> Figure:
     """How often the network is right, by how sure it is (Guo et al. 2017)."""
-    confidence, said = predictions.scores.softmax(dim=1).max(dim=1)
+    confidence, said = predictions.answers.softmax(dim=1).max(dim=1)
     right = (said == predictions.targets).float()
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
     counts = torch.bincount(bins, minlength=BINS)
@@ -113,10 +157,11 @@ def reliability(predictions: Predictions) -> Figure:
 
 def worst_mistakes(predictions: Predictions, images: Tensor, names: tuple[str, ...]) -> Figure:
     """The test images that cost the most: true -> said, and how sure."""
-    losses = torch.nn.functional.cross_entropy(predictions.scores, predictions.targets, reduction="none")
-    confidence, said = predictions.scores.softmax(dim=1).max(dim=1)
+    confidence, said = predictions.answers.softmax(dim=1).max(dim=1)
     wrong = said != predictions.targets
-    worst = losses.masked_fill(~wrong, -math.inf).argsort(descending=True)[: min(MISTAKES, int(wrong.sum()))]
+    worst = predictions.losses.masked_fill(~wrong, -math.inf).argsort(descending=True)[
+        : min(MISTAKES, int(wrong.sum()))
+    ]
     captions = [
         f"{names[int(predictions.targets[row])]} → {names[int(said[row])]}  {confidence[row]:.0%}" for row in worst
     ]

@@ -14,15 +14,22 @@ from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
 from pipeline.training.sharding import load_weights
 
-# N test samples, K classes
+# N test samples, K classes, T numbers to predict
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """scores (N, K) raw network outputs, targets (N,), ids (N,) rows of the test part; on the CPU."""
+    """On the CPU:
 
-    scores: Tensor
+    answers  (N, K) a score for each class, the probabilities being their softmax; or the numbers (N, T)
+    targets  (N,) classes, or the true numbers (N, T)
+    losses   (N,) what each costs by the task's measure
+    ids      (N,) rows of the test part
+    """
+
+    answers: Tensor
     targets: Tensor
+    losses: Tensor
     ids: Tensor
 
 
@@ -74,4 +81,5 @@ def gather(learner: Learner) -> Predictions:
         torch.distributed.all_gather_object(parts, mine)
     scores, targets, ids = (torch.cat(each) for each in zip(*parts, strict=True))
     order = ids.argsort(stable=True)
-    return Predictions(scores[order], targets[order], ids[order])
+    scores, targets, task = scores[order], targets[order], learner.task
+    return Predictions(task.answers(scores), targets, task.losses(scores, targets), ids[order])

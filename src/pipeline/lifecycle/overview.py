@@ -17,7 +17,7 @@ from pipeline.tracking import journal
 
 POLL_SECONDS = 0.3
 QUEUE_POLL_SECONDS = 5.0  # a cluster's controller is not asked more often
-HEADLINES = ("test/accuracy", "val/accuracy", "test/loss", "val/loss", "train/loss")
+HEADLINES = ("test/accuracy", "test/r2", "val/accuracy", "val/r2", "test/loss", "val/loss", "train/loss")
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 

@@ -102,8 +102,7 @@ def _in_mlflow(run: Run) -> str:
 
 
 def _digest_of_test(run: Run) -> str:
-    kept = predictions.load(run.folder)
-    return "" if kept is None else kept.digest
+    return predictions.digest_of_test(run.folder) or ""
 
 
 def _lineage(run: Run, metrics: dict[str, float]) -> str:

@@ -9,7 +9,7 @@ from pipeline.models.activation import Activation
 from pipeline.models.activation import activation as activation_named
 from pipeline.spec import DataSpec
 
-# B batch, C channels, H height, W width, K classes
+# B batch, C channels, H height, W width, K outputs
 
 
 def block(channels_in: int, channels_out: int, *, depth: int, nonlinearity: Activation) -> nn.Sequential:
@@ -62,7 +62,7 @@ class CNN(nn.Module):
             )
         )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(widths[-1] * height_out * width_out, spec.num_classes)
+        self.head = nn.Linear(widths[-1] * height_out * width_out, spec.num_outputs)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         features = self.blocks(images)

@@ -9,13 +9,13 @@ from pipeline.errors import ConfigError
 from pipeline.models.activation import activation as activation_named
 from pipeline.spec import DataSpec
 
-# B batch, F features, C classes
+# B batch, F features, K outputs
 
 
 class MLP(nn.Module):
     """Dense layers with a non-linearity between them (Rumelhart, Hinton & Williams 1986).
 
-    `widths` are the units of each hidden layer; an empty list leaves softmax regression.
+    `widths` are the units of each hidden layer; an empty list leaves a linear model.
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class MLP(nn.Module):
             if dropout > 0:
                 layers.append(nn.Dropout(dropout))
             features = width
-        layers.append(nn.Linear(features, spec.num_classes))
+        layers.append(nn.Linear(features, spec.num_outputs))
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, inputs: Tensor) -> Tensor:  # (B, *input_shape) -> (B, C)
+    def forward(self, inputs: Tensor) -> Tensor:  # (B, *input_shape) -> (B, K)
         logits: Tensor = self.layers(inputs)
         return logits

@@ -32,8 +32,27 @@ class Standardize(nn.Module):
         return (inputs.to(self.mean.dtype) - self.mean).mul_(self.scale)
 
 
+class Unstandardize(nn.Module):
+    """x * std + mean of each number to predict: a model answers in deviations, the network in the data's units.
+
+    A number that never varies (std 0) is only shifted.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(list(mean)))
+        self.register_buffer("scale", torch.tensor([value if value > 0 else 1.0 for value in std]))
+
+    def forward(self, scores: Tensor) -> Tensor:  # (B, T) -> the same
+        # Not in low precision, which has two or three digits: a mean of 1,000 would swallow what varies.
+        return scores.float() * self.scale + self.mean
+
+
 class Network(nn.Module):
-    """Raw inputs as they are stored -> scores: the data's own scaling, then the model.
+    """Raw inputs as they are stored -> scores: the data's own scaling, then the model; numbers are scaled back.
 
     Convolutions run in `channels_last` memory format, which doubled their speed on CPUs.
     """
@@ -45,11 +64,15 @@ class Network(nn.Module):
         if convolutional:
             body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; missing in torch's stubs
         self.body = body
+        is_regression = spec.task == "regression"
+        self.unstandardize = (
+            Unstandardize(mean=spec.target_mean, std=spec.target_std) if is_regression else nn.Identity()
+        )
         self.channels_last = convolutional and len(spec.input_shape) == 3
 
     def forward(self, inputs: Tensor) -> Tensor:
         scaled = self.standardize(inputs)
         if self.channels_last:
             scaled = scaled.contiguous(memory_format=torch.channels_last)
-        scores: Tensor = self.body(scaled)
+        scores: Tensor = self.unstandardize(self.body(scaled))
         return scores

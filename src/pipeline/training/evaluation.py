@@ -11,7 +11,7 @@ from pipeline.training.task import Task
 class Evaluation(nn.Module):
     """Loss and the task's metrics over every sample exactly once; rows that only pad a batch do not count.
 
-    With `keep_scores` the raw scores stay on the CPU for figures: `scores` (N, K), `targets` (N,), `ids` (N,).
+    With `keep_scores` the raw scores stay on the CPU for figures, with their targets and ids.
     """
 
     def __init__(self, task: Task, *, keep_scores: bool = False) -> None:
@@ -29,7 +29,7 @@ class Evaluation(nn.Module):
         if len(targets) == 0:
             return
         self.loss.update(self.task.losses(scores, targets))
-        self.metrics.update(scores, targets)
+        self.metrics.update(self.task.answers(scores), targets)
         if self.keep_scores:
             self.kept.append((scores.cpu(), targets.cpu(), ids.cpu()))
 

@@ -12,16 +12,18 @@ from torchmetrics.classification import (
     MulticlassCalibrationError,
     MulticlassF1Score,
 )
+from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
 from pipeline.errors import ConfigError
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, TaskKind
 
-# B batch, K classes
+# B batch, K classes, T numbers to predict
 
 
 class Task(Protocol):
-    """The Learner's view of a task. `scores` are what the network returns, (B, K)."""
+    """The Learner's view of a task. `scores` are what the network returns, (B, DataSpec.num_outputs)."""
 
+    kind: TaskKind  # what the model is to be built for
     headline: str  # the metric that a run is summed up by
     running_names: tuple[str, ...]  # the keys of `hits`
 
@@ -34,33 +36,63 @@ class Task(Protocol):
     def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Cheap per-sample scores (B,), averaged while training: {"accuracy": ...}."""
 
+    def answers(self, scores: Tensor) -> Tensor:
+        """What a network is judged by: a score for each class (B, K), the probabilities being their softmax; or the
+        numbers (B, T)."""
+
     def metrics(self) -> MetricCollection:
-        """Fresh metrics over (scores, targets), for one pass over a part of the data."""
+        """Fresh metrics over (answers, targets), for one pass over a part of the data."""
+
+
+def of_data(*, spec: DataSpec, label_smoothing: float) -> Task:
+    """What the data asks for. Raises ConfigError where there is no such task, or nothing to be smoothed."""
+    match spec.task:
+        case "multiclass":
+            return Classification(spec=spec, label_smoothing=label_smoothing)
+        case "binary":
+            return Binary(spec=spec, label_smoothing=label_smoothing)
+        case "regression" if label_smoothing > 0:
+            raise ConfigError(
+                f"task.label_smoothing={label_smoothing} spreads certainty over classes; {spec.name} has "
+                f"{spec.answers} to predict: leave it out"
+            )
+        case "regression":
+            return Regression(spec=spec)
+    raise ConfigError(
+        f"{spec.name} is {spec.task}, and no task here is: name a class of yours in task._target_, or bring a "
+        "LightningModule of your own as the model"
+    )
 
 
 class Classification:
     """One of K classes: cross-entropy, with label smoothing (Szegedy et al. 2016) while training."""
 
+    kind: TaskKind = "multiclass"
     headline = "accuracy"
-    running_names = ("accuracy",)
+    running_names: tuple[str, ...] = ("accuracy",)
 
     def __init__(self, *, spec: DataSpec, label_smoothing: float) -> None:
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"task.label_smoothing={label_smoothing}: use 0 (none) or a share below 1, such as 0.1")
+        if spec.task == "regression":
+            raise ConfigError(f"{spec.name} has {spec.answers} to predict and no classes: use task=regression")
         if spec.num_classes < 2:
             raise ConfigError(f"{spec.name} has {spec.num_classes} class: classification needs two or more")
         self.num_classes = spec.num_classes
         self.label_smoothing = label_smoothing
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(scores, targets, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(self.answers(scores), targets, label_smoothing=self.label_smoothing)
 
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         # Smoothing is a remedy for training; what is reported on unseen data stays plain cross-entropy.
-        return F.cross_entropy(scores, targets, reduction="none")
+        return F.cross_entropy(self.answers(scores), targets, reduction="none")
 
     def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        return {"accuracy": scores.argmax(dim=1) == targets}
+        return {"accuracy": self.answers(scores).argmax(dim=1) == targets}
+
+    def answers(self, scores: Tensor) -> Tensor:
+        return scores
 
     def metrics(self) -> MetricCollection:
         """Accuracy over samples; F1 averaged over classes; AUROC one class against the rest, averaged;
@@ -76,10 +108,99 @@ class Classification:
         )
 
 
+class Binary(Classification):
+    """One of two classes, by one score: the log-odds of the second (Cox 1958).
+
+    The softmax of (0, score) is (1 - sigmoid(score), sigmoid(score)), so its cross-entropy is the logistic loss.
+    """
+
+    kind: TaskKind = "binary"
+
+    def __init__(self, *, spec: DataSpec, label_smoothing: float) -> None:
+        super().__init__(spec=spec, label_smoothing=label_smoothing)
+        if spec.num_classes != 2:
+            names = ", ".join(spec.class_names[:3]) + (", ..." if spec.num_classes > 3 else "")
+            raise ConfigError(
+                f"one score tells 2 classes apart; {spec.name} has {spec.num_classes} ({names}): use "
+                f"task=classification, or tell one from the rest, such as data.source.positive={spec.class_names[0]}"
+            )
+
+    def answers(self, scores: Tensor) -> Tensor:  # (B, 1) -> (B, 2)
+        return F.pad(scores, (1, 0))
+
+
+class Perceptron(Binary):
+    """Rosenblatt 1958: nothing is learned from a sample on the right side, and from any other to move towards it.
+
+    The rule w += rate * y * x is a step down the perceptron criterion max(0, -y * score), with y = -1 or 1.
+    """
+
+    def __init__(self, *, spec: DataSpec) -> None:
+        super().__init__(spec=spec, label_smoothing=0.0)
+
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self.losses(scores, targets).mean()
+
+    def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
+        side = 2 * targets - 1
+        return F.relu(-side * scores.squeeze(1))
+
+
+class Regression:
+    """One or more numbers: squared error, in units of their variance in the training part.
+
+    So a learning rate means the same whatever the numbers are measured in, and 1 is what the mean alone would cost.
+    """
+
+    kind: TaskKind = "regression"
+    headline = "r2"
+    running_names: tuple[str, ...] = ("mae",)
+
+    def __init__(self, *, spec: DataSpec) -> None:
+        if spec.task != "regression":
+            raise ConfigError(
+                f"task=regression predicts numbers; {spec.name} has {spec.num_classes} classes: leave task out"
+            )
+        self.mean = torch.tensor(spec.target_mean)
+        self.std = torch.tensor([value if value > 0 else 1.0 for value in spec.target_std])
+
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self.losses(scores, targets).mean()
+
+    def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return ((scores - targets) / self.std.to(scores.device)).square().mean(dim=1)
+
+    def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"mae": (scores - targets).abs().mean(dim=1)}
+
+    def answers(self, scores: Tensor) -> Tensor:
+        return scores
+
+    def metrics(self) -> MetricCollection:
+        """In the numbers' own units, but for R2, the share of their variance that is explained."""
+        return MetricCollection(
+            {"r2": CentredR2(self.mean), "mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)},
+            compute_groups=False,
+        )
+
+
+class CentredR2(R2Score):
+    """From deviations: torchmetrics sums squares, which in float32 leave nothing of numbers such as 2000 to 2020."""
+
+    centre: Tensor
+
+    def __init__(self, centre: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("centre", centre, persistent=False)
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update(preds - self.centre, target - self.centre)
+
+
 def check_scores(network: nn.Module, inputs: Tensor, spec: DataSpec) -> None:
     """Try the network on two real samples before training starts.
 
-    Raises ConfigError if it cannot take the inputs or does not return one score a class.
+    Raises ConfigError if it cannot take the inputs or does not return the scores that are asked for.
     """
     was_training = network.training
     network.eval()
@@ -93,10 +214,12 @@ def check_scores(network: nn.Module, inputs: Tensor, spec: DataSpec) -> None:
         ) from problem
     finally:
         network.train(was_training)
-    expected = (len(inputs), spec.num_classes)
+    expected = (len(inputs), spec.num_outputs)
     if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
         found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        wanted = {"regression": "a column for each number", "binary": "one score to tell the 2 classes apart"}
+        meant = wanted.get(spec.task, f"one score for each of the {spec.num_classes} classes")
         raise ConfigError(
-            f"the model returns {found} for {len(inputs)} samples of {spec.name}; expected {expected}, one score "
-            f"for each of the {spec.num_classes} classes (a model may ask for them: def __init__(self, *, spec, ...))"
+            f"the model returns {found} for {len(inputs)} samples of {spec.name}; expected {expected}, {meant} "
+            "(a model may ask for spec.num_outputs: def __init__(self, *, spec, ...))"
         )

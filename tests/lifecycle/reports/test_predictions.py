@@ -9,7 +9,7 @@ import torch
 
 from pipeline.lifecycle.judge import Predictions
 from pipeline.lifecycle.reports import keep, predictions
-from pipeline.lifecycle.reports.predictions import SavedPredictions
+from pipeline.lifecycle.reports.predictions import SavedNumbers, SavedPredictions
 
 Predicted = Callable[..., SavedPredictions]
 
@@ -31,6 +31,16 @@ def test_a_file_that_is_cut_off_counts_as_none(predicted: Predicted, tmp_path: P
     assert predictions.load(tmp_path) is None
 
 
+def test_numbers_and_classes_are_told_apart_and_each_has_its_digest(predicted: Predicted, tmp_path: Path) -> None:
+    predictions.save(tmp_path, predicted(0.8))
+    assert predictions.load_numbers(tmp_path) is None and predictions.digest_of_test(tmp_path) == "the test set"
+    column = np.arange(20, dtype=np.float32)[:, None]
+    predictions.save(tmp_path, SavedNumbers(column + 1, column, np.arange(20), column[:, 0], "of numbers"))
+    read = predictions.load_numbers(tmp_path)
+    assert predictions.load(tmp_path) is None and predictions.digest_of_test(tmp_path) == "of numbers"
+    assert read is not None and (read.residuals == -1).all() and read.furthest.tolist() == list(range(19, 7, -1))
+
+
 def test_ten_thousand_samples_of_ten_classes_take_less_than_a_megabyte(predicted: Predicted, tmp_path: Path) -> None:
     predictions.save(tmp_path, predicted(0.9, size=10_000, classes=10))
     assert (tmp_path / predictions.NAME).stat().st_size < 1_000_000
@@ -46,9 +56,9 @@ def test_many_values_are_kept_in_half_the_room_and_stay_finite() -> None:
 
 def test_scores_become_probabilities_losses_and_classes() -> None:
     scores = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-    kept = keep.compacted(Predictions(scores, torch.tensor([0, 0]), torch.tensor([4, 7])), "digest")
-    assert kept.said.tolist() == [0, 1] and kept.right.tolist() == [True, False] and kept.ids.tolist() == [4, 7]
     expected = torch.nn.functional.cross_entropy(scores, torch.tensor([0, 0]), reduction="none")
+    kept = keep.compacted(Predictions(scores, torch.tensor([0, 0]), expected, torch.tensor([4, 7])), "digest")
+    assert kept.said.tolist() == [0, 1] and kept.right.tolist() == [True, False] and kept.ids.tolist() == [4, 7]
     assert kept.losses == pytest.approx(expected.numpy())
     assert kept.confidence == pytest.approx(scores.softmax(1).max(1).values.numpy())
 

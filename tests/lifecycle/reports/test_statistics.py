@@ -15,7 +15,9 @@ from pipeline.lifecycle.reports.statistics import (
     interval_of_accuracy,
     interval_of_f1,
     interval_of_mean,
+    interval_of_r2,
     mcnemar,
+    r2,
 )
 
 
@@ -24,6 +26,18 @@ def drawn(size: int = 600, classes: int = 5, seed: int = 0) -> tuple[np.ndarray,
     targets = generator.integers(0, classes, size)
     said = np.where(generator.random(size) < 0.8, targets, generator.integers(0, classes, size))
     return targets, said
+
+
+class TestR2:
+    def test_is_scikit_learns(self) -> None:
+        true = np.random.default_rng(0).normal(100, 20, (80, 2))
+        predicted = true + np.random.default_rng(1).normal(0, 10, (80, 2))
+        assert r2(true, predicted) == pytest.approx(metrics.r2_score(true, predicted))
+
+    def test_its_interval_lies_around_it_and_is_not_disturbed_by_resamples_without_variance(self) -> None:
+        true = np.array([[0.0], [0.0], [0.0], [10.0]])
+        found = interval_of_r2(true, true + 0.5)
+        assert found.low <= r2(true, true + 0.5) <= found.high
 
 
 class TestInterval:

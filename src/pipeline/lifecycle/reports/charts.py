@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.lifecycle.reports.axes import Axis, around, short
 from pipeline.lifecycle.reports.markup import Html, element, join
@@ -11,6 +11,7 @@ from pipeline.lifecycle.reports.statistics import BINS, Calibration
 WIDTH, HEIGHT = 460, 270  # as wide as a telephone, so that the writing stays legible there
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 20, 38
 MOST_POINTS = 300
+MOST_DOTS = 1_000  # of a cloud
 EARLY = 0.1  # a share of the first training points may lie outside: they would press everything else together
 
 Points = Sequence[tuple[float, float]]
@@ -62,6 +63,20 @@ def line_chart(
         ),
     )
     return figure(title, picture, [(line.label, line.style) for line in drawn if line.label])
+
+
+def scatter(title: str, points: Points, *, x_label: str, across: Axis, up: Axis, ideal: tuple[Points, str]) -> Html:
+    """Points, and a dashed line through those of `ideal`, on axes of values alone: their lengths are ours."""
+    across, up = replace(across, length=WIDTH - LEFT - RIGHT), replace(up, length=HEIGHT - TOP - BOTTOM)
+    floor = TOP + up.length
+    dots = [
+        element("circle", cx=f"{LEFT + across.place(x):.1f}", cy=f"{floor - up.place(y):.1f}", r=3)
+        for x, y in finite(points)[:MOST_DOTS]
+    ]
+    (x1, y1), (x2, y2) = ((LEFT + across.place(x), floor - up.place(y)) for x, y in ideal[0])
+    line = element("line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_="ideal")
+    picture = _svg(title, _grid(across, up, x_label), element("g", *dots, class_="line s0", opacity=0.7), line)
+    return figure(title, picture, [(ideal[1], "ideal")])
 
 
 def figure(title: str, picture: Html, legend: Sequence[tuple[str, str]] = ()) -> Html:

@@ -54,6 +54,11 @@ def check(chosen: Sequence[Run]) -> None:
 
 def evidence_of(run: Run) -> Evidence:
     found = gather(run)
+    if found.numbers is not None:
+        raise RunError(
+            f"{run.id} predicts numbers, and compare tells classifications apart; its figures with their intervals "
+            f"are in its report: pipeline report run={run.id}"
+        )
     if found.predictions is None:
         raise RunError(f"{run.id} has no test predictions: pipeline evaluate run={run.id} writes them")
     return found

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.errors import RunError
 from pipeline.lifecycle.reports import predictions as saved
-from pipeline.lifecycle.reports.predictions import SavedPredictions
-from pipeline.lifecycle.reports.statistics import Ints, confusion
+from pipeline.lifecycle.reports.predictions import SavedNumbers, SavedPredictions
+from pipeline.lifecycle.reports.statistics import Ints, confusion, r2
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import journal
 
@@ -25,6 +25,8 @@ class Evidence:
     start       the journal's record of the newest start
     result      result.json; status RUNNING and no metrics where there is none yet
 
+    predictions of classes, or else `numbers`; neither before the test
+
     What an earlier life of a resumed run left behind does not count: neither its result nor its predictions.
     """
 
@@ -36,6 +38,7 @@ class Evidence:
     result: dict[str, Any]
     curves: Curves
     predictions: SavedPredictions | None
+    numbers: SavedNumbers | None
 
     @property
     def status(self) -> str:
@@ -48,9 +51,11 @@ class Evidence:
         """Of the test set; for a run that did not end by itself what its predictions tell, if it was judged since."""
         metrics: dict[str, float] = self.result["metrics"]
         kept = self.predictions
-        if metrics or kept is None:
-            return metrics
-        return {"test/accuracy": float(kept.right.mean()), "test/loss": float(kept.losses.mean())}
+        if not metrics and kept is not None:
+            return {"test/accuracy": float(kept.right.mean()), "test/loss": float(kept.losses.mean())}
+        if not metrics and self.numbers is not None:
+            return {"test/r2": r2(self.numbers.true, self.numbers.predicted)}
+        return metrics
 
     @property
     def data(self) -> dict[str, Any] | None:
@@ -69,6 +74,11 @@ class Evidence:
         """(K, K) counts; only with predictions."""
         assert self.predictions is not None
         return confusion(self.predictions.targets, self.predictions.said, classes=len(self.class_names))
+
+    @property
+    def headline(self) -> str:
+        """The validation metric by which a run is known."""
+        return str(self.assembled.get("headline", "val/accuracy"))
 
     @property
     def best_step(self) -> int | None:
@@ -108,6 +118,7 @@ def gather(run: Run) -> Evidence:
         result={"status": "RUNNING", "metrics": {}, "seconds": None, "command": None} | (result or {}),
         curves=journal.history(run.journal_path),
         predictions=saved.load(run.folder) if is_judged(run) else None,
+        numbers=saved.load_numbers(run.folder) if is_judged(run) else None,
     )
 
 

@@ -1,6 +1,7 @@
 """From a run under way to what a report can later be made of: `predictions.npz` and `assembled.json`."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.lifecycle.reports import predictions as saved
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
 from pipeline.lifecycle.reports.statistics import Ints
 from pipeline.lifecycle.run import Run
+from pipeline.spec import TaskKind
 
 # N test samples, K classes, P of them pictured
 
@@ -44,24 +46,46 @@ def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
 
 
 def keep_predictions(run: Run, assembly: Assembly, predictions: Predictions) -> None:
-    """The test part's predictions, with small pictures of those that a report shows."""
-    kept = compacted(predictions, _digest_of_test(assembly, predictions))
+    """The test part's predictions; of classes with small pictures of those that a report shows."""
+    assert assembly.spec is not None
+    digest = _digest_of_test(assembly, predictions)
+    saved.save(run.folder, KEPT[assembly.spec.task](assembly, predictions, digest))
+
+
+def _classes(assembly: Assembly, predictions: Predictions, digest: str) -> saved.SavedPredictions:
+    kept = compacted(predictions, digest)
     if isinstance(assembly.data, DataModule) and assembly.spec is not None and assembly.spec.kind == "image":
         rows = np.union1d(kept.worst_mistakes, kept.closest_calls)
         images = assembly.data.parts.test.inputs[torch.from_numpy(kept.ids[rows].astype(np.int64))]
         kept = replace(kept, pictured=rows, pictures=thumbnails(images.cpu()))
-    saved.save(run.folder, kept)
+    return kept
+
+
+def _numbers(assembly: Assembly, predictions: Predictions, digest: str) -> saved.SavedNumbers:
+    return saved.SavedNumbers(
+        predicted=predictions.answers.numpy(),
+        true=predictions.targets.numpy(),
+        ids=predictions.ids.numpy().astype(np.int64),
+        losses=predictions.losses.numpy(),
+        digest=digest,
+    )
+
+
+KEPT: dict[TaskKind, Callable[[Assembly, Predictions, str], saved.SavedPredictions | saved.SavedNumbers]] = {
+    "multiclass": _classes,
+    "binary": _classes,
+    "regression": _numbers,
+}
 
 
 def compacted(predictions: Predictions, digest_of_test: str) -> saved.SavedPredictions:
-    log_probabilities = F.log_softmax(predictions.scores.float(), dim=1)
-    losses = F.nll_loss(log_probabilities, predictions.targets, reduction="none")
+    log_probabilities = F.log_softmax(predictions.answers.float(), dim=1)
     return saved.SavedPredictions(
         log_probabilities=saved.compact(log_probabilities.numpy()),
-        said=predictions.scores.argmax(dim=1).numpy().astype(np.int32),
+        said=predictions.answers.argmax(dim=1).numpy().astype(np.int32),
         targets=predictions.targets.numpy().astype(np.int32),
         ids=predictions.ids.numpy().astype(np.int64),
-        losses=losses.numpy(),
+        losses=predictions.losses.numpy(),
         digest=digest_of_test,
         pictured=np.zeros(0, dtype=np.int64),
         pictures=np.zeros((0, 1, 1), dtype=np.uint8),

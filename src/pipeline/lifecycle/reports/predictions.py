@@ -2,10 +2,15 @@
 
     log_probabilities   (N, K)  of each class; float32, or float16 where there are more than FULL_VALUES of them
     said, targets, ids  (N,)    the likeliest class, the true one, the row of the test part; in the order of the rows
-    losses              (N,)    float32 cross-entropy
+    losses              (N,)    float32, what each costs by the task's measure: cross-entropy
     digest              ()      SHA-256 of the test part: samples are the same where it is
     pictured            (P,)    places in the arrays above of the samples that a report shows
     pictures            (P, H, W) or (P, H, W, 3) uint8, at most 64 pixels a side; P is 0 where samples are no images
+
+Where numbers were to be predicted, T of them for each sample:
+
+    predicted, true   (N, T)
+    ids, losses, digest     as above; the losses are squared errors in units of the training part's variance
 
 Plain arrays, to be read with np.load(path, allow_pickle=False).
 """
@@ -15,7 +20,7 @@ import zipfile
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -82,6 +87,30 @@ class SavedPredictions:
         return self.pictures[found[0]] if len(found) else None
 
 
+@dataclass(frozen=True)
+class SavedNumbers:
+    predicted: Floats
+    true: Floats
+    ids: Ints
+    losses: Floats
+    digest: str
+
+    @property
+    def residuals(self) -> Floats:
+        """(N, T) what was missing; negative where too much was predicted."""
+        missing: Floats = self.true - self.predicted
+        return missing
+
+    @cached_property
+    def furthest(self) -> Ints:
+        """Places of the samples that cost the most."""
+        order: Ints = np.argsort(-self.losses, kind="stable")
+        return order[:CLOSEST]
+
+
+Saved = TypeVar("Saved", SavedPredictions, SavedNumbers)
+
+
 def compact(log_probabilities: Floats) -> Floats:
     """As they are kept."""
     if log_probabilities.size <= FULL_VALUES:
@@ -89,7 +118,7 @@ def compact(log_probabilities: Floats) -> Floats:
     return np.maximum(log_probabilities, LOWEST).astype(np.float16)
 
 
-def save(folder: Path, predictions: SavedPredictions) -> None:
+def save(folder: Path, predictions: SavedPredictions | SavedNumbers) -> None:
     arrays: dict[str, Any] = {field.name: getattr(predictions, field.name) for field in fields(predictions)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -97,10 +126,25 @@ def save(folder: Path, predictions: SavedPredictions) -> None:
 
 
 def load(folder: Path) -> SavedPredictions | None:
-    """None where there are none, or where they are not whole."""
+    """None where there are none, or where they are not whole, or numbers."""
+    return _read(folder, SavedPredictions)
+
+
+def load_numbers(folder: Path) -> SavedNumbers | None:
+    """None where there are none, or where they are not whole, or classes."""
+    return _read(folder, SavedNumbers)
+
+
+def digest_of_test(folder: Path) -> str | None:
+    """Whatever was predicted."""
+    kept = load(folder) or load_numbers(folder)
+    return None if kept is None else kept.digest
+
+
+def _read(folder: Path, kind: type[Saved]) -> Saved | None:
     try:
         with (folder / NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            held = {field.name: arrays[field.name] for field in fields(SavedPredictions)}
+            held: dict[str, Any] = {field.name: arrays[field.name] for field in fields(kind)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return SavedPredictions(**{**held, "digest": str(held["digest"])})
+    return kind(**{**held, "digest": str(held["digest"])})

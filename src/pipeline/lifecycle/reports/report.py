@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import DONE
 from pipeline.files import locked, write_atomically
-from pipeline.lifecycle.reports import sections, verdicts
+from pipeline.lifecycle.reports import residuals, sections, verdicts
 from pipeline.lifecycle.reports.evidence import Evidence, gather
 from pipeline.lifecycle.reports.markup import element
 from pipeline.lifecycle.reports.page import page
@@ -37,6 +37,8 @@ def render(evidence: Evidence) -> str:
         verdicts.sureness(evidence),
         verdicts.mistakes(evidence),
         verdicts.close_calls(evidence),
+        residuals.residuals(evidence),
+        residuals.furthest(evidence),
         sections.timing(evidence),
         sections.settings(evidence),
         sections.commands(evidence),

@@ -1,11 +1,19 @@
 """What a report says of one run, part by part; each is None where the run directory tells nothing of it."""
 
+import numpy as np
+
 from pipeline.lifecycle.reports import wording
 from pipeline.lifecycle.reports.charts import Line, Mark, line_chart
 from pipeline.lifecycle.reports.evidence import Evidence
 from pipeline.lifecycle.reports.markup import Child, Html, command, element, facts, join, table
 from pipeline.lifecycle.reports.page import columns, headline, note, section
-from pipeline.lifecycle.reports.statistics import Interval, interval_of_accuracy, interval_of_f1, interval_of_mean
+from pipeline.lifecycle.reports.statistics import (
+    Interval,
+    interval_of_accuracy,
+    interval_of_f1,
+    interval_of_mean,
+    interval_of_r2,
+)
 from pipeline.tracking import address
 
 UNMEASURED = "everything else"
@@ -24,7 +32,13 @@ STATES = {
 
 def intervals(evidence: Evidence) -> dict[str, Interval]:
     """Of the metrics that are means over samples or classes."""
-    predictions = evidence.predictions
+    predictions, numbers = evidence.predictions, evidence.numbers
+    if numbers is not None:
+        return {
+            "test/r2": interval_of_r2(numbers.true, numbers.predicted),
+            "test/mae": interval_of_mean(np.abs(numbers.residuals).mean(axis=1)),
+            "test/loss": interval_of_mean(numbers.losses),
+        }
     if predictions is None:
         return {}
     return {
@@ -51,9 +65,8 @@ def trained_on(evidence: Evidence) -> str:
     if data is not None:
         sizes = data["sizes"]
         shape = "x".join(str(size) for size in data["input_shape"])
-        what += (
-            f", trained on {sizes['train']:,} samples of {data['name']} ({shape}, {len(evidence.class_names)} classes)"
-        )
+        asked = f"{len(evidence.class_names)} classes" if evidence.class_names else "numbers"
+        what += f", trained on {sizes['train']:,} samples of {data['name']} ({shape}, {asked})"
     return f"{what}, on {devices['count']}\u00a0{devices['kind']} in {devices['precision']}"
 
 
@@ -72,19 +85,22 @@ def figures(evidence: Evidence) -> Html | None:
     ]
     name, value, remark = boxes[0]
     boxes[0] = (name, value, f"{wording.LEVEL}: {remark}" if remark else "")
-    parts: list[Child] = [headline(boxes)]
-    predictions = evidence.predictions
+    return join(headline(boxes), _how_judged(evidence))
+
+
+def _how_judged(evidence: Evidence) -> Html | None:
+    predictions, numbers, step = evidence.predictions, evidence.numbers, evidence.best_step
     if predictions is not None:
         wrong, size = int((~predictions.right).sum()), len(predictions.targets)
-        step = evidence.best_step
-        chosen = "" if step is None else f" The weights are those of step {step:,}, the best on the validation set."
-        parts.append(
-            note(
-                f"{size - wrong:,} of {size:,} test samples right, {wrong:,} wrong. Below a figure stands its "
-                f"{wording.LEVEL} by bootstrap over the test samples.{chosen}"
-            )
-        )
-    return join(*parts)
+        told = f"{size - wrong:,} of {size:,} test samples right, {wrong:,} wrong."
+    elif numbers is not None:
+        told = f"{len(numbers.true):,} test samples; the loss is in units of the training targets' variance."
+    else:
+        return None
+    monitor = str(evidence.run.config().checkpoint.monitor)
+    best = "on the validation set" if monitor.startswith("val/") else f"by {monitor}"
+    chosen = "" if step is None else f" The weights are those of step {step:,}, the best {best}."
+    return note(f"{told} Below a figure stands its {wording.LEVEL} by bootstrap over the test samples.{chosen}")
 
 
 def _newest(evidence: Evidence) -> Html | None:
@@ -92,7 +108,7 @@ def _newest(evidence: Evidence) -> Html | None:
     newest = {name: points[-1][1] for name, points in evidence.curves.items() if name.startswith("val/")}
     if not newest:
         return None
-    first = "val/accuracy" if "val/accuracy" in newest else min(newest)
+    first = evidence.headline if evidence.headline in newest else min(newest)
     names = [first, *sorted(newest.keys() - {first})]
     boxes = [(f"{name.removeprefix('val/')}, validation", f"{newest[name]:.4f}", "") for name in names]
     return join(headline(boxes), note("The newest validation; the test set is judged when the training is done."))
@@ -112,7 +128,8 @@ def learning_curves(evidence: Evidence) -> Html | None:
         return line_chart(name.capitalize(), [train, judged], x_label=unit, marks=marks, may_be_logarithmic=logarithmic)
 
     rate = line_chart("Learning rate", [Line("", points("train/learning_rate"), "s0")], x_label=unit)
-    charts = columns(chart("accuracy"), chart("loss", logarithmic=True), rate, _best(evidence))
+    headline, loss = chart(evidence.headline.removeprefix("val/")), chart("loss", logarithmic=True)
+    charts = columns(None if evidence.headline == "val/loss" else headline, loss, rate, _best(evidence))
     return section("Learning curves", charts if curves else None)
 
 
@@ -128,7 +145,8 @@ def _best(evidence: Evidence) -> Html | None:
         ("epochs", f"{epochs} of {planned}" if planned else str(epochs)),
         ("best", f"{_short_epoch(evidence.per_epoch(step))} (step {step:,}): the {side} {checkpoint.monitor}"),
     ]
-    for name in ("val/accuracy", "val/loss", "train/accuracy_epoch", "train/loss_epoch"):
+    known = evidence.headline.removeprefix("val/")
+    for name in dict.fromkeys((evidence.headline, "val/loss", f"train/{known}_epoch", "train/loss_epoch")):
         there = dict(evidence.curves.get(name, []))
         if step in there:
             rows.append((f"{name.removesuffix('_epoch')} there", f"{there[step]:.4f}"))

@@ -45,6 +45,23 @@ def interval_of_mean(values: Floats | Bools, *, seed: int = 0) -> Interval:
     return _middle(np.concatenate(means))
 
 
+def r2(true: Floats, predicted: Floats) -> float:
+    """Of (N, T) numbers: the share of their variance that is explained, the mean over T."""
+    missed = np.square(true - predicted, dtype=np.float64).sum(axis=0)
+    varied = np.square(true - true.mean(axis=0), dtype=np.float64).sum(axis=0)
+    return float((1 - missed / np.where(varied > 0, varied, np.nan)).mean())
+
+
+def interval_of_r2(true: Floats, predicted: Floats, *, seed: int = 0) -> Interval:
+    """By bootstrap over the samples, which vary in what there is to be explained, too."""
+    generator, size = np.random.default_rng(seed), len(true)
+    resamples = max(min(RESAMPLES, DRAWS_AT_MOST // size), 100)
+    rows = (generator.integers(0, size, size) for _ in range(resamples))
+    values = np.array([r2(true[each], predicted[each]) for each in rows])
+    known = values[np.isfinite(values)]  # there is nothing to explain in a resample that does not vary
+    return _middle(known if len(known) else values)
+
+
 def interval_of_accuracy(right: Bools) -> Interval:
     """Where all are right, or none, resampling finds no spread: there the exact bound of Clopper & Pearson (1934)."""
     bound = ((1 - CONFIDENCE) / 2) ** (1 / len(right))

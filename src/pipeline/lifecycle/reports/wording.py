@@ -4,13 +4,16 @@ from pipeline.lifecycle.reports.statistics import CONFIDENCE, Interval
 
 NAMES = {
     "test/accuracy": "accuracy",
+    "test/r2": "R²",
+    "test/rmse": "RMSE",
+    "test/mae": "MAE",
     "test/loss": "loss",
     "test/f1_macro": "macro F1",
     "test/auroc": "AUROC",
     "test/calibration_error": "calibration error",
 }
 IN_PERCENT = frozenset(("test/accuracy", "test/f1_macro"))
-LOWER_IS_BETTER = frozenset(("test/loss", "test/calibration_error"))
+LOWER_IS_BETTER = frozenset(("test/loss", "test/calibration_error", "test/mae", "test/rmse"))
 LEVEL = f"{CONFIDENCE:.0%} interval"
 
 

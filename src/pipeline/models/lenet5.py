@@ -1,0 +1,51 @@
+"""LeNet-5, with which convolutional networks came into use."""
+
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.models.activation import activation as activation_named
+from pipeline.spec import DataSpec
+
+# B batch, C channels, H height, W width, K outputs
+
+SMALLEST = 12  # pixels a side: two rounds of a 5x5 window and halving leave one
+
+
+class LeNet5(nn.Module):
+    """LeCun, Bottou, Bengio & Haffner 1998, section II.B: 61,706 weights for digits of 28x28.
+
+    As it has been built since: every map of C3 sees all of S2, pooling has no weights of its own, and ten plain scores
+    stand in for the radial basis functions. Images are padded by 2, as MNIST's 28x28 were to 32x32 in the paper.
+    """
+
+    def __init__(self, *, spec: DataSpec, activation: str, dropout: float) -> None:
+        super().__init__()
+        if len(spec.input_shape) != 3 or min(spec.input_shape[1:]) < SMALLEST:
+            remedy = "model=mlp" if len(spec.input_shape) != 3 else "model=cnn 'model.widths=[16,32]'"
+            raise ConfigError(
+                f"model=lenet5 needs images (channels, height, width) of {SMALLEST}x{SMALLEST} or more; "
+                f"{spec.name} has inputs of shape {spec.input_shape}: use {remedy}"
+            )
+        channels, height, width = spec.input_shape
+        height_out, width_out = ((side // 2 - 4) // 2 for side in (height, width))
+        nonlinearity = activation_named(activation)
+        self.features = nn.Sequential(  # (B, C, H, W) -> (B, 16, H', W')
+            nn.Conv2d(channels, 6, kernel_size=5, padding=2),  # C1
+            nonlinearity(),
+            nn.AvgPool2d(2),  # S2
+            nn.Conv2d(6, 16, kernel_size=5),  # C3
+            nonlinearity(),
+            nn.AvgPool2d(2),  # S4
+        )
+        self.classifier = nn.Sequential(  # (B, 16 * H' * W') -> (B, K)
+            nn.Linear(16 * height_out * width_out, 120),  # C5
+            nonlinearity(),
+            nn.Linear(120, 84),  # F6
+            nonlinearity(),
+            nn.Dropout(dropout),
+            nn.Linear(84, spec.num_outputs),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        scores: Tensor = self.classifier(self.features(images).flatten(1))
+        return scores

@@ -1,0 +1,89 @@
+"""Residual networks for small images."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.models.activation import Activation
+from pipeline.models.activation import activation as activation_named
+from pipeline.spec import DataSpec
+
+# B batch, C channels, H height, W width, K outputs
+
+
+class Block(nn.Module):
+    """(B, C_in, H, W) -> (B, C_out, H / stride, W / stride): two 3x3 convolutions and a way around them."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, stride: int, nonlinearity: Activation) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            convolution(channels_in, channels_out, stride=stride),
+            nn.BatchNorm2d(channels_out),
+            nonlinearity(),
+            convolution(channels_out, channels_out, stride=1),
+            nn.BatchNorm2d(channels_out),
+        )
+        is_same = stride == 1 and channels_in == channels_out
+        # A projection where the shapes differ: option B of the paper.
+        self.shortcut = nn.Identity() if is_same else projection(channels_in, channels_out, stride=stride)
+        self.nonlinearity = nonlinearity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        after: Tensor = self.nonlinearity(self.residual(features) + self.shortcut(features))
+        return after
+
+
+class ResNet(nn.Module):
+    """He, Zhang, Ren & Sun 2016, section 4.2, the network for images of 32x32.
+
+    `widths` are the channels of each stage, of which all but the first halve H and W; `depth` the blocks in each. With
+    three stages that makes 6 * depth + 2 layers: a depth of 3 is ResNet-20, of 9 ResNet-56. Convolutions start from
+    normal weights with the variance 2 / fan-out (He et al. 2015, eq. 14).
+    """
+
+    def __init__(self, *, spec: DataSpec, widths: Sequence[int], depth: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        if len(spec.input_shape) != 3:
+            raise ConfigError(
+                f"model=resnet needs images (channels, height, width); {spec.name} has inputs of shape "
+                f"{spec.input_shape}: use model=mlp"
+            )
+        if depth < 1 or not widths or any(width < 1 for width in widths):
+            raise ConfigError(
+                f"model.widths={list(widths)} model.depth={depth}: need at least one stage, channel and block, such as "
+                "model.widths=[16,32,64] model.depth=3"
+            )
+        nonlinearity = activation_named(activation)
+        self.stem = nn.Sequential(
+            convolution(spec.input_shape[0], widths[0], stride=1), nn.BatchNorm2d(widths[0]), nonlinearity()
+        )
+        blocks: list[nn.Module] = []
+        channels = widths[0]
+        for stage, width in enumerate(widths):
+            for block in range(depth):
+                stride = 2 if stage > 0 and block == 0 else 1
+                blocks.append(Block(channels, width, stride=stride, nonlinearity=nonlinearity))
+                channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(channels, spec.num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        features = self.blocks(self.stem(images)).mean(dim=(2, 3))
+        scores: Tensor = self.head(self.dropout(features))
+        return scores
+
+
+def convolution(channels_in: int, channels_out: int, *, stride: int) -> nn.Conv2d:
+    """3x3, without a bias: the norm that follows has one."""
+    layer = nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
+
+
+def projection(channels_in: int, channels_out: int, *, stride: int) -> nn.Sequential:
+    """A 1x1 convolution, so that what goes around has the shape of what goes through."""
+    layer = nn.Conv2d(channels_in, channels_out, kernel_size=1, stride=stride, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(layer, nn.BatchNorm2d(channels_out))

@@ -1,0 +1,69 @@
+"""The page of a run that predicts numbers, from a directory made by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import RunError
+from pipeline.lifecycle.reports import compare, report
+from pipeline.lifecycle.reports import predictions as saved
+from pipeline.lifecycle.reports.predictions import SavedNumbers
+from pipeline.lifecycle.run import Run
+
+
+def numbers(columns: int = 1, size: int = 100) -> SavedNumbers:
+    generator = np.random.default_rng(0)
+    true = generator.normal(150, 70, (size, columns)).astype(np.float32)
+    predicted = true + generator.normal(0, 20, (size, columns)).astype(np.float32)
+    losses = np.square((true - predicted) / 70).mean(axis=1)
+    return SavedNumbers(predicted, true, np.arange(size), losses, "the test set")
+
+
+@pytest.fixture
+def page_of(run_like: Callable[..., Run], changed: Callable[..., None], tmp_path: Path) -> Callable[..., str]:
+    def render(kept: SavedNumbers, metrics: dict[str, Any]) -> str:
+        run = run_like(tmp_path / "20261123-120000-linear-dust-aaaa", None, classes=())
+        changed(run, "assembled.json", {"headline": "val/r2"})
+        changed(run, "result.json", {"metrics": metrics})
+        saved.save(run.folder, kept)
+        return report.write(run).read_text()
+
+    return render
+
+
+def test_it_shows_every_sample_beside_its_truth_and_the_figures_with_their_intervals(page_of: Any) -> None:
+    page = page_of(numbers(), {"test/r2": 0.92, "test/mae": 16.0, "test/loss": 0.08})
+    assert page.count("<circle") >= 200  # a point each in two charts
+    assert "R²" in page and "95% interval" in page and "100 test samples" in page
+    assert "By class" not in page and "Worst mistakes" not in page
+
+
+def test_several_numbers_have_their_charts_and_columns(page_of: Any) -> None:
+    page = page_of(numbers(columns=2), {"test/r2": 0.92})
+    assert "Prediction against truth, number 2" in page and ">number 2</th>" in page
+
+
+def test_a_network_that_lost_its_numbers_still_has_a_page(page_of: Any) -> None:
+    kept = numbers()
+    kept.predicted[:] = np.nan
+    assert "Furthest from the truth" in page_of(kept, {"test/r2": float("nan")})
+
+
+def test_it_is_not_compared_as_if_it_had_classes(run_like: Callable[..., Run], tmp_path: Path) -> None:
+    run = run_like(tmp_path / "20261123-120000-linear-dust-aaaa", None, classes=())
+    saved.save(run.folder, numbers())
+    with pytest.raises(
+        RunError, match=r"predicts numbers, and compare tells classifications apart; .* pipeline report"
+    ):
+        compare.evidence_of(run)
+
+
+def test_the_furthest_stand_first(page_of: Any) -> None:
+    kept = numbers()
+    kept.losses[42] = 9.0
+    page = page_of(kept, {"test/r2": 0.92})
+    table = page[page.index("Furthest from the truth") :]
+    assert table.index("row 42") < min(table.index(f"row {row}<") for row in kept.furthest.tolist()[1:])
