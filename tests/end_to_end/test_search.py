@@ -147,3 +147,16 @@ def test_a_trial_that_is_worse_than_the_others_is_pruned(program: Any, tmp_path:
     assert (good.state, bad.state) == (TrialState.COMPLETE, TrialState.PRUNED)
     assert bad.params == {"optimizer.learning_rate": 1e-9}
     assert len(good.intermediate_values) == 20 and 1 <= len(bad.intermediate_values) < 20, "its curve is kept"
+
+
+def test_a_worker_that_is_told_twice_to_end_still_puts_its_trial_back(program: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    process = program.start(home, *SMALL, "trainer.max_epochs=60", RATE, "search.n_trials=2")
+    (victim,) = wait_for(home, ended=0, running=1)
+    worker = psutil.Process(victim.user_attrs[studies.WORKER]["pid"])
+    for _ in range(20):
+        worker.send_signal(signal.SIGUSR1)
+        worker.send_signal(signal.SIGTERM)
+    ended = process.end()
+    trials = trials_in(home)
+    assert studies.failures(trials) == [] and trials[victim.number].user_attrs.get(studies.STOPPED), ended.out

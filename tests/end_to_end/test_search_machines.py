@@ -56,16 +56,16 @@ def test_machines_that_share_a_database_search_together(
     program: Any, elsewhere: Any, tmp_path: Path, storage: str
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    words = (*SMALL, RATE, "data.batch_size=64,128", "search.n_trials=12", storage)
+    words = (*SMALL, "trainer.max_epochs=15", RATE, "data.batch_size=64,128", "search.n_trials=16", storage)
     first = program.start(here, *words)
     wait_for(here, ended=1, running=0)
     second = elsewhere(there, "search", "name=s", storage)
     ended = [first.end(), second.end()]
     assert [each.code for each in ended] == [0, 0], [each.out + each.err for each in ended]
     trials = trials_in(here)
-    assert len(done(trials)) == 12
+    assert len(done(trials)) == 16
     assert {trial.user_attrs[studies.WORKER]["host"] for trial in done(trials)} >= {"elsewhere"}
-    assert len({(trial.number, str(trial.params)) for trial in done(trials)}) == 12
+    assert len({(trial.number, str(trial.params)) for trial in done(trials)}) == 16
     concluded = [each for each in ended if "best        trial" in each.out]
     assert len(concluded) == 1, "one of them has the last word"
 

@@ -34,7 +34,7 @@ from pipeline.search import plan as plans
 from pipeline.search import storage
 from pipeline.search import study as studies
 from pipeline.search import trial as trials
-from pipeline.search.driver import NO_SPACE
+from pipeline.search.driver import NO_SPACE, SIGNALS
 from pipeline.search.space import Picked
 from pipeline.search.storage import patiently
 
@@ -165,7 +165,7 @@ class Worker:
 
 
 def main(folder: Path, name: str) -> int:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in SIGNALS:
         signal.signal(number, _stop)
     see_working_directory()
     torch.set_num_threads(1)
@@ -215,6 +215,9 @@ def _write_to(path: Path) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    """Once: a scheduler tells all processes, and then the driver tells this one, which is putting its trial back."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     raise Stopped
 
 
