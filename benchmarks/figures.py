@@ -150,4 +150,4 @@ FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
         tables.tables,
     )
 }
-LONG = ("best", "crowd")
+LONG = ("best", "pruning", "crowd")
