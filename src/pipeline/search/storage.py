@@ -179,7 +179,11 @@ class Turn:
     def is_mine(self, *, at_once: bool = False) -> bool:
         if self._held is None and (at_once or time.monotonic() - self._tried_at > BEAT_SECONDS):
             self._tried_at, attempt = time.monotonic(), self._take()
-            if attempt.__enter__():
+            try:
+                won = attempt.__enter__()
+            except UNREACHABLE:  # a database that is being restarted: asked again later
+                return False
+            if won:
                 self._held = attempt
             else:
                 attempt.__exit__(None, None, None)
