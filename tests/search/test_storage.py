@@ -1,10 +1,16 @@
 """The file in which trials are kept, when a disk or a kill cuts it short."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+import pytest
+import sqlalchemy
 
-from pipeline.search.storage import STUDY, held_in, open_storage
+from pipeline.errors import RunError
+from pipeline.search import storage
+from pipeline.search.storage import STUDY, Turn, held_in, open_storage, patiently
 
 
 def test_a_line_that_was_cut_short_is_taken_back_by_the_next_writer(tmp_path: Path) -> None:
@@ -26,3 +32,32 @@ def test_of_several_that_want_it_one_is_let_in(tmp_path: Path) -> None:
         assert (first, second) == (True, False)
     with held_in(tmp_path, "lead") as third:
         assert third
+
+
+def test_the_lead_is_asked_for_again_when_the_database_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "BEAT_SECONDS", 0)
+    answers: Iterator[Exception | bool] = iter(
+        [sqlalchemy.exc.InterfaceError("lead", {}, Exception("away")), False, True]
+    )
+
+    @contextmanager
+    def asked() -> Iterator[bool]:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        yield answer
+
+    turn = Turn(asked)
+    assert [turn.is_mine(), turn.is_mine(), turn.is_mine(), turn.is_mine()] == [False, False, True, True]
+    turn.give_back()
+
+
+def test_a_database_that_stays_away_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(storage, "PAUSE_SECONDS", 0.05)
+
+    def unanswered() -> None:
+        raise sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("connection refused"))
+
+    with pytest.raises(RunError, match="the database of the search does not answer"):
+        patiently(unanswered)

@@ -21,6 +21,7 @@ from pipeline.search.display import Display, best_of
 from pipeline.search.driver import Driver
 from pipeline.search.plan import Plan
 from pipeline.search.recording import Recording
+from pipeline.search.storage import patiently
 
 BEST = "best.yaml"
 
@@ -62,7 +63,7 @@ def attend(plan: Plan, folder: Path, names: Sequence[int]) -> int:
 def _conclude(
     plan: Plan, folder: Path, study: Study, recording: Recording, console: Console, *, is_stopped: bool
 ) -> int:
-    trials, wanted = study.get_trials(deepcopy=False), studies.total(plan)
+    trials, wanted = patiently(lambda: study.get_trials(deepcopy=False)), studies.total(plan)
     done = sum(trial.state in studies.DONE for trial in trials)
     best = best_of(trials, plan)
     if best is None:

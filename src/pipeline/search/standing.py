@@ -16,6 +16,7 @@ from pipeline.search import study as studies
 from pipeline.search.display import STATES, best_of
 from pipeline.search.final import Comparison
 from pipeline.search.plan import Plan
+from pipeline.search.storage import patiently
 
 ORDER = {state: place for place, state in enumerate(STATES)}
 
@@ -119,7 +120,8 @@ class Standing:
 
 
 def standing_of(plan: Plan, folder: Path, study: Study, *, is_under_way: bool) -> Standing:
-    trials = [each for each in study.get_trials(deepcopy=False) if not each.user_attrs.get(studies.SURPLUS)]
+    told = patiently(lambda: study.get_trials(deepcopy=False))
+    trials = [each for each in told if not each.user_attrs.get(studies.SURPLUS)]
     return Standing(plan, folder, trials, studies.best(study), studies.total(plan), is_under_way)
 
 

@@ -15,7 +15,7 @@ from pipeline.search import plan as plans
 from pipeline.search.plan import Plan
 from pipeline.search.sampling import PerTrial
 from pipeline.search.space import Value
-from pipeline.search.storage import open_storage
+from pipeline.search.storage import open_storage, patiently
 
 # What Optuna keeps of each trial beyond its values.
 WORKER = "worker"  # who trains it
@@ -127,7 +127,7 @@ def pruner(plan: Plan) -> BasePruner:
 
 def best(study: Study) -> list[FrozenTrial]:
     """The best finished trial that keeps all constraints; of several objectives all those that none beats in each."""
-    return list(study.best_trials)
+    return patiently(lambda: list(study.best_trials))
 
 
 def _first(plan: Plan) -> list[dict[str, Value]]:
