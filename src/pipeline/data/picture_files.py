@@ -1,0 +1,109 @@
+"""Which pictures there are in a user's folder, and what each of them shows."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+PARTS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+COLUMNS = ("path", "label", "split")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`path` is relative to the folder; `part` is None where the folder does not say to which it belongs."""
+
+    path: str
+    label: str
+    part: str | None
+
+
+def in_folders(root: Path) -> list[Picture]:
+    """One folder a class, or of such folders `train` and, as far as there are any, `validation` and `test`."""
+    groups = {entry.name: PARTS[entry.name.lower()] for entry in folders(root) if entry.name.lower() in PARTS}
+    if "train" not in groups.values():
+        return list(_classes(root, Path(), None))
+    return [picture for name, part in sorted(groups.items()) for picture in _classes(root, Path(name), part)]
+
+
+def _classes(root: Path, below: Path, part: str | None) -> Iterator[Picture]:
+    for entry in folders(root / below):
+        paths = sorted(
+            Path(place, name).relative_to(root).as_posix()
+            for place, _, names in os.walk(entry.path, followlinks=True)
+            for name in names
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        )
+        if not paths:
+            raise DataError(
+                f"{entry.path} holds no picture ({', '.join(SUFFIXES)}): a folder is a class. Put its pictures there, "
+                "or take the folder away."
+            )
+        yield from (Picture(path, entry.name, part) for path in paths)
+
+
+def folders(place: Path) -> list["os.DirEntry[str]"]:
+    with os.scandir(place) as entries:
+        return sorted(
+            (each for each in entries if each.is_dir() and each.name[0] not in "._"), key=lambda each: each.name
+        )
+
+
+def in_list(root: Path, name: str) -> list[Picture]:
+    """The rows of a CSV with the columns path (relative to the folder), label, and perhaps split."""
+    path = root / name
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = tuple(reader.fieldnames or ())
+            if not {"path", "label"} <= set(columns):
+                raise DataError(
+                    f"{path} has the columns {', '.join(columns) or '(none)'}; expected in its first line: path,label "
+                    "and, where you have cut the data yourself, split (train, validation or test)."
+                )
+            return [_row(root, path, number, row) for number, row in enumerate(reader, start=2)]
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: data.source.labels names a CSV file in data.root.") from None
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{path} is not UTF-8 ({problem.reason} at byte {problem.start}): save it as UTF-8.") from None
+
+
+def _row(root: Path, path: Path, number: int, row: dict[str, str | None]) -> Picture:
+    picture, label, part = ((row.get(column) or "").strip() for column in COLUMNS)
+    if not picture or not label:
+        raise DataError(f"{path}, line {number}: path={picture!r}, label={label!r}; expected both to be filled in.")
+    if part and part.lower() not in PARTS:
+        raise DataError(f"{path}, line {number}: split={part!r}; expected train, validation or test.")
+    if not (root / picture).is_file():
+        raise DataError(f"{path}, line {number}: {root / picture} does not exist; paths are relative to data.root.")
+    return Picture(picture, label, PARTS[part.lower()] if part else None)
+
+
+def check_labels_of(pictures: list[Picture], root: Path) -> None:
+    """Raises DataError where there is nothing to tell apart, or to learn a class from."""
+    if not pictures:
+        raise DataError(
+            f"{root} holds no pictures; expected one folder a class in it, such as {root / 'cat'} and {root / 'dog'}, "
+            f"with {', '.join(SUFFIXES)} files; or a CSV of path,label: data.source.labels=labels.csv"
+        )
+    learned = Counter(picture.label for picture in pictures if picture.part in (None, "train"))
+    if len(learned) < 2:
+        raise DataError(
+            f"{root}: all pictures to learn from are of one class, {', '.join(learned)}; expected two or more."
+        )
+    for label, count in sorted(learned.items()):
+        if count == 1:
+            raise DataError(
+                f"{root}: the class {label} has 1 picture; expected two or more. Add some, or leave it out."
+            )
+    for picture in pictures:
+        if picture.label not in learned:
+            raise DataError(
+                f"{root / picture.path} ({picture.part}) is of the class {picture.label}, which no training picture "
+                f"shows; those are {', '.join(sorted(learned))}."
+            )

@@ -1,0 +1,181 @@
+"""A user's own pictures: found, cut into parts, decoded once, and what is wrong with them named."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.data import image_cache
+from pipeline.data.description import describe
+from pipeline.data.image_folder import ImageFolder
+from pipeline.data.source import Parts
+from pipeline.errors import ConfigError, DataError
+
+ARGUMENTS: dict[str, Any] = {
+    "labels": None,
+    "size": None,
+    "channels": None,
+    "validation_share": 0.2,
+    "test_share": 0.2,
+    "split_seed": 0,
+    "on_bad_sample": "fail",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "pipeline" / "pictures"
+
+
+def load(root: Path, **changed: Any) -> Parts:
+    return ImageFolder(**{**ARGUMENTS, **changed}).load(root)
+
+
+def draw(path: Path, value: int, size: tuple[int, int] = (6, 5), mode: str = "L", **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(value).integers(0, 256, (*size, *((3,) if mode == "RGB" else ())), dtype=np.uint8)
+    Image.fromarray(pixels, mode).save(path, **options)
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    """20 cats and 10 dogs, grey, 6 high and 5 wide."""
+    for number in range(30):
+        draw(tmp_path / "zoo" / ("cat" if number < 20 else "dog") / f"{number:02}.png", number)
+    return tmp_path / "zoo"
+
+
+def test_a_folder_a_class_becomes_three_parts_with_every_picture_once(zoo: Path) -> None:
+    parts = load(zoo)
+    assert (parts.name, parts.task, parts.class_names) == ("zoo", "binary", ("cat", "dog"))
+    assert {name: len(part) for name, part in parts.by_name().items()} == {"train": 18, "validation": 6, "test": 6}
+    assert {int((part.targets == 1).sum()) for part in (parts.validation, parts.test)} == {2}
+    found = torch.cat([part.inputs for part in parts.by_name().values()])
+    expected = [np.asarray(Image.open(path)) for path in sorted(zoo.rglob("*.png"))]
+    assert sorted(each.numpy().tobytes() for each in found) == sorted(each.tobytes() for each in expected)
+    assert describe(parts).input_shape == (1, 6, 5)
+
+
+def test_folders_of_parts_are_kept_and_the_missing_one_is_cut_from_training(tmp_path: Path) -> None:
+    for number in range(40):
+        part = "test" if number < 8 else "train"
+        draw(tmp_path / "data" / part / "ab"[number % 2] / f"{number}.png", number)
+    parts = load(tmp_path / "data")
+    assert [len(part) for part in parts.by_name().values()] == [26, 6, 8]
+
+
+def test_a_list_of_paths_and_labels_does_instead_of_folders(zoo: Path) -> None:
+    rows = [
+        f"{path.relative_to(zoo)},{path.parent.name},{'test' if path.stem < '05' else ''}"
+        for path in zoo.rglob("*.png")
+    ]
+    (zoo / "labels.csv").write_text("\n".join(["path,label,split", *rows]))
+    parts = load(zoo, labels="labels.csv")
+    assert len(parts.test) == 5 and not parts.test.targets.any()
+
+
+def test_mixed_sizes_formats_and_colours_are_brought_to_one_size(tmp_path: Path) -> None:
+    for number in range(20):
+        suffix, mode = ("png", "jpg", "webp")[number % 3], ("L", "RGB")[number % 2]
+        draw(tmp_path / "data" / "ab"[number // 10] / f"{number}.{suffix}", number, (8 + number, 9), mode)
+    with pytest.raises(ConfigError, match=r"differ in size: .*data\.source\.size=\["):
+        load(tmp_path / "data")
+    parts = load(tmp_path / "data", size=[7, 6])
+    assert parts.train.inputs.shape == (12, 3, 7, 6) and parts.train.inputs.dtype == torch.uint8
+    assert load(tmp_path / "data", size=[7, 6], channels=1).train.inputs.shape == (12, 1, 7, 6)
+
+
+def test_a_picture_lying_on_its_side_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[image_cache.ORIENTATION] = 6
+    for number in range(20):
+        draw(tmp_path / "data" / "ab"[number % 2] / f"{number}.jpg", number, (6, 9), exif=turned)
+    assert load(tmp_path / "data").train.inputs.shape[1:] == (1, 9, 6)
+
+
+def test_pixels_are_decoded_once_and_anew_when_a_file_changed(zoo: Path, cache: Path) -> None:
+    before = describe(load(zoo)).digest
+    (pixels,) = cache.glob("*.npy")
+    made_at = pixels.stat().st_mtime_ns
+    assert describe(load(zoo)).digest == before and pixels.stat().st_mtime_ns == made_at
+    draw(zoo / "cat" / "00.png", 99)
+    assert describe(load(zoo)).digest != before
+    assert len(list(cache.glob("*.npy"))) == 2 and not list(cache.glob("*.unfinished"))
+
+
+def test_pixels_stay_in_their_file(zoo: Path, cache: Path) -> None:
+    parts = load(zoo)
+    (pixels,) = cache.glob("*.npy")
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("/proc tells what is mapped")
+    (mapped,) = [line for line in maps.read_text().splitlines() if line.endswith(str(pixels))]
+    first, last = (int(end, 16) for end in mapped.split()[0].split("-"))
+    assert all(first <= part.inputs.data_ptr() < last for part in parts.by_name().values())
+
+
+@pytest.mark.parametrize(
+    "content, reason", [(b"", "is empty"), (b"no picture", "is no picture"), (None, "cannot be read")]
+)
+def test_a_picture_that_cannot_be_read_is_named_and_left_out_on_demand(
+    zoo: Path, content: bytes | None, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = zoo / "dog" / "bad.png"
+    draw(bad, 7)
+    bad.write_bytes(bad.read_bytes()[:-25] if content is None else content)
+    with pytest.raises(DataError, match=rf"(?s)1 of 31 pictures.*bad\.png {reason}.*on_bad_sample=skip"):
+        load(zoo)
+    parts = load(zoo, on_bad_sample="skip")
+    assert sum(len(part) for part in parts.by_name().values()) == 30
+    assert "left out 1 of 31 pictures" in capsys.readouterr().err
+
+
+def test_copies_of_training_pictures_in_other_parts_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(30):
+        draw(tmp_path / "data" / ("train", "train", "test")[number % 3] / "ab"[number % 2] / f"{number}.png", number)
+    load(tmp_path / "data")
+    assert "warning" not in capsys.readouterr().err
+    draw(tmp_path / "data" / "test" / "a" / "copy.png", 3)
+    load(tmp_path / "data")
+    assert "such as" in (told := capsys.readouterr().err) and "copy.png" in told
+
+
+def test_what_is_wrong_with_a_folder_is_said_with_the_remedy(tmp_path: Path, zoo: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.root=/path/to/folder"):
+        ImageFolder(**ARGUMENTS).load(None)
+    with pytest.raises(DataError, match="does not exist"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "void").mkdir()
+    with pytest.raises(DataError, match="holds no pictures; expected one folder a class"):
+        load(tmp_path / "void")
+    (zoo / "emu").mkdir()
+    with pytest.raises(DataError, match="emu holds no picture"):
+        load(zoo)
+    draw(zoo / "emu" / "1.png", 1)
+    with pytest.raises(DataError, match="the class emu has 1 picture"):
+        load(zoo)
+    with pytest.raises(DataError, match=r"labels\.csv does not exist"):
+        load(zoo, labels="labels.csv")
+    (zoo / "labels.csv").write_text("file,label\ncat/00.png,cat\n")
+    with pytest.raises(DataError, match="has the columns file, label; expected in its first line: path,label"):
+        load(zoo, labels="labels.csv")
+    (zoo / "labels.csv").write_text("path,label\ncat/00.png,cat\ncat/77.png,cat\n")
+    with pytest.raises(DataError, match=r"line 3: .*77\.png does not exist"):
+        load(zoo, labels="labels.csv")
+    (zoo / "labels.csv").write_text("path,label,split\ncat/00.png,cat,train\ncat/01.png,cat,tset\n")
+    with pytest.raises(DataError, match="line 3: split='tset'; expected train, validation or test"):
+        load(zoo, labels="labels.csv")
+
+
+def test_a_class_that_training_never_shows_is_named(tmp_path: Path) -> None:
+    for number in range(20):
+        draw(tmp_path / "data" / "train" / "ab"[number % 2] / f"{number}.png", number)
+    draw(tmp_path / "data" / "test" / "c" / "odd.png", 50)
+    with pytest.raises(DataError, match=r"odd\.png \(test\) is of the class c, which no training picture shows"):
+        load(tmp_path / "data")
