@@ -9,6 +9,8 @@ if TYPE_CHECKING:  # torch is imported by those who hold tensors, not by those w
 Kind = Literal["image", "table", "audio", "text"]
 TaskKind = Literal["multiclass", "binary", "multilabel", "regression"]
 
+PADDING, UNKNOWN = "[PAD]", "[UNK]"  # the tokens that are numbered 0 and 1 in every vocabulary
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -54,12 +56,14 @@ class DataSpec:
 
     class_names    empty where targets are numbers
     mean, std      one value a channel (of a table: a column), in the units the inputs are stored in (0-255 for uint8
-                   images), computed on the training part alone
+                   images), computed on the training part alone; empty for text, whose numbers name tokens
     sizes          samples in each part: {"train": 3500, "validation": 500, "test": 1000}
     digest         SHA-256 over the content of all parts
     feature_names  of a table's columns; empty for other kinds
     target_mean, target_std
                    the same of each number that is to be predicted; empty for classes
+    vocabulary_size
+                   of text: its tokens are numbered 0 (padding), 1 (unknown) to vocabulary_size - 1; else 0
     """
 
     name: str
@@ -74,6 +78,7 @@ class DataSpec:
     feature_names: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
+    vocabulary_size: int = 0
 
     @property
     def num_classes(self) -> int:

@@ -37,12 +37,14 @@ SPEC = DataSpec(
 COLUMNS = replace(
     SPEC, kind="table", input_shape=(5,), mean=(1.0, 2.0, 3.0, 4.0, 5.0), std=(1.0,) * 5, feature_names=tuple("vwxyz")
 )
+SENTENCES = replace(SPEC, kind="text", input_shape=(9,), mean=(), std=(), vocabulary_size=50)
 ASKED: list[dict[str, Any]] = [
     {"task": "multiclass"},
     {"task": "binary", "class_names": ("no", "yes")},
     {"task": "regression", "class_names": (), "target_mean": (150.0,), "target_std": (70.0,)},
 ]
-SPECS = [replace(data, **asked) for data in (SPEC, COLUMNS) for asked in ASKED]
+SPECS = [replace(data, **asked) for data in (SPEC, COLUMNS, SENTENCES) for asked in ASKED]
+STORED = {"image": [torch.uint8], "table": [torch.float32], "text": [torch.uint8, torch.int16, torch.int32]}
 STEPS, STEPS_PER_EPOCH = 40, 10
 RATE = 0.1
 
@@ -58,8 +60,9 @@ def built(group: str, option: str, **offered: Any) -> Any:
 
 def inputs(spec: DataSpec, count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    numbers = torch.randint(0, 256, (count, *spec.input_shape), dtype=torch.uint8, generator=generator)
-    return numbers if spec.kind == "image" else numbers.float()
+    highest = spec.vocabulary_size or 256
+    numbers = torch.randint(0, highest, (count, *spec.input_shape), dtype=torch.uint8, generator=generator)
+    return numbers.float() if spec.kind == "table" else numbers
 
 
 def networks(option: str) -> Iterator[tuple[DataSpec, Network]]:
@@ -216,25 +219,30 @@ def test_a_trainer_is_lightnings(option: str) -> None:
 
 
 @of("data")
-def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: str) -> None:
-    data: DataModule = opened(option)
+def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: str, tmp_path: Path) -> None:
+    data: DataModule = opened(option, tmp_path)
     spec = data.load()
     assert set(spec.sizes) == {"train", "validation", "test"} and min(spec.sizes.values()) >= 30
-    assert len(spec.digest) == 64 and len(spec.feature_names) == (0 if spec.kind == "image" else spec.input_shape[0])
+    assert len(spec.digest) == 64 and len(spec.feature_names) == (spec.input_shape[0] if spec.kind == "table" else 0)
+    assert (spec.vocabulary_size > 2) == (spec.kind == "text")
     (first_step, *_) = next(iter(data.train_dataloader()))
     (batch,) = first_step
     assert batch.inputs.shape == (data.batch_size, *spec.input_shape)
-    assert batch.inputs.dtype == (torch.uint8 if spec.kind == "image" else torch.float32)
+    assert batch.inputs.dtype in STORED[spec.kind]
     if spec.task == "regression":
         assert batch.targets.shape == (data.batch_size, spec.num_outputs) and batch.targets.dtype == torch.float32
     else:
         assert int(batch.targets.min()) >= 0 and int(batch.targets.max()) < spec.num_classes
 
 
-def opened(option: str) -> DataModule:
+def opened(option: str, folder: Path) -> DataModule:
     open_folder: Callable[..., DataModule] = partial(built, "data", option, seed=0)
-    if option not in ("mnist", "fashion_mnist"):
+    if option == "text_table":
+        rows = [f"a {'good' if number % 2 else 'bad'} film number {number},{number % 2}" for number in range(300)]
+        (folder / "train.csv").write_text("\n".join(["text,label", *rows]))
+        return open_folder(root=str(folder))
+    if option not in ("mnist", "fashion_mnist", "sst2"):
         return open_folder()
-    if not (DATA / option).is_dir():  # these two come by download
+    if not (DATA / option).is_dir():  # two come by download, one from the user alone
         pytest.skip(f"{option} would be downloaded, and {DATA / option} is not there")
     return open_folder(root=str(DATA / option))

@@ -1,6 +1,7 @@
 """What a model may know of its data, computed from the data."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 import torch
@@ -13,7 +14,7 @@ ROWS_AT_A_TIME = 4096  # bounds the memory of the copies that counting makes
 
 
 def describe(parts: Parts) -> DataSpec:
-    mean, std = channel_statistics(parts.train.inputs)
+    mean, std = ((), ()) if parts.kind == "text" else channel_statistics(parts.train.inputs)
     is_regression = parts.task == "regression"
     target_mean, target_std = channel_statistics(parts.train.targets) if is_regression else ((), ())
     return DataSpec(
@@ -29,7 +30,13 @@ def describe(parts: Parts) -> DataSpec:
         feature_names=parts.feature_names,
         target_mean=target_mean,
         target_std=target_std,
+        vocabulary_size=vocabulary_size(parts.tokenizer) if parts.tokenizer else 0,
     )
+
+
+def vocabulary_size(tokenizer: str) -> int:
+    """Of a tokenizer in the JSON of Hugging Face's tokenizers."""
+    return len(json.loads(tokenizer)["model"]["vocab"])
 
 
 def channel_statistics(inputs: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -42,7 +42,8 @@ class Part:
 class Parts:
     """A whole data set, split once and for all. `test` is for the final evaluation alone.
 
-    `class_names` is empty where targets are numbers, `feature_names` where inputs are no table.
+    `class_names` is empty where targets are numbers, `feature_names` where inputs are no table, `tokenizer` (of Hugging
+    Face's tokenizers, as JSON: what turns a sentence into such inputs) where they are no text.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Parts:
     validation: Part
     test: Part
     feature_names: tuple[str, ...] = ()
+    tokenizer: str = ""
 
     def by_name(self) -> dict[str, Part]:
         return {"train": self.train, "validation": self.validation, "test": self.test}

@@ -202,6 +202,8 @@ def _data(assembly: Assembly) -> str:
     if spec is None:
         return type(assembly.data).__name__
     shape = "x".join(str(size) for size in spec.input_shape)
+    if spec.kind == "text":
+        shape = f"{shape} tokens at most, {spec.vocabulary_size:,} known"
     sizes = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items())
     return f"{spec.name}: {sizes}; {shape}, {spec.answers}"
 

@@ -49,6 +49,11 @@ class Run:
         return self.folder / "figures"
 
     @property
+    def tokenizer_path(self) -> Path:
+        """How a text run turns sentences into its inputs (tokenizers.Tokenizer.from_file)."""
+        return self.folder / "tokenizer.json"
+
+    @property
     def log_path(self) -> Path:
         return self.folder / "run.log"
 

@@ -5,6 +5,7 @@ from math import prod
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
+from pipeline.models.tokens import refuse_text
 from pipeline.spec import DataSpec, TaskKind
 
 # B batch, F features (all of an input's values in a row), C classes, T numbers to predict
@@ -69,6 +70,7 @@ class Perceptron(nn.Module):
 
 def linear_layer(spec: DataSpec, *, model: str, task: TaskKind) -> nn.Linear:
     """(B, F) -> (B, num_outputs). Raises ConfigError, with the model that fits, where another task is asked for."""
+    refuse_text(spec, model=model)
     if spec.task != task:
         wanted = {"multiclass": "one of several classes", "binary": "one of two classes", "regression": "numbers"}[task]
         remedy = FITTING.get(spec.task, "model=mlp")

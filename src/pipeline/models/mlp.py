@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.models.activation import activation as activation_named
+from pipeline.models.tokens import refuse_text
 from pipeline.spec import DataSpec
 
 # B batch, F features, K outputs
@@ -22,6 +23,7 @@ class MLP(nn.Module):
         self, *, spec: DataSpec, widths: Sequence[int], activation: str, batch_norm: bool, dropout: float
     ) -> None:
         super().__init__()
+        refuse_text(spec, model="mlp")
         if any(width < 1 for width in widths):
             raise ConfigError(f"model.widths={list(widths)}: every layer needs at least 1 unit, such as [256, 128]")
         nonlinearity = activation_named(activation)

@@ -59,7 +59,11 @@ class Network(nn.Module):
 
     def __init__(self, *, body: nn.Module, spec: DataSpec) -> None:
         super().__init__()
-        self.standardize = Standardize(mean=spec.mean, std=spec.std, input_shape=spec.input_shape)
+        self.standardize = (
+            nn.Identity()  # tokens are names, not amounts
+            if spec.kind == "text"
+            else Standardize(mean=spec.mean, std=spec.std, input_shape=spec.input_shape)
+        )
         convolutional = any(isinstance(module, nn.Conv2d) for module in body.modules())
         if convolutional:
             body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; missing in torch's stubs

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pipeline.data.datamodule import DataModule
 from pipeline.data.description import digest_of
+from pipeline.files import write_atomically
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions
 from pipeline.lifecycle.reports import predictions as saved
@@ -43,6 +44,8 @@ def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
         "total_steps": assembly.total_steps,
     }
     run.write_json(ASSEMBLED, content)
+    if isinstance(assembly.data, DataModule) and assembly.data.parts.tokenizer:
+        write_atomically(run.tokenizer_path, assembly.data.parts.tokenizer.encode())
 
 
 def keep_predictions(run: Run, assembly: Assembly, predictions: Predictions) -> None:

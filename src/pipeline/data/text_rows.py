@@ -1,0 +1,117 @@
+"""The rows of a CSV, TSV or JSON lines file: a sentence and its label, or what is wrong with it."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ConfigError, DataError
+
+Column = str | int
+
+
+@dataclass(frozen=True)
+class Sample:
+    file: Path
+    line: int  # from 1, as editors count
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Wrong:
+    file: Path
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, row {self.line} {self.reason}"
+
+
+def read(path: Path, *, text: Column, label: Column, header: bool) -> list[Sample | Wrong]:
+    """Raises DataError for a file that cannot be read at all, ConfigError for a column that it does not have."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}. Say where your files are with data.root=FOLDER, and what they "
+            "are called with data.source.train, validation and test"
+        ) from error
+    # Bytes that are no UTF-8 are kept as surrogates, so that the one row with them can be named.
+    lines = io.StringIO(content.decode("utf-8-sig", errors="surrogateescape"), newline="")
+    if path.suffix in (".jsonl", ".ndjson", ".json"):
+        rows = _json_lines(path, lines, str(text), str(label))
+    elif path.suffix in (".csv", ".tsv", ".txt"):
+        rows = _delimited(path, lines, text, label, header)
+    else:
+        raise DataError(f"{path} is of no known kind; expected .csv, .tsv (or .txt), or .jsonl (or .ndjson, .json).")
+    return list(rows)
+
+
+def _delimited(path: Path, lines: io.StringIO, text: Column, label: Column, header: bool) -> Iterator[Sample | Wrong]:
+    # In tables with tabs a quotation mark is what it is: part of the sentence.
+    is_csv = path.suffix == ".csv"
+    rows = csv.reader(lines, delimiter="," if is_csv else "\t", quoting=csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE)
+    columns: list[str] | None = None
+    place: tuple[int, int] | None = None
+    try:
+        for cells in rows:
+            if not cells:
+                continue
+            if columns is None or place is None:
+                columns = cells if header else [str(number) for number in range(len(cells))]
+                place = _column(path, "text", text, columns), _column(path, "label", label, columns)
+                if header:
+                    continue
+            if len(cells) != len(columns):
+                yield Wrong(path, rows.line_num, f"has {len(cells)} columns, expected {len(columns)}")
+            else:
+                yield _checked(path, rows.line_num, cells[place[0]], cells[place[1]])
+    except csv.Error as error:
+        raise DataError(f"{path}, row {rows.line_num}: {error}; is a quotation mark left open before it?") from error
+
+
+def _column(path: Path, which: str, asked: Column, columns: list[str]) -> int:
+    if isinstance(asked, int):
+        if 0 <= asked < len(columns):
+            return asked
+        has = f"{len(columns)} columns: expected 0 to {len(columns) - 1}"
+    else:
+        if asked in columns:
+            return columns.index(asked)
+        has = f"the columns {', '.join(columns)}"
+    raise ConfigError(
+        f"data.source.{which}={asked}: {path} has {has}. Choose one of them; data.source.header says whether the first "
+        "row names them"
+    )
+
+
+def _json_lines(path: Path, lines: io.StringIO, text: str, label: str) -> Iterator[Sample | Wrong]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except ValueError:
+            yield Wrong(path, number, "is no JSON")
+            continue
+        if not isinstance(found, dict) or text not in found:
+            yield Wrong(path, number, f"is no object with {text!r} (data.source.text)")
+        else:
+            value = found.get(label)
+            yield _checked(path, number, str(found[text] or ""), "" if value is None else str(value))
+
+
+def _checked(path: Path, line: int, text: str, label: str) -> Sample | Wrong:
+    if not (text + label).isascii():
+        try:
+            (text + label).encode()
+        except UnicodeEncodeError:
+            return Wrong(path, line, "is not UTF-8")
+    if not text.strip():
+        return Wrong(path, line, "has an empty text")
+    if not label.strip():
+        return Wrong(path, line, "has no label")
+    return Sample(path, line, text.strip(), label.strip())

@@ -1,0 +1,145 @@
+"""Sentences and their classes in files of the user's own: CSV, TSV or JSON lines."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from pipeline.data.source import Part, Parts
+from pipeline.data.splits import stratified_order
+from pipeline.data.text_rows import Sample, Wrong, read
+from pipeline.data.tokenizer import Tokenization, encode
+from pipeline.errors import ConfigError, DataError
+from pipeline.spec import TaskKind
+
+NAMED = 5  # how many skipped rows a warning names
+
+Samples = list[Sample]
+log = logging.getLogger(__name__)
+
+
+class TextTable:
+    """Files below data.root, of which `validation` and `test` may be None: then they are cut from `train`, as shares.
+
+    text, label    columns by name, or by number from 0; of JSON lines by name alone
+    on_bad_sample  fail: a row that cannot be used ends the run; skip: it is left out, counted and named
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        train: str,
+        validation: str | None,
+        test: str | None,
+        text: str | int,
+        label: str | int,
+        header: bool,
+        validation_share: float,
+        test_share: float,
+        split_seed: int,
+        on_bad_sample: Literal["fail", "skip"],
+        tokenizer: Tokenization,
+    ) -> None:
+        self.name = name
+        self.files = {"train": train, "validation": validation, "test": test}
+        self.text = text
+        self.label = label
+        self.header = header
+        self.shares = {"validation": validation_share, "test": test_share}
+        self.split_seed = split_seed
+        self.on_bad_sample = on_bad_sample
+        self.tokenizer = tokenizer
+
+    def load(self, root: Path | None) -> Parts:
+        if root is None:
+            raise DataError(f"{self.name} comes from files of yours: say in which folder, data.root=FOLDER")
+        samples = {
+            part: self._usable(read(root / file, text=self.text, label=self.label, header=self.header))
+            for part, file in self.files.items()
+            if file is not None
+        }
+        if not samples["train"]:
+            raise DataError(f"{root / str(self.files['train'])} has no sample: nothing can be learned from it.")
+        wanted = {part: share for part, share in self.shares.items() if self.files[part] is None}
+        samples |= cut(samples["train"], wanted, seed=self.split_seed)
+        names = class_names(samples["train"])
+        samples = {part: self._usable(known(rows, names)) for part, rows in samples.items()}
+        warn_of_copies(samples)
+        return self._parts(samples, names)
+
+    def _usable(self, rows: Sequence[Sample | Wrong]) -> Samples:
+        wrong = [row for row in rows if isinstance(row, Wrong)]
+        if wrong and self.on_bad_sample == "fail":
+            raise DataError(
+                f"{wrong[0]}{f', and {len(wrong) - 1} more rows are wrong' if wrong[1:] else ''}. "
+                "Correct the file, or leave such rows out with data.source.on_bad_sample=skip"
+            )
+        if wrong:
+            more = "; ..." if wrong[NAMED:] else ""
+            named = "; ".join(str(row) for row in wrong[:NAMED])
+            log.warning(f"{self.name}: {len(wrong)} rows were left out: {named}{more}")
+        return [row for row in rows if isinstance(row, Sample)]
+
+    def _parts(self, samples: Mapping[str, Samples], names: tuple[str, ...]) -> Parts:
+        tokenizer = self.tokenizer.learn([row.text for row in samples["train"]])
+        longest = int(encode(tokenizer, [row.text for row in samples["train"]]).shape[1])
+        numbers = {name: number for number, name in enumerate(names)}
+
+        def part(rows: Samples) -> Part:
+            inputs = encode(tokenizer, [row.text for row in rows], length=longest)
+            return Part(inputs, torch.tensor([numbers[row.label] for row in rows], dtype=torch.int64))
+
+        task: TaskKind = "binary" if len(names) == 2 else "multiclass"
+        train, validation, test = (part(samples[name]) for name in ("train", "validation", "test"))
+        return Parts(self.name, "text", task, names, train, validation, test, tokenizer=tokenizer.to_str())
+
+
+def cut(train: Samples, shares: Mapping[str, float], *, seed: int) -> dict[str, Samples]:
+    """`train` without what the other parts take of it, and these; stratified. Raises ConfigError where one is empty."""
+    if not shares:
+        return {"train": train}
+    order = stratified_order(np.unique([row.label for row in train], return_inverse=True)[1], seed=seed)
+    counts = {part: round(share * len(train)) for part, share in shares.items()}
+    if min(*counts.values(), len(train) - sum(counts.values())) < 1:
+        asked = " and ".join(f"data.source.{part}_share={share:g}" for part, share in shares.items())
+        raise ConfigError(
+            f"{asked} of {len(train)} samples leave a part empty; expected more than 0 each, and less than 1 "
+            "together, such as 0.1 and 0.1"
+        )
+    parts, start = {}, 0
+    for part, count in counts.items():
+        parts[part] = [train[row] for row in order[start : start + count]]
+        start += count
+    return {"train": [train[row] for row in order[start:]], **parts}
+
+
+def class_names(train: Samples) -> tuple[str, ...]:
+    """All labels that training shows, in order: 2 before 10 where all are whole numbers. Raises DataError for one."""
+    found = {row.label for row in train}
+    if len(found) < 2:
+        raise DataError(f"{train[0].file}: every training sample is {train[0].label!r}; expected two classes or more.")
+    is_whole: Callable[[str], bool] = str.isdecimal
+    return tuple(sorted(found, key=int if all(is_whole(label) for label in found) else None))
+
+
+def known(rows: Samples, names: tuple[str, ...]) -> list[Sample | Wrong]:
+    classes = set(names)
+    return [
+        row
+        if row.label in classes
+        else Wrong(row.file, row.line, f"has the label {row.label!r}, which no training sample has")
+        for row in rows
+    ]
+
+
+def warn_of_copies(samples: Mapping[str, Samples]) -> None:
+    """A sentence that was learned by heart tells nothing of what a model understands."""
+    learned = {row.text for row in samples["train"]}
+    copies = {part: sum(row.text in learned for row in samples[part]) for part in ("validation", "test")}
+    for part, count in copies.items():
+        if count:
+            log.warning(f"{count} of the {len(samples[part])} {part} sentences are in training, too")

@@ -1,0 +1,78 @@
+"""Sentences as numbers: a vocabulary that is learned from the training part alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.spec import PADDING, UNKNOWN
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# N samples, T tokens of the longest that is kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenization:
+    """How text becomes tokens; whoever is built alike learns alike from the same sentences.
+
+    kind             words: each is a token; bpe: frequent pieces of words (Sennrich, Haddow & Birch 2016)
+    vocabulary_size  tokens at most, the two for padding and for what is unknown among them
+    least_count      how often a word (bpe: a pair of pieces) is seen before it gets a number
+    max_length       tokens of a sentence that are kept, from its beginning
+    """
+
+    kind: Literal["words", "bpe"]
+    vocabulary_size: int
+    least_count: int
+    lowercase: bool
+    max_length: int
+
+    def __post_init__(self) -> None:
+        for name, least, example in (("vocabulary_size", 3, 20_000), ("least_count", 1, 2), ("max_length", 1, 64)):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(
+                    f"data.source.tokenizer.{name}={value}: expected {least} or more, such as "
+                    f"data.source.tokenizer.{name}={example}"
+                )
+
+    def learn(self, sentences: Sequence[str]) -> "Tokenizer":
+        """Raises DataError where the package is missing."""
+        try:
+            from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+        except ImportError as error:
+            raise DataError(
+                "Text needs the package tokenizers, which is not installed. Type python -m pip install tokenizers."
+            ) from error
+        is_words = self.kind == "words"
+        tokenizer = Tokenizer((models.WordLevel if is_words else models.BPE)(unk_token=UNKNOWN))
+        steps = [normalizers.NFC(), *([normalizers.Lowercase()] if self.lowercase else [])]
+        tokenizer.normalizer = normalizers.Sequence(steps)
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = (trainers.WordLevelTrainer if is_words else trainers.BpeTrainer)(
+            vocab_size=self.vocabulary_size,
+            min_frequency=self.least_count,
+            special_tokens=[PADDING, UNKNOWN],  # numbered 0 and 1
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(sentences, trainer)
+        tokenizer.enable_truncation(self.max_length)
+        return tokenizer
+
+
+def encode(tokenizer: "Tokenizer", sentences: Sequence[str], *, length: int | None = None) -> Tensor:
+    """(N, T) in the smallest type that holds the vocabulary, filled up with 0; T is `length`, or the longest found."""
+    numbers = [encoding.ids for encoding in tokenizer.encode_batch(list(sentences))]
+    longest = max((len(each) for each in numbers), default=1) if length is None else length
+    filled = [(each + [0] * longest)[:longest] for each in numbers]
+    return torch.tensor(filled, dtype=smallest_type(tokenizer.get_vocab_size()))
+
+
+def smallest_type(vocabulary_size: int) -> torch.dtype:
+    fitting = (torch.uint8, torch.int16, torch.int32)
+    return next(each for each in fitting if vocabulary_size - 1 <= torch.iinfo(each).max)

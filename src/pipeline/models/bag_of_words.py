@@ -1,0 +1,41 @@
+"""The mean of word vectors, which knows no order but that of neighbours."""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.tokens import PAD, embedding, mean_of_present
+from pipeline.spec import DataSpec
+
+# B batch, T tokens, D width, K outputs
+
+MIX = 1_000_003  # a prime, by which pairs are spread over the buckets
+
+
+class BagOfWords(nn.Module):
+    """fastText's classifier (Joulin, Grave, Bojanowski & Mikolov 2017): words and pairs of neighbours are averaged.
+
+    `pair_buckets` vectors are shared by all pairs, found by hashing; 0 leaves pairs out.
+    """
+
+    def __init__(self, *, spec: DataSpec, width: int, pair_buckets: int, dropout: float) -> None:
+        super().__init__()
+        self.words = embedding(spec, width, model="bag_of_words")
+        self.pairs = nn.Embedding(pair_buckets, width) if pair_buckets > 0 else None
+        # Small, so that what training never or seldom shows says little.
+        for table in (self.words, self.pairs):
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.01)
+        with torch.no_grad():
+            self.words.weight[PAD] = 0
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, spec.num_outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
+        tokens = inputs.long()
+        present = tokens != PAD
+        mean = mean_of_present(self.words(tokens), present)  # (B, D)
+        if self.pairs is not None:
+            neighbours = (tokens[:, :-1] * MIX + tokens[:, 1:]) % self.pairs.num_embeddings
+            mean = mean + mean_of_present(self.pairs(neighbours), present[:, 1:])
+        scores: Tensor = self.output(self.dropout(mean))
+        return scores

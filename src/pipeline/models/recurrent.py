@@ -1,0 +1,64 @@
+"""Networks that read a sentence word by word, from both ends."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.models.tokens import PAD, embedding, mean_of_present
+from pipeline.spec import DataSpec
+
+# B batch, T tokens, D width, H hidden units, K outputs
+
+
+class Recurrent(nn.Module):
+    """Gated recurrent units (Cho et al. 2014) or LSTM (Hochreiter & Schmidhuber 1997), averaged over the sentence.
+
+    Backwards (Schuster & Paliwal 1997) is a second network that is given the sentence turned round, so that it begins
+    with the last word and not in the padding.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        cell: Literal["gru", "lstm"],
+        width: int,
+        hidden: int,
+        depth: int,
+        bidirectional: bool,
+        embedding_dropout: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if hidden < 1 or depth < 1:
+            raise ConfigError(
+                f"model.hidden={hidden} model.depth={depth}: expected 1 or more of each, such as model.hidden=128 "
+                "model.depth=1"
+            )
+        self.embedding = embedding(spec, width, model=cell)
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+        between = dropout if depth > 1 else 0.0
+        self.forwards = kind(width, hidden, depth, batch_first=True, dropout=between)
+        self.backwards = kind(width, hidden, depth, batch_first=True, dropout=between) if bidirectional else None
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden * (1 + bidirectional), spec.num_outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
+        tokens = inputs.long()
+        present = tokens != PAD
+        vectors = self.embedding_dropout(self.embedding(tokens))  # (B, T, D)
+        read = [mean_of_present(self.forwards(vectors)[0], present)]  # (B, H)
+        if self.backwards is not None:
+            read.append(mean_of_present(self.backwards(turned_round(vectors, present))[0], present))
+        scores: Tensor = self.output(self.dropout(torch.cat(read, dim=1)))
+        return scores
+
+
+def turned_round(vectors: Tensor, present: Tensor) -> Tensor:
+    """(B, T, D) with the last word first; the padding stays at the end."""
+    places = torch.arange(vectors.shape[1], device=vectors.device).expand(present.shape)
+    back = present.sum(dim=1, keepdim=True) - 1 - places
+    return vectors.gather(1, torch.where(back >= 0, back, places).unsqueeze(-1).expand(vectors.shape))

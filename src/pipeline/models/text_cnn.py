@@ -1,0 +1,60 @@
+"""Convolutions over words."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import ConfigError
+from pipeline.models.tokens import PAD, embedding
+from pipeline.spec import DataSpec
+
+# B batch, T tokens, D width, C channels, K outputs
+
+
+class TextCNN(nn.Module):
+    """Kim 2014 (CNN-rand): the strongest answer of each filter over windows of several widths.
+
+    `channels` filters for each of `windows` (tokens); dropout on the word vectors as well as before the last layer.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        width: int,
+        channels: int,
+        windows: Sequence[int],
+        embedding_dropout: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if not windows or min(windows) < 1 or channels < 1:
+            raise ConfigError(
+                f"model.windows={list(windows)} model.channels={channels}: expected one window of 1 token or more, and "
+                "1 channel or more, such as model.windows=[3,4,5] model.channels=100"
+            )
+        self.embedding = embedding(spec, width, model="text_cnn")
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.convolutions = nn.ModuleList(nn.Conv1d(width, channels, window) for window in windows)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(channels * len(windows), spec.num_outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
+        tokens = inputs.long()
+        vectors = self.embedding_dropout(self.embedding(tokens)).transpose(1, 2)  # (B, D, T)
+        present = tokens != PAD
+        strongest = [_strongest(convolution, vectors, present) for convolution in self.convolutions]
+        scores: Tensor = self.output(self.dropout(torch.cat(strongest, dim=1)))
+        return scores
+
+
+def _strongest(convolution: nn.Module, vectors: Tensor, present: Tensor) -> Tensor:
+    """(B, D, T), (B, T) -> (B, C), over all windows that begin before the sentence or in it."""
+    assert isinstance(convolution, nn.Conv1d)
+    beyond = convolution.kernel_size[0] - 1
+    answers = convolution(F.pad(vectors, (beyond, beyond))).relu()  # (B, C, T + beyond)
+    # The i-th window ends with token i: one counts as long as it holds a token. 0 is the least that relu gives.
+    counts = F.pad(present, (beyond, 0), value=True).unsqueeze(1)
+    return torch.where(counts, answers, 0).amax(dim=2)

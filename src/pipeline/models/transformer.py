@@ -1,0 +1,72 @@
+"""The encoder of a transformer."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import ConfigError
+from pipeline.models.tokens import PAD, embedding, mean_of_present
+from pipeline.spec import DataSpec
+
+# B batch, T tokens, D width, H heads, K outputs
+
+
+class Transformer(nn.Module):
+    """Vaswani et al. 2017, with learned positions, and norms before each layer (Xiong et al. 2020).
+
+    The sentence is the mean of its words.
+    """
+
+    def __init__(self, *, spec: DataSpec, width: int, heads: int, depth: int, dropout: float) -> None:
+        super().__init__()
+        if depth < 1 or heads < 1 or width % heads != 0:
+            raise ConfigError(
+                f"model.width={width} model.heads={heads} model.depth={depth}: expected a width that is a multiple of "
+                "the heads, and 1 layer or more, such as model.width=64 model.heads=4 model.depth=2"
+            )
+        self.embedding = embedding(spec, width, model="transformer")
+        self.positions = nn.Parameter(0.02 * torch.randn(spec.input_shape[0], width))
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(width=width, heads=heads, dropout=dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.output = nn.Linear(width, spec.num_outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
+        tokens = inputs.long()
+        present = tokens != PAD
+        # A sentence without a word looks at its first place: over nothing at all softmax would give NaN.
+        seen = present | (torch.arange(tokens.shape[1], device=tokens.device) == 0)
+        words = self.dropout(self.embedding(tokens) + self.positions[: tokens.shape[1]])  # (B, T, D)
+        for block in self.blocks:
+            words = block(words, seen)
+        scores: Tensor = self.output(self.dropout(mean_of_present(self.norm(words), seen)))
+        return scores
+
+
+class Block(nn.Module):
+    """Words look at each other, then each is worked on by itself."""
+
+    def __init__(self, *, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention = nn.LayerNorm(width)
+        self.asked = nn.Linear(width, 3 * width, bias=False)  # queries, keys and values
+        self.told = nn.Linear(width, width)
+        self.before_layers = nn.LayerNorm(width)
+        self.layers = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, words: Tensor, seen: Tensor) -> Tensor:  # (B, T, D), (B, T) bool -> (B, T, D)
+        words = words + self.dropout(self._attention(self.before_attention(words), seen))
+        worked: Tensor = words + self.dropout(self.layers(self.before_layers(words)))
+        return worked
+
+    def _attention(self, words: Tensor, seen: Tensor) -> Tensor:
+        # (B, T, 3 D) -> three of (B, H, T, D / H)
+        query, key, value = self.asked(words).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen[:, None, None, :])
+        told: Tensor = self.told(mixed.transpose(1, 2).flatten(2))
+        return told

@@ -1,0 +1,171 @@
+"""Sentences from files: read, cut, numbered, and refused with file and row where they are wrong."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from pipeline.data.description import describe
+from pipeline.data.source import Parts
+from pipeline.data.text_table import TextTable
+from pipeline.data.tokenizer import Tokenization, encode, smallest_type
+from pipeline.errors import ConfigError, DataError
+
+ROWS = [(f"a {'good' if number % 2 else 'bad'} film number {number}", str(number % 2)) for number in range(40)]
+WORDS: dict[str, Any] = {
+    "kind": "words",
+    "vocabulary_size": 100,
+    "least_count": 1,
+    "lowercase": True,
+    "max_length": 16,
+}
+
+
+def source(**changes: Any) -> TextTable:
+    settings: dict[str, Any] = {
+        "name": "reviews", "train": "train.csv", "validation": None, "test": None, "text": "text", "label": "label",
+        "header": True, "validation_share": 0.2, "test_share": 0.2, "split_seed": 0, "on_bad_sample": "fail",
+        "tokenizer": Tokenization(**WORDS),
+    }  # fmt: skip
+    return TextTable(**(settings | changes))
+
+
+def write(folder: Path, name: str = "train.csv", *added: str, rows: list[tuple[str, str]] = ROWS) -> None:
+    (folder / name).write_text("\n".join(["text,label", *(",".join(row) for row in rows), *added]) + "\n")
+
+
+def words(parts: Parts, part: str) -> list[str]:
+    tokenizer = Tokenizer.from_str(parts.tokenizer)
+    return [tokenizer.decode(row.tolist()) for row in parts.by_name()[part].inputs]
+
+
+def test_one_file_is_cut_into_three_parts_alike_each_time(tmp_path: Path) -> None:
+    write(tmp_path)
+    parts = source().load(tmp_path)
+    assert [len(part) for part in parts.by_name().values()] == [24, 8, 8]
+    assert parts.test.targets.sum() == 4 and parts.class_names == ("0", "1") and parts.task == "binary"
+    found = [sentence for part in parts.by_name() for sentence in words(parts, part)]
+    assert len(set(found)) > 24
+    again = source().load(tmp_path)
+    assert describe(again) == describe(parts) and again.tokenizer == parts.tokenizer
+    assert describe(source(split_seed=1).load(tmp_path)).digest != describe(parts).digest
+
+
+def test_the_same_rows_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "train.tsv").write_text("\n".join("\t".join(row) for row in ROWS))
+    (tmp_path / "train.jsonl").write_text("\n".join(f'{{"text": "{text}", "label": {label}}}' for text, label in ROWS))
+    digests = {
+        describe(source(**asked).load(tmp_path)).digest
+        for asked in (
+            {},
+            {"train": "train.tsv", "text": 0, "label": 1, "header": False},
+            {"train": "train.jsonl"},
+        )
+    }
+    assert len(digests) == 1
+
+
+def test_only_the_training_part_gives_words_numbers(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, "test.csv", rows=[("a marvellous film", "1"), ("a bad film", "0")])
+    parts = source(test="test.csv").load(tmp_path)
+    assert parts.test.inputs[0].tolist()[1] == 1, "marvellous is unknown"
+    assert words(parts, "test")[1] == "a bad film"
+    assert len(parts.train) == 32 and len(parts.validation) == 8
+
+
+def test_inputs_are_small_numbers_that_end_in_padding(tmp_path: Path) -> None:
+    write(tmp_path)
+    inputs = source(tokenizer=Tokenization(**(WORDS | {"max_length": 4}))).load(tmp_path).train.inputs
+    assert inputs.dtype == torch.uint8 and inputs.shape == (24, 4)
+    assert [smallest_type(size) for size in (256, 257, 32_768, 32_769)] == [
+        torch.uint8,
+        torch.int16,
+        torch.int16,
+        torch.int32,
+    ]
+
+
+def test_pieces_of_words_spell_words_that_were_never_seen() -> None:
+    pieces = Tokenization(**(WORDS | {"kind": "bpe"})).learn([text for text, _ in ROWS])
+    assert 1 not in encode(pieces, ["fogd"]).tolist()[0]
+    assert pieces.to_str() == Tokenization(**(WORDS | {"kind": "bpe"})).learn([text for text, _ in ROWS]).to_str()
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        (b" ,1", "row 42 has an empty text"),
+        (b"a film,", "row 42 has no label"),
+        (b"a film", "row 42 has 1 columns, expected 2"),
+        (b"a film,1,2", "row 42 has 3 columns, expected 2"),
+        (b"a caf\xe9,1", "row 42 is not UTF-8"),
+    ],
+)
+def test_a_bad_row_is_named_or_left_out(
+    line: bytes, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path)
+    with (tmp_path / "train.csv").open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(DataError, match=rf"train\.csv, {said}.*on_bad_sample=skip"):
+        source().load(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        parts = source(on_bad_sample="skip").load(tmp_path)
+    assert len(parts.train) == 24 and f"1 rows were left out: {tmp_path}/train.csv, {said}" in caplog.text
+
+
+def test_a_label_that_training_never_shows_is_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, "test.csv", rows=[("a film", "7"), ("a bad film", "0")])
+    with pytest.raises(DataError, match=r"test\.csv, row 2 has the label '7', which no training sample has"):
+        source(test="test.csv").load(tmp_path)
+
+
+def test_copies_across_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path)
+    write(tmp_path, "test.csv", rows=ROWS)
+    source(test="test.csv").load(tmp_path)
+    assert "32 of the 40 test sentences are in training, too" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"text": "review"}, "data.source.text=review: .* has the columns text, label"),
+        ({"label": 2}, "data.source.label=2: .* has 2 columns: expected 0 to 1"),
+        ({"validation_share": 0.001}, "validation_share=0.001 .* leave a part empty"),
+    ],
+)
+def test_what_is_asked_for_and_is_not_there_is_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    write(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        source(**changes).load(tmp_path)
+
+
+def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.xml").write_text("")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "one.csv").write_text("text,label\na,1\nb,1\nc,1\nd,1\ne,1\n")
+    (tmp_path / "open.csv").write_text('text,label\n"a,1\n' + "x" * 140_000)
+    for file, said in (
+        ("train.csv", r"train\.csv cannot be read: No such file.*data\.root"),
+        ("train.xml", r"no known kind; expected \.csv"),
+        ("empty.csv", "has no sample"),
+        ("one.csv", "every training sample is '1'"),
+        ("open.csv", "quotation mark"),
+    ):
+        with pytest.raises(DataError, match=said):
+            source(train=file).load(tmp_path)
+    with pytest.raises(DataError, match=r"data\.root=FOLDER"):
+        source().load(None)
+
+
+@pytest.mark.parametrize("name", ["vocabulary_size", "least_count", "max_length"])
+def test_sizes_that_leave_nothing_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.source\.tokenizer\.{name}=0: expected"):
+        Tokenization(**(WORDS | {name: 0}))

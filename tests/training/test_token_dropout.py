@@ -1,0 +1,37 @@
+"""Words left out at random: how many, which, and never padding."""
+
+import pytest
+import torch
+
+from pipeline.errors import ConfigError
+from pipeline.training.callbacks.token_dropout import TokenDropout, drop
+from pipeline.training.randomness import reseed
+
+TOKENS = torch.full((400, 50), 7, dtype=torch.int16)
+
+
+def test_the_share_that_is_asked_for_becomes_unknown_and_padding_stays() -> None:
+    tokens = TOKENS.clone()
+    tokens[:, 40:] = 0
+    reseed(0, "augmentation", 0)
+    dropped = drop(tokens, 0.25)
+    assert dropped.dtype == tokens.dtype and (dropped[:, 40:] == 0).all()
+    assert (dropped[:, :40] == 1).float().mean() == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(drop(tokens, 0.0), tokens)
+
+
+def test_two_processes_together_drop_what_one_drops() -> None:
+    reseed(0, "augmentation", 3)
+    whole = drop(TOKENS, 0.3)
+    halves = []
+    for rank, half in enumerate(TOKENS.chunk(2)):
+        reseed(0, "augmentation", 3)
+        halves.append(drop(half, 0.3, rank=rank, world_size=2))
+    assert torch.equal(torch.cat(halves), whole)
+
+
+def test_pictures_and_impossible_shares_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"token_dropout needs text; .* \(1, 28, 28\)"):
+        drop(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), 0.1)
+    with pytest.raises(ConfigError, match=r"token_dropout\.p=1: expected"):
+        TokenDropout(p=1)
