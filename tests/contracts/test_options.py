@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from torch import nn
 
 from pipeline.config import resolve
@@ -237,12 +238,27 @@ def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: 
 
 def opened(option: str, folder: Path) -> DataModule:
     open_folder: Callable[..., DataModule] = partial(built, "data", option, seed=0)
-    if option == "text_table":
-        rows = [f"a {'good' if number % 2 else 'bad'} film number {number},{number % 2}" for number in range(300)]
-        (folder / "train.csv").write_text("\n".join(["text,label", *rows]))
+    if option in OWN:
+        OWN[option](folder)
         return open_folder(root=str(folder))
     if option not in ("mnist", "fashion_mnist", "sst2"):
         return open_folder()
     if not (DATA / option).is_dir():  # two come by download, one from the user alone
         pytest.skip(f"{option} would be downloaded, and {DATA / option} is not there")
     return open_folder(root=str(DATA / option))
+
+
+def sentences(folder: Path) -> None:
+    rows = [f"a {'good' if number % 2 else 'bad'} film number {number},{number % 2}" for number in range(300)]
+    (folder / "train.csv").write_text("\n".join(["text,label", *rows]))
+
+
+def pictures(folder: Path) -> None:
+    pixels = torch.randint(0, 256, (300, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for number, each in enumerate(pixels):
+        place = folder / "ab"[number % 2] / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(each.numpy()).save(place)
+
+
+OWN: dict[str, Callable[[Path], None]] = {"text_table": sentences, "image_folder": pictures}
