@@ -216,8 +216,8 @@ def test_a_trainer_is_lightnings(option: str) -> None:
 
 
 @of("data")
-def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: str) -> None:
-    data: DataModule = opened(option)
+def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: str, tmp_path: Path) -> None:
+    data: DataModule = opened(option, tmp_path)
     spec = data.load()
     assert set(spec.sizes) == {"train", "validation", "test"} and min(spec.sizes.values()) >= 30
     assert len(spec.digest) == 64 and len(spec.feature_names) == (0 if spec.kind == "image" else spec.input_shape[0])
@@ -231,8 +231,14 @@ def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: 
         assert int(batch.targets.min()) >= 0 and int(batch.targets.max()) < spec.num_classes
 
 
-def opened(option: str) -> DataModule:
+def opened(option: str, folder: Path) -> DataModule:
     open_folder: Callable[..., DataModule] = partial(built, "data", option, seed=0)
+    if option == "table":  # the user's own
+        rows = [f"{number},{number % 7}" for number in range(200)]
+        (folder / "own.csv").write_text("\n".join(["price,size", *rows]))
+        config = compose(["data=table", f"data.root={folder / 'own.csv'}", "data.source.target=price"]).config
+        own: DataModule = resolve.instantiate(config.data, config, seed=0)
+        return own
     if option not in ("mnist", "fashion_mnist"):
         return open_folder()
     if not (DATA / option).is_dir():  # these two come by download
