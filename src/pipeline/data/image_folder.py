@@ -1,6 +1,6 @@
 """A user's own pictures."""
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +17,8 @@ from pipeline.data.source import Part, Parts
 from pipeline.data.splits import stratified_order
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import TaskKind
+
+log = logging.getLogger(__name__)
 
 NAMED = 5  # bad pictures that are told by name
 ORDER = ("train", "validation", "test")
@@ -100,7 +102,7 @@ class ImageFolder:
                 f"{len(bad)} of {len(pictures)} pictures cannot be used:\n{named}{more}\n"
                 "Mend them or take them away, or leave them out: data.source.on_bad_sample=skip"
             )
-        print(f"left out {len(bad)} of {len(pictures)} pictures:\n{named}{more}", file=sys.stderr)
+        log.warning(f"left out {len(bad)} of {len(pictures)} pictures:\n{named}{more}")
         rows = {each.row for each in bad}
         kept = [picture for row, picture in enumerate(pictures) if row not in rows]
         picture_files.check_labels_of(kept, root)
@@ -142,8 +144,7 @@ def _warn_of_copies(pictures: list[Picture], found: Cached, root: Path) -> None:
     copies = [row for row, name in enumerate(found.hashes) if pictures[row].part != "train" and name in learned]
     if copies:
         one, other = pictures[copies[0]], pictures[learned[found.hashes[copies[0]]]]
-        print(
-            f"warning: {len(copies)} pictures of validation and test stand in the training part, too, such as "
-            f"{root / one.path} ({one.part}) and {root / other.path}: the scores will be too good.",
-            file=sys.stderr,
+        log.warning(
+            f"{len(copies)} pictures of validation and test stand in the training part, too, such as "
+            f"{root / one.path} ({one.part}) and {root / other.path}: the scores will be too good."
         )

@@ -1,5 +1,7 @@
 """The test figures of a run again, from its directory alone."""
 
+import logging
+
 import pytorch_lightning as pl
 from rich.console import Console
 from rich.table import Table
@@ -13,9 +15,12 @@ from pipeline.lifecycle.judge import Verdict, best_checkpoint, judge
 from pipeline.lifecycle.reports.evidence import ASSEMBLED, is_judged
 from pipeline.lifecycle.reports.keep import keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.train import quieten
+from pipeline.lifecycle.same_data import change_of_data
+from pipeline.lifecycle.train import ToConsole, quieten
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import ALONE
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int:
@@ -26,6 +31,7 @@ def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int
     run = runs.find(reference, runs_dir)
     console = Console(highlight=False)
     quieten(run.folder / "evaluate.log")
+    logging.getLogger("pipeline").addHandler(ToConsole(console))
     return exits.code_of(lambda: console.print(comparison(run, judged(run, data_root))), run.folder)
 
 
@@ -53,6 +59,8 @@ def _test(run: Run, data_root: str | None) -> tuple[Assembly, pl.Trainer, Verdic
         compose.update(config, "data.root", data_root)
     resolve.check_signatures(config)
     assembly = assemble(config, ALONE)
+    if (sentence := change_of_data(run, assembly)) is not None:
+        log.warning(sentence)
     trainer: pl.Trainer = build_trainer(
         config, assembly=assembly, callbacks=[], loggers=False, folder=run.folder, here=ALONE
     )

@@ -16,6 +16,7 @@ from pipeline.lifecycle.judge import judge
 from pipeline.lifecycle.recording import Recording
 from pipeline.lifecycle.reports.keep import keep_assembled
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.same_data import check_same_data
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import Place, place
 from pipeline.training import checkpoints
@@ -38,6 +39,8 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
     start_from, damaged = checkpoints.newest_intact(run.checkpoints)
     for sentence in damaged:
         console.print(f"[yellow]{sentence}: taking the one before it[/]")
+    if start_from is not None:
+        check_same_data(run, assembly)
     if config.init_from is not None and start_from is None:
         set_out_from(Path(config.init_from), assembly.module)
 

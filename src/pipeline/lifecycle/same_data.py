@@ -1,0 +1,40 @@
+"""Whether a run still has the data that it was trained on."""
+
+import json
+from typing import Any
+
+from pipeline.errors import RunError
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.reports.evidence import ASSEMBLED
+from pipeline.lifecycle.resume import overrides_of
+from pipeline.lifecycle.run import Run
+
+
+def change_of_data(run: Run, assembly: Assembly) -> str | None:
+    """In a sentence, what is not as it was when the run set out; None where all is, or nobody can tell."""
+    kept = run.folder / ASSEMBLED
+    before: dict[str, Any] | None = json.loads(kept.read_text())["data"] if kept.exists() else None
+    now = assembly.spec
+    if before is None or now is None or before["digest"] == now.digest:
+        return None
+    sizes = [
+        f"{before['sizes'].get(part, 0):,} {part} samples are {size:,} now"
+        for part, size in now.sizes.items()
+        if before["sizes"].get(part) != size
+    ]
+    told = ", ".join(sizes) or "as many samples, but not the same"
+    return (
+        f"the data of {run.id} has changed since it was trained: {told} "
+        f"(SHA-256 {before['digest'][:12]}, now {now.digest[:12]})"
+    )
+
+
+def check_same_data(run: Run, assembly: Assembly) -> None:
+    """Raises RunError: going on with other data would be another run."""
+    sentence = change_of_data(run, assembly)
+    if sentence is not None:
+        typed = " ".join([*overrides_of(run), f"init_from={run.id}"])
+        raise RunError(
+            f"{sentence}. Put back what it was, or start a new run that sets out from its weights:\n"
+            f"  pipeline train {typed}"
+        )

@@ -1,0 +1,85 @@
+"""docs/your-own-data.md, command by command, on files as it describes them."""
+
+import random
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PAGE = Path(__file__).parents[2] / "docs" / "your-own-data.md"
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
+TRAININGS = [line for line in COMMANDS if line.startswith("pipeline train")]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    rolled, painted = random.Random(0), np.random.default_rng(0)
+    for number in range(80):
+        kind, suffix = ("cat", "dog")[number % 2], ("jpg", "png", "webp")[number % 3]
+        place = tmp_path / "animals" / kind / f"{number:03}.{suffix}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shade = painted.integers(0, 100, (40 + number % 5, 48, 3), dtype=np.uint8) + (100 if kind == "dog" else 0)
+        Image.fromarray(shade.astype(np.uint8)).save(place)
+    towns = {"York": 0, "Bath": 100, "Hull": -50}
+    rows = ["size,town,built,price"]
+    for _ in range(120):
+        size, town, year = rolled.randint(40, 200), rolled.choice(sorted(towns)), rolled.randint(1950, 2020)
+        rows.append(f"{size},{town},{f'{year}-04-01' if rolled.random() < 0.9 else ''},{3 * size + towns[town]}")
+    (tmp_path / "houses.csv").write_text("\n".join(rows))
+    (tmp_path / "reviews").mkdir()
+    words = {"good": ["lovely", "clever", "warm"], "bad": ["dull", "loud", "endless"]}
+    said = [(kind, f"a {rolled.choice(words[kind])} film, the {n}th this year") for n in range(80) for kind in words]
+    (tmp_path / "reviews" / "reviews.csv").write_text(
+        "\n".join(["text,label", *(f'"{sentence}",{kind}' for kind, sentence in said)])
+    )
+    return tmp_path
+
+
+def run(command: str, *words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    program, *arguments = shlex.split(command)
+    assert program == "pipeline"
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments, *words],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(cwd), "XDG_CACHE_HOME": str(cwd / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_page_shows_a_training_for_each_kind_of_data() -> None:
+    assert [re.search(r"data=(\w+)", each)[1] for each in TRAININGS] == ["image_folder", "table", "text_table"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("command", TRAININGS, ids=lambda each: each.split()[2])
+def test_a_command_of_the_page_trains_and_its_run_is_judged_again(command: str, files: Path) -> None:
+    trained = run(command, "trainer.max_epochs=2", "tracking=none", cwd=files)
+    assert trained.returncode == 0, trained.stderr
+    (again,) = [line for line in COMMANDS if line.startswith("pipeline evaluate")]
+    judged = run(again, cwd=files)
+    assert judged.returncode == 0, judged.stderr
+    scores = [re.findall(r"test/(?:accuracy|r2)\D+([-\d.]+)", each.stdout) for each in (trained, judged)]
+    assert scores[0][0] == scores[1][0]
+
+
+def test_data_that_changed_since_training_is_told(files: Path) -> None:
+    command = next(each for each in TRAININGS if "image_folder" in each)
+    assert run(command, "trainer.max_epochs=1", "tracking=none", cwd=files).returncode == 0
+    Image.new("RGB", (48, 44), "red").save(files / "animals" / "cat" / "000.jpg")
+    told = "has changed since it was trained: as many samples, but not the same"
+    judged = run("pipeline evaluate run=latest", cwd=files)
+    assert judged.returncode == 0 and f"warning: the data of {latest(files)} {told}" in judged.stdout
+    resumed = run("pipeline resume run=latest trainer.max_epochs=2", cwd=files)
+    assert resumed.returncode == 2 and told in resumed.stderr and f"init_from={latest(files)}" in resumed.stderr
+
+
+def latest(files: Path) -> str:
+    return (files / "runs" / "latest").resolve().name
