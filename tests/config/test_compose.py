@@ -147,7 +147,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "override, expected",
         [
-            ("model=cnnn", "did you mean  model=cnn ?\n  all options of model: cnn, "),
+            ("model=cnnn", "did you mean  model=cnn ?\n  all options of model: bag_of_words, cnn, "),
             ("model=MLP", "did you mean  model=mlp ?"),
             ("callbacks=[default,emaa]", "callbacks=emaa does not exist\n  did you mean  callbacks=ema ?"),
             ("data=_image", "data=_image does not exist\n  all options of data: breast_cancer, "),
@@ -156,7 +156,7 @@ class TestMistakes:
             ("modle/x=mlp", "there is no group modle/x\n  did you mean  model ?"),
             ("x@y=mlp", "there is no group x"),
             ("model=null", "to leave a group out, write ~model"),
-            ("model={a:1}", "model is a group; choose one of its options, model=cnn"),
+            ("model={a:1}", "model is a group; choose one of its options, model=bag_of_words"),
             ("++model=mlp", "an option is chosen with one or no plus sign"),
             ("+experiment=mnist", "experiment is chosen already"),
             ("trainer.max_epoch=3", "did you mean  trainer.max_epochs ?\n  all keys of trainer: accelerator"),

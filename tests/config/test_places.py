@@ -56,13 +56,13 @@ def test_every_option_that_we_ship_is_described() -> None:
 
 def test_help_lists_every_group_with_its_default() -> None:
     text = help_of_train("train", [places.shipped_folder()])
-    assert "  model        cnn* " in text
+    assert "  model        bag_of_words cnn* " in text
     assert "  scheduler    constant cosine one_cycle*\n" in text
 
 
 def test_info_describes_every_option() -> None:
     text = described_options("train", [places.shipped_folder()])
-    assert "\nmodel\n  cnn*" in text
+    assert "\nmodel\n  bag_of_words " in text and "\n  cnn* " in text
     assert "One linear layer: logistic regression for many classes." in text
 
 

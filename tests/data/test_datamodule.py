@@ -70,6 +70,27 @@ class TestLoading:
         rows = [set(each.parts.train.inputs[:, 0, 0, 0].tolist()) for each in (smaller, data)]
         assert rows[0] < rows[1]
 
+    def test_folds_take_turns_at_validating_and_leave_the_test_part_alone(self) -> None:
+        each = [data_module(folds=4, fold=fold) for fold in range(4)]
+        assert all(data.load().sizes == {"train": 90, "validation": 30, "test": 10} for data in each)
+        held = torch.cat([data.parts.validation.inputs[:, 0, 0, 0] for data in each])
+        assert sorted(held.tolist()) == sorted([*range(100), *range(20)])
+        assert len({data.spec.digest for data in each}) == 4
+        assert {tuple(data.parts.test.inputs[:, 0, 0, 0].tolist()) for data in each} == {tuple(range(10))}
+
+    @pytest.mark.parametrize(
+        "asked, told",
+        [
+            ({"folds": 1}, r"data\.folds=1: expected 2 or more"),
+            ({"folds": 5, "fold": 5}, r"data\.fold=5: expected 0 to 4"),
+            ({"fold": 2}, r"data\.fold=2: expected 0 as long as data\.folds is null"),
+            ({"folds": 121}, r"data\.folds=121 is more than the 120 samples"),
+        ],
+    )
+    def test_folds_that_cannot_be_are_refused(self, asked: dict[str, int], told: str) -> None:
+        with pytest.raises(ConfigError, match=told):
+            data_module(**asked).load()
+
     def test_examples_are_raw_inputs(self) -> None:
         assert torch.equal(data_module().example(2), torch.tensor([[0] * 4, [1] * 4]).view(2, 1, 2, 2))
 

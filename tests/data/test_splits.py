@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.splits import fraction_of, stratified_order
+from pipeline.data.splits import fold_of, fraction_of, stratified_order
 
 labels_of = st.lists(st.integers(0, 4), min_size=1, max_size=300).map(np.array)
 seeds = st.integers(0, 2**32)
@@ -56,3 +56,20 @@ def test_a_smaller_fraction_is_a_subset_of_a_larger_one(labels: np.ndarray, frac
 
 def test_the_whole_is_all_rows_as_they_stand() -> None:
     assert fraction_of(np.array([2, 0, 1, 0]), 1.0).tolist() == [0, 1, 2, 3]
+
+
+@given(labels_of.filter(lambda labels: len(labels) >= 5), st.integers(2, 5), seeds)
+def test_over_all_folds_each_row_is_validated_on_once(labels: np.ndarray, folds: int, seed: int) -> None:
+    cuts = [fold_of(labels, folds=folds, fold=fold, seed=seed) for fold in range(folds)]
+    assert np.array_equal(np.sort(np.concatenate([held for _, held in cuts])), np.arange(len(labels)))
+    assert all(np.array_equal(np.sort(np.concatenate(cut)), np.arange(len(labels))) for cut in cuts)
+    sizes = [len(held) for _, held in cuts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_each_fold_has_its_share_of_every_class() -> None:
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    for fold in range(5):
+        _, held = fold_of(labels, folds=5, fold=fold, seed=0)
+        counts = np.bincount(labels[held])
+        assert np.all(np.abs(counts - [10, 6, 4]) <= 1)

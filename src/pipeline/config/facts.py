@@ -50,6 +50,8 @@ RANGES = (
     at_least(1, "data.batch_size", "128"),
     at_least(1, "data.evaluation_batch_size", "1000"),
     Range("data.train_fraction", lambda value: 0 < value <= 1, "more than 0, at most 1", "0.5"),
+    at_least(2, "data.folds", "5"),
+    at_least(0, "data.fold", "0"),
     Range("data.source.validation_share", lambda value: 0 < value < 1, "more than 0, below 1", "0.2"),
     Range("data.source.test_share", lambda value: 0 < value < 1, "more than 0, below 1", "0.2"),
     at_least(0, "data.source.split_seed", "0"),
@@ -75,6 +77,7 @@ def check_facts(config: dict[str, Any]) -> None:
         *_ranges(config),
         *_devices(config),
         *_batch(config),
+        *_folds(config),
         *_end(config),
         *_modes(config),
         *_memory(config),
@@ -123,6 +126,13 @@ def _batch(config: dict[str, Any]) -> Iterator[str]:
                 f"data.batch_size={batch_size} cannot be split over {processes} processes; use a multiple of "
                 f"{processes}, such as {enough}"
             )
+
+
+def _folds(config: dict[str, Any]) -> Iterator[str]:
+    folds, fold = _at(config, "data.folds"), _at(config, "data.fold")
+    if isinstance(fold, int) and fold > 0 and (folds is None or (isinstance(folds, int) and fold >= folds)):
+        wanted = "0 as long as data.folds is null; such as data.folds=5" if folds is None else f"0 to {folds - 1}"
+        yield f"data.fold={fold}: expected {wanted}"
 
 
 def _end(config: dict[str, Any]) -> Iterator[str]:

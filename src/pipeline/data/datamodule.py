@@ -12,17 +12,21 @@ from torch import Tensor
 from pipeline.data.description import describe
 from pipeline.data.loading import EvaluationLoader, TrainLoader
 from pipeline.data.source import Part, Parts, Source, check_labels, check_numbers
-from pipeline.data.splits import fraction_of
+from pipeline.data.splits import fold_of, fraction_of
 from pipeline.data.tuples import EvaluationTuples, TrainTuples
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import DataSpec
 
+FOLD_SEED = 0  # the same folds for every run, whatever its own seed
 SHARE_OF_FREE_MEMORY = 0.25  # what one part may take of a GPU's memory; the rest is the network's
 
 
 class DataModule(LightningDataModule):
     """`batch_size` samples are a training batch over all processes together, `evaluation_batch_size` an
     evaluation batch in each process; of the training samples a share of `train_fraction` (0 to 1] is used.
+
+    With `folds` the training and validation samples are put together and cut into that many equal parts, of which
+    number `fold` (from 0) validates: k-fold cross-validation. The test part stays what it is.
 
     `accumulate` batches are an optimiser step, `log_every_n_steps` steps a Chunk. `root` is the folder with
     the source's files, None leaves it to the source.
@@ -37,6 +41,8 @@ class DataModule(LightningDataModule):
         evaluation_batch_size: int,
         train_fraction: float,
         seed: int,
+        folds: int | None = None,
+        fold: int = 0,
         world_size: int = 1,
         rank: int = 0,
         accumulate: int = 1,
@@ -44,12 +50,15 @@ class DataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         check_sizes(batch_size, evaluation_batch_size, train_fraction, world_size)
+        check_folds(folds, fold)
         self.source = source
         self.root = root
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size
         self.train_fraction = train_fraction
         self.seed = seed
+        self.folds = folds
+        self.fold = fold
         self.world_size = world_size
         self.rank = rank
         self.accumulate = accumulate
@@ -71,7 +80,10 @@ class DataModule(LightningDataModule):
 
     def take_over(self, other: "DataModule") -> None:
         """What `other` has loaded, if that is what this one would load."""
-        mine, its = ((type(each.source), vars(each.source), each.root, each.train_fraction) for each in (self, other))
+        mine, its = (
+            (type(each.source), vars(each.source), each.root, each.train_fraction, each.folds, each.fold)
+            for each in (self, other)
+        )
         if mine == its:
             self.parts, self.spec = other.parts, other.spec
 
@@ -82,6 +94,8 @@ class DataModule(LightningDataModule):
     def parts(self) -> Parts:
         parts = self.source.load(None if self.root is None else Path(self.root).expanduser())
         check_parts(parts)
+        if self.folds is not None:
+            parts = folded(parts, folds=self.folds, fold=self.fold)
         if self.train_fraction < 1:
             rows = fraction_of(parts.train.strata, self.train_fraction)
             parts = replace(parts, train=parts.train.rows(torch.from_numpy(rows)))
@@ -154,6 +168,28 @@ def check_sizes(batch_size: int, evaluation_batch_size: int, train_fraction: flo
         )
     if not 0 < train_fraction <= 1:
         raise ConfigError(f"data.train_fraction={train_fraction:g}: expected more than 0 and at most 1, such as 0.5")
+
+
+def check_folds(folds: int | None, fold: int) -> None:
+    if folds is not None and folds < 2:
+        raise ConfigError(
+            f"data.folds={folds}: expected 2 or more, such as data.folds=5, or null for the source's split"
+        )
+    if not 0 <= fold < (folds or 1):
+        wanted = f"0 to {folds - 1}" if folds else "0 as long as data.folds is null; such as data.folds=5"
+        raise ConfigError(f"data.fold={fold}: expected {wanted}")
+
+
+def folded(parts: Parts, *, folds: int, fold: int) -> Parts:
+    """Raises ConfigError where there are fewer samples than folds."""
+    inputs = torch.cat([parts.train.inputs, parts.validation.inputs])
+    whole = Part(inputs, torch.cat([parts.train.targets, parts.validation.targets]))
+    if folds > len(whole):
+        raise ConfigError(f"data.folds={folds} is more than the {len(whole)} samples to cut; such as data.folds=5")
+    train, validation = fold_of(whole.strata, folds=folds, fold=fold, seed=FOLD_SEED)
+    return replace(
+        parts, train=whole.rows(torch.from_numpy(train)), validation=whole.rows(torch.from_numpy(validation))
+    )
 
 
 def check_parts(parts: Parts) -> None:

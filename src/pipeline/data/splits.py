@@ -37,3 +37,11 @@ def fraction_of(labels: npt.NDArray[np.integer], fraction: float) -> Indices:
     """
     count = max(1, round(fraction * len(labels)))
     return np.sort(stratified_order(labels, seed=0)[:count])
+
+
+def fold_of(labels: npt.NDArray[np.integer], *, folds: int, fold: int, seed: int) -> tuple[Indices, Indices]:
+    """The rows to learn from and those to validate on, ascending: part `fold` (0 to folds - 1) of `folds` equal ones,
+    stratified. Over all folds each row is validated on once."""
+    order = stratified_order(labels, seed=seed)
+    bounds = [round(part * len(order) / folds) for part in (fold, fold + 1)]
+    return np.sort(np.concatenate([order[: bounds[0]], order[bounds[1] :]])), np.sort(order[slice(*bounds)])
