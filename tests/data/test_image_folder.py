@@ -107,6 +107,19 @@ def test_pixels_are_decoded_once_and_anew_when_a_file_changed(zoo: Path, cache: 
     assert len(list(cache.glob("*.npy"))) == 2 and not list(cache.glob("*.unfinished"))
 
 
+def test_pixels_that_were_deleted_from_the_cache_are_decoded_again(zoo: Path, cache: Path) -> None:
+    before = describe(load(zoo)).digest
+    next(cache.glob("*.npy")).unlink()
+    assert describe(load(zoo)).digest == before
+
+
+def test_a_class_of_which_the_cut_leaves_nothing_to_learn_from_is_named(zoo: Path) -> None:
+    draw(zoo / "emu" / "1.png", 101)
+    draw(zoo / "emu" / "2.png", 102)
+    with pytest.raises(DataError, match=r"no training picture shows emu: .*validation_share"):
+        load(zoo, validation_share=0.45, test_share=0.45)
+
+
 def test_pixels_stay_in_their_file(zoo: Path, cache: Path) -> None:
     parts = load(zoo)
     (pixels,) = cache.glob("*.npy")

@@ -107,7 +107,7 @@ def cached(root: Path, paths: Sequence[str], shape: Shape) -> Cached:
     place = folder / _key(root, paths, shape)
     pixels, about = place.with_suffix(".npy"), place.with_suffix(".json")
     with locked(place.with_suffix(".lock")):
-        if not about.exists():
+        if not (about.exists() and pixels.exists()):
             hashes, bad = _fill(root, paths, shape, pixels)
             write_atomically(about, json.dumps({"hashes": hashes, "bad": [[each.row, each.reason] for each in bad]}))
     found = json.loads(about.read_text())

@@ -123,6 +123,12 @@ class ImageFolder:
             cut[part], start = order[start : start + count], start + count
         parted = [replace(free[row], part=part) for part, rows in cut.items() for row in sorted(rows)]
         parted += [picture for picture in pictures if picture.part in ("validation", "test")]
+        lost = set(names) - {picture.label for picture in parted if picture.part == "train"}
+        if lost:
+            raise DataError(
+                f"after the cut no training picture shows {', '.join(sorted(lost))}: add pictures of it, or make "
+                "data.source.validation_share and data.source.test_share smaller."
+            )
         return sorted(parted, key=lambda picture: ORDER.index(str(picture.part)))
 
 

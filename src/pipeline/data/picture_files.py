@@ -48,7 +48,11 @@ def _classes(root: Path, below: Path, part: str | None) -> Iterator[Picture]:
 
 
 def folders(place: Path) -> list["os.DirEntry[str]"]:
-    with os.scandir(place) as entries:
+    try:
+        entries = os.scandir(place)
+    except OSError as problem:
+        raise DataError(f"{place} cannot be read: {problem.strerror}.") from None
+    with entries:
         return sorted(
             (each for each in entries if each.is_dir() and each.name[0] not in "._"), key=lambda each: each.name
         )
@@ -71,6 +75,8 @@ def in_list(root: Path, name: str) -> list[Picture]:
         raise DataError(f"{path} does not exist: data.source.labels names a CSV file in data.root.") from None
     except UnicodeDecodeError as problem:
         raise DataError(f"{path} is not UTF-8 ({problem.reason} at byte {problem.start}): save it as UTF-8.") from None
+    except (csv.Error, OSError) as problem:
+        raise DataError(f"{path} cannot be read: {problem}. Correct the file.") from None
 
 
 def _row(root: Path, path: Path, number: int, row: dict[str, str | None]) -> Picture:
