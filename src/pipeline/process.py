@@ -116,13 +116,18 @@ def see_working_directory() -> None:
         sys.path.append(os.getcwd())
 
 
+PARENT = "PIPELINE_PARENT"
+
+
 def follow_parent(*, poll_seconds: float = 0.5, grace_seconds: float = 15.0) -> None:
     """End this process, saved, soon after the one that started it is gone: it must not go on unseen.
 
     The parent may die by `kill -9` and tell nobody. A thread sends SIGTERM to this process, and ends it the hard
-    way when that does not help within `grace_seconds`.
+    way when that does not help within `grace_seconds`. It may also have died before this was called: who starts a
+    process that is to follow it says which it is (PARENT).
     """
-    parent = os.getppid()
+    told = os.environ.pop(PARENT, None)  # of this process alone, not of those that it starts
+    parent = os.getppid() if told is None else int(told)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -17,7 +17,7 @@ from pipeline.launch import parent
 from pipeline.launch.devices import core_count, machine_is_busy, oom_kills, process_count
 from pipeline.launch.launcher import Resources
 from pipeline.launch.watch import Failure, first_failure
-from pipeline.process import Place, environment_of
+from pipeline.process import PARENT, Place, environment_of
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0  # for the others, once one process has failed
@@ -71,6 +71,7 @@ class Local:
         self, command: list[str], place: Place, port: int, folder: Path, pulses: Path, stack: ExitStack
     ) -> subprocess.Popen[bytes]:
         environment = os.environ | environment_of(place, master_address="127.0.0.1", master_port=port)
+        environment[PARENT] = str(os.getpid())
         if place.world_size > 1:
             environment[pulse.FOLDER] = str(pulses)
         # Several processes that each use all cores spin against each other: 20 ms became 200.
