@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from pipeline.process import PARENT
 
 FOLLOWER = "from pipeline.process import follow_parent; follow_parent(poll_seconds=0.05); import time; time.sleep(60)"
@@ -18,10 +20,8 @@ def test_a_process_ends_whose_parent_died_before_it_could_look() -> None:
 
 def test_a_process_lives_as_long_as_its_parent() -> None:
     follower = subprocess.Popen([sys.executable, "-c", FOLLOWER], env={**os.environ, PARENT: str(os.getpid())})
-    try:
+    with pytest.raises(subprocess.TimeoutExpired):
         follower.wait(1.5)
-    except subprocess.TimeoutExpired:
-        return
-    finally:
-        follower.kill()
-    raise AssertionError("it ended")
+    assert follower.poll() is None
+    follower.kill()
+    follower.wait()
