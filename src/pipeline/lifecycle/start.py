@@ -115,8 +115,8 @@ def _make_absolute(config: DictConfig) -> None:
         folder = Path(root).expanduser().absolute()
         if not folder.exists():
             raise ConfigError(
-                f"data.root={root} does not exist; expected the folder that holds the files. Leave data.root out to "
-                "have them downloaded, or type data=mnist5k, which comes with the installation"
+                f"data.root={root} does not exist; expected the folder that holds the files, or a table's file. "
+                "Public data is downloaded if data.root is left out; data=mnist5k comes with the installation"
             )
         config.data.root = str(folder)
 

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.models.activation import activation as activation_named
+from pipeline.models.tokens import refuse_text
 from pipeline.spec import DataSpec
 
 # B batch, C channels, H height, W width, K outputs
@@ -20,6 +21,7 @@ class LeNet5(nn.Module):
 
     def __init__(self, *, spec: DataSpec, activation: str, dropout: float) -> None:
         super().__init__()
+        refuse_text(spec, model="lenet5")
         if len(spec.input_shape) != 3 or min(spec.input_shape[1:]) < SMALLEST:
             remedy = "model=mlp" if len(spec.input_shape) != 3 else "model=cnn 'model.widths=[16,32]'"
             raise ConfigError(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.models.activation import Activation
 from pipeline.models.activation import activation as activation_named
+from pipeline.models.tokens import refuse_text
 from pipeline.spec import DataSpec
 
 # B batch, C channels, H height, W width, K outputs
@@ -44,6 +45,7 @@ class ResNet(nn.Module):
 
     def __init__(self, *, spec: DataSpec, widths: Sequence[int], depth: int, activation: str, dropout: float) -> None:
         super().__init__()
+        refuse_text(spec, model="resnet")
         if len(spec.input_shape) != 3:
             raise ConfigError(
                 f"model=resnet needs images (channels, height, width); {spec.name} has inputs of shape "
