@@ -13,6 +13,7 @@ from pipeline.data.description import describe
 from pipeline.data.loading import EvaluationLoader, TrainLoader
 from pipeline.data.source import Part, Parts, Source, check_labels, check_numbers
 from pipeline.data.splits import fold_of, fraction_of
+from pipeline.data.stored import join
 from pipeline.data.tuples import EvaluationTuples, TrainTuples
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import DataSpec
@@ -182,7 +183,7 @@ def check_folds(folds: int | None, fold: int) -> None:
 
 def folded(parts: Parts, *, folds: int, fold: int) -> Parts:
     """Raises ConfigError where there are fewer samples than folds."""
-    inputs = torch.cat([parts.train.inputs, parts.validation.inputs])
+    inputs = join([parts.train.inputs, parts.validation.inputs])
     whole = Part(inputs, torch.cat([parts.train.targets, parts.validation.targets]))
     if folds > len(whole):
         raise ConfigError(f"data.folds={folds} is more than the {len(whole)} samples to cut; such as data.folds=5")

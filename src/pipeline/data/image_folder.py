@@ -1,9 +1,7 @@
 """A user's own pictures."""
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,16 +9,14 @@ import numpy as np
 import torch
 
 from pipeline.data import image_cache, picture_files
-from pipeline.data.image_cache import Bad, Cached, Headers, Shape
+from pipeline.data.faults import OnBadSample, leave_out, warn_of_copies
+from pipeline.data.image_cache import Bad, Headers, Pixels, Shape
 from pipeline.data.picture_files import Picture
-from pipeline.data.source import Part, Parts
-from pipeline.data.splits import stratified_order
+from pipeline.data.source import Cut, Part, Parts
+from pipeline.data.stored import Stored
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import TaskKind
 
-log = logging.getLogger(__name__)
-
-NAMED = 5  # bad pictures that are told by name
 ORDER = ("train", "validation", "test")
 
 
@@ -29,7 +25,7 @@ class ImageFolder:
     path, label and perhaps split. Parts that are not there are cut from the training pictures by their shares.
 
     JPEG, PNG, WebP or BMP. `size` is [height, width], None that of the pictures, which are then all alike; `channels`
-    1 for grey, 3 for colour, None what the pictures have. The pixels are decoded once and mapped into memory.
+    1 for grey, 3 for colour, None what the pictures have. The pixels are decoded once, into a file.
     """
 
     def __init__(
@@ -41,13 +37,12 @@ class ImageFolder:
         validation_share: float,
         test_share: float,
         split_seed: int,
-        on_bad_sample: Literal["fail", "skip"],
+        on_bad_sample: OnBadSample,
     ) -> None:
         self.labels = labels
         self.size = size
         self.channels = channels
-        self.shares = {"test": test_share, "validation": validation_share}
-        self.split_seed = split_seed
+        self.cut = Cut(validation_share, test_share, split_seed)
         self.on_bad_sample = on_bad_sample
 
     def load(self, root: Path | None) -> Parts:
@@ -60,15 +55,25 @@ class ImageFolder:
             raise DataError(f"data.root={root} {'is no folder' if root.exists() else 'does not exist'}.")
         pictures = picture_files.in_list(root, self.labels) if self.labels else picture_files.in_folders(root)
         picture_files.check_labels_of(pictures, root)
-        headers = image_cache.read_headers([root / picture.path for picture in pictures])
+        headers = image_cache.headers_of(root, [picture.path for picture in pictures])
         shape = self._shape(headers, pictures, root)
-        pictures = self._parted(self._without(headers.bad, pictures, root))
-        found = image_cache.cached(root, [picture.path for picture in pictures], shape)
-        if found.bad:
-            pictures = self._parted(self._without(found.bad, pictures, root))
-            found = image_cache.cached(root, [picture.path for picture in pictures], shape)
-        _warn_of_copies(pictures, found, root)
-        return _parts(root.resolve().name, pictures, found)
+        readable = self._without(headers.bad, pictures, root)
+        found = image_cache.cached(root, [picture.path for picture in readable], shape)
+        usable = self._without(found.bad, readable, root)
+        parts = self._parted(usable)
+        rows = {picture.path: row for row, picture in enumerate(readable)}
+        inputs = {part: torch.tensor([rows[each.path] for each in some]) for part, some in parts.items()}
+        _warn_of_copies(parts, {part: found.hashes[each.numpy()] for part, each in inputs.items()}, root)
+        names = tuple(sorted({picture.label for picture in usable}))
+        numbers = {name: number for number, name in enumerate(names)}
+        train, validation, test = (
+            Part(Stored(found.file, inputs[part]), torch.tensor([numbers[each.label] for each in parts[part]]))
+            for part in ORDER
+        )
+        task: TaskKind = "binary" if len(names) == 2 else "multiclass"
+        skipped = _told(headers.bad, pictures, root) + _told(found.bad, readable, root)
+        name = root.resolve().name
+        return Parts(name, "image", task, names, train, validation, test, skipped=skipped)
 
     def _shape(self, headers: Headers, pictures: list[Picture], root: Path) -> Shape:
         channels = self.channels if self.channels is not None else 3 if headers.is_coloured else 1
@@ -95,62 +100,34 @@ class ImageFolder:
     def _without(self, bad: list[Bad], pictures: list[Picture], root: Path) -> list[Picture]:
         if not bad:
             return pictures
-        named = "\n".join(f"  {root / pictures[each.row].path} {each.reason}" for each in bad[:NAMED])
-        more = f"\n  and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        if self.on_bad_sample == "fail":
-            raise DataError(
-                f"{len(bad)} of {len(pictures)} pictures cannot be used:\n{named}{more}\n"
-                "Mend them or take them away, or leave them out: data.source.on_bad_sample=skip"
-            )
-        log.warning(f"left out {len(bad)} of {len(pictures)} pictures:\n{named}{more}")
+        leave_out(_told(bad, pictures, root), len(pictures), "pictures", self.on_bad_sample)
         rows = {each.row for each in bad}
         kept = [picture for row, picture in enumerate(pictures) if row not in rows]
         picture_files.check_labels_of(kept, root)
         return kept
 
-    def _parted(self, pictures: list[Picture]) -> list[Picture]:
-        """Each with its part; part by part, in an order that follows from names and `split_seed` alone."""
-        names = sorted({picture.label for picture in pictures})
-        given = {picture.part for picture in pictures}
+    def _parted(self, pictures: list[Picture]) -> dict[str, list[Picture]]:
+        """The pictures of each part; what the folder does not give is cut by labels, paths and `split_seed` alone."""
+        given = {part: [picture for picture in pictures if picture.part == part] for part in ORDER[1:]}
         free = [picture for picture in pictures if picture.part in (None, "train")]
-        order = stratified_order(np.array([names.index(each.label) for each in free]), seed=self.split_seed)
-        missing = {part: round(share * len(free)) for part, share in self.shares.items() if part not in given}
-        if any(count < 1 for count in missing.values()) or sum(missing.values()) >= len(free):
-            shares = " and ".join(f"data.source.{part}_share={self.shares[part]:g}" for part in missing)
-            raise ConfigError(f"{shares} of {len(free)} pictures leave a part empty; expected such as 0.2 and 0.2")
-        cut, start = {"train": order[sum(missing.values()) :]}, 0
-        for part, count in missing.items():
-            cut[part], start = order[start : start + count], start + count
-        parted = [replace(free[row], part=part) for part, rows in cut.items() for row in sorted(rows)]
-        parted += [picture for picture in pictures if picture.part in ("validation", "test")]
-        lost = set(names) - {picture.label for picture in parted if picture.part == "train"}
+        _, labels = np.unique([picture.label for picture in free], return_inverse=True)
+        cut = self.cut.rows(labels, [part for part, some in given.items() if not some])
+        parted = given | {part: [free[row] for row in np.sort(rows)] for part, rows in cut.items()}
+        lost = {picture.label for picture in pictures} - {picture.label for picture in parted["train"]}
         if lost:
             raise DataError(
                 f"after the cut no training picture shows {', '.join(sorted(lost))}: add pictures of it, or make "
                 "data.source.validation_share and data.source.test_share smaller."
             )
-        return sorted(parted, key=lambda picture: ORDER.index(str(picture.part)))
+        return {part: parted[part] for part in ORDER}
 
 
-def _parts(name: str, pictures: list[Picture], found: Cached) -> Parts:
-    names = tuple(sorted({picture.label for picture in pictures}))
-    targets = torch.tensor([names.index(picture.label) for picture in pictures])
-    counts = Counter(picture.part for picture in pictures)
-    # Consecutive rows: what is mapped from a file stays there.
-    sizes = [counts[part] for part in ORDER]
-    inputs, answers = torch.split(found.inputs, sizes), torch.split(targets, sizes)
-    train, validation, test = (Part(*each) for each in zip(inputs, answers, strict=True))
-    task: TaskKind = "binary" if len(names) == 2 else "multiclass"
-    return Parts(name, "image", task, names, train, validation, test)
+def _told(bad: list[Bad], pictures: list[Picture], root: Path) -> tuple[str, ...]:
+    return tuple(f"{root / pictures[each.row].path} {each.reason}" for each in bad)
 
 
-def _warn_of_copies(pictures: list[Picture], found: Cached, root: Path) -> None:
-    """A picture that is learned from and judged on alike makes the score too good."""
-    learned = {name: row for row, name in enumerate(found.hashes) if pictures[row].part == "train"}
-    copies = [row for row, name in enumerate(found.hashes) if pictures[row].part != "train" and name in learned]
-    if copies:
-        one, other = pictures[copies[0]], pictures[learned[found.hashes[copies[0]]]]
-        log.warning(
-            f"{len(copies)} pictures of validation and test stand in the training part, too, such as "
-            f"{root / one.path} ({one.part}) and {root / other.path}: the scores will be too good."
-        )
+def _warn_of_copies(parts: dict[str, list[Picture]], hashes: dict[str, Pixels], root: Path) -> None:
+    def named(part: str, row: int) -> str:
+        return f"{root / parts[part][row].path} ({part})"
+
+    warn_of_copies({part: [row.tobytes() for row in found] for part, found in hashes.items()}, "pictures", named)

@@ -159,9 +159,8 @@ class EvaluationLoader:
 
     def _batch(self, first: int, last: int) -> Batch:
         rows = torch.arange(first, last, device=self.part.targets.device)
-        if last <= len(self.part):  # a view: nothing is copied
+        if last <= len(self.part):  # of a tensor a view: nothing is copied
             return Batch(self.part.inputs[first:last], self.part.targets[first:last], rows)
         counts = rows < len(self.part)
         rows = rows.clamp(max=len(self.part) - 1)
-        filled = self.part.rows(rows)
-        return Batch(filled.inputs, filled.targets, rows, counts)
+        return Batch(self.part.inputs.index_select(0, rows), self.part.targets.index_select(0, rows), rows, counts)

@@ -1,13 +1,16 @@
 """What a data set is: three parts, and a class that knows how to load them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.data.splits import Indices, stratified_order
+from pipeline.data.stored import Inputs, pick
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind, TaskKind
 
@@ -17,7 +20,7 @@ class Part:
     """N samples: inputs (N, *input_shape) in the type they are stored in, targets (N,) int64 classes, or (N, T)
     float32 numbers."""
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
 
     def __len__(self) -> int:
@@ -31,8 +34,8 @@ class Part:
         return found
 
     def rows(self, index: Tensor) -> "Part":
-        """A copy of the rows named by `index` (M,) int64, in its order."""
-        return Part(self.inputs.index_select(0, index), self.targets.index_select(0, index))
+        """The rows named by `index` (M,) int64, in its order; a copy, but for what is stored in a file."""
+        return Part(pick(self.inputs, index), self.targets.index_select(0, index))
 
     def to(self, device: torch.device) -> "Part":
         return Part(self.inputs.to(device), self.targets.to(device))
@@ -64,28 +67,33 @@ class Parts:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a data set that comes in one piece is cut; stratified, and depending on the seed alone."""
+    """Where a data set, or what there is of it, is cut; stratified, and depending on the seed alone."""
 
     validation_share: float
     test_share: float
     seed: int
 
     def __call__(self, whole: Part) -> tuple[Part, Part, Part]:
-        """Copies for training, validation and test. Raises ConfigError where one of them would be empty."""
-        test = round(self.test_share * len(whole))
-        validation = round(self.validation_share * len(whole))
-        if min(test, validation, len(whole) - test - validation) < 1:
+        """Training, validation and test. Raises ConfigError where one of them would be empty."""
+        rows = self.rows(whole.strata)
+        train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ("train", "validation", "test"))
+        return train, validation, test
+
+    def rows(self, strata: Indices, missing: Collection[str] = ("test", "validation")) -> dict[str, Indices]:
+        """{part: its rows} of the parts that are `missing`, and of `train`, which keeps the others."""
+        shares = {"test": self.test_share, "validation": self.validation_share}
+        counts = {part: round(share * len(strata)) for part, share in shares.items() if part in missing}
+        if min(*counts.values(), len(strata) - sum(counts.values()), len(strata)) < 1:
+            asked = " and ".join(f"data.source.{part}_share={shares[part]:g}" for part in reversed(counts))
             raise ConfigError(
-                f"data.source.validation_share={self.validation_share:g} and data.source.test_share="
-                f"{self.test_share:g} of {len(whole)} samples leave a part empty; expected more than 0 each, and "
-                "less than 1 together, such as 0.2 and 0.2"
+                f"{asked} of {len(strata)} samples leave a part empty; expected more than 0 each, and less than 1 "
+                "together, such as 0.2 and 0.2"
             )
-        order = torch.from_numpy(stratified_order(whole.strata, seed=self.seed))
-        return (
-            whole.rows(order[test + validation :]),
-            whole.rows(order[test : test + validation]),
-            whole.rows(order[:test]),
-        )
+        order = stratified_order(strata, seed=self.seed) if counts else np.arange(len(strata))
+        rows, start = {}, 0
+        for part, count in counts.items():
+            rows[part], start = order[start : start + count], start + count
+        return {"train": order[start:], **rows}
 
 
 class Source(Protocol):

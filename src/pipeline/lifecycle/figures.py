@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pipeline.data.datamodule import DataModule
+from pipeline.data.stored import Inputs
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions, Verdict
 from pipeline.lifecycle.run import Run
@@ -155,7 +156,7 @@ def reliability(predictions: Predictions) -> Figure:
     return figure
 
 
-def worst_mistakes(predictions: Predictions, images: Tensor, names: tuple[str, ...]) -> Figure:
+def worst_mistakes(predictions: Predictions, images: Inputs, names: tuple[str, ...]) -> Figure:
     """The test images that cost the most: true -> said, and how sure."""
     confidence, said = predictions.answers.softmax(dim=1).max(dim=1)
     wrong = said != predictions.targets
