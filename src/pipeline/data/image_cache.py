@@ -1,51 +1,33 @@
-"""Pictures decoded once into one file of pixels, which is mapped into memory and read as it is needed."""
+"""Pictures and what their files say of them, decoded into the cache."""
 
-import hashlib
-import json
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
-from uuid import uuid4
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import DataError
-from pipeline.files import cache_folder, locked, write_atomically
+from pipeline.data import mapped_cache
+from pipeline.data.mapped_cache import Bad, Cached, Decoding, Unreadable, side_by_side
 
 # N pictures, C channels, H height, W width
 
 VERSION = 1  # of what decoding does: another one, and all caches are made anew
-PICTURES_AT_A_TIME = 64
 GREY = ("1", "L", "LA")
 TURNED = (5, 6, 7, 8)  # EXIF orientations that lie on their side
 ORIENTATION = 0x0112
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 Pixels = npt.NDArray[np.uint8]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Shape(NamedTuple):
     channels: int
     height: int
     width: int
-
-
-@dataclass(frozen=True)
-class Bad:
-    """The picture in row `row` cannot be used, and why."""
-
-    row: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +53,7 @@ def read_headers(paths: Sequence[Path]) -> Headers:
         except UNREADABLE as problem:
             return _in_words(problem)
 
-    found = list(_side_by_side(read, paths, "reading the headers"))
+    found = list(side_by_side(read, paths, "reading the headers"))
     bad = [Bad(row, each) for row, each in enumerate(found) if isinstance(each, str)]
     good = [each for each in found if not isinstance(each, str)]
     sizes = [None if isinstance(each, str) else each[0] for each in found]
@@ -80,106 +62,21 @@ def read_headers(paths: Sequence[Path]) -> Headers:
 
 def decode(path: Path, shape: Shape) -> Pixels:
     """(C, H, W); scaled until it covers H x W, and what stands out on two sides is cut off. Alpha is dropped."""
-    with Image.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened).convert("L" if shape.channels == 1 else "RGB")
-    if picture.size != (shape.width, shape.height):
-        picture = ImageOps.fit(picture, (shape.width, shape.height), Image.Resampling.BILINEAR)
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened).convert("L" if shape.channels == 1 else "RGB")
+        if picture.size != (shape.width, shape.height):
+            picture = ImageOps.fit(picture, (shape.width, shape.height), Image.Resampling.BILINEAR)
+    except UNREADABLE as problem:
+        raise Unreadable(_in_words(problem)) from problem
     pixels = np.asarray(picture, dtype=np.uint8)
     return pixels[None] if shape.channels == 1 else pixels.transpose(2, 0, 1)
 
 
-@dataclass(frozen=True)
-class Cached:
-    """inputs (N, C, H, W) uint8, mapped from the file; `hashes` tell equal pictures from others, "" for `bad` ones."""
-
-    inputs: torch.Tensor
-    hashes: list[str]
-    bad: list[Bad]
-
-
-def cached(root: Path, paths: Sequence[str], shape: Shape) -> Cached:
-    """The pictures in this order, from the cache, or decoded into it now.
-
-    The cache knows them by path, size and time of change: whichever differs, all are decoded anew.
-    """
-    folder = cache_folder() / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    place = folder / _key(root, paths, shape)
-    pixels, about = place.with_suffix(".npy"), place.with_suffix(".json")
-    with locked(place.with_suffix(".lock")):
-        if not (about.exists() and pixels.exists()):
-            hashes, bad = _fill(root, paths, shape, pixels)
-            write_atomically(about, json.dumps({"hashes": hashes, "bad": [[each.row, each.reason] for each in bad]}))
-    found = json.loads(about.read_text())
-    # Copy-on-write: torch wants memory it may write to, and the file stays as it is.
-    mapped = np.load(pixels, mmap_mode="c", allow_pickle=False)
-    return Cached(torch.from_numpy(mapped), found["hashes"], [Bad(*each) for each in found["bad"]])
-
-
-def _fill(root: Path, paths: Sequence[str], shape: Shape, target: Path) -> tuple[list[str], list[Bad]]:
-    """What is half done never has the name `target`."""
-    unfinished = target.with_name(f"{target.stem}-{uuid4().hex}.unfinished")
-    try:
-        found = _decode_all(root, paths, shape, unfinished)
-        os.replace(unfinished, target)
-    except OSError as problem:
-        gigabytes = len(paths) * int(np.prod(shape)) / 1e9
-        raise DataError(
-            f"the pixels of {root} ({len(paths):,} pictures, {gigabytes:.1f} GB) cannot be kept in {target.parent}: "
-            f"{problem}. Make room there, or choose another place: XDG_CACHE_HOME=/large/disk"
-        ) from problem
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return [name for name, _ in found], [Bad(row, reason) for row, (_, reason) in enumerate(found) if reason]
-
-
-def _decode_all(root: Path, paths: Sequence[str], shape: Shape, target: Path) -> list[tuple[str, str]]:
-    """(hash, what is wrong) of each picture; its pixels in `target`."""
-    pixels = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(paths), *shape))
-    if hasattr(os, "posix_fallocate"):  # a full disk is told now: in mapped memory it would be a SIGBUS
-        with target.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
-
-    def put(row: int) -> tuple[str, str]:
-        try:
-            pixels[row] = decode(root / paths[row], shape)
-        except UNREADABLE as problem:
-            return "", _in_words(problem)
-        return hashlib.blake2b(pixels[row].tobytes(), digest_size=16).hexdigest(), ""
-
-    found = list(_side_by_side(put, range(len(paths)), "decoding pictures"))
-    pixels.flush()
-    return found
-
-
-def _side_by_side(call: Callable[[T], R], items: Sequence[T], what: str) -> Iterator[R]:
-    """In order. By threads: Pillow decodes outside of Python's lock."""
-    with ThreadPoolExecutor() as pool, _progress(what, len(items)) as advance:
-        for first in range(0, len(items), 64 * PICTURES_AT_A_TIME):
-            some = items[first : first + 64 * PICTURES_AT_A_TIME]
-            yield from pool.map(call, some)
-            advance(len(some))
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.advance(task, done)
-
-
-def _key(root: Path, paths: Sequence[str], shape: Shape) -> str:
-    result = hashlib.sha256(f"{VERSION} {root.resolve()} {tuple(shape)}\n".encode())
-    for path in paths:
-        state = (root / path).stat()
-        result.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-    return result.hexdigest()[:32]
+def cached(root: Path, shape: Shape, paths: Sequence[str]) -> Cached:
+    """inputs (N, C, H, W) uint8, the pictures in this order."""
+    decoding = Decoding("picture", str(VERSION), tuple(shape), np.uint8, partial(decode, shape=shape))
+    return mapped_cache.cached(root, paths, decoding)
 
 
 def _in_words(problem: BaseException) -> str:

@@ -1,27 +1,19 @@
 """A user's own pictures."""
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-
-from pipeline.data import image_cache, picture_files
-from pipeline.data.image_cache import Bad, Cached, Headers, Shape
-from pipeline.data.picture_files import Picture
-from pipeline.data.source import Part, Parts
-from pipeline.data.splits import stratified_order
+from pipeline.data import image_cache, labelled_files
+from pipeline.data.image_cache import Headers, Shape
+from pipeline.data.labelled_files import Kind, LabelledFile
+from pipeline.data.selection import Selection, existing, parts_of
+from pipeline.data.source import Parts
 from pipeline.errors import ConfigError, DataError
-from pipeline.spec import TaskKind
 
-log = logging.getLogger(__name__)
-
-NAMED = 5  # bad pictures that are told by name
-ORDER = ("train", "validation", "test")
+PICTURES = Kind("picture", (".jpg", ".jpeg", ".png", ".webp", ".bmp"))
 
 
 class ImageFolder:
@@ -51,26 +43,18 @@ class ImageFolder:
         self.on_bad_sample = on_bad_sample
 
     def load(self, root: Path | None) -> Parts:
-        if root is None:
-            raise ConfigError(
-                "data=image_folder needs to know where your pictures are: data.root=/path/to/folder, with one folder "
-                "a class in it"
-            )
-        if not root.is_dir():
-            raise DataError(f"data.root={root} {'is no folder' if root.exists() else 'does not exist'}.")
-        pictures = picture_files.in_list(root, self.labels) if self.labels else picture_files.in_folders(root)
-        picture_files.check_labels_of(pictures, root)
+        root = existing(root, option="image_folder", noun=PICTURES.noun)
+        in_list, in_folders = labelled_files.in_list, labelled_files.in_folders
+        pictures = in_list(root, self.labels) if self.labels else in_folders(root, PICTURES)
+        labelled_files.check_labels_of(pictures, root, PICTURES)
         headers = image_cache.read_headers([root / picture.path for picture in pictures])
         shape = self._shape(headers, pictures, root)
-        pictures = self._parted(self._without(headers.bad, pictures, root))
-        found = image_cache.cached(root, [picture.path for picture in pictures], shape)
-        if found.bad:
-            pictures = self._parted(self._without(found.bad, pictures, root))
-            found = image_cache.cached(root, [picture.path for picture in pictures], shape)
-        _warn_of_copies(pictures, found, root)
-        return _parts(root.resolve().name, pictures, found)
+        selection = Selection(PICTURES, root, self.shares, self.split_seed, self.on_bad_sample)
+        pictures, found = selection.decoded(pictures, headers.bad, partial(image_cache.cached, root, shape))
+        names, task, parts = parts_of(pictures, found.inputs)
+        return Parts(root.resolve().name, "image", task, names, *parts)
 
-    def _shape(self, headers: Headers, pictures: list[Picture], root: Path) -> Shape:
+    def _shape(self, headers: Headers, pictures: list[LabelledFile], root: Path) -> Shape:
         channels = self.channels if self.channels is not None else 3 if headers.is_coloured else 1
         if self.size is not None:
             if len(self.size) != 2 or min(self.size) < 1:
@@ -91,66 +75,3 @@ class ImageFolder:
                 f"data.source.size=[{usual[0]},{usual[1]}]"
             )
         return Shape(channels, *usual)
-
-    def _without(self, bad: list[Bad], pictures: list[Picture], root: Path) -> list[Picture]:
-        if not bad:
-            return pictures
-        named = "\n".join(f"  {root / pictures[each.row].path} {each.reason}" for each in bad[:NAMED])
-        more = f"\n  and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        if self.on_bad_sample == "fail":
-            raise DataError(
-                f"{len(bad)} of {len(pictures)} pictures cannot be used:\n{named}{more}\n"
-                "Mend them or take them away, or leave them out: data.source.on_bad_sample=skip"
-            )
-        log.warning(f"left out {len(bad)} of {len(pictures)} pictures:\n{named}{more}")
-        rows = {each.row for each in bad}
-        kept = [picture for row, picture in enumerate(pictures) if row not in rows]
-        picture_files.check_labels_of(kept, root)
-        return kept
-
-    def _parted(self, pictures: list[Picture]) -> list[Picture]:
-        """Each with its part; part by part, in an order that follows from names and `split_seed` alone."""
-        names = sorted({picture.label for picture in pictures})
-        given = {picture.part for picture in pictures}
-        free = [picture for picture in pictures if picture.part in (None, "train")]
-        order = stratified_order(np.array([names.index(each.label) for each in free]), seed=self.split_seed)
-        missing = {part: round(share * len(free)) for part, share in self.shares.items() if part not in given}
-        if any(count < 1 for count in missing.values()) or sum(missing.values()) >= len(free):
-            shares = " and ".join(f"data.source.{part}_share={self.shares[part]:g}" for part in missing)
-            raise ConfigError(f"{shares} of {len(free)} pictures leave a part empty; expected such as 0.2 and 0.2")
-        cut, start = {"train": order[sum(missing.values()) :]}, 0
-        for part, count in missing.items():
-            cut[part], start = order[start : start + count], start + count
-        parted = [replace(free[row], part=part) for part, rows in cut.items() for row in sorted(rows)]
-        parted += [picture for picture in pictures if picture.part in ("validation", "test")]
-        lost = set(names) - {picture.label for picture in parted if picture.part == "train"}
-        if lost:
-            raise DataError(
-                f"after the cut no training picture shows {', '.join(sorted(lost))}: add pictures of it, or make "
-                "data.source.validation_share and data.source.test_share smaller."
-            )
-        return sorted(parted, key=lambda picture: ORDER.index(str(picture.part)))
-
-
-def _parts(name: str, pictures: list[Picture], found: Cached) -> Parts:
-    names = tuple(sorted({picture.label for picture in pictures}))
-    targets = torch.tensor([names.index(picture.label) for picture in pictures])
-    counts = Counter(picture.part for picture in pictures)
-    # Consecutive rows: what is mapped from a file stays there.
-    sizes = [counts[part] for part in ORDER]
-    inputs, answers = torch.split(found.inputs, sizes), torch.split(targets, sizes)
-    train, validation, test = (Part(*each) for each in zip(inputs, answers, strict=True))
-    task: TaskKind = "binary" if len(names) == 2 else "multiclass"
-    return Parts(name, "image", task, names, train, validation, test)
-
-
-def _warn_of_copies(pictures: list[Picture], found: Cached, root: Path) -> None:
-    """A picture that is learned from and judged on alike makes the score too good."""
-    learned = {name: row for row, name in enumerate(found.hashes) if pictures[row].part == "train"}
-    copies = [row for row, name in enumerate(found.hashes) if pictures[row].part != "train" and name in learned]
-    if copies:
-        one, other = pictures[copies[0]], pictures[learned[found.hashes[copies[0]]]]
-        log.warning(
-            f"{len(copies)} pictures of validation and test stand in the training part, too, such as "
-            f"{root / one.path} ({one.part}) and {root / other.path}: the scores will be too good."
-        )
