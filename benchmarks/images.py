@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.figure import Figure, Skipped
 from benchmarks.running import CHECKOUT, MAXRSS_UNIT, train
-from pipeline.data.image_cache import sums_of
+from pipeline.data.mapped_cache import sums_of
 from pipeline.data.mnist import MNIST5k
 from pipeline.data.source import Part, Parts
 from pipeline.data.stored import RowFile, Stored

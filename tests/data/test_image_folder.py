@@ -101,17 +101,17 @@ def test_a_picture_lying_on_its_side_is_turned_as_its_camera_says(tmp_path: Path
 
 def test_pixels_are_decoded_once_and_anew_when_a_file_changed(zoo: Path, cache: Path) -> None:
     before = describe(load(zoo)).digest
-    (pixels,) = cache.glob("*.pixels")
+    (pixels,) = cache.glob("*.values")
     made_at = pixels.stat().st_mtime_ns
     assert describe(load(zoo)).digest == before and pixels.stat().st_mtime_ns == made_at
     draw(zoo / "cat" / "00.png", 99)
     assert describe(load(zoo)).digest != before
-    assert len(list(cache.glob("*.pixels"))) == 2 and not list(cache.glob("*.unfinished"))
+    assert len(list(cache.glob("*.values"))) == 2 and not list(cache.glob("*.unfinished"))
 
 
 def test_pixels_that_were_deleted_from_the_cache_are_decoded_again(zoo: Path, cache: Path) -> None:
     before = describe(load(zoo)).digest
-    next(cache.glob("*.pixels")).unlink()
+    next(cache.glob("*.values")).unlink()
     assert describe(load(zoo)).digest == before
 
 
@@ -124,7 +124,7 @@ def test_a_class_of_which_the_cut_leaves_nothing_to_learn_from_is_named(zoo: Pat
 
 def test_pixels_are_decoded_anew_when_their_file_is_not_as_it_was_left(zoo: Path, cache: Path) -> None:
     before = describe(load(zoo)).digest
-    (pixels,) = cache.glob("*.pixels")
+    (pixels,) = cache.glob("*.values")
     with pixels.open("r+b") as file:
         file.write(b"another")
     assert describe(load(zoo)).digest == before
@@ -134,7 +134,7 @@ def test_pixels_are_decoded_anew_when_their_file_is_not_as_it_was_left(zoo: Path
 def test_another_cut_reads_the_same_pixels(zoo: Path, cache: Path) -> None:
     first, second = (load(zoo, split_seed=seed) for seed in (0, 1))
     assert describe(first).digest != describe(second).digest
-    assert len(list(cache.glob("*.pixels"))) == 1
+    assert len(list(cache.glob("*.values"))) == 1
 
 
 def test_a_second_start_reads_no_pixel(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

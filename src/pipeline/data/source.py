@@ -1,17 +1,15 @@
 """What a data set is: three parts, and a class that knows how to load them."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.splits import Indices, stratified_order
+from pipeline.data.splits import Indices, cut
 from pipeline.data.stored import Inputs, pick
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 from pipeline.spec import Kind, TaskKind
 
 
@@ -67,7 +65,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a data set, or what there is of it, is cut; stratified, and depending on the seed alone."""
+    """Where a data set that comes in one piece is cut; stratified, and depending on the seed alone."""
 
     validation_share: float
     test_share: float
@@ -79,21 +77,10 @@ class Cut:
         train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ("train", "validation", "test"))
         return train, validation, test
 
-    def rows(self, strata: Indices, missing: Collection[str] = ("test", "validation")) -> dict[str, Indices]:
-        """{part: its rows} of the parts that are `missing`, and of `train`, which keeps the others."""
+    def rows(self, strata: Indices, *, groups: Indices | None = None) -> dict[str, Indices]:
+        """{part: its rows}, by `strata` (N,), or whole groups of these rows."""
         shares = {"test": self.test_share, "validation": self.validation_share}
-        counts = {part: round(share * len(strata)) for part, share in shares.items() if part in missing}
-        if min(*counts.values(), len(strata) - sum(counts.values()), len(strata)) < 1:
-            asked = " and ".join(f"data.source.{part}_share={shares[part]:g}" for part in reversed(counts))
-            raise ConfigError(
-                f"{asked} of {len(strata)} samples leave a part empty; expected more than 0 each, and less than 1 "
-                "together, such as 0.2 and 0.2"
-            )
-        order = stratified_order(strata, seed=self.seed) if counts else np.arange(len(strata))
-        rows, start = {}, 0
-        for part, count in counts.items():
-            rows[part], start = order[start : start + count], start + count
-        return {"train": order[start:], **rows}
+        return cut(strata, shares, seed=self.seed, groups=groups)
 
 
 class Source(Protocol):

@@ -1,7 +1,11 @@
 """Which samples go where: orders that depend on the labels and a seed, and on nothing else."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.errors import ConfigError
 
 Indices = npt.NDArray[np.int64]
 
@@ -20,6 +24,44 @@ def stratified_order(labels: npt.NDArray[np.integer], *, seed: int) -> Indices:
         members = shuffled[labels[shuffled] == name]
         place[members] = (np.arange(len(members)) + place[members]) / len(members)
     return np.argsort(place, kind="stable").astype(np.int64)
+
+
+def cut(
+    labels: npt.NDArray[np.integer],
+    shares: Mapping[str, float],
+    *,
+    seed: int,
+    groups: npt.NDArray[np.integer] | None = None,
+    noun: str = "sample",
+) -> dict[str, Indices]:
+    """{part: its rows}: a share of all for each part that is named, and what they leave for `train`.
+
+    Stratified; or of whole groups, one at least for each part, where `groups` (N,) 0 to G - 1 tells to which each row
+    belongs. Raises ConfigError where a part would be empty.
+    """
+    if groups is None:
+        counts = {part: round(share * len(labels)) for part, share in shares.items()}
+        rows = _consecutive(stratified_order(labels, seed=seed), counts)
+    else:
+        order = stratified_order(np.zeros(groups.max() + 1, dtype=np.int64), seed=seed)
+        chosen = _consecutive(order, {part: max(1, round(share * len(order))) for part, share in shares.items()})
+        rows = {part: np.flatnonzero(np.isin(groups, some)).astype(np.int64) for part, some in chosen.items()}
+    if min(map(len, rows.values())) < 1:
+        asked = " and ".join(f"data.source.{part}_share={share:g}" for part, share in shares.items())
+        counted = f"{len(labels)} {noun}s" + ("" if groups is None else f" in {groups.max() + 1} groups")
+        raise ConfigError(
+            f"{asked} of {counted} leave a part empty; expected more than 0 each, and less than 1 together, such as "
+            "0.2 and 0.2"
+        )
+    return rows
+
+
+def _consecutive(order: Indices, counts: Mapping[str, int]) -> dict[str, Indices]:
+    """Pieces of an order, as many of it as `counts` says, and what is left as `train`."""
+    pieces, start = {}, 0
+    for part, count in counts.items():
+        pieces[part], start = order[start : start + max(0, count)], start + max(0, count)
+    return {"train": order[start:], **pieces}
 
 
 def one_against_rest(labels: Indices, names: tuple[str, ...], positive: str | None) -> tuple[Indices, tuple[str, ...]]:

@@ -1,0 +1,133 @@
+"""Which samples there are in a user's folder, one in each file, and of which class each of them is."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import DataError
+
+PARTS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+COLUMNS = ("path", "label", "split")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is called, and how its name ends."""
+
+    noun: str
+    suffixes: tuple[str, ...]
+
+    def is_name(self, name: str) -> bool:
+        return name.lower().endswith(self.suffixes) and not name.startswith(".")
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """`path` is relative to the folder; `part` is None where the folder does not say to which it belongs; files of one
+    `group` belong to the same part."""
+
+    path: str
+    label: str
+    part: str | None
+    group: str | None = None
+
+
+def in_folders(root: Path, kind: Kind) -> list[LabelledFile]:
+    """One folder a class, or of such folders `train` and, as far as there are any, `validation` and `test`."""
+    groups = {entry.name: PARTS[entry.name.lower()] for entry in folders(root) if entry.name.lower() in PARTS}
+    if "train" not in groups.values():
+        return list(_classes(root, Path(), None, kind))
+    return [file for name, part in sorted(groups.items()) for file in _classes(root, Path(name), part, kind)]
+
+
+def _classes(root: Path, below: Path, part: str | None, kind: Kind) -> Iterator[LabelledFile]:
+    for entry in folders(root / below):
+        paths = paths_in(root, below / entry.name, kind)
+        if not paths:
+            raise DataError(
+                f"{entry.path} holds no {kind.noun} ({', '.join(kind.suffixes)}): a folder is a class. Put its "
+                f"{kind.noun}s there, or take the folder away."
+            )
+        yield from (LabelledFile(path, entry.name, part) for path in paths)
+
+
+def paths_in(root: Path, below: Path, kind: Kind) -> list[str]:
+    """Of all files of this kind, however deep, relative to `root`."""
+    return sorted(
+        Path(place, name).relative_to(root).as_posix()
+        for place, _, names in os.walk(root / below, followlinks=True)
+        for name in names
+        if kind.is_name(name)
+    )
+
+
+def folders(place: Path) -> list["os.DirEntry[str]"]:
+    try:
+        entries = os.scandir(place)
+    except OSError as problem:
+        raise DataError(f"{place} cannot be read: {problem.strerror}.") from None
+    with entries:
+        return sorted(
+            (each for each in entries if each.is_dir() and each.name[0] not in "._"), key=lambda each: each.name
+        )
+
+
+def in_list(root: Path, name: str) -> list[LabelledFile]:
+    """The rows of a CSV with the columns path (relative to the folder), label, and perhaps split."""
+    path = root / name
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = tuple(reader.fieldnames or ())
+            if not {"path", "label"} <= set(columns):
+                raise DataError(
+                    f"{path} has the columns {', '.join(columns) or '(none)'}; expected in its first line: path,label "
+                    "and, where you have cut the data yourself, split (train, validation or test)."
+                )
+            return [_row(root, path, number, row) for number, row in enumerate(reader, start=2)]
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: data.source.labels names a CSV file in data.root.") from None
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{path} is not UTF-8 ({problem.reason} at byte {problem.start}): save it as UTF-8.") from None
+    except (csv.Error, OSError) as problem:
+        raise DataError(f"{path} cannot be read: {problem}. Correct the file.") from None
+
+
+def _row(root: Path, path: Path, number: int, row: dict[str, str | None]) -> LabelledFile:
+    file, label, part = ((row.get(column) or "").strip() for column in COLUMNS)
+    if not file or not label:
+        raise DataError(f"{path}, line {number}: path={file!r}, label={label!r}; expected both to be filled in.")
+    if part and part.lower() not in PARTS:
+        raise DataError(f"{path}, line {number}: split={part!r}; expected train, validation or test.")
+    if not (root / file).is_file():
+        raise DataError(f"{path}, line {number}: {root / file} does not exist; paths are relative to data.root.")
+    return LabelledFile(file, label, PARTS[part.lower()] if part else None)
+
+
+def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
+    """Raises DataError where there is nothing to tell apart, or to learn a class from."""
+    if not files:
+        raise DataError(
+            f"{root} holds no {kind.noun}s; expected one folder a class in it, such as {root / 'cat'} and "
+            f"{root / 'dog'}, with {', '.join(kind.suffixes)} files; or a CSV of path,label: "
+            "data.source.labels=labels.csv"
+        )
+    learned = Counter(file.label for file in files if file.part in (None, "train"))
+    if len(learned) < 2:
+        raise DataError(
+            f"{root}: all {kind.noun}s to learn from are of one class, {', '.join(learned)}; expected two or more."
+        )
+    for label, count in sorted(learned.items()):
+        if count == 1:
+            raise DataError(
+                f"{root}: the class {label} has 1 {kind.noun}; expected two or more. Add some, or leave it out."
+            )
+    for file in files:
+        if file.label not in learned:
+            raise DataError(
+                f"{root / file.path} ({file.part}) is of the class {file.label}, which no training {kind.noun} "
+                f"shows; those are {', '.join(sorted(learned))}."
+            )

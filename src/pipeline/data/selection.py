@@ -1,0 +1,125 @@
+"""From a user's files to the three parts: what cannot be used left out, the rest cut and decoded."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from pipeline.data.copies import warn_of_copies
+from pipeline.data.labelled_files import Kind, LabelledFile, check_labels_of
+from pipeline.data.mapped_cache import Bad, Cached
+from pipeline.data.skipping import left_out
+from pipeline.data.source import Part
+from pipeline.data.splits import Indices, cut
+from pipeline.data.stored import Inputs
+from pipeline.errors import ConfigError, DataError
+from pipeline.spec import TaskKind
+
+ORDER = ("train", "validation", "test")
+Files = list[LabelledFile]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`shares` are what each part that the files do not have is to get of those to learn from; which files go where
+    depends on names and `split_seed` alone."""
+
+    kind: Kind
+    root: Path
+    shares: Mapping[str, float]
+    split_seed: int
+    on_bad_sample: Literal["fail", "skip"]
+
+    def decoded(
+        self, files: Files, bad: Sequence[Bad], decode: Callable[[Sequence[str]], Cached]
+    ) -> tuple[Files, Cached]:
+        """Part by part, without those that are known to be `bad` and those that `decode` finds to be."""
+        readable, skipped = self._without(bad, files)
+        found = decode([file.path for file in readable])
+        usable, more = self._without(found.bad, readable)
+        parted = self._parted(usable)
+        places = {file.path: row for row, file in enumerate(readable)}
+        found = found.rows([places[file.path] for file in parted], skipped + more)
+        self._warn_of_copies(parted, found)
+        return parted, found
+
+    def refuse(self, named: Sequence[str], total: int) -> tuple[str, ...]:
+        """Files that cannot be used, each with the reason: an end or, with `skip`, what is left out."""
+        return left_out(named, on_bad_sample=self.on_bad_sample, of=total, what=f"{self.kind.noun}s")
+
+    def _without(self, bad: Sequence[Bad], files: Files) -> tuple[Files, tuple[str, ...]]:
+        if not bad:
+            return files, ()
+        skipped = self.refuse([f"{self.root / files[each.row].path} {each.reason}" for each in bad], len(files))
+        rows = {each.row for each in bad}
+        kept = [file for row, file in enumerate(files) if row not in rows]
+        check_labels_of(kept, self.root, self.kind)
+        return kept, skipped
+
+    def _parted(self, files: Files) -> Files:
+        """Each with its part; part by part."""
+        noun, given = self.kind.noun, {file.part for file in files}
+        names = sorted({file.label for file in files})
+        free = [file for file in files if file.part in (None, "train")]
+        shares = {part: share for part, share in self.shares.items() if part not in given}
+        labels, groups = _numbered([file.label for file in free]), groups_of(free)
+        rows = (
+            cut(labels, shares, seed=self.split_seed, groups=groups, noun=noun)
+            if shares
+            else {"train": range(len(free))}
+        )
+        parted = [replace(free[row], part=part) for part, some in rows.items() for row in sorted(some)]
+        parted += [file for file in files if file.part in ("validation", "test")]
+        lost = set(names) - {file.label for file in parted if file.part == "train"}
+        if lost:
+            raise DataError(
+                f"after the cut no training {noun} shows {', '.join(sorted(lost))}: add {noun}s of it, or make "
+                "data.source.validation_share and data.source.test_share smaller."
+            )
+        return sorted(parted, key=lambda file: ORDER.index(str(file.part)))
+
+    def _warn_of_copies(self, files: Files, found: Cached) -> None:
+        rows = {part: [row for row, file in enumerate(files) if file.part == part] for part in ORDER}
+        hashes = {part: [found.hashes[row].tobytes() for row in some] for part, some in rows.items()}
+        warn_of_copies(
+            hashes, f"{self.kind.noun}s", lambda part, row: f"{self.root / files[rows[part][row]].path} ({part})"
+        )
+
+
+def groups_of(files: Files) -> Indices | None:
+    """The number of each file's group; None where files have none."""
+    if any(file.group is None for file in files):
+        return None
+    return _numbered([str(file.group) for file in files])
+
+
+def _numbered(names: Sequence[str]) -> Indices:
+    """(N,) the place of each among the different ones, in alphabetical order."""
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def parts_of(files: Files, inputs: Inputs) -> tuple[tuple[str, ...], TaskKind, tuple[Part, Part, Part]]:
+    """The names of the classes, what is asked, and the parts of the inputs, whose rows are the files part by part."""
+    names = tuple(sorted({file.label for file in files}))
+    targets = torch.from_numpy(_numbered([file.label for file in files]))
+    whole = Part(inputs, targets)
+    counts = Counter(file.part for file in files)
+    rows = torch.split(torch.arange(len(files)), [counts[part] for part in ORDER])
+    train, validation, test = (whole.rows(each) for each in rows)
+    return names, "binary" if len(names) == 2 else "multiclass", (train, validation, test)
+
+
+def existing(root: Path | None, *, option: str, noun: str) -> Path:
+    """The user's folder. Raises UserError where it is not said, or not there."""
+    if root is None:
+        raise ConfigError(
+            f"data={option} needs to know where your {noun}s are: data.root=/path/to/folder, with one folder "
+            "a class in it"
+        )
+    if not root.is_dir():
+        raise DataError(f"data.root={root} {'is no folder' if root.exists() else 'does not exist'}.")
+    return root
