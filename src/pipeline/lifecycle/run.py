@@ -54,6 +54,11 @@ class Run:
         return self.folder / "tokenizer.json"
 
     @property
+    def skipped_path(self) -> Path:
+        """What data.source.on_bad_sample=skip left out, a line each; no file where that is nothing."""
+        return self.folder / "skipped.txt"
+
+    @property
     def log_path(self) -> Path:
         return self.folder / "run.log"
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pipeline.data.datamodule import DataModule
 from pipeline.data.description import digest_of
+from pipeline.data.source import Parts
 from pipeline.files import write_atomically
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions
@@ -44,8 +45,16 @@ def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
         "total_steps": assembly.total_steps,
     }
     run.write_json(ASSEMBLED, content)
-    if isinstance(assembly.data, DataModule) and assembly.data.parts.tokenizer:
-        write_atomically(run.tokenizer_path, assembly.data.parts.tokenizer.encode())
+    if isinstance(assembly.data, DataModule):
+        keep_of_data(run, assembly.data.parts)
+
+
+def keep_of_data(run: Run, parts: Parts) -> None:
+    """What belongs to the run and is no tensor: how sentences become tokens, and what was left out."""
+    if parts.tokenizer:
+        write_atomically(run.tokenizer_path, parts.tokenizer.encode())
+    if parts.skipped:
+        write_atomically(run.skipped_path, "".join(f"{line}\n" for line in parts.skipped))
 
 
 def keep_predictions(run: Run, assembly: Assembly, predictions: Predictions) -> None:
