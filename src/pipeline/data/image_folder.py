@@ -13,6 +13,7 @@ import torch
 from pipeline.data import image_cache, picture_files
 from pipeline.data.image_cache import Bad, Cached, Headers, Shape
 from pipeline.data.picture_files import Picture
+from pipeline.data.skipping import left_out
 from pipeline.data.source import Part, Parts
 from pipeline.data.splits import stratified_order
 from pipeline.errors import ConfigError, DataError
@@ -20,7 +21,6 @@ from pipeline.spec import TaskKind
 
 log = logging.getLogger(__name__)
 
-NAMED = 5  # bad pictures that are told by name
 ORDER = ("train", "validation", "test")
 
 
@@ -62,13 +62,15 @@ class ImageFolder:
         picture_files.check_labels_of(pictures, root)
         headers = image_cache.read_headers([root / picture.path for picture in pictures])
         shape = self._shape(headers, pictures, root)
-        pictures = self._parted(self._without(headers.bad, pictures, root))
+        skipped = self._skipped(headers.bad, pictures, root)
+        pictures = self._parted(_without(headers.bad, pictures, root))
         found = image_cache.cached(root, [picture.path for picture in pictures], shape)
         if found.bad:
-            pictures = self._parted(self._without(found.bad, pictures, root))
+            skipped += self._skipped(found.bad, pictures, root)
+            pictures = self._parted(_without(found.bad, pictures, root))
             found = image_cache.cached(root, [picture.path for picture in pictures], shape)
         _warn_of_copies(pictures, found, root)
-        return _parts(root.resolve().name, pictures, found)
+        return replace(_parts(root.resolve().name, pictures, found), skipped=skipped)
 
     def _shape(self, headers: Headers, pictures: list[Picture], root: Path) -> Shape:
         channels = self.channels if self.channels is not None else 3 if headers.is_coloured else 1
@@ -92,21 +94,9 @@ class ImageFolder:
             )
         return Shape(channels, *usual)
 
-    def _without(self, bad: list[Bad], pictures: list[Picture], root: Path) -> list[Picture]:
-        if not bad:
-            return pictures
-        named = "\n".join(f"  {root / pictures[each.row].path} {each.reason}" for each in bad[:NAMED])
-        more = f"\n  and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        if self.on_bad_sample == "fail":
-            raise DataError(
-                f"{len(bad)} of {len(pictures)} pictures cannot be used:\n{named}{more}\n"
-                "Mend them or take them away, or leave them out: data.source.on_bad_sample=skip"
-            )
-        log.warning(f"left out {len(bad)} of {len(pictures)} pictures:\n{named}{more}")
-        rows = {each.row for each in bad}
-        kept = [picture for row, picture in enumerate(pictures) if row not in rows]
-        picture_files.check_labels_of(kept, root)
-        return kept
+    def _skipped(self, bad: list[Bad], pictures: list[Picture], root: Path) -> tuple[str, ...]:
+        lines = [f"{root / pictures[each.row].path} {each.reason}" for each in bad]
+        return left_out(lines, on_bad_sample=self.on_bad_sample, of=len(pictures), what="pictures")
 
     def _parted(self, pictures: list[Picture]) -> list[Picture]:
         """Each with its part; part by part, in an order that follows from names and `split_seed` alone."""
@@ -130,6 +120,15 @@ class ImageFolder:
                 "data.source.validation_share and data.source.test_share smaller."
             )
         return sorted(parted, key=lambda picture: ORDER.index(str(picture.part)))
+
+
+def _without(bad: list[Bad], pictures: list[Picture], root: Path) -> list[Picture]:
+    """Raises DataError where too little is left."""
+    rows = {each.row for each in bad}
+    kept = [picture for row, picture in enumerate(pictures) if row not in rows]
+    if bad:
+        picture_files.check_labels_of(kept, root)
+    return kept
 
 
 def _parts(name: str, pictures: list[Picture], found: Cached) -> Parts:

@@ -2,20 +2,20 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from pipeline.data.skipping import left_out
 from pipeline.data.source import Part, Parts
 from pipeline.data.splits import stratified_order
 from pipeline.data.text_rows import Sample, Wrong, read
 from pipeline.data.tokenizer import Tokenization, encode
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import TaskKind
-
-NAMED = 5  # how many skipped rows a warning names
 
 Samples = list[Sample]
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class TextTable:
     """Files below data.root, of which `validation` and `test` may be None: then they are cut from `train`, as shares.
 
     text, label    columns by name, or by number from 0; of JSON lines by name alone
-    on_bad_sample  fail: a row that cannot be used ends the run; skip: it is left out, counted and named
+    on_bad_sample  fail: a row that cannot be used ends the run; skip: it is left out and listed
     """
 
     def __init__(
@@ -57,32 +57,26 @@ class TextTable:
     def load(self, root: Path | None) -> Parts:
         if root is None:
             raise DataError(f"{self.name} comes from files of yours: say in which folder, data.root=FOLDER")
-        samples = {
-            part: self._usable(read(root / file, text=self.text, label=self.label, header=self.header))
+        found = {
+            part: read(root / file, text=self.text, label=self.label, header=self.header)
             for part, file in self.files.items()
             if file is not None
         }
+        skipped, samples = self._skipped(found), usable(found)
         if not samples["train"]:
             raise DataError(f"{root / str(self.files['train'])} has no sample: nothing can be learned from it.")
         wanted = {part: share for part, share in self.shares.items() if self.files[part] is None}
         samples |= cut(samples["train"], wanted, seed=self.split_seed)
         names = class_names(samples["train"])
-        samples = {part: self._usable(known(rows, names)) for part, rows in samples.items()}
+        found = {part: known(rows, names) for part, rows in samples.items()}
+        skipped, samples = skipped + self._skipped(found), usable(found)
         warn_of_copies(samples)
-        return self._parts(samples, names)
+        return replace(self._parts(samples, names), skipped=skipped)
 
-    def _usable(self, rows: Sequence[Sample | Wrong]) -> Samples:
-        wrong = [row for row in rows if isinstance(row, Wrong)]
-        if wrong and self.on_bad_sample == "fail":
-            raise DataError(
-                f"{wrong[0]}{f', and {len(wrong) - 1} more rows are wrong' if wrong[1:] else ''}. "
-                "Correct the file, or leave such rows out with data.source.on_bad_sample=skip"
-            )
-        if wrong:
-            more = "; ..." if wrong[NAMED:] else ""
-            named = "; ".join(str(row) for row in wrong[:NAMED])
-            log.warning(f"{self.name}: {len(wrong)} rows were left out: {named}{more}")
-        return [row for row in rows if isinstance(row, Sample)]
+    def _skipped(self, found: Mapping[str, Sequence[Sample | Wrong]]) -> tuple[str, ...]:
+        rows = [row for part in found.values() for row in part]
+        wrong = [str(row) for row in rows if isinstance(row, Wrong)]
+        return left_out(wrong, on_bad_sample=self.on_bad_sample, of=len(rows), what="rows")
 
     def _parts(self, samples: Mapping[str, Samples], names: tuple[str, ...]) -> Parts:
         tokenizer = self.tokenizer.learn([row.text for row in samples["train"]])
@@ -96,6 +90,10 @@ class TextTable:
         task: TaskKind = "binary" if len(names) == 2 else "multiclass"
         train, validation, test = (part(samples[name]) for name in ("train", "validation", "test"))
         return Parts(self.name, "text", task, names, train, validation, test, tokenizer=tokenizer.to_str())
+
+
+def usable(found: Mapping[str, Sequence[Sample | Wrong]]) -> dict[str, Samples]:
+    return {part: [row for row in rows if isinstance(row, Sample)] for part, rows in found.items()}
 
 
 def cut(train: Samples, shares: Mapping[str, float], *, seed: int) -> dict[str, Samples]:
