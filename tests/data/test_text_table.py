@@ -1,6 +1,7 @@
 """Sentences from files: read, cut, numbered, and refused with file and row where they are wrong."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,25 +113,29 @@ def test_a_bad_row_is_named_or_left_out(
     write(tmp_path)
     with (tmp_path / "train.csv").open("ab") as file:
         file.write(line + b"\n")
-    with pytest.raises(DataError, match=rf"train\.csv, {said}.*on_bad_sample=skip"):
+    with pytest.raises(DataError, match=rf"(?s)1 of 41 rows.*train\.csv, {said}.*on_bad_sample=skip"):
         source().load(tmp_path)
     with caplog.at_level(logging.WARNING):
         parts = source(on_bad_sample="skip").load(tmp_path)
-    assert len(parts.train) == 24 and f"1 rows were left out: {tmp_path}/train.csv, {said}" in caplog.text
+    assert len(parts.train) == 24 and "left out 1 of 41 rows" in caplog.text
+    assert parts.skipped == (f"{tmp_path}/train.csv, {said}",) and parts.skipped[0] in caplog.text
 
 
 def test_a_label_that_training_never_shows_is_named(tmp_path: Path) -> None:
     write(tmp_path)
     write(tmp_path, "test.csv", rows=[("a film", "7"), ("a bad film", "0")])
-    with pytest.raises(DataError, match=r"test\.csv, row 2 has the label '7', which no training sample has"):
+    said = "test.csv, row 2 has the label '7', which no training sample has"
+    with pytest.raises(DataError, match=re.escape(said)):
         source(test="test.csv").load(tmp_path)
+    parts = source(test="test.csv", on_bad_sample="skip").load(tmp_path)
+    assert parts.skipped == (f"{tmp_path}/{said}",) and len(parts.test) == 1
 
 
 def test_copies_across_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path)
     write(tmp_path, "test.csv", rows=ROWS)
     source(test="test.csv").load(tmp_path)
-    assert "32 of the 40 test sentences are in training, too" in caplog.text
+    assert "32 of the 40 test sentences stand in the train part, too" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ class Table:
             return by_time(columns[self.time], self.cut)
         if self.group is not None:
             return by_group(columns[self.group], self.cut)
-        train, validation, test = self.cut(Part(torch.arange(len(targets)), targets))
-        return train.inputs.numpy(), validation.inputs.numpy(), test.inputs.numpy()
+        rows = self.cut.rows(Part(targets, targets).strata)
+        return rows["train"], rows["validation"], rows["test"]
 
     def _warn_of_leaks(self, columns: dict[str, Column], rows: Rows) -> None:
         kept = [column.cells for name, column in columns.items() if name not in self.ignore]

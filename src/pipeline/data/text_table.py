@@ -1,31 +1,30 @@
 """Sentences and their classes in files of the user's own: CSV, TSV or JSON lines."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from pipeline.data.copies import warn_of_copies
+from pipeline.data.skipping import left_out
 from pipeline.data.source import Part, Parts
-from pipeline.data.splits import stratified_order
+from pipeline.data.splits import cut
 from pipeline.data.text_rows import Sample, Wrong, read
 from pipeline.data.tokenizer import Tokenization, encode
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 from pipeline.spec import TaskKind
 
-NAMED = 5  # how many skipped rows a warning names
-
 Samples = list[Sample]
-log = logging.getLogger(__name__)
 
 
 class TextTable:
     """Files below data.root, of which `validation` and `test` may be None: then they are cut from `train`, as shares.
 
     text, label    columns by name, or by number from 0; of JSON lines by name alone
-    on_bad_sample  fail: a row that cannot be used ends the run; skip: it is left out, counted and named
+    on_bad_sample  fail: a row that cannot be used ends the run; skip: it is left out and listed
     """
 
     def __init__(
@@ -57,32 +56,34 @@ class TextTable:
     def load(self, root: Path | None) -> Parts:
         if root is None:
             raise DataError(f"{self.name} comes from files of yours: say in which folder, data.root=FOLDER")
-        samples = {
-            part: self._usable(read(root / file, text=self.text, label=self.label, header=self.header))
+        found = {
+            part: read(root / file, text=self.text, label=self.label, header=self.header)
             for part, file in self.files.items()
             if file is not None
         }
+        skipped, samples = self._skipped(found), usable(found)
         if not samples["train"]:
             raise DataError(f"{root / str(self.files['train'])} has no sample: nothing can be learned from it.")
         wanted = {part: share for part, share in self.shares.items() if self.files[part] is None}
-        samples |= cut(samples["train"], wanted, seed=self.split_seed)
+        samples |= self._cut(samples["train"], wanted)
         names = class_names(samples["train"])
-        samples = {part: self._usable(known(rows, names)) for part, rows in samples.items()}
-        warn_of_copies(samples)
-        return self._parts(samples, names)
+        found = {part: known(rows, names) for part, rows in samples.items()}
+        skipped, samples = skipped + self._skipped(found), usable(found)
+        parts = ("train", "validation", "test")
+        warn_of_copies({part: [row.text for row in samples[part]] for part in parts}, "sentences")
+        return replace(self._parts(samples, names), skipped=skipped)
 
-    def _usable(self, rows: Sequence[Sample | Wrong]) -> Samples:
-        wrong = [row for row in rows if isinstance(row, Wrong)]
-        if wrong and self.on_bad_sample == "fail":
-            raise DataError(
-                f"{wrong[0]}{f', and {len(wrong) - 1} more rows are wrong' if wrong[1:] else ''}. "
-                "Correct the file, or leave such rows out with data.source.on_bad_sample=skip"
-            )
-        if wrong:
-            more = "; ..." if wrong[NAMED:] else ""
-            named = "; ".join(str(row) for row in wrong[:NAMED])
-            log.warning(f"{self.name}: {len(wrong)} rows were left out: {named}{more}")
-        return [row for row in rows if isinstance(row, Sample)]
+    def _cut(self, train: Samples, shares: Mapping[str, float]) -> dict[str, Samples]:
+        if not shares:
+            return {}
+        labels = np.unique([row.label for row in train], return_inverse=True)[1]
+        rows = cut(labels, shares, seed=self.split_seed)
+        return {part: [train[row] for row in some] for part, some in rows.items()}
+
+    def _skipped(self, found: Mapping[str, Sequence[Sample | Wrong]]) -> tuple[str, ...]:
+        rows = [row for part in found.values() for row in part]
+        wrong = [str(row) for row in rows if isinstance(row, Wrong)]
+        return left_out(wrong, on_bad_sample=self.on_bad_sample, of=len(rows), what="rows")
 
     def _parts(self, samples: Mapping[str, Samples], names: tuple[str, ...]) -> Parts:
         tokenizer = self.tokenizer.learn([row.text for row in samples["train"]])
@@ -98,23 +99,8 @@ class TextTable:
         return Parts(self.name, "text", task, names, train, validation, test, tokenizer=tokenizer.to_str())
 
 
-def cut(train: Samples, shares: Mapping[str, float], *, seed: int) -> dict[str, Samples]:
-    """`train` without what the other parts take of it, and these; stratified. Raises ConfigError where one is empty."""
-    if not shares:
-        return {"train": train}
-    order = stratified_order(np.unique([row.label for row in train], return_inverse=True)[1], seed=seed)
-    counts = {part: round(share * len(train)) for part, share in shares.items()}
-    if min(*counts.values(), len(train) - sum(counts.values())) < 1:
-        asked = " and ".join(f"data.source.{part}_share={share:g}" for part, share in shares.items())
-        raise ConfigError(
-            f"{asked} of {len(train)} samples leave a part empty; expected more than 0 each, and less than 1 "
-            "together, such as 0.1 and 0.1"
-        )
-    parts, start = {}, 0
-    for part, count in counts.items():
-        parts[part] = [train[row] for row in order[start : start + count]]
-        start += count
-    return {"train": [train[row] for row in order[start:]], **parts}
+def usable(found: Mapping[str, Sequence[Sample | Wrong]]) -> dict[str, Samples]:
+    return {part: [row for row in rows if isinstance(row, Sample)] for part, rows in found.items()}
 
 
 def class_names(train: Samples) -> tuple[str, ...]:
@@ -134,12 +120,3 @@ def known(rows: Samples, names: tuple[str, ...]) -> list[Sample | Wrong]:
         else Wrong(row.file, row.line, f"has the label {row.label!r}, which no training sample has")
         for row in rows
     ]
-
-
-def warn_of_copies(samples: Mapping[str, Samples]) -> None:
-    """A sentence that was learned by heart tells nothing of what a model understands."""
-    learned = {row.text for row in samples["train"]}
-    copies = {part: sum(row.text in learned for row in samples[part]) for part in ("validation", "test")}
-    for part, count in copies.items():
-        if count:
-            log.warning(f"{count} of the {len(samples[part])} {part} sentences are in training, too")
