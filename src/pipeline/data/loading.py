@@ -123,6 +123,10 @@ class TrainLoader:
         for first, last in bounds:
             yield Chunk(first, last, draw)
 
+    def batches(self) -> Iterator[Batch]:
+        """This epoch's batches from the first on, to be looked at: the position in training stays."""
+        return (self._batch(rows) for rows in self._rows(self._epoch()))
+
     def _rows(self, epoch: int) -> Tensor:
         """The rows (batches_per_epoch, b) that this process takes in this epoch, on the data's device."""
         order = epoch_order(len(self.part), seed=self.seed, epoch=epoch)
