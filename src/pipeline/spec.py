@@ -1,5 +1,6 @@
 """What passes between data and models: one batch, and what a model may know of its data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,18 @@ PADDING, UNKNOWN = "[PAD]", "[UNK]"  # the tokens that are numbered 0 and 1 in e
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """Of samples that were mixed with others (MixUp, CutMix).
+
+    targets  as those of the Batch: what else is in each sample
+    share    how much of each loss they are, from 0 to 1; the Batch's own targets are the rest
+    """
+
+    targets: "Tensor"
+    share: float
+
+
+@dataclass(frozen=True)
 class Batch:
     """B samples, all tensors on one device.
 
@@ -21,23 +34,20 @@ class Batch:
     ids      (B,) int64 row numbers in the part the batch is taken from (train, validation or test)
     mask     (B,) bool, False where a row only pads the batch and must not be counted;
              None says that every row counts
+    mixed    what else was mixed into the samples; None where nothing was
     """
 
     inputs: "Tensor"
     targets: "Tensor"
     ids: "Tensor"
     mask: "Tensor | None" = None
+    mixed: Mixed | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def to(self, device: "device | str", *, non_blocking: bool = False) -> "Batch":
-        return Batch(
-            self.inputs.to(device, non_blocking=non_blocking),
-            self.targets.to(device, non_blocking=non_blocking),
-            self.ids.to(device, non_blocking=non_blocking),
-            None if self.mask is None else self.mask.to(device, non_blocking=non_blocking),
-        )
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def split(self, parts: int) -> "list[Batch]":
         """At most `parts` batches of consecutive rows, as equal as can be; views, nothing is copied."""
@@ -46,8 +56,16 @@ class Batch:
         return [self if size >= len(self) else self._rows(slice(start, start + size)) for start in starts]
 
     def _rows(self, rows: slice) -> "Batch":
-        mask = None if self.mask is None else self.mask[rows]
-        return Batch(self.inputs[rows], self.targets[rows], self.ids[rows], mask)
+        return self._each(lambda tensor: tensor[rows])
+
+    def _each(self, change: "Callable[[Tensor], Tensor]") -> "Batch":
+        return Batch(
+            change(self.inputs),
+            change(self.targets),
+            change(self.ids),
+            None if self.mask is None else change(self.mask),
+            None if self.mixed is None else Mixed(change(self.mixed.targets), self.mixed.share),
+        )
 
 
 @dataclass(frozen=True)
@@ -62,6 +80,7 @@ class DataSpec:
     feature_names  of a table's columns; empty for other kinds
     target_mean, target_std
                    the same of each number that is to be predicted; empty for classes
+    class_counts   training samples of each class; empty where targets are numbers
     vocabulary_size
                    of text: its tokens are numbered 0 (padding), 1 (unknown) to vocabulary_size - 1; else 0
     """
@@ -79,6 +98,7 @@ class DataSpec:
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
     vocabulary_size: int = 0
+    class_counts: tuple[int, ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.loading import EvaluationLoader, TrainLoader, chunk_bounds, epoch_order
+from pipeline.data.loading import EvaluationLoader, TrainLoader, balanced_order, chunk_bounds, epoch_order
 from pipeline.data.source import Part
 from pipeline.spec import Batch
 
@@ -51,6 +51,49 @@ class TestOrder:
     def test_every_sample_comes_at_most_once_and_only_what_fills_no_batch_is_left_out(self) -> None:
         seen = [row for step in steps(train_loader(100)) for rows in step for row in rows]
         assert len(seen) == len(set(seen)) == 96
+
+
+class TestBalancedOrder:
+    LABELS = torch.tensor([0] * 70 + [3] * 20 + [5] * 11)  # 101, of classes that are not all there are
+
+    def order(self, **changes: int) -> torch.Tensor:
+        return balanced_order(self.LABELS, **({"seed": 0, "epoch": 0} | changes))
+
+    def test_every_class_comes_equally_often_and_each_of_its_rows_too(self) -> None:
+        for epoch in range(5):
+            order = self.order(epoch=epoch)
+            assert len(order) == 101
+            assert sorted(torch.bincount(self.LABELS[order])[[0, 3, 5]].tolist()) == [33, 34, 34]
+            times = torch.bincount(order, minlength=101)
+            assert times[:70].max() == 1 and set(times[70:90].tolist()) == {1, 2} and set(times[90:].tolist()) <= {3, 4}
+
+    def test_it_depends_on_seed_and_epoch_and_is_mixed(self) -> None:
+        assert torch.equal(self.order(), self.order())
+        assert not torch.equal(self.order(), self.order(epoch=1)) and not torch.equal(self.order(), self.order(seed=1))
+        halves = self.LABELS[self.order()].split(51)
+        assert all((half == name).sum() > 8 for half in halves for name in (0, 3, 5))
+
+    def test_in_the_long_run_all_rows_of_a_frequent_class_come(self) -> None:
+        seen = torch.cat([self.order(epoch=epoch) for epoch in range(12)]).unique()
+        assert len(seen) == 101
+
+    def test_a_loader_goes_on_where_it_stopped_and_processes_share_the_batches(self) -> None:
+        def loader(**options: int) -> TrainLoader:
+            given = Part(torch.zeros(101, 1), self.LABELS)
+            return TrainLoader(given, epoch=lambda: 2, batch_size=10, seed=0, balanced=True, **options)
+
+        whole = list(steps(loader()))
+        resumed = loader()
+        resumed.load_state_dict({"epoch": 2, "step": 4})
+        assert list(steps(resumed)) == whole[4:]
+        both = zip(*(steps(loader(rank=rank, world_size=2)) for rank in (0, 1)), strict=True)
+        assert [[one[0] + other[0]] for one, other in both] == whole
+
+    def test_looking_at_batches_leaves_the_position(self) -> None:
+        loader = train_loader(100)
+        loader.load_state_dict({"epoch": 0, "step": 3})
+        assert [batch.ids.tolist() for batch in loader.batches()] == [step[0] for step in steps(train_loader(100))]
+        assert loader.state_dict() == {"epoch": 0, "step": 3}
 
 
 class TestBatches:

@@ -29,6 +29,8 @@ class DataModule(LightningDataModule):
     With `folds` the training and validation samples are put together and cut into that many equal parts, of which
     number `fold` (from 0) validates: k-fold cross-validation. The test part stays what it is.
 
+    With `balanced` an epoch has as many samples as ever, but equally many of each class.
+
     `accumulate` batches are an optimiser step, `log_every_n_steps` steps a Chunk. `root` is the folder with
     the source's files, None leaves it to the source.
     """
@@ -44,6 +46,7 @@ class DataModule(LightningDataModule):
         seed: int,
         folds: int | None = None,
         fold: int = 0,
+        balanced: bool = False,
         world_size: int = 1,
         rank: int = 0,
         accumulate: int = 1,
@@ -60,6 +63,7 @@ class DataModule(LightningDataModule):
         self.seed = seed
         self.folds = folds
         self.fold = fold
+        self.balanced = balanced
         self.world_size = world_size
         self.rank = rank
         self.accumulate = accumulate
@@ -76,6 +80,11 @@ class DataModule(LightningDataModule):
                 f"data.batch_size={self.batch_size} is more than the {len(self.parts.train)} training samples of "
                 f"{self.parts.name} at data.train_fraction={self.train_fraction:g}; use at most "
                 f"{len(self.parts.train)}"
+            )
+        if self.balanced and self.parts.task == "regression":
+            raise ConfigError(
+                f"data.balanced=true draws classes equally often; {self.parts.name} has {self.spec.answers} to "
+                "predict: leave it out"
             )
         return self.spec
 
@@ -129,6 +138,7 @@ class DataModule(LightningDataModule):
             world_size=self.world_size,
             accumulate=1 if self._as_tuples else self.accumulate,
             log_every_n_steps=self.log_every_n_steps,
+            balanced=self.balanced,
         )
         return TrainTuples(loader) if self._as_tuples else loader
 

@@ -35,7 +35,13 @@ def describe(parts: Parts) -> DataSpec:
         target_mean=target_mean,
         target_std=target_std,
         vocabulary_size=vocabulary_size(parts.tokenizer) if parts.tokenizer else 0,
+        class_counts=() if parts.train.targets.ndim > 1 else class_counts(parts.train.targets, len(parts.class_names)),
     )
+
+
+def class_counts(labels: Tensor, classes: int) -> tuple[int, ...]:
+    """How many of the labels (N,) are 0, 1, ... classes - 1."""
+    return tuple(torch.bincount(labels, minlength=classes).tolist())
 
 
 def vocabulary_size(tokenizer: str) -> int:

@@ -20,6 +20,25 @@ def epoch_order(size: int, *, seed: int, epoch: int) -> Tensor:
     return torch.randperm(size, generator=generator)
 
 
+def balanced_order(labels: Tensor, *, seed: int, epoch: int) -> Tensor:
+    """As many rows as there are labels (N,), of each class that occurs equally many, give or take one; int64, shuffled.
+
+    Of a rare class all rows come again and again, as often as each other give or take once; of a frequent one each
+    epoch has others. A function of the labels, the seed and the epoch alone.
+    """
+    generator = torch.Generator().manual_seed(derive(seed, "balanced order", epoch))
+    members = [(labels == name).nonzero().squeeze(1) for name in labels.unique()]
+    shares = torch.full((len(members),), len(labels) // len(members))
+    # Who has one more is drawn, or the first classes would have it in every epoch.
+    shares[torch.randperm(len(members), generator=generator)[: len(labels) % len(members)]] += 1
+    drawn = []
+    for rows, share in zip(members, shares.tolist(), strict=True):
+        passes = [torch.randperm(len(rows), generator=generator) for _ in range(ceil(share / len(rows)))]
+        drawn.append(rows[torch.cat(passes)[:share]])
+    together = torch.cat(drawn)
+    return together[torch.randperm(len(together), generator=generator)]
+
+
 def chunk_bounds(*, epoch: int, start: int, steps_per_epoch: int, every: int) -> Iterator[tuple[int, int]]:
     """The runs [first, last) of steps of this epoch, from step `start` on.
 
@@ -61,6 +80,7 @@ class TrainLoader:
 
     Batch i of an epoch is places [i * B, (i + 1) * B) of its order, of which process r of W takes the r-th of
     W equal slices: any number of processes sees the same batches. What does not fill a batch is left out.
+    With `balanced` the order is one in which all classes come equally often, else each sample comes once.
 
     `epoch` is asked when an iteration draws its first chunk, because whoever iterates may stop at any time.
     It has no length on purpose: Lightning then looks one Chunk ahead to know which is the epoch's last, and
@@ -78,9 +98,11 @@ class TrainLoader:
         world_size: int = 1,
         accumulate: int = 1,
         log_every_n_steps: int = 50,
+        balanced: bool = False,
     ) -> None:
         self.part = part
         self.batch_size = batch_size
+        self.balanced = balanced
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -123,9 +145,16 @@ class TrainLoader:
         for first, last in bounds:
             yield Chunk(first, last, draw)
 
+    def batches(self) -> Iterator[Batch]:
+        """This epoch's batches from the first on, to be looked at: the position in training stays."""
+        return (self._batch(rows) for rows in self._rows(self._epoch()))
+
     def _rows(self, epoch: int) -> Tensor:
         """The rows (batches_per_epoch, b) that this process takes in this epoch, on the data's device."""
-        order = epoch_order(len(self.part), seed=self.seed, epoch=epoch)
+        if self.balanced:
+            order = balanced_order(self.part.targets.cpu(), seed=self.seed, epoch=epoch)
+        else:
+            order = epoch_order(len(self.part), seed=self.seed, epoch=epoch)
         used = order[: self.batches_per_epoch * self.batch_size]
         own = used.view(self.batches_per_epoch, self.world_size, -1)[:, self.rank]
         return own.contiguous().to(self.part.targets.device)

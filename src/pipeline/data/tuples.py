@@ -28,6 +28,10 @@ class TrainTuples:
             for (batch,) in chunk:
                 yield batch.inputs, batch.targets
 
+    def batches(self) -> Iterator[Pair]:
+        """As the TrainLoader's."""
+        return ((batch.inputs, batch.targets) for batch in self.loader.batches())
+
     def state_dict(self) -> dict[str, int]:
         return self.loader.state_dict()
 

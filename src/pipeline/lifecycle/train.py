@@ -20,6 +20,7 @@ from pipeline.lifecycle.same_data import check_same_data
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import Place, place
 from pipeline.training import checkpoints
+from pipeline.training.callbacks.averaging import Averaging
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.heartbeat import Heartbeat
 from pipeline.training.callbacks.progress import ProgressDisplay
@@ -56,6 +57,7 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
     ]
     check_monitors(callbacks, assembly)
     check_transforms(callbacks, assembly)
+    check_averages(callbacks)
     trainer = build_trainer(
         config, assembly=assembly, callbacks=callbacks, loggers=recording.loggers, folder=run.folder, here=here
     )
@@ -101,6 +103,16 @@ def check_transforms(callbacks: list[pl.Callback], assembly: Assembly) -> None:
                 f"{type(callback).__name__} changes batches, which a LightningModule of your own takes straight from "
                 "the data: augment in its training_step and leave the callback out, ~callbacks.augmentation"
             )
+
+
+def check_averages(callbacks: list[pl.Callback]) -> None:
+    """Raises ConfigError for two that would each put other weights in the place of those that are judged."""
+    names = [type(each).__name__ for each in callbacks if isinstance(each, Averaging)]
+    if len(names) > 1:
+        raise ConfigError(
+            f"{' and '.join(names)} each judge and keep an average of the weights of their own: leave one out, such as "
+            f"~callbacks.{names[0].lower()}"
+        )
 
 
 def quieten(log_path: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, TrainingFailed, UserError
 from pipeline.lifecycle import describe
 from pipeline.lifecycle.assemble import assemble, build_data
 from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.train import check_monitors, check_transforms
+from pipeline.lifecycle.train import check_averages, check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import ALONE, Place
 from pipeline.search import outcome
@@ -127,6 +127,7 @@ def train(
     callbacks = [*resolve.instantiate(config.callbacks, config).values(), Timing(), watch]
     check_monitors(callbacks, assembly)
     check_transforms(callbacks, assembly)
+    check_averages(callbacks)
 
     journal = Journal(run.journal_path)
     loggers: Any = [JournalLogger(journal)] if here.is_first else []

@@ -23,6 +23,7 @@ from pipeline.training.chunk import as_batch, as_chunk
 from pipeline.training.evaluation import Evaluation, share_buffers
 from pipeline.training.loops import rewind_to_epoch_start
 from pipeline.training.memory import Gradients, Halving, Sums, Together
+from pipeline.training.mixing import hits_of, loss_of
 from pipeline.training.randomness import reseed
 from pipeline.training.regularizers import Regularizer
 from pipeline.training.running import RunningMeans
@@ -154,9 +155,9 @@ class Learner(pl.LightningModule):
         gather_nothing(self.network)
         penalties = [whole(regularizer.penalty(self.network)) for regularizer in self.regularizers]
         scores = self.network(batch.inputs).float()
-        loss = sum(penalties, self.task.loss(scores, batch.targets))
+        loss = sum(penalties, loss_of(self.task, scores, batch))
         sums = {"loss": loss.detach() * len(batch)}
-        sums |= {name: hit.sum() for name, hit in self.task.hits(scores.detach(), batch.targets).items()}
+        sums |= {name: hit.sum() for name, hit in hits_of(self.task, scores.detach(), batch).items()}
         return loss, (sums, len(batch))
 
     def _without_synchronisation(self) -> AbstractContextManager[None]:

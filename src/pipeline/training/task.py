@@ -16,6 +16,7 @@ from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec, TaskKind
+from pipeline.training.class_weights import ClassWeights, weights_of_classes
 
 # B batch, K classes, T numbers to predict
 
@@ -44,17 +45,22 @@ class Task(Protocol):
         """Fresh metrics over (answers, targets), for one pass over a part of the data."""
 
 
-def of_data(*, spec: DataSpec, label_smoothing: float) -> Task:
-    """What the data asks for. Raises ConfigError where there is no such task, or nothing to be smoothed."""
+def of_data(*, spec: DataSpec, label_smoothing: float, class_weights: ClassWeights = None) -> Task:
+    """What the data asks for. Raises ConfigError where there is no such task, or no classes to smooth or to weigh."""
     match spec.task:
         case "multiclass":
-            return Classification(spec=spec, label_smoothing=label_smoothing)
+            return Classification(spec=spec, label_smoothing=label_smoothing, class_weights=class_weights)
         case "binary":
-            return Binary(spec=spec, label_smoothing=label_smoothing)
+            return Binary(spec=spec, label_smoothing=label_smoothing, class_weights=class_weights)
         case "regression" if label_smoothing > 0:
             raise ConfigError(
                 f"task.label_smoothing={label_smoothing} spreads certainty over classes; {spec.name} has "
                 f"{spec.answers} to predict: leave it out"
+            )
+        case "regression" if class_weights is not None:
+            raise ConfigError(
+                f"task.class_weights={class_weights} weighs classes; {spec.name} has {spec.answers} to predict: "
+                "leave it out"
             )
         case "regression":
             return Regression(spec=spec)
@@ -65,13 +71,17 @@ def of_data(*, spec: DataSpec, label_smoothing: float) -> Task:
 
 
 class Classification:
-    """One of K classes: cross-entropy, with label smoothing (Szegedy et al. 2016) while training."""
+    """One of K classes: cross-entropy, with label smoothing (Szegedy et al. 2016) and weights while training.
+
+    `class_weights` is one a class, what each of its samples counts in the mean, or `balanced`: all classes count the
+    same altogether, and a sample 1 on average.
+    """
 
     kind: TaskKind = "multiclass"
     headline = "accuracy"
     running_names: tuple[str, ...] = ("accuracy",)
 
-    def __init__(self, *, spec: DataSpec, label_smoothing: float) -> None:
+    def __init__(self, *, spec: DataSpec, label_smoothing: float, class_weights: ClassWeights = None) -> None:
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"task.label_smoothing={label_smoothing}: use 0 (none) or a share below 1, such as 0.1")
         if spec.task == "regression":
@@ -80,12 +90,18 @@ class Classification:
             raise ConfigError(f"{spec.name} has {spec.num_classes} class: classification needs two or more")
         self.num_classes = spec.num_classes
         self.label_smoothing = label_smoothing
+        self.class_weights = None if class_weights is None else weights_of_classes(class_weights, spec)
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.answers(scores), targets, label_smoothing=self.label_smoothing)
+        answers, smoothing = self.answers(scores), self.label_smoothing
+        if self.class_weights is None:
+            return F.cross_entropy(answers, targets, label_smoothing=smoothing)
+        # Not torch's `weight`, whose mean is over the weights in the batch: several processes would each have another.
+        losses = F.cross_entropy(answers, targets, label_smoothing=smoothing, reduction="none")
+        return (losses * self.class_weights.to(losses.device)[targets]).mean()
 
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
-        # Smoothing is a remedy for training; what is reported on unseen data stays plain cross-entropy.
+        # Smoothing and weights are remedies for training; what is reported on unseen data stays plain cross-entropy.
         return F.cross_entropy(self.answers(scores), targets, reduction="none")
 
     def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -116,8 +132,8 @@ class Binary(Classification):
 
     kind: TaskKind = "binary"
 
-    def __init__(self, *, spec: DataSpec, label_smoothing: float) -> None:
-        super().__init__(spec=spec, label_smoothing=label_smoothing)
+    def __init__(self, *, spec: DataSpec, label_smoothing: float, class_weights: ClassWeights = None) -> None:
+        super().__init__(spec=spec, label_smoothing=label_smoothing, class_weights=class_weights)
         if spec.num_classes != 2:
             names = ", ".join(spec.class_names[:3]) + (", ..." if spec.num_classes > 3 else "")
             raise ConfigError(

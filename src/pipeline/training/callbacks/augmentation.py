@@ -1,6 +1,7 @@
 """Training images changed at random, whole batches at once, on the device."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
@@ -39,7 +40,7 @@ class Augmentation(StepCallback):
         if not self.transforms:
             return batch
         images = augment(batch.inputs, self.transforms, rank=trainer.global_rank, world_size=trainer.world_size)
-        return Batch(images, batch.targets, batch.ids, batch.mask)
+        return replace(batch, inputs=images)
 
 
 def augment(images: Tensor, transforms: list[AugmentationBase2D], *, rank: int = 0, world_size: int = 1) -> Tensor:

@@ -1,5 +1,7 @@
 """Words of the training sentences left out at random."""
 
+from dataclasses import replace
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ class TokenDropout(StepCallback):
     @torch.no_grad()
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
         tokens = drop(batch.inputs, self.p, rank=trainer.global_rank, world_size=trainer.world_size)
-        return Batch(tokens, batch.targets, batch.ids, batch.mask)
+        return replace(batch, inputs=tokens)
 
 
 def drop(tokens: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:

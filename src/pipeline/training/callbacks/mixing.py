@@ -1,0 +1,122 @@
+"""Training samples mixed with each other, and their targets with them."""
+
+from dataclasses import replace
+from math import sqrt
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+from pipeline.spec import Batch, Mixed
+from pipeline.training.callbacks.step import StepCallback
+
+# B batch of this process, C channels, H height, W width
+
+Box = tuple[int, int, int, int]  # top, bottom, left, right
+
+
+class _Mixing(StepCallback):
+    """Mixes the samples of each pair of neighbours: the first with the second, the third with the fourth, ...
+
+    The order of an epoch is random already, so neighbours are partners drawn at random; and no pair lies in two
+    processes, so any number of them mixes the same samples in the same way. How much is drawn once a batch, as in
+    the papers, from (seed, step) alone. A batch is left as it is with probability 1 - `p`.
+    """
+
+    name = ""
+
+    def __init__(self, *, alpha: float, p: float) -> None:
+        if alpha <= 0:
+            raise ConfigError(f"callbacks.{self.name}.alpha={alpha:g}: expected more than 0, such as 1.0")
+        if not 0 <= p <= 1:
+            raise ConfigError(f"callbacks.{self.name}.p={p:g}: expected a probability from 0 to 1, such as 0.5")
+        self.distribution = torch.distributions.Beta(alpha, alpha)
+        self.p = p
+
+    @torch.no_grad()
+    def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
+        if trainer.world_size > 1 and len(batch) % 2 == 1:
+            raise ConfigError(
+                f"callbacks.{self.name} mixes pairs, which {len(batch)} samples in each of {trainer.world_size} "
+                f"processes would part: use a data.batch_size that is a multiple of {2 * trainer.world_size}"
+            )
+        # Drawn on the CPU, whose generator is seeded with that of the device: to be read without waiting.
+        is_left = float(torch.rand(())) >= self.p
+        share = float(self.distribution.sample())
+        return batch if is_left else self.mix(batch, share)
+
+    def mix(self, batch: Batch, share: float) -> Batch:
+        raise NotImplementedError
+
+
+class MixUp(_Mixing):
+    """Zhang et al. 2018: x <- (1 - share) x + share x', and the same of the targets; share ~ Beta(alpha, alpha)."""
+
+    name = "mixup"
+
+    def mix(self, batch: Batch, share: float) -> Batch:
+        return replace(batch, inputs=blend(batch.inputs, share), mixed=mixed(batch, share))
+
+
+class CutMix(_Mixing):
+    """Yun et al. 2019: a box of each picture is its partner's; its area is the partner's share of the target."""
+
+    name = "cutmix"
+
+    def mix(self, batch: Batch, share: float) -> Batch:
+        if batch.inputs.ndim != 4:
+            raise ConfigError(
+                f"callbacks.cutmix needs images (channels, height, width); these inputs have shape "
+                f"{tuple(batch.inputs.shape[1:])}: leave it out, or use callbacks=[default,mixup]"
+            )
+        height, width = batch.inputs.shape[2:]
+        top, bottom, left, right = box = drawn_box(height, width, share)
+        area = (bottom - top) * (right - left) / (height * width)
+        return replace(batch, inputs=patch(batch.inputs, box), mixed=mixed(batch, area))
+
+
+def neighbours(values: Tensor) -> Tensor:
+    """(B, ...) in which the two rows of each pair have changed places; a last row without a partner is its own."""
+    paired = len(values) // 2 * 2
+    swapped = values[:paired].unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    return torch.cat([swapped, values[paired:]])
+
+
+def mixed(batch: Batch, share: float) -> Mixed:
+    """What is in the samples besides their own targets, when `share` of each is its neighbour.
+
+    What was mixed before counts: of the neighbour a part is the sample itself.
+    """
+    before = 0.0 if batch.mixed is None else batch.mixed.share
+    return Mixed(neighbours(batch.targets), (1 - share) * before + share * (1 - before))
+
+
+def blend(inputs: Tensor, share: float) -> Tensor:
+    """(B, ...) of pictures or columns, each with `share` of its neighbour; whole numbers are rounded to such again."""
+    if inputs.ndim == 2 and not inputs.is_floating_point():
+        raise ConfigError(
+            f"callbacks.mixup needs amounts, and tokens (these inputs have shape {tuple(inputs.shape[1:])} and type "
+            f"{inputs.dtype}) are names: leave it out, or use callbacks=[default,token_dropout]"
+        )
+    if inputs.is_floating_point():
+        return inputs.lerp(neighbours(inputs), share)
+    amounts = inputs.float()
+    return amounts.lerp(neighbours(amounts), share).round().to(inputs.dtype)
+
+
+def drawn_box(height: int, width: int, share: float) -> Box:
+    """Of `share` of the area, around a point anywhere in the picture, as far as it lies within."""
+    row, column = torch.rand(2).tolist()
+    half_height, half_width = height * sqrt(share) / 2, width * sqrt(share) / 2
+    top, bottom = (round(height * row + offset) for offset in (-half_height, half_height))
+    left, right = (round(width * column + offset) for offset in (-half_width, half_width))
+    return max(top, 0), min(bottom, height), max(left, 0), min(right, width)
+
+
+def patch(images: Tensor, box: Box) -> Tensor:
+    """(B, C, H, W) with each one's neighbour in the box."""
+    top, bottom, left, right = box
+    result = images.clone()
+    result[:, :, top:bottom, left:right] = neighbours(images[:, :, top:bottom, left:right])
+    return result

@@ -1,0 +1,127 @@
+"""MixUp and CutMix: what is mixed, with whom, and what it costs."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pipeline.errors import ConfigError
+from pipeline.spec import Batch, DataSpec, Mixed
+from pipeline.training.callbacks.mixing import CutMix, MixUp, blend, neighbours, patch
+from pipeline.training.mixing import hits_of, loss_of
+from pipeline.training.randomness import reseed
+from pipeline.training.task import Classification, Regression
+
+THINGS = DataSpec("things", "table", "multiclass", (4,), ("a", "b", "c"), (0.0,) * 4, (1.0,) * 4)
+NUMBER = replace(THINGS, task="regression", class_names=(), target_mean=(0.0,), target_std=(2.0,))
+
+
+def batch_of(count: int) -> Batch:
+    """Pictures that are all of their own number."""
+    rows = torch.arange(count)
+    return Batch(rows.view(-1, 1, 1, 1).expand(count, 1, 8, 8).to(torch.uint8).clone(), rows % 3, rows)
+
+
+def transformed(callback: MixUp | CutMix, batch: Batch, *, step: int = 0, world_size: int = 1) -> Batch:
+    trainer: Any = SimpleNamespace(world_size=world_size)
+    reseed(0, "augmentation", step)
+    return callback.transform_batch(trainer, batch)
+
+
+def test_neighbours_change_places_and_a_last_one_alone_stays() -> None:
+    assert neighbours(torch.arange(5)).tolist() == [1, 0, 3, 2, 4]
+    assert torch.equal(neighbours(neighbours(torch.arange(7))), torch.arange(7))
+
+
+def test_a_blend_is_a_weighted_mean_in_the_type_it_is_stored_in() -> None:
+    bytes_ = torch.tensor([[[[0]]], [[[100]]]], dtype=torch.uint8)
+    blended = blend(bytes_, 0.25)
+    assert blended.dtype == torch.uint8 and blended.flatten().tolist() == [25, 75]
+    torch.testing.assert_close(blend(torch.tensor([[0.0], [1.0]]), 0.25), torch.tensor([[0.25], [0.75]]))
+
+
+def test_the_box_is_the_partners_and_its_area_the_share() -> None:
+    assert patch(batch_of(2).inputs, (0, 2, 3, 8))[:, 0].sum((1, 2)).tolist() == [10, 64 - 10]
+    for step in range(20):
+        mixed = transformed(CutMix(alpha=1.0, p=1.0), batch_of(2), step=step)
+        assert mixed.mixed is not None
+        assert mixed.inputs[0].float().mean() == pytest.approx(mixed.mixed.share)
+
+
+@pytest.mark.parametrize("callback", [MixUp(alpha=0.5, p=0.8), CutMix(alpha=1.0, p=0.8)])
+def test_several_processes_together_mix_what_one_mixes(callback: MixUp | CutMix) -> None:
+    for step in range(10):
+        whole = transformed(callback, batch_of(12), step=step)
+        for rank in range(3):
+            batch = batch_of(12)
+            own = slice(4 * rank, 4 * rank + 4)
+            part = Batch(batch.inputs[own], batch.targets[own], batch.ids[own])
+            mine = transformed(callback, part, step=step, world_size=3)
+            assert torch.equal(mine.inputs, whole.inputs[own])
+            assert (mine.mixed is None) == (whole.mixed is None)
+            if mine.mixed is not None and whole.mixed is not None:
+                assert mine.mixed.share == whole.mixed.share
+                assert torch.equal(mine.mixed.targets, whole.mixed.targets[own])
+
+
+def test_as_many_batches_are_mixed_as_is_asked_for() -> None:
+    mixed = [transformed(MixUp(alpha=1.0, p=0.3), batch_of(2), step=step).mixed for step in range(400)]
+    shares = [each.share for each in mixed if each is not None]
+    assert len(shares) / 400 == pytest.approx(0.3, abs=0.08)
+    assert sum(shares) / len(shares) == pytest.approx(0.5, abs=0.08)
+
+
+def test_both_together_keep_count_of_what_is_in_a_picture() -> None:
+    for step in range(10):
+        both = transformed(CutMix(alpha=1.0, p=1.0), transformed(MixUp(alpha=1.0, p=1.0), float_batch(), step=step))
+        assert both.mixed is not None
+        assert both.inputs[0].mean() == pytest.approx(both.mixed.share, abs=1e-5)
+
+
+def float_batch() -> Batch:
+    return replace(batch_of(2), inputs=batch_of(2).inputs.float())
+
+
+def test_the_loss_of_a_mixed_sample_is_that_of_its_mixed_target() -> None:
+    task = Classification(spec=THINGS, label_smoothing=0.1)
+    scores, batch = torch.randn(6, 3), replace(batch_of(6), mixed=Mixed(torch.tensor([1, 1, 2, 2, 0, 0]), 0.3))
+    assert batch.mixed is not None
+    soft = 0.7 * F.one_hot(batch.targets, 3) + 0.3 * F.one_hot(batch.mixed.targets, 3)
+    expected = F.cross_entropy(scores, soft, label_smoothing=0.1)
+    torch.testing.assert_close(loss_of(task, scores, batch), expected)
+    hits = hits_of(task, F.one_hot(batch.targets, 3).float(), batch)["accuracy"]
+    assert hits.tolist() == pytest.approx([1.0 if same else 0.7 for same in batch.targets == batch.mixed.targets])
+
+
+def test_of_numbers_the_gradient_is_that_of_the_mixed_number() -> None:
+    task = Regression(spec=NUMBER)
+    scores = torch.randn(4, 1, requires_grad=True)
+    one, other = torch.randn(4, 1), torch.randn(4, 1)
+    batch = Batch(torch.zeros(4, 4), one, torch.arange(4), mixed=Mixed(other, 0.4))
+    (found,) = torch.autograd.grad(loss_of(task, scores, batch), scores)
+    (expected,) = torch.autograd.grad(task.loss(scores, one.lerp(other, 0.4)), scores)
+    torch.testing.assert_close(found, expected)
+
+
+def test_half_a_mixed_batch_is_mixed() -> None:
+    whole = transformed(MixUp(alpha=1.0, p=1.0), batch_of(8))
+    first, second = whole.split(2)
+    assert whole.mixed is not None and first.mixed is not None and second.mixed is not None
+    assert torch.equal(torch.cat([first.mixed.targets, second.mixed.targets]), whole.mixed.targets)
+    assert first.mixed.share == whole.mixed.share
+
+
+def test_what_cannot_be_mixed_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"mixup needs amounts.* \(9,\)"):
+        blend(torch.zeros(2, 9, dtype=torch.int16), 0.5)
+    with pytest.raises(ConfigError, match=r"cutmix needs images.* \(4,\)"):
+        transformed(CutMix(alpha=1.0, p=1.0), replace(batch_of(2), inputs=torch.zeros(2, 4)))
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        transformed(MixUp(alpha=1.0, p=1.0), batch_of(3), world_size=2)
+    with pytest.raises(ConfigError, match=r"mixup\.alpha=0: expected more than 0"):
+        MixUp(alpha=0, p=1.0)
+    with pytest.raises(ConfigError, match=r"cutmix\.p=2: expected a probability"):
+        CutMix(alpha=1.0, p=2)
