@@ -75,7 +75,7 @@ def test_only_the_training_part_gives_words_numbers(tmp_path: Path) -> None:
     write(tmp_path, "test.csv", rows=[("a marvellous film", "1"), ("a bad film", "0")])
     parts = source(test="test.csv").load(tmp_path)
     assert parts.test.inputs[0].tolist()[1] == 1, "marvellous is unknown"
-    assert words(parts, "test")[1] == "a bad film"
+    assert words(parts, "test")[1] == "a bad film" and parts.test_sentences == ("a marvellous film", "a bad film")
     assert len(parts.train) == 32 and len(parts.validation) == 8
 
 

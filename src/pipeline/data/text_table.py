@@ -96,7 +96,8 @@ class TextTable:
 
         task: TaskKind = "binary" if len(names) == 2 else "multiclass"
         train, validation, test = (part(samples[name]) for name in ("train", "validation", "test"))
-        return Parts(self.name, "text", task, names, train, validation, test, tokenizer=tokenizer.to_str())
+        learned, shown = tokenizer.to_str(), tuple(row.text for row in samples["test"])
+        return Parts(self.name, "text", task, names, train, validation, test, tokenizer=learned, test_sentences=shown)
 
 
 def usable(found: Mapping[str, Sequence[Sample | Wrong]]) -> dict[str, Samples]:
