@@ -7,7 +7,7 @@
 VENV ?= .venv
 
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
-VERBS   := train search evaluate report compare resume runs logs cancel register chaos ui sync
+VERBS   := train search evaluate report compare resume runs logs cancel register chaos ui sync new-data new-model
 CHORES  := help setup test check bench clean distclean
 TARGETS := $(VERBS) dashboard $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)
@@ -51,6 +51,8 @@ chaos: ready-run     ## kill a training again and again, and see whether anythin
 ui: ready-run        ## MLflow's pages on this machine, opened at the right one
 register: ready-run  ## a run's model under a name; the best is its champion: make register run=latest name=X
 sync: ready-run      ## carry what was recorded offline to MLflow: make sync run=latest
+new-data: ready-run  ## a data source of your own to start from, with its test: make new-data name=X kind=image
+new-model: ready-run ## a network of your own to start from, with its test: make new-model name=X
 
 $(VERBS):
 	@exec "$(VENV)/bin/python" -m pipeline $@
@@ -87,7 +89,7 @@ distclean: clean  ## remove the virtual environment, too
 
 help:  ## this list
 	@echo 'Targets'
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1 /p' Makefile | while read -r TARGET WHAT; do printf '  %-14s%s\n' "$$TARGET" "$$WHAT"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' Makefile | while read -r TARGET WHAT; do printf '  %-14s%s\n' "$$TARGET" "$$WHAT"; done
 	@echo; echo 'Configuration groups, as in: make train model=mlp (* the default; make train ARGS=--info describes them)'
 	@for GROUP in conf/*/; do \
 		GROUP=$$(basename "$$GROUP"); \

@@ -3,7 +3,6 @@
 0 done, 1 a failure, 2 a user's mistake, 130 Ctrl-C. Whatever is heavy is imported by the verb that needs it.
 """
 
-import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,9 +10,10 @@ from dataclasses import dataclass
 
 from pipeline import typed
 from pipeline.config import completion as completions
-from pipeline.config import listing, places
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
+from pipeline.lifecycle.begin import train
+from pipeline.lifecycle.scaffold import project
 from pipeline.output import lasting_output, report
 
 
@@ -62,33 +62,6 @@ def run(arguments: list[str]) -> int:
     if verb != "train" and any(word in ("-h", "--help") for word in rest):
         return overview([verb])
     return VERBS[verb].run(rest)
-
-
-def train(arguments: list[str]) -> int:
-    options = typed.train_options(arguments)
-    folders = places.folders(options.config_dir)
-    if options.help or options.info:
-        show = listing.help_of_train if options.help else listing.described_options
-        print(show(options.config_name, folders))
-        return DONE
-
-    gc.disable()  # many small objects and hardly a cycle among them: collecting takes a fifth of the time
-    try:
-        from pipeline.config.check import check
-        from pipeline.config.compose import compose, to_yaml
-
-        composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
-        if options.cfg is not None:
-            print(to_yaml(composed.config) if options.resolve else to_yaml(composed.unresolved, resolve=False), end="")
-            return DONE
-        check(composed.config, composed.shipped)
-    finally:
-        gc.freeze()  # what there is now stays until the end: not looked through again and again
-        gc.enable()
-
-    from pipeline.lifecycle import start
-
-    return start.train(composed, ["pipeline", "train", *arguments])
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -253,6 +226,16 @@ VERBS = {
         chaos,
         "kill a training again and again, and compare it with one that is left in peace",
         "pipeline chaos [kills=50] [chaos_seed=0] [runs_dir=runs] [KEY=VALUE of train] ...",
+    ),
+    "new-data": Verb(
+        project.new_data,
+        "a data source of your own to start from: its class, its YAML and its test, in this folder",
+        "pipeline new-data name=NAME kind=image|table|text [package=my_package]",
+    ),
+    "new-model": Verb(
+        project.new_model,
+        "the same for a network of your own",
+        "pipeline new-model name=NAME [package=my_package]",
     ),
     "completion": Verb(completion, "completion of verbs, options and keys in the shell", completions.USAGE),
     "version": Verb(version, "the version of this program", "pipeline version"),

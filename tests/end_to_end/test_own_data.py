@@ -2,18 +2,15 @@
 
 import random
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-PAGE = Path(__file__).parents[2] / "docs" / "your-own-data.md"
-BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
+from tests.end_to_end.pages import commands_of, run
+
+COMMANDS = commands_of("your-own-data.md")
 TRAININGS = [line for line in COMMANDS if line.startswith("pipeline train")]
 
 
@@ -39,20 +36,6 @@ def files(tmp_path: Path) -> Path:
         "\n".join(["text,label", *(f'"{sentence}",{kind}' for kind, sentence in said)])
     )
     return tmp_path
-
-
-def run(command: str, *words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    program, *arguments = shlex.split(command)
-    assert program == "pipeline"
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments, *words],
-        cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(cwd), "XDG_CACHE_HOME": str(cwd / "cache")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def test_the_page_shows_a_training_for_each_kind_of_data() -> None:

@@ -1,0 +1,34 @@
+"""`pipeline train`: what was typed becomes a configuration and is checked; whatever is heavy is imported after that."""
+
+import gc
+
+from pipeline import typed
+from pipeline.config import listing, places
+from pipeline.errors import DONE
+
+
+def train(arguments: list[str]) -> int:
+    options = typed.train_options(arguments)
+    folders = places.folders(options.config_dir)
+    if options.help or options.info:
+        show = listing.help_of_train if options.help else listing.described_options
+        print(show(options.config_name, folders))
+        return DONE
+
+    gc.disable()  # many small objects and hardly a cycle among them: collecting takes a fifth of the time
+    try:
+        from pipeline.config.check import check
+        from pipeline.config.compose import compose, to_yaml
+
+        composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
+        if options.cfg is not None:
+            print(to_yaml(composed.config) if options.resolve else to_yaml(composed.unresolved, resolve=False), end="")
+            return DONE
+        check(composed.config, composed.shipped)
+    finally:
+        gc.freeze()  # what there is now stays until the end: not looked through again and again
+        gc.enable()
+
+    from pipeline.lifecycle import start
+
+    return start.train(composed, ["pipeline", "train", *arguments])
