@@ -43,7 +43,8 @@ class Parts:
     """A whole data set, split once and for all. `test` is for the final evaluation alone.
 
     `class_names` is empty where targets are numbers, `feature_names` where inputs are no table, `tokenizer` (of Hugging
-    Face's tokenizers, as JSON: what turns a sentence into such inputs) where they are no text.
+    Face's tokenizers, as JSON: what turns a sentence into such inputs) where they are no text, `sample_rate` (values a
+    second) is 0 where they are no sound.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Parts:
     test: Part
     feature_names: tuple[str, ...] = ()
     tokenizer: str = ""
+    sample_rate: int = 0
 
     def by_name(self) -> dict[str, Part]:
         return {"train": self.train, "validation": self.validation, "test": self.test}

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.data.datamodule import DataModule
@@ -18,13 +17,11 @@ from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions
 from pipeline.lifecycle.reports import predictions as saved
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
-from pipeline.lifecycle.reports.statistics import Ints
+from pipeline.lifecycle.reports.thumbnails import pictures_of, thumbnails
 from pipeline.lifecycle.run import Run
 from pipeline.spec import TaskKind
 
 # N test samples, K classes, P of them pictured
-
-LARGEST_SIDE = 64
 
 
 def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
@@ -57,11 +54,9 @@ def keep_predictions(run: Run, assembly: Assembly, predictions: Predictions) -> 
 
 def _classes(assembly: Assembly, predictions: Predictions, digest: str) -> saved.SavedPredictions:
     kept = compacted(predictions, digest)
-    if isinstance(assembly.data, DataModule) and assembly.spec is not None and assembly.spec.kind == "image":
-        rows = np.union1d(kept.worst_mistakes, kept.closest_calls)
-        images = assembly.data.parts.test.inputs[torch.from_numpy(kept.ids[rows].astype(np.int64))]
-        kept = replace(kept, pictured=rows, pictures=thumbnails(images.cpu()))
-    return kept
+    rows = np.union1d(kept.worst_mistakes, kept.closest_calls)
+    pictures = pictures_of(assembly, "test", torch.from_numpy(kept.ids[rows].astype(np.int64)))
+    return kept if pictures is None else replace(kept, pictured=rows, pictures=thumbnails(pictures))
 
 
 def _numbers(assembly: Assembly, predictions: Predictions, digest: str) -> saved.SavedNumbers:
@@ -93,19 +88,6 @@ def compacted(predictions: Predictions, digest_of_test: str) -> saved.SavedPredi
         pictured=np.zeros(0, dtype=np.int64),
         pictures=np.zeros((0, 1, 1), dtype=np.uint8),
     )
-
-
-def thumbnails(images: Tensor) -> Ints:
-    """(P, C, H, W) with 0 as black and 255 as white -> (P, h, w) or (P, h, w, 3) uint8."""
-    pixels = images.float()
-    side = max(pixels.shape[2:])
-    if side > LARGEST_SIDE:
-        size = [max(round(each * LARGEST_SIDE / side), 1) for each in pixels.shape[2:]]
-        pixels = F.interpolate(pixels, size=size, mode="area")
-    pixels = pixels.round().clamp(0, 255).to(torch.uint8)
-    colours = pixels.movedim(1, -1) if pixels.shape[1] == 3 else pixels[:, 0]
-    numbers: Ints = colours.contiguous().numpy()
-    return numbers
 
 
 def _digest_of_test(assembly: Assembly, predictions: Predictions) -> str:
