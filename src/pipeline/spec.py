@@ -29,7 +29,7 @@ class Mixed:
 class Batch:
     """B samples, all tensors on one device.
 
-    inputs   (B, *DataSpec.input_shape), in the type the source stores (uint8 for images)
+    inputs   (B, *DataSpec.input_shape), in the type the source stores (uint8 for images, int16 for sound)
     targets  (B,) int64 class numbers, or (B, T) float32 for regression
     ids      (B,) int64 row numbers in the part the batch is taken from (train, validation or test)
     mask     (B,) bool, False where a row only pads the batch and must not be counted;
@@ -74,7 +74,8 @@ class DataSpec:
 
     class_names    empty where targets are numbers
     mean, std      one value a channel (of a table: a column), in the units the inputs are stored in (0-255 for uint8
-                   images), computed on the training part alone; empty for text, whose numbers name tokens
+                   images), computed on the training part alone; empty for text, whose numbers name tokens, and for
+                   sound, of which each sample is scaled by itself
     sizes          samples in each part: {"train": 3500, "validation": 500, "test": 1000}
     digest         SHA-256 over the content of all parts
     feature_names  of a table's columns; empty for other kinds
@@ -83,6 +84,7 @@ class DataSpec:
     class_counts   training samples of each class; empty where targets are numbers
     vocabulary_size
                    of text: its tokens are numbered 0 (padding), 1 (unknown) to vocabulary_size - 1; else 0
+    sample_rate    of sound: values a second; else 0
     """
 
     name: str
@@ -99,6 +101,7 @@ class DataSpec:
     target_std: tuple[float, ...] = ()
     vocabulary_size: int = 0
     class_counts: tuple[int, ...] = ()
+    sample_rate: int = 0
 
     @property
     def num_classes(self) -> int:

@@ -18,7 +18,7 @@ ROWS_AT_A_TIME = 4096  # bounds the memory of the copies that counting makes
 
 
 def describe(parts: Parts) -> DataSpec:
-    mean, std = ((), ()) if parts.kind == "text" else channel_statistics(parts.train.inputs)
+    mean, std = ((), ()) if parts.kind in ("text", "audio") else channel_statistics(parts.train.inputs)
     is_regression = parts.task == "regression"
     target_mean, target_std = channel_statistics(parts.train.targets) if is_regression else ((), ())
     return DataSpec(
@@ -36,6 +36,7 @@ def describe(parts: Parts) -> DataSpec:
         target_std=target_std,
         vocabulary_size=vocabulary_size(parts.tokenizer) if parts.tokenizer else 0,
         class_counts=() if parts.train.targets.ndim > 1 else class_counts(parts.train.targets, len(parts.class_names)),
+        sample_rate=parts.sample_rate,
     )
 
 

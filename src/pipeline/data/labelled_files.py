@@ -15,10 +15,11 @@ COLUMNS = ("path", "label", "split")
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is called, and how its name ends."""
+    """What a file is called, how its name ends, and where labels may stand besides folders and a list."""
 
     noun: str
     suffixes: tuple[str, ...]
+    elsewhere: str = ""
 
     def is_name(self, name: str) -> bool:
         return name.lower().endswith(self.suffixes) and not name.startswith(".")
@@ -113,7 +114,7 @@ def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
         raise DataError(
             f"{root} holds no {kind.noun}s; expected one folder a class in it, such as {root / 'cat'} and "
             f"{root / 'dog'}, with {', '.join(kind.suffixes)} files; or a CSV of path,label: "
-            "data.source.labels=labels.csv"
+            f"data.source.labels=labels.csv{kind.elsewhere}"
         )
     learned = Counter(file.label for file in files if file.part in (None, "train"))
     if len(learned) < 2:

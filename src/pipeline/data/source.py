@@ -44,9 +44,9 @@ class Parts:
     """A whole data set, split once and for all. `test` is for the final evaluation alone.
 
     `class_names` is empty where targets are numbers, `feature_names` where inputs are no table, `tokenizer` (of Hugging
-    Face's tokenizers, as JSON: what turns a sentence into such inputs) where they are no text. `test_sentences`: what
-    the test part's inputs were made of, to show it to a person. `skipped`: what was left out, and why, a line each
-    (data.source.on_bad_sample=skip).
+    Face's tokenizers, as JSON: what turns a sentence into such inputs) where they are no text, `sample_rate` (values a
+    second) is 0 where they are no sound. `test_sentences`: what the test part's inputs were made of, to show it to a
+    person. `skipped`: what was left out, and why, a line each (data.source.on_bad_sample=skip).
     """
 
     name: str
@@ -60,6 +60,7 @@ class Parts:
     tokenizer: str = ""
     test_sentences: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    sample_rate: int = 0
 
     def by_name(self) -> dict[str, Part]:
         return {"train": self.train, "validation": self.validation, "test": self.test}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.config import resolve
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
-from pipeline.models.network import Network
+from pipeline.models.network import Network, seen_by_model
 from pipeline.process import Place
 from pipeline.spec import DataSpec
 from pipeline.training import checkpoints
@@ -69,10 +69,12 @@ def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None)
     if spec is None and "spec" in _parameters(config, "model"):
         raise _without_spec(config, data)
     task: Task | None = None
+    seen = spec
     if spec is not None and not _is_whole_module(config):
         task = _instantiate(config, "task", spec=spec)
         spec = replace(spec, task=task.kind)  # what is asked for may be other than what the data would suggest
-    model = _instantiate(config, "model", **({} if spec is None else {"spec": spec}))
+        seen = seen_by_model(spec)
+    model = _instantiate(config, "model", **({} if seen is None else {"spec": seen}))
     if isinstance(model, pl.LightningModule):
         if on_out_of_memory(config) == "halve":
             raise ConfigError(

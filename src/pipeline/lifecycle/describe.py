@@ -204,6 +204,8 @@ def _data(assembly: Assembly) -> str:
     shape = "x".join(str(size) for size in spec.input_shape)
     if spec.kind == "text":
         shape = f"{shape} tokens at most, {spec.vocabulary_size:,} known"
+    if spec.kind == "audio":
+        shape = f"{spec.input_shape[0] / spec.sample_rate:g} s at {spec.sample_rate:,} Hz"
     sizes = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items())
     return f"{spec.name}: {sizes}; {shape}, {spec.answers}"
 

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pipeline.data.datamodule import DataModule
-from pipeline.data.stored import Inputs
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions, Verdict
+from pipeline.lifecycle.reports.thumbnails import pictures_of
 from pipeline.lifecycle.run import Run
 from pipeline.spec import TaskKind
 from pipeline.tracking.journal import history
@@ -43,8 +43,11 @@ def of_classes(assembly: Assembly, predictions: Predictions) -> dict[str, Figure
     assert assembly.spec is not None
     names = assembly.spec.class_names
     drawn = {"confusion_matrix": confusion_matrix(predictions, names), "reliability": reliability(predictions)}
+    worst = worst_of(predictions)
+    pictures = pictures_of(assembly, "test", predictions.ids[worst])
+    if pictures is not None:
+        drawn["worst_mistakes"] = worst_mistakes(predictions, worst, pictures, names)
     if isinstance(assembly.data, DataModule) and assembly.spec.kind == "image":
-        drawn["worst_mistakes"] = worst_mistakes(predictions, assembly.data.parts.test.inputs, names)
         drawn["training_inputs"] = training_inputs(assembly)
     return drawn
 
@@ -156,17 +159,21 @@ def reliability(predictions: Predictions) -> Figure:
     return figure
 
 
-def worst_mistakes(predictions: Predictions, images: Inputs, names: tuple[str, ...]) -> Figure:
-    """The test images that cost the most: true -> said, and how sure."""
+def worst_of(predictions: Predictions) -> Tensor:
+    """Places of the mistakes that cost the most."""
+    wrong = predictions.answers.argmax(dim=1) != predictions.targets
+    ordered = predictions.losses.masked_fill(~wrong, -math.inf).argsort(descending=True)
+    return ordered[: min(MISTAKES, int(wrong.sum()))]
+
+
+def worst_mistakes(predictions: Predictions, worst: Tensor, images: Tensor, names: tuple[str, ...]) -> Figure:
+    """The test samples that cost the most, in pictures: true -> said, and how sure."""
     confidence, said = predictions.answers.softmax(dim=1).max(dim=1)
-    wrong = said != predictions.targets
-    worst = predictions.losses.masked_fill(~wrong, -math.inf).argsort(descending=True)[
-        : min(MISTAKES, int(wrong.sum()))
-    ]
+    wrong = int((said != predictions.targets).sum())
     captions = [
         f"{names[int(predictions.targets[row])]} → {names[int(said[row])]}  {confidence[row]:.0%}" for row in worst
     ]
-    return image_grid(images[predictions.ids[worst]], captions, f"worst of {int(wrong.sum())} mistakes: true → said")
+    return image_grid(images, captions, f"worst of {wrong} mistakes: true → said")
 
 
 def training_inputs(assembly: Assembly) -> Figure:

@@ -1,10 +1,12 @@
-"""A model together with the scaling of its inputs: what is trained, exported and served as one."""
+"""A model together with what its inputs go through first: what is trained, exported and served as one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.log_mel import LogMel
 from pipeline.spec import DataSpec
 
 # B batch, C channels (the input's first axis)
@@ -51,6 +53,23 @@ class Unstandardize(nn.Module):
         return scores.float() * self.scale + self.mean
 
 
+def input_stage(spec: DataSpec) -> nn.Module:
+    """From raw inputs to what `seen_by_model` describes."""
+    match spec.kind:
+        case "text":
+            return nn.Identity()  # tokens are names, not amounts
+        case "audio":
+            return LogMel(sample_rate=spec.sample_rate)
+    return Standardize(mean=spec.mean, std=spec.std, input_shape=spec.input_shape)
+
+
+def seen_by_model(spec: DataSpec) -> DataSpec:
+    """What the model is to be built for: sound reaches it as a picture of one channel."""
+    if spec.kind != "audio":
+        return spec
+    return replace(spec, input_shape=LogMel.shape(*spec.input_shape, sample_rate=spec.sample_rate))
+
+
 class Network(nn.Module):
     """Raw inputs as they are stored -> scores: the data's own scaling, then the model; numbers are scaled back.
 
@@ -59,11 +78,7 @@ class Network(nn.Module):
 
     def __init__(self, *, body: nn.Module, spec: DataSpec) -> None:
         super().__init__()
-        self.standardize = (
-            nn.Identity()  # tokens are names, not amounts
-            if spec.kind == "text"
-            else Standardize(mean=spec.mean, std=spec.std, input_shape=spec.input_shape)
-        )
+        self.standardize = input_stage(spec)
         convolutional = any(isinstance(module, nn.Conv2d) for module in body.modules())
         if convolutional:
             body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; missing in torch's stubs
@@ -72,7 +87,7 @@ class Network(nn.Module):
         self.unstandardize = (
             Unstandardize(mean=spec.target_mean, std=spec.target_std) if is_regression else nn.Identity()
         )
-        self.channels_last = convolutional and len(spec.input_shape) == 3
+        self.channels_last = convolutional and len(seen_by_model(spec).input_shape) == 3
 
     def forward(self, inputs: Tensor) -> Tensor:
         scaled = self.standardize(inputs)

@@ -11,6 +11,7 @@ import torch
 from pipeline.lifecycle.judge import Predictions
 from pipeline.lifecycle.reports import keep, predictions
 from pipeline.lifecycle.reports.predictions import SavedNumbers, SavedPredictions
+from pipeline.lifecycle.reports.thumbnails import spectrograms, thumbnails
 
 Predicted = Callable[..., SavedPredictions]
 
@@ -101,7 +102,18 @@ def test_the_closest_calls_have_the_smallest_margins(predicted: Predicted) -> No
 
 
 def test_pictures_are_made_small_and_keep_their_shape_and_colours() -> None:
-    grey = keep.thumbnails(torch.full((2, 1, 28, 28), 7, dtype=torch.uint8))
+    grey = thumbnails(torch.full((2, 1, 28, 28), 7, dtype=torch.uint8))
     assert grey.shape == (2, 28, 28) and (grey == 7).all()
-    colour = keep.thumbnails(torch.full((1, 3, 256, 128), 200.0))
+    colour = thumbnails(torch.full((1, 3, 256, 128), 200.0))
     assert colour.shape == (1, 64, 32, 3) and (colour == 200).all() and colour.dtype == np.uint8
+
+
+def test_sound_is_shown_as_a_spectrogram_from_black_to_white_with_high_sounds_above() -> None:
+    seconds = torch.arange(8000) / 8000
+    low, high = (10_000 * torch.sin(2 * torch.pi * hertz * seconds) for hertz in (200, 3000))
+    shown = spectrograms(torch.stack([low, high]).to(torch.int16), 8000)
+    assert shown.shape == (2, 1, 40, 101) and shown.amin() == 0 and shown.amax() == 255
+    rows = shown.mean(dim=3).argmax(dim=2).flatten().tolist()
+    assert rows[0] > 30 and rows[1] < 10
+    assert (spectrograms(torch.zeros(1, 800, dtype=torch.int16), 8000) == 0).all()
+    assert thumbnails(shown).shape == (2, 25, 64)

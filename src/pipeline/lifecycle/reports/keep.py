@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.data.datamodule import DataModule
@@ -19,13 +18,11 @@ from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions
 from pipeline.lifecycle.reports import predictions as saved
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
-from pipeline.lifecycle.reports.statistics import Ints
+from pipeline.lifecycle.reports.thumbnails import pictures_of, thumbnails
 from pipeline.lifecycle.run import Run
 from pipeline.spec import TaskKind
 
 # N test samples, K classes, P of them pictured
-
-LARGEST_SIDE = 64
 
 
 def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
@@ -68,13 +65,13 @@ def _classes(assembly: Assembly, predictions: Predictions, digest: str) -> saved
     kept = compacted(predictions, digest)
     if not isinstance(assembly.data, DataModule):
         return kept
-    parts, ids = assembly.data.parts, kept.ids[kept.shown].astype(np.int64)
-    if parts.kind == "image":
-        images = parts.test.inputs[torch.from_numpy(ids)]
-        return replace(kept, pictured=kept.shown, pictures=thumbnails(images.cpu()))
-    if parts.test_sentences:
-        sentences = np.array([shortened(parts.test_sentences[row]) for row in ids], dtype=np.str_)
-        return replace(kept, pictured=kept.shown, sentences=sentences)
+    sentences, ids = assembly.data.parts.test_sentences, kept.ids[kept.shown].astype(np.int64)
+    pictures = pictures_of(assembly, "test", torch.from_numpy(ids))
+    if pictures is not None:
+        return replace(kept, pictured=kept.shown, pictures=thumbnails(pictures))
+    if sentences:
+        shown = np.array([shortened(sentences[row]) for row in ids], dtype=np.str_)
+        return replace(kept, pictured=kept.shown, sentences=shown)
     return kept
 
 
@@ -111,19 +108,6 @@ def compacted(predictions: Predictions, digest_of_test: str) -> saved.SavedPredi
 
 def shortened(sentence: str) -> str:
     return sentence if len(sentence) <= saved.LONGEST else f"{sentence[: saved.LONGEST - 4]} ..."
-
-
-def thumbnails(images: Tensor) -> Ints:
-    """(P, C, H, W) with 0 as black and 255 as white -> (P, h, w) or (P, h, w, 3) uint8."""
-    pixels = images.float()
-    side = max(pixels.shape[2:])
-    if side > LARGEST_SIDE:
-        size = [max(round(each * LARGEST_SIDE / side), 1) for each in pixels.shape[2:]]
-        pixels = F.interpolate(pixels, size=size, mode="area")
-    pixels = pixels.round().clamp(0, 255).to(torch.uint8)
-    colours = pixels.movedim(1, -1) if pixels.shape[1] == 3 else pixels[:, 0]
-    numbers: Ints = colours.contiguous().numpy()
-    return numbers
 
 
 def _digest_of_test(assembly: Assembly, predictions: Predictions) -> str:

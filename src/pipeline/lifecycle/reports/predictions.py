@@ -5,7 +5,8 @@
     losses              (N,)    float32, what each costs by the task's measure: cross-entropy
     digest              ()      SHA-256 of the test part: samples are the same where it is
     pictured            (P,)    places in the arrays above of the samples that a report shows; P is 0 where it cannot
-    pictures            (P, H, W) or (P, H, W, 3) uint8, at most 64 pixels a side; none where samples are no images
+    pictures            (P, H, W) or (P, H, W, 3) uint8, at most 64 pixels a side, of sound its spectrogram; none
+                        where samples are neither
     sentences           (P,)    text, at most LONGEST characters of each; none where samples are no text
 
 Where numbers were to be predicted, T of them for each sample:

@@ -65,6 +65,8 @@ def trained_on(evidence: Evidence) -> str:
     if data is not None:
         sizes = data["sizes"]
         shape = "x".join(str(size) for size in data["input_shape"])
+        if data.get("sample_rate"):
+            shape = f"{data['input_shape'][0] / data['sample_rate']:g} s at {data['sample_rate']:,} Hz"
         asked = f"{len(evidence.class_names)} classes" if evidence.class_names else "numbers"
         what += f", trained on {sizes['train']:,} samples of {data['name']} ({shape}, {asked})"
     return f"{what}, on {devices['count']}\u00a0{devices['kind']} in {devices['precision']}"

@@ -1,0 +1,48 @@
+"""What a sample looks like: a picture as it is, sound as its spectrogram."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.data.datamodule import DataModule
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.reports.statistics import Ints
+from pipeline.models.log_mel import LogMel
+
+# P samples that are pictured
+
+LARGEST_SIDE = 64
+
+
+def pictures_of(assembly: Assembly, part: Literal["train", "test"], rows: Tensor) -> Tensor | None:
+    """(P, C, H, W) with 0 as black and 255 as white, of these rows (P,); None where samples cannot be looked at."""
+    if not isinstance(assembly.data, DataModule) or assembly.spec is None:
+        return None
+    match assembly.spec.kind:
+        case "image":
+            return assembly.data.parts.by_name()[part].inputs[rows].cpu()
+        case "audio":
+            return spectrograms(assembly.data.parts.by_name()[part].inputs[rows].cpu(), assembly.spec.sample_rate)
+    return None
+
+
+def spectrograms(waveforms: Tensor, sample_rate: int) -> Tensor:
+    """(P, S) -> (P, 1, M, F), high sounds above; each from its faintest, black, to its loudest, white."""
+    loudness = LogMel(sample_rate=sample_rate)(waveforms).flip(2)
+    faintest, loudest = (each(loudness, dim=(1, 2, 3), keepdim=True) for each in (torch.amin, torch.amax))
+    return 255 * (loudness - faintest) / (loudest - faintest).clamp(min=1e-6)
+
+
+def thumbnails(images: Tensor) -> Ints:
+    """(P, C, H, W) with 0 as black and 255 as white -> (P, h, w) or (P, h, w, 3) uint8."""
+    pixels = images.float()
+    side = max(pixels.shape[2:])
+    if side > LARGEST_SIDE:
+        size = [max(round(each * LARGEST_SIDE / side), 1) for each in pixels.shape[2:]]
+        pixels = F.interpolate(pixels, size=size, mode="area")
+    pixels = pixels.round().clamp(0, 255).to(torch.uint8)
+    colours = pixels.movedim(1, -1) if pixels.shape[1] == 3 else pixels[:, 0]
+    numbers: Ints = colours.contiguous().numpy()
+    return numbers

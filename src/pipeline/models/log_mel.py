@@ -1,0 +1,75 @@
+"""Sound as a picture: how loud each band of frequencies is, frame by frame."""
+
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+# B batch, S samples of a waveform, F frames, M bands
+
+BANDS = 40
+WINDOW_SECONDS = 0.025
+FRAMES_PER_SECOND = 100
+LOWEST_HERTZ = 20.0
+RANGE_DECIBELS = 80.0  # what is fainter than the loudest by more than this counts as silence
+FULL_SCALE = 32768.0  # of int16
+FAINTEST = 1e-10  # power, of a full scale of 1
+
+
+class LogMel(nn.Module):
+    """Waveforms, in units of int16 -> the logarithm of their power in bands of equal width on the mel scale
+    (Davis & Mermelstein 1980), each sample with mean 0 and deviation 1: how loud a recording is tells nothing of it.
+
+    What comes as a spectrogram already (B, 1, M, F) is passed on as it is: a callback may have changed it.
+    """
+
+    window: Tensor
+    bands: Tensor
+
+    def __init__(self, *, sample_rate: int) -> None:
+        super().__init__()
+        self.hop = sample_rate // FRAMES_PER_SECOND
+        samples = round(WINDOW_SECONDS * sample_rate)
+        self.size = 1 << (samples - 1).bit_length()  # of the Fourier transform
+        # They follow from the sample rate alone, so they are no part of the weights.
+        self.register_buffer("window", torch.hann_window(samples), persistent=False)
+        self.register_buffer("bands", mel_bands(sample_rate, self.size), persistent=False)
+
+    @staticmethod
+    def shape(samples: int, *, sample_rate: int) -> tuple[int, int, int]:
+        """Channels, bands and frames of a waveform's picture."""
+        return 1, BANDS, 1 + samples // (sample_rate // FRAMES_PER_SECOND)
+
+    def forward(self, inputs: Tensor) -> Tensor:  # (B, S) -> (B, 1, M, F)
+        if inputs.ndim == 4:
+            return inputs
+        # Not in low precision, in which the power of a loud sound has no room beside that of a faint one.
+        with torch.autocast(inputs.device.type, enabled=False):
+            spectrum = torch.stft(
+                inputs.float() / FULL_SCALE,
+                self.size,
+                hop_length=self.hop,
+                win_length=len(self.window),
+                window=self.window,
+                pad_mode="constant",
+                return_complex=True,
+            )
+            power = spectrum.real.square() + spectrum.imag.square()  # (B, size / 2 + 1, F)
+            return per_sample(torch.log((self.bands @ power).clamp(min=FAINTEST))).unsqueeze(1)
+
+
+def per_sample(loudness: Tensor) -> Tensor:
+    """(B, M, F) with mean 0 and deviation 1 each; of what never varies, such as silence, zeros."""
+    loudest = loudness.amax(dim=(1, 2), keepdim=True)
+    heard = torch.maximum(loudness, loudest - RANGE_DECIBELS / 10 * log(10))
+    variance, mean = torch.var_mean(heard, dim=(1, 2), correction=0, keepdim=True)
+    return (heard - mean) / (variance + 1e-5).sqrt()
+
+
+def mel_bands(sample_rate: int, size: int) -> Tensor:
+    """(M, size / 2 + 1) float32: triangles whose corners are the centres of their neighbours."""
+    ends = [2595 * log(1 + hertz / 700) / log(10) for hertz in (LOWEST_HERTZ, sample_rate / 2)]
+    corners = 700 * (10 ** (torch.linspace(*ends, BANDS + 2, dtype=torch.float64) / 2595) - 1)
+    low, centre, high = (corners[place : place + BANDS, None] for place in range(3))
+    hertz = torch.linspace(0, sample_rate / 2, size // 2 + 1, dtype=torch.float64)
+    return torch.minimum((hertz - low) / (centre - low), (high - hertz) / (high - centre)).clamp(min=0).float()
