@@ -1,0 +1,36 @@
+"""Samples that stand in two parts, byte for byte; of every kind of data."""
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+from torch import Tensor
+
+from pipeline.data.source import Part, Parts
+from pipeline.lifecycle.diagnosis.symptoms import Copies
+
+
+def copies(parts: Parts) -> dict[str, Copies]:
+    """Of the validation and the test part in the training part; and of training samples that stand there twice."""
+    inputs = {name: digests(part.inputs) for name, part in parts.by_name().items()}
+    whole = {name: _with_answers(inputs[name], part) for name, part in parts.by_name().items()}
+    found = {name: _copies(name, inputs, whole) for name in ("validation", "test")}
+    counts, answered = Counter(inputs["train"]), Counter(whole["train"])
+    twice = sum(count for count in counts.values() if count > 1)
+    agreeing = sum(count for count in answered.values() if count > 1)
+    return found | {"train": Copies(twice, min(agreeing, twice), len(parts.train))}
+
+
+def _copies(name: str, inputs: dict[str, list[bytes]], whole: dict[str, list[bytes]]) -> Copies:
+    seen, answered = set(inputs["train"]), set(whole["train"])
+    alike = sum(each in seen for each in inputs[name])
+    return Copies(alike, sum(each in answered for each in whole[name]), len(inputs[name]))
+
+
+def digests(rows: Tensor) -> list[bytes]:
+    """(N, ...) -> of each row; one after the other, because a mapped set may be larger than the memory."""
+    return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in rows.numpy()]
+
+
+def _with_answers(inputs: list[bytes], part: Part) -> list[bytes]:
+    return [row + answer for row, answer in zip(inputs, digests(part.targets[:, None]), strict=True)]

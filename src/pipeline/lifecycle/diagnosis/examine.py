@@ -1,0 +1,125 @@
+"""From a run directory to its symptoms: what the journal does not hold is measured with the best weights."""
+
+import logging
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from pipeline.config import compose, resolve
+from pipeline.data.datamodule import DataModule
+from pipeline.data.loading import EvaluationLoader
+from pipeline.data.source import Part
+from pipeline.data.splits import fraction_of
+from pipeline.errors import RunError
+from pipeline.lifecycle.assemble import Assembly, assemble
+from pipeline.lifecycle.diagnosis.copies import copies
+from pipeline.lifecycle.diagnosis.neighbours import by_neighbours
+from pipeline.lifecycle.diagnosis.symptoms import Pair, Scored, Symptoms
+from pipeline.lifecycle.judge import best_checkpoint
+from pipeline.lifecycle.reports.evidence import Evidence
+from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.same_data import change_of_data
+from pipeline.process import ALONE
+from pipeline.spec import DataSpec
+from pipeline.tracking import journal
+from pipeline.training import checkpoints
+from pipeline.training.learner import Learner
+from pipeline.training.sharding import load_weights
+
+# N samples, K classes
+
+TRAINING_SAMPLES = 10_000  # that are looked at, at most: enough for every share that is told
+VALIDATION_SAMPLES = 5_000
+NO_NUMBER = "the loss is"  # how StopOnNaN begins
+
+log = logging.getLogger(__name__)
+
+
+def examine(run: Run, evidence: Evidence, data_root: str | None = None) -> tuple[Symptoms, Assembly]:
+    """Raises RunError for a run that is under way, UserError where its data is gone."""
+    if journal.is_open(run.journal_path):
+        raise RunError(f"{run.id} is under way: a diagnosis is for a run that has ended; pipeline logs run={run.id}")
+    config = run.config()
+    config.trainer.update({"devices": 1, "strategy": "auto"})
+    if data_root is not None:
+        compose.update(config, "data.root", data_root)
+    resolve.check_signatures(config)
+    assembly = assemble(config, ALONE)
+    if (sentence := change_of_data(run, assembly)) is not None:
+        log.warning(sentence)
+    broke = _broke(run)
+    if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule):
+        return Symptoms(settings=evidence.settings, curves=evidence.curves, broke=broke), assembly
+    return _measured(run, evidence, config, assembly, broke), assembly
+
+
+def _measured(run: Run, evidence: Evidence, config: DictConfig, assembly: Assembly, broke: str | None) -> Symptoms:
+    learner, data, spec = assembly.module, assembly.data, assembly.spec
+    assert isinstance(learner, Learner) and isinstance(data, DataModule) and spec is not None
+    parts = data.parts
+    train, train_rows = _at_most(parts.train, TRAINING_SAMPLES)
+    validation, validation_rows = _at_most(parts.validation, VALIDATION_SAMPLES)
+    neighbours = by_neighbours(train, validation, spec, learner.network.standardize, train_rows)
+    set_out = {name: value.detach().clone() for name, value in learner.network.named_parameters()}
+    checkpoint = best_checkpoint(run)
+    network = None
+    if checkpoint is not None:
+        load_weights(learner, checkpoints.evaluation_weights(checkpoints.load(checkpoint)))
+        network = Pair(
+            _said(learner, train, train_rows, data.evaluation_batch_size),
+            _said(learner, validation, validation_rows, data.evaluation_batch_size),
+        )
+    classes = len(spec.class_names)
+    return Symptoms(
+        settings=evidence.settings,
+        curves=evidence.curves,
+        class_names=tuple(spec.class_names),
+        network=network,
+        neighbours=neighbours,
+        copies=copies(parts),
+        counts=np.bincount(parts.train.targets.numpy(), minlength=classes) if classes else np.zeros(0, dtype=np.int64),
+        moved=_moved(learner, set_out) if checkpoint is not None and config.init_from is None else None,
+        broke=broke,
+    )
+
+
+def _at_most(part: Part, count: int) -> tuple[Part, Tensor]:
+    """A stratified share of it, the same every time, and its rows."""
+    if len(part) <= count:
+        return part, torch.arange(len(part))
+    rows = torch.from_numpy(fraction_of(part.strata, count / len(part)))
+    return part.rows(rows), rows
+
+
+@torch.no_grad()
+def _said(learner: Learner, part: Part, rows: Tensor, batch_size: int) -> Scored:
+    learner.network.eval()
+    loader = EvaluationLoader(part, batch_size=batch_size)
+    scores = torch.cat([learner.network(batch.inputs).float() for batch in loader])
+    answers = learner.task.answers(scores)
+    is_of_classes = part.targets.ndim == 1
+    return Scored(
+        answers=(answers.softmax(dim=1) if is_of_classes else answers).numpy(),
+        targets=part.targets.numpy(),
+        losses=learner.task.losses(scores, part.targets).numpy(),
+        ids=rows.numpy(),
+    )
+
+
+def _moved(module: pl.LightningModule, set_out: dict[str, Tensor]) -> float:
+    network = module.network
+    now = dict(network.named_parameters())
+    way = sum(float((now[name] - before).square().sum()) for name, before in set_out.items())
+    length = sum(float(before.square().sum()) for before in set_out.values())
+    return (way / max(length, 1e-12)) ** 0.5
+
+
+def _broke(run: Run) -> str | None:
+    """The last words of a training whose loss was no number."""
+    ends = [record for record, _ in journal.read(run.journal_path) if record["kind"] == "end"]
+    error = str(ends[-1].get("error") or "") if ends else ""
+    lines = [line for line in error.splitlines() if NO_NUMBER in line]
+    return lines[-1].partition(": ")[2] or lines[-1] if lines else None

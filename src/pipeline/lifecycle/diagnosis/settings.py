@@ -1,0 +1,70 @@
+"""What to type next, from what a run was given."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.lifecycle.diagnosis.symptoms import Symptoms
+
+STRONG_DROPOUT = 0.5
+
+
+def learning_rate(symptoms: Symptoms, *, times: float) -> str:
+    return f"optimizer.learning_rate={float(symptoms.settings.get('optimizer.learning_rate', 1e-2)) * times:.3g}"
+
+
+def longer(symptoms: Symptoms, *, times: int) -> tuple[str, ...]:
+    """Whichever limit the run has; both, if it has both."""
+    epochs, steps = symptoms.settings.get("trainer.max_epochs"), symptoms.settings.get("trainer.max_steps")
+    limits = (f"trainer.max_epochs={int(epochs) * times}",) if epochs is not None and epochs > 0 else ()
+    return (*limits, f"trainer.max_steps={int(steps) * times}") if steps is not None and steps > 0 else limits
+
+
+def has_constant_rate(symptoms: Symptoms) -> bool:
+    return symptoms.settings.get("scheduler") == "constant"
+
+
+def less_restraint(symptoms: Symptoms) -> tuple[str, ...]:
+    """The heaviest hand first: penalties, dropout, then a larger model."""
+    settings = symptoms.settings
+    if any(key.startswith("regularizer.") for key in settings):
+        return ("regularizer=none",)
+    if float(settings.get("model.dropout") or 0) >= STRONG_DROPOUT:
+        return ("model.dropout=0",)
+    widths = settings.get("model.widths")
+    if widths:
+        return (f"model.widths=[{','.join(str(int(width) * 4) for width in widths)}]",)
+    for key in ("model.hidden", "model.channels", "model.width"):
+        if isinstance(settings.get(key), int):
+            return (f"{key}={settings[key] * 2}",)
+    return ("model=mlp",)
+
+
+def more_restraint(symptoms: Symptoms, kind: str) -> tuple[str, ...]:
+    """Of what the run does without yet: augmentation, dropout, early stopping, a penalty."""
+    settings = symptoms.settings
+    watched = "callbacks=default" if not _has(settings, "callbacks.early_stopping.") else None
+    by_kind = {"image": "augmentation", "text": "token_dropout"}.get(kind)
+    if by_kind is not None and not _has(settings, f"callbacks.{by_kind}."):
+        return (f"callbacks=[default,{by_kind}]",)
+    dropout = settings.get("model.dropout")
+    gentle = ("model.dropout=0.5",) if dropout is not None and float(dropout) < STRONG_DROPOUT else ()
+    found = (*gentle, *([watched] if watched else []))
+    return found or ("regularizer=l2", "regularizer.l2.strength=1e-2")
+
+
+def judged_by(symptoms: Symptoms, metric: str, mode: str) -> tuple[str, ...]:
+    """The best checkpoint by another metric, and early stopping, where there is any."""
+    found = (f"checkpoint.monitor={metric}", f"checkpoint.mode={mode}")
+    if _has(symptoms.settings, "callbacks.early_stopping."):
+        found += (f"callbacks.early_stopping.monitor={metric}", f"callbacks.early_stopping.mode={mode}")
+    return found
+
+
+def merged(before: Sequence[str], changes: Sequence[str]) -> list[str]:
+    """Overrides of a run, those of a key that changes left out."""
+    keys = {change.partition("=")[0] for change in changes}
+    return [each for each in before if each.partition("=")[0] not in keys] + list(changes)
+
+
+def _has(settings: Mapping[str, Any], prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in settings)
