@@ -120,7 +120,7 @@ def test_mixed_rates_become_the_usual_one_and_that_is_said(
 
 def test_waveforms_are_decoded_once_and_anew_when_a_file_changed(birds: Path, cache: Path, record: Record) -> None:
     before = describe(load(birds)).digest
-    (waveforms,) = cache.glob("*.npy")
+    (waveforms,) = cache.glob("*.values")
     made_at = waveforms.stat().st_mtime_ns
     assert describe(load(birds)).digest == before and waveforms.stat().st_mtime_ns == made_at
     record(birds / "crow" / "00.wav", 99)

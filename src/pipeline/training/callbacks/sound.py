@@ -1,6 +1,7 @@
 """Training recordings changed at random, whole batches at once, on the device."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
@@ -28,8 +29,7 @@ class SoundCallback(StepCallback):
 
     @torch.no_grad()
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
-        changed = self.transform(trainer, batch.inputs)
-        return Batch(changed, batch.targets, batch.ids, batch.mask)
+        return replace(batch, inputs=self.transform(trainer, batch.inputs))
 
     def transform(self, trainer: pl.Trainer, inputs: Tensor) -> Tensor:
         """(B, S), or what a callback before this one has made of it -> the same, changed."""
