@@ -186,8 +186,8 @@ def folded(parts: Parts, *, folds: int, fold: int) -> Parts:
     """Raises ConfigError where there are fewer samples, or groups of them, than folds, or time forbids it."""
     if parts.is_ordered:
         raise ConfigError(
-            f"data.folds={folds}: the parts of {parts.name} follow each other in time, and folds would be judged on what "
-            "came before. Leave out data.folds, or what the source is cut by (data.source.time)"
+            f"data.folds={folds}: the parts of {parts.name} follow each other in time, and a fold would be judged on "
+            "what came before. Leave out data.folds, or what the source is cut by (data.source.time)"
         )
     whole = joined(parts.train, parts.validation)
     groups = None if whole.groups is None else whole.groups.numpy()
