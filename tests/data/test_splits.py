@@ -73,3 +73,21 @@ def test_each_fold_has_its_share_of_every_class() -> None:
         _, held = fold_of(labels, folds=5, fold=fold, seed=0)
         counts = np.bincount(labels[held])
         assert np.all(np.abs(counts - [10, 6, 4]) <= 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=20, max_size=200), st.integers(2, 4), seeds)
+def test_a_group_is_never_in_two_folds(rows: list[tuple[int, int]], folds: int, seed: int) -> None:
+    groups, labels = np.array(rows).T
+    cuts = [fold_of(labels, folds=folds, fold=fold, seed=seed, groups=groups) for fold in range(folds)]
+    assert np.array_equal(np.sort(np.concatenate([held for _, held in cuts])), np.arange(len(labels)))
+    assert all(not set(groups[train]) & set(groups[held]) for train, held in cuts)
+    assert all(len(train) + len(held) == len(labels) for train, held in cuts)
+
+
+def test_folds_of_groups_are_about_equal_and_have_about_their_share_of_every_class() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), rng.integers(5, 20, 40))
+    labels = (rng.random(len(groups)) < np.repeat(rng.random(40), np.bincount(groups))).astype(np.int64)
+    for fold in range(4):
+        _, held = fold_of(labels, folds=4, fold=fold, seed=0, groups=groups)
+        assert np.all(np.abs(np.bincount(labels[held]) / np.bincount(labels) - 0.25) < 0.03)

@@ -1,17 +1,26 @@
 """The user's own table: columns of every kind, splits that do not leak, and mistakes named with their line."""
 
+import shutil
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
+from pipeline.data import raw_table, stored, table_files, table_reading
+from pipeline.data.datamodule import DataModule, folded
+from pipeline.data.description import describe, digest
 from pipeline.data.source import Parts
+from pipeline.data.stored import Stored
 from pipeline.data.table import Table
-from pipeline.errors import DataError, UserError
+from pipeline.errors import ConfigError, DataError, UserError
 
 SETTINGS: dict[str, Any] = {
+    "train": None, "validation": None, "test": None, "on_bad_sample": "fail",
     "target": "price", "answer": None, "categorical": [], "ignore": [], "time": None, "group": None,
     "validation_share": 0.2, "test_share": 0.2, "split_seed": 0,
 }  # fmt: skip
@@ -21,7 +30,7 @@ ROWS = [f"{20 + row},{'ab'[row % 2]},2026-01-{row % 28 + 1:02},{row * 1.5}" for 
 def load(folder: Path, rows: list[str], *, header: str = "size,town,built,price", **settings: Any) -> Parts:
     path = folder / "own.csv"
     path.write_text("\n".join([header, *rows]))
-    return Table(**SETTINGS | settings).load(path)
+    return Table(**SETTINGS | settings).load(path).fitted()
 
 
 def test_numbers_names_and_dates_become_columns(tmp_path: Path) -> None:
@@ -55,6 +64,15 @@ def test_a_group_is_never_in_two_parts(tmp_path: Path) -> None:
                  group="who")  # fmt: skip
     seen = [set(part.targets.flatten().tolist()) for part in parts.by_name().values()]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 10
+    for fold in range(4):
+        train, validation, test = folded(parts, folds=4, fold=fold).by_name().values()
+        seen = [set(part.targets.flatten().tolist()) for part in (train, validation, test)]
+        assert sum(map(len, seen)) == 10 and len(seen[1]) == 2
+
+
+def test_what_is_cut_by_time_is_not_folded(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.folds=3: .* follow each other in time"):
+        folded(load(tmp_path, ROWS, time="size"), folds=3, fold=0)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +80,7 @@ def test_a_group_is_never_in_two_parts(tmp_path: Path) -> None:
     [
         ([*ROWS, "many,a,2026-01-01,1"], {}, r"line 52: size is 'many', where 50 of 51 cells are a number.*ignore="),
         ([*ROWS, "inf,a,2026-01-01,1"], {}, "line 52: size is inf, expected a finite number"),
-        ([*ROWS, "1,a,2026-01-01"], {}, "line 52: 3 cells, expected 4"),
+        ([*ROWS, "1,a,2026-01-01"], {}, "line 52 has 3 cells, expected 4"),
         ([*ROWS, "1,a,2026-01-01,"], {}, "line 52: the target price is missing"),
         ([*ROWS, "1,c,2026-01-01,1"], {"target": "town"}, "line 52: c is the only one of its class"),
         (ROWS, {"target": "prise"}, "has no column prise; did you mean price?"),
@@ -89,11 +107,98 @@ def test_a_file_larger_than_memory_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = psutil.virtual_memory()
+    monkeypatch.setattr(raw_table, "KEPT_BYTES", 0)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1000))
-    with pytest.raises(DataError, match="memory are free"):
+    with pytest.raises(DataError, match=r"about 50 rows.*memory, and 0\.0 GB are free"):
         load(tmp_path, ROWS)
+
+
+def test_values_that_the_disk_cannot_hold_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raw_table, "KEPT_BYTES", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    with pytest.raises(DataError, match=r"Its values take 0\.0 GB in .*Make room there"):
+        load(tmp_path, ROWS)
+
+
+def test_a_large_table_is_read_once_into_the_cache_and_gives_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [*ROWS, ",a,,7", "3,missing,2026-01-01,8"]
+    expected = load(tmp_path, rows)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for module in (raw_table, stored):
+        monkeypatch.setattr(module, "KEPT_BYTES", 0)
+    monkeypatch.setattr(table_files, "CELLS_AT_A_TIME", 28)
+    monkeypatch.setattr(stored, "BLOCK_BYTES", 100)
+    found = load(tmp_path, rows)
+    assert isinstance(found.train.inputs, Stored)
+    assert found.feature_names == expected.feature_names
+    for mine, other in zip(found.by_name().values(), expected.by_name().values(), strict=True):
+        assert torch.equal(mine.inputs[:], other.inputs[:]) and torch.equal(mine.targets, other.targets)
+    assert digest(found) == digest(expected)
+    assert describe(found).mean == pytest.approx(describe(expected).mean)
+    monkeypatch.setattr(table_reading, "chunks", lambda path: pytest.fail("it was read again"))
+    path = tmp_path / "own.csv"
+    again = Table(**SETTINGS).load(path).fitted()
+    assert digest(again) == digest(expected)
+
+
+def test_parquet_is_read_like_a_csv(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    expected = load(tmp_path, [",a,2026-01-09,3", *ROWS])
+    sizes = [None, *(20 + row for row in range(50))]
+    built = [date(2026, 1, 9), *(date(2026, 1, row % 28 + 1) for row in range(50))]
+    columns = {"size": sizes, "town": ["a", *("ab"[row % 2] for row in range(50))], "built": built,
+               "price": [3.0, *(row * 1.5 for row in range(50))]}  # fmt: skip
+    parquet.write_table(pyarrow.table(columns), tmp_path / "own.parquet", row_group_size=7)
+    found = Table(**SETTINGS).load(tmp_path / "own.parquet").fitted()
+    assert digest(found) == digest(expected) and found.feature_names == expected.feature_names
+    (tmp_path / "own.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(DataError, match="is no Parquet file that can be read"):
+        Table(**SETTINGS).load(tmp_path / "own.parquet")
+
+
+def test_bad_rows_are_left_out_on_demand_and_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [*ROWS, "many,a,2026-01-01,1", "1,a,2026-01-01", "1,a,2026-01-01,"]
+    parts = load(tmp_path, rows, on_bad_sample="skip")
+    assert sum(len(part) for part in parts.by_name().values()) == 50
+    assert [line.partition("own.csv, ")[2][:7] for line in parts.skipped] == ["line 53", "line 52", "line 54"]
+    assert "left out 3 of 53 rows" in caplog.text
+
+
+def test_files_of_parts_are_kept_and_the_missing_one_is_cut_from_training(tmp_path: Path) -> None:
+    header = "size,town,built,price"
+    (tmp_path / "learn.csv").write_text("\n".join([header, *ROWS]))
+    (tmp_path / "judge.csv").write_text("\n".join(["town,size,price,built", "a,99,1,2026-01-01", "b,98,2,2026-01-01"]))
+    source = Table(**SETTINGS | {"train": "learn.csv", "test": "judge.csv"})
+    parts = source.load(tmp_path).fitted()
+    assert [len(part) for part in parts.by_name().values()] == [40, 10, 2]
+    assert parts.test.inputs[:, 0].tolist() == [99, 98] and parts.test.targets.flatten().tolist() == [1, 2]
+    (tmp_path / "judge.csv").write_text("town,size\na,1")
+    with pytest.raises(DataError, match=r"judge\.csv has the columns town, size; expected those of .*learn\.csv"):
+        source.load(tmp_path)
+
+
+def test_what_is_learned_is_learned_after_the_cut(tmp_path: Path) -> None:
+    rows = [f"{'' if row % 5 == 0 else row},{'rare' if row == 1 else 'ab'[row % 2]},{row}" for row in range(100)]
+    (tmp_path / "own.csv").write_text("\n".join(["size,town,price", *rows]))
+    for options in ({"train_fraction": 0.2}, {"folds": 5, "fold": 1}, {}):
+        data = DataModule(
+            source=Table(**SETTINGS), root=str(tmp_path / "own.csv"), batch_size=4, evaluation_batch_size=4, seed=0,
+            **{"train_fraction": 1.0, **options},
+        )  # fmt: skip
+        data.load()
+        inputs, names = data.parts.train.inputs[:], data.parts.feature_names
+        known = inputs[inputs[:, names.index("size missing")] == 0, 0]
+        filled = inputs[inputs[:, names.index("size missing")] == 1, 0]
+        assert set(filled.tolist()) == {float(np.median(known.numpy()))}
+        assert ("town=rare" in names) == bool((data.parts.train.targets == 1).any())
 
 
 def test_rows_in_two_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load(tmp_path, ROWS + ROWS)
-    assert "rows of the validation and test parts are in the training part too" in caplog.text
+    assert "rows stand in the train part, too" in caplog.text

@@ -1,6 +1,7 @@
-"""A text column of a table to columns of numbers: what it holds is inferred, what is fitted is the training part's."""
+"""A column of a table as numbers: what its cells hold is found out from the cells."""
 
-import logging
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,18 +10,19 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.splits import Indices
-from pipeline.errors import DataError
+from pipeline.data.table_files import Cells
 
-log = logging.getLogger(__name__)
-
-# N rows, C columns of numbers
+# n rows of a chunk
 
 Numbers = npt.NDArray[np.float64]
-ColumnKind = Literal["number", "date", "category"]
+ColumnKind = Literal["number", "date", "category", "key"]
 MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
+MISSING_LEVEL = "missing"
 STRAY_SHARE = 0.1  # a column with no more text than this was meant to be numbers
-MOST_LEVELS = 100  # each is a column of its own
+MOST_CLASSES = 10  # whole numbers with no more values than this are taken for classes
+MOST_DISTINCT = 10_000  # texts of a column that are told apart
+OTHERS: ColumnKind = "category"
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def days(cell: str) -> float:
@@ -33,86 +35,110 @@ READERS: dict[ColumnKind, Callable[[str], float]] = {"number": float, "date": da
 
 @dataclass(frozen=True)
 class Column:
-    """`cells` (N,) as they stand in the file, `lines` (N,) where in it, `where` the file's name."""
+    """`levels` are the texts of a category, which are told by their numbers, from 0; those of a key, as many as there
+    are, by their hashes. Of its cells `known` say something,
+    `strays` of these are not of its kind, and `missing` say nothing."""
 
     name: str
-    cells: Sequence[str]
-    lines: Sequence[int]
-    where: str
+    kind: ColumnKind
+    levels: tuple[str, ...] = ()
+    known: int = 0
+    strays: int = 0
+    missing: int = 0
+
+    def numbers(self, cells: Cells) -> Numbers:
+        """(n,) numbers, days since 1970, or numbers of levels; NaN where missing (but a category's missing cells are a
+        level of their own), infinity where a cell is none of these."""
+        if self.kind == "key":
+            return np.array([_hash_of(text) for text in levels_of(cells)], dtype=np.float64)
+        if self.kind == "category":
+            numbers = {level: float(number) for number, level in enumerate(self.levels)}
+            return np.array([numbers[text] for text in levels_of(cells)], dtype=np.float64)
+        if isinstance(cells, np.ndarray):
+            return cells
+        try:
+            if self.kind == "number":
+                return _all_numbers(cells)
+        except ValueError:
+            pass
+        read = {cell: np.nan if cell in MISSING else _read(self.kind, cell) for cell in set(cells)}
+        return np.array([np.inf if (value := read[cell]) is None else value for cell in cells], dtype=np.float64)
+
+    def reason(self, cell: str) -> str:
+        """Why a cell that has no finite number is wrong."""
+        if _read(self.kind, cell) is not None:
+            return f"{self.name} is {cell}, expected a finite number"
+        return (
+            f"{self.name} is {cell!r}, where {self.known - self.strays} of {self.known} cells are a {self.kind}; for a "
+            f"column of names: data.source.categorical=[{self.name}], to leave it out: data.source.ignore=[{self.name}]"
+        )
+
+
+class Survey:
+    """What a column holds, chunk by chunk."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cells = self.known = 0
+        self.readable: Counter[ColumnKind] = Counter()
+        self.levels: Counter[str] | None = Counter()
+
+    def add(self, cells: Cells) -> None:
+        self.cells += len(cells)
+        if self.levels is not None:
+            self.levels.update(levels_of(cells))
+            self.levels = self.levels if len(self.levels) <= MOST_DISTINCT else None
+        try:
+            numbers = cells if isinstance(cells, np.ndarray) else _all_numbers(cells)
+        except ValueError:
+            for cell, count in Counter(cells).items():
+                if cell not in MISSING:
+                    self.known += count
+                    kind = next((kind for kind in READERS if _read(kind, cell) is not None), OTHERS)
+                    self.readable[kind] += count
+        else:
+            found = len(numbers) - int(np.isnan(numbers).sum())
+            self.known += found
+            self.readable["number"] += found
+
+    def column(self, wanted: ColumnKind | None = None) -> Column:
+        """As `wanted`, or as the cells look."""
+        for kind in READERS if wanted is None else ():
+            strays = self.known - self.readable[kind]
+            if strays <= STRAY_SHARE * self.known:
+                return Column(self.name, kind, (), self.known, strays, self.cells - self.known)
+        return Column(self.name, wanted or "category", tuple(sorted(self.levels or ())), self.known)
 
     @property
-    def kind(self) -> ColumnKind:
-        """Raises DataError for a few texts among numbers."""
-        known = [(cell, line) for cell, line in zip(self.cells, self.lines, strict=True) if cell not in MISSING]
-        for kind, read in READERS.items():
-            strays = [(cell, line) for cell, line in known if not _reads(read, cell)]
-            if not strays:
-                return kind
-            if len(strays) <= STRAY_SHARE * len(known):
-                cell, line = strays[0]
-                raise DataError(
-                    f"{self.where}, line {line}: {self.name} is {cell!r}, where {len(known) - len(strays)} of "
-                    f"{len(known)} cells are a {kind}. Correct it, leave the cell empty, or set "
-                    f"data.source.categorical=[{self.name}] or data.source.ignore=[{self.name}]."
-                )
-        return "category"
-
-    def numbers(self) -> Numbers:
-        """(N,) numbers, or days since 1970 for dates; NaN where missing. Raises DataError for infinity and text."""
-        read = READERS.get(self.kind)
-        if read is None:
-            raise DataError(f"{self.where}: {self.name} holds text, expected numbers or dates such as 2026-01-31.")
-        found = np.array([np.nan if cell in MISSING else read(cell) for cell in self.cells], dtype=np.float64)
-        wrong = np.abs(found) > np.finfo(np.float32).max
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise DataError(
-                f"{self.where}, line {self.lines[row]}: {self.name} is {self.cells[row]}, expected a finite number. "
-                "Correct it, or leave the cell empty."
-            )
-        return found
+    def is_class(self) -> bool:
+        """Text, or no more than a few whole numbers."""
+        if self.levels is None:
+            return False
+        read = [
+            value for level in self.levels if level != MISSING_LEVEL and (value := _read("number", level)) is not None
+        ]
+        return self.column().kind == "category" or (len(read) <= MOST_CLASSES and all(map(float.is_integer, read)))
 
 
-def encode(column: Column, kind: ColumnKind, train: Indices) -> tuple[Numbers, tuple[str, ...]]:
-    """(N, C) without a gap, and C names; C is 0 for a column that is constant in the rows `train`."""
-    encoded, names = _levels(column, train) if kind == "category" else _filled(column, train)
-    if len(names) == 0 or np.ptp(encoded[train], axis=0).max() == 0:
-        log.warning("%s: %s is the same in all training rows; left out", column.where, column.name)
-        return encoded[:, :0], ()
-    return encoded, names
+def _hash_of(text: str) -> int:
+    """Of 48 bits: a float64 holds it."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest())
 
 
-def _filled(column: Column, train: Indices) -> tuple[Numbers, tuple[str, ...]]:
-    """Numbers with gaps filled by the training rows' median; a second column says where, if they have gaps."""
-    found = column.numbers()
-    gaps = np.isnan(found)
-    if gaps[train].all():
-        return found[:, None][:, :0], ()
-    if not gaps.any():
-        return found[:, None], (column.name,)
-    median = float(np.median(found[train][~gaps[train]]))
-    log.warning("%s: %s lacks %d values; filled with %g", column.where, column.name, gaps.sum(), median)
-    filled = np.where(gaps, median, found)[:, None]
-    if not gaps[train].any():
-        return filled, (column.name,)
-    return np.hstack([filled, gaps[:, None]]), (column.name, f"{column.name} missing")
-
-
-def _levels(column: Column, train: Indices) -> tuple[Numbers, tuple[str, ...]]:
-    """A column of 0 and 1 for each level of the training rows; one they never show is 0 in all."""
-    cells = np.array(["missing" if cell in MISSING else cell for cell in column.cells])
-    levels = np.unique(cells[train])
-    if len(levels) > MOST_LEVELS:
-        raise DataError(
-            f"{column.where}: {column.name} has {len(levels)} different texts, expected at most {MOST_LEVELS}. "
-            f"Leave it out with data.source.ignore=[{column.name}]."
-        )
-    return (cells[:, None] == levels).astype(np.float64), tuple(f"{column.name}={level}" for level in levels)
-
-
-def _reads(read: Callable[[str], float], cell: str) -> bool:
+def _read(kind: ColumnKind, cell: str) -> float | None:
     try:
-        read(cell)
+        return READERS[kind](cell)
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def _all_numbers(cells: Sequence[str]) -> Numbers:
+    """Raises ValueError."""
+    return np.fromiter(map(float, cells), dtype=np.float64, count=len(cells))
+
+
+def levels_of(cells: Cells) -> list[str]:
+    """The texts by which cells are told apart, whole numbers without a point."""
+    if isinstance(cells, np.ndarray):
+        return [MISSING_LEVEL if np.isnan(each) else f"{each:.15g}" for each in cells.tolist()]
+    return [MISSING_LEVEL if cell in MISSING else cell for cell in cells]

@@ -5,6 +5,7 @@ from functools import cached_property
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
@@ -109,7 +110,7 @@ class DataModule(LightningDataModule):
         if self.train_fraction < 1:
             rows = fraction_of(parts.train.strata, self.train_fraction)
             parts = replace(parts, train=parts.train.rows(torch.from_numpy(rows)))
-        return parts
+        return parts.fitted()
 
     @cached_property
     def spec(self) -> DataSpec:
@@ -192,15 +193,26 @@ def check_folds(folds: int | None, fold: int) -> None:
 
 
 def folded(parts: Parts, *, folds: int, fold: int) -> Parts:
-    """Raises ConfigError where there are fewer samples than folds."""
-    inputs = join([parts.train.inputs, parts.validation.inputs])
-    whole = Part(inputs, torch.cat([parts.train.targets, parts.validation.targets]))
-    if folds > len(whole):
-        raise ConfigError(f"data.folds={folds} is more than the {len(whole)} samples to cut; such as data.folds=5")
-    train, validation = fold_of(whole.strata, folds=folds, fold=fold, seed=FOLD_SEED)
+    """Raises ConfigError where there are fewer samples, or groups of them, than folds, or time forbids it."""
+    if parts.is_ordered:
+        raise ConfigError(
+            f"data.folds={folds}: the parts of {parts.name} follow each other in time, and a fold would be judged on "
+            "what came before. Leave out data.folds, or what the source is cut by (data.source.time)"
+        )
+    whole = joined(parts.train, parts.validation)
+    groups = None if whole.groups is None else whole.groups.numpy()
+    most, what = (len(whole), "samples") if groups is None else (len(np.unique(groups)), "groups of samples")
+    if folds > most:
+        raise ConfigError(f"data.folds={folds} is more than the {most} {what} to cut; such as data.folds=5")
+    train, validation = fold_of(whole.strata, folds=folds, fold=fold, seed=FOLD_SEED, groups=groups)
     return replace(
         parts, train=whole.rows(torch.from_numpy(train)), validation=whole.rows(torch.from_numpy(validation))
     )
+
+
+def joined(one: Part, other: Part) -> Part:
+    groups = None if one.groups is None or other.groups is None else torch.cat([one.groups, other.groups])
+    return Part(join([one.inputs, other.inputs]), torch.cat([one.targets, other.targets]), groups)
 
 
 def check_parts(parts: Parts) -> None:

@@ -125,4 +125,4 @@ def _contents(inputs: Inputs) -> Iterator[npt.NDArray[Any]]:
     elif inputs.file.hashes is not None:
         yield inputs.file.hashes[inputs.index.numpy()]
     else:
-        yield from (block.numpy() for block in inputs.blocks())
+        yield from (block.contiguous().numpy() for block in inputs.blocks())

@@ -106,7 +106,8 @@ def parts_of(files: Files, inputs: Inputs) -> tuple[tuple[str, ...], TaskKind, t
     """The names of the classes, what is asked, and the parts of the inputs, whose rows are the files part by part."""
     names = tuple(sorted({file.label for file in files}))
     targets = torch.from_numpy(_numbered([file.label for file in files]))
-    whole = Part(inputs, targets)
+    groups = groups_of(files)
+    whole = Part(inputs, targets, None if groups is None else torch.from_numpy(groups))
     counts = Counter(file.part for file in files)
     rows = torch.split(torch.arange(len(files)), [counts[part] for part in ORDER])
     train, validation, test = (whole.rows(each) for each in rows)

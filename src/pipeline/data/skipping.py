@@ -8,10 +8,11 @@ from pipeline.errors import DataError
 
 NAMED = 5  # that are told at once
 
+OnBadSample = Literal["fail", "skip"]
 log = logging.getLogger(__name__)
 
 
-def left_out(bad: Sequence[str], *, on_bad_sample: Literal["fail", "skip"], of: int, what: str) -> tuple[str, ...]:
+def left_out(bad: Sequence[str], *, on_bad_sample: OnBadSample, of: int, what: str) -> tuple[str, ...]:
     """`bad` (a line for each: which and why, of as many `what`) as Parts.skipped takes them.
 
     Raises DataError with the first of them where nothing is to be left out.

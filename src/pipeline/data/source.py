@@ -1,5 +1,6 @@
 """What a data set is: three parts, and a class that knows how to load them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,10 +17,11 @@ from pipeline.spec import Kind, TaskKind
 @dataclass(frozen=True)
 class Part:
     """N samples: inputs (N, *input_shape) in the type they are stored in, targets (N,) int64 classes, or (N, T)
-    float32 numbers."""
+    float32 numbers. Samples with the same number in `groups` (N,) int64 are never to be parted."""
 
     inputs: Inputs
     targets: Tensor
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -33,7 +35,8 @@ class Part:
 
     def rows(self, index: Tensor) -> "Part":
         """The rows named by `index` (M,) int64, in its order; a copy, but for what is stored in a file."""
-        return Part(pick(self.inputs, index), self.targets.index_select(0, index))
+        groups = None if self.groups is None else self.groups.index_select(0, index)
+        return Part(pick(self.inputs, index), self.targets.index_select(0, index), groups)
 
     def to(self, device: torch.device) -> "Part":
         return Part(self.inputs.to(device), self.targets.to(device))
@@ -46,7 +49,9 @@ class Parts:
     `class_names` is empty where targets are numbers, `feature_names` where inputs are no table, `tokenizer` (of Hugging
     Face's tokenizers, as JSON: what turns a sentence into such inputs) where they are no text, `sample_rate` (values a
     second) is 0 where they are no sound. `test_sentences`: what the test part's inputs were made of, to show it to a
-    person. `skipped`: what was left out, and why, a line each (data.source.on_bad_sample=skip).
+    person. `skipped`: what was left out, and why, a line each (data.source.on_bad_sample=skip). `is_ordered`: the parts
+    follow each other in time. `fit` makes of these parts those whose inputs a network takes, where something is learned
+    from the training samples for it (medians, levels, a vocabulary).
     """
 
     name: str
@@ -61,6 +66,12 @@ class Parts:
     test_sentences: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     sample_rate: int = 0
+    is_ordered: bool = False
+    fit: "Callable[[Parts], Parts] | None" = None
+
+    def fitted(self) -> "Parts":
+        """With inputs for a network. Called once, when it is settled which samples are learned from."""
+        return self if self.fit is None else self.fit(self)
 
     def by_name(self) -> dict[str, Part]:
         return {"train": self.train, "validation": self.validation, "test": self.test}

@@ -81,9 +81,39 @@ def fraction_of(labels: npt.NDArray[np.integer], fraction: float) -> Indices:
     return np.sort(stratified_order(labels, seed=0)[:count])
 
 
-def fold_of(labels: npt.NDArray[np.integer], *, folds: int, fold: int, seed: int) -> tuple[Indices, Indices]:
-    """The rows to learn from and those to validate on, ascending: part `fold` (0 to folds - 1) of `folds` equal ones,
-    stratified. Over all folds each row is validated on once."""
+def fold_of(
+    labels: npt.NDArray[np.integer],
+    *,
+    folds: int,
+    fold: int,
+    seed: int,
+    groups: npt.NDArray[np.integer] | None = None,
+) -> tuple[Indices, Indices]:
+    """The rows to learn from and those to validate on, ascending: part `fold` (0 to folds - 1) of `folds` about equal
+    ones, stratified; of whole groups where `groups` (N,) tells them. Over all folds each row is validated on once."""
+    if groups is not None:
+        held = _fold_of_groups(labels, groups, folds=folds, seed=seed) == fold
+        return np.flatnonzero(~held).astype(np.int64), np.flatnonzero(held).astype(np.int64)
     order = stratified_order(labels, seed=seed)
     bounds = [round(part * len(order) / folds) for part in (fold, fold + 1)]
     return np.sort(np.concatenate([order[: bounds[0]], order[bounds[1] :]])), np.sort(order[slice(*bounds)])
+
+
+def _fold_of_groups(
+    labels: npt.NDArray[np.integer], groups: npt.NDArray[np.integer], *, folds: int, seed: int
+) -> Indices:
+    """(N,) the fold of each row. From the largest group to the smallest, each goes where it makes the folds' shares of
+    all classes least unequal."""
+    _, members = np.unique(groups, return_inverse=True)
+    _, classes = np.unique(labels, return_inverse=True)
+    counts = np.zeros((members.max() + 1, classes.max() + 1))
+    np.add.at(counts, (members, classes), 1)
+    shares = counts / counts.sum(0)
+    order = stratified_order(np.zeros(len(shares), dtype=np.int64), seed=seed)
+    largest_first = order[np.argsort(-counts[order].sum(1), kind="stable")]
+    held, fold_of_group = np.zeros((folds, shares.shape[1])), np.empty(len(shares), dtype=np.int64)
+    for group in largest_first:
+        # Of the sum of squares what the group adds: (h + s)^2 - h^2.
+        fold_of_group[group] = np.argmin(((2 * held + shares[group]) * shares[group]).sum(1))
+        held[fold_of_group[group]] += shares[group]
+    return fold_of_group[members]

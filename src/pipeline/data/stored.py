@@ -1,8 +1,8 @@
 """Inputs that stay in their file: rows are read as they are asked for, and memory holds a batch of them."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from math import prod
@@ -77,14 +77,19 @@ class RowFile:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """The rows `index` (M,) int64 of a file, in this order; asked for its values as a tensor (M, ...) would be."""
+    """The rows `index` (M,) int64 of a file, in this order; asked for its values as a tensor (M, ...) would be.
+
+    `change` makes of what was read (m, ...) what is handed out, (m, *row_shape).
+    """
 
     file: RowFile
     index: Tensor
+    change: Callable[[Tensor], Tensor] | None = None
+    row_shape: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> torch.Size:
-        return torch.Size((len(self.index), *self.file.shape[1:]))
+        return torch.Size((len(self.index), *(self.file.shape[1:] if self.row_shape is None else self.row_shape)))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -92,17 +97,21 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        return len(self.index) * self.file.row_bytes
+        return prod(self.shape) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        return self.file.read(self.index[rows])
+        return self._read(self.index[rows])
 
     def index_select(self, dim: int, rows: Tensor) -> Tensor:
         assert dim == 0
-        return self.file.read(self.index.index_select(0, rows))
+        return self._read(self.index.index_select(0, rows))
+
+    def _read(self, rows: Tensor) -> Tensor:
+        found = self.file.read(rows)
+        return found if self.change is None else self.change(found)
 
     def to(self, device: torch.device) -> Tensor:
         found = torch.empty(self.shape, dtype=self.dtype, device=device)
@@ -115,7 +124,7 @@ class Stored:
     def blocks(self) -> Iterator[Tensor]:
         """All rows, a few at a time."""
         for some in torch.split(self.index, max(1, BLOCK_BYTES // self.file.row_bytes)):
-            yield self.file.read(some)
+            yield self._read(some)
 
 
 Inputs = Tensor | Stored
@@ -124,8 +133,13 @@ Inputs = Tensor | Stored
 def pick(inputs: Inputs, rows: Tensor) -> Inputs:
     """The rows (M,) int64; a copy of a tensor's, of a file's nothing but their numbers."""
     if isinstance(inputs, Stored):
-        return Stored(inputs.file, inputs.index.index_select(0, rows))
+        return replace(inputs, index=inputs.index.index_select(0, rows))
     return inputs.index_select(0, rows)
+
+
+def blocks(inputs: Inputs) -> Iterator[Tensor]:
+    """All rows, of a file a few at a time."""
+    return inputs.blocks() if isinstance(inputs, Stored) else iter([inputs])
 
 
 def join(several: Sequence[Inputs]) -> Inputs:
@@ -133,5 +147,5 @@ def join(several: Sequence[Inputs]) -> Inputs:
     stored = [each for each in several if isinstance(each, Stored)]
     if stored:
         assert len(stored) == len(several) and len({id(each.file) for each in stored}) == 1
-        return Stored(stored[0].file, torch.cat([each.index for each in stored]))
+        return replace(stored[0], index=torch.cat([each.index for each in stored]))
     return torch.cat([each for each in several if isinstance(each, Tensor)])

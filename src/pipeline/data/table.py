@@ -1,39 +1,44 @@
-"""The user's own table: a CSV or TSV file whose first line names the columns."""
+"""The user's own table: CSV, TSV or Parquet files whose columns have names."""
 
-import csv
-import difflib
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
-from pipeline.data.columns import MISSING, Column, ColumnKind, encode
-from pipeline.data.source import Cut, Part, Parts
-from pipeline.data.splits import Indices, stratified_order
+from pipeline.data import raw_table, table_files
+from pipeline.data.columns import Column, Numbers
+from pipeline.data.copies import warn_of_copies
+from pipeline.data.encoding import encoded
+from pipeline.data.raw_table import RawTable
+from pipeline.data.skipping import OnBadSample
+from pipeline.data.source import Part, Parts
+from pipeline.data.splits import Indices, cut
+from pipeline.data.table_reading import Reading
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import TaskKind
 
-log = logging.getLogger(__name__)
-
-MEMORY_PER_BYTE = 16  # a short cell of a file is a str of some sixty bytes while the columns are made
-MOST_CLASSES = 10  # whole numbers with no more values than this are taken for classes
-
-Rows = tuple[Indices, Indices, Indices]  # of the training, validation and test part
+ORDER = ("train", "validation", "test")
 
 
 class Table:
-    """`target` is the column to predict: text and up to ten whole numbers as classes, else as a number, unless
-    `answer` says which. The columns `time` and `group` decide over the split and are no inputs: of `time` the
-    latest rows are the test part, the rows of one `group` stay together."""
+    """data.root is the file, or the folder in which `train`, `validation` and `test` are, of which the last two may be
+    None: then they are cut from the first.
+
+    `target` is the column to predict: text and up to ten whole numbers as classes, else as a number, unless `answer`
+    says which. The columns `time` and `group` decide over the split and are no inputs: of `time` the latest rows are
+    the test part, the rows of one `group` stay together.
+    """
 
     def __init__(
         self,
         *,
+        train: str | None,
+        validation: str | None,
+        test: str | None,
         target: str | None,
         answer: Literal["number", "class"] | None,
         categorical: list[str],
@@ -43,12 +48,18 @@ class Table:
         validation_share: float,
         test_share: float,
         split_seed: int,
+        on_bad_sample: OnBadSample,
     ) -> None:
         if time is not None and group is not None:
             raise ConfigError("data.source.time and data.source.group are both set; leave one of them out")
+        if train is None and (validation is not None or test is not None):
+            raise ConfigError("data.source.validation and test name files beside data.source.train, which is not set")
+        self.files = {"train": train, "validation": validation, "test": test}
         self.target, self.answer, self.time, self.group = target, answer, time, group
         self.categorical, self.ignore = tuple(categorical), tuple(ignore)
-        self.cut = Cut(validation_share, test_share, split_seed)
+        self.shares = {"test": test_share, "validation": validation_share}
+        self.split_seed = split_seed
+        self.on_bad_sample = on_bad_sample
 
     def load(self, root: Path | None) -> Parts:
         if root is None or self.target is None:
@@ -56,124 +67,68 @@ class Table:
                 "data=table needs data.root and data.source.target: the file and the column to predict, such as "
                 "data.root=houses.csv data.source.target=price"
             )
-        columns = read_columns(root)
-        for name in (self.target, self.time, self.group, *self.categorical, *self.ignore):
-            if name is not None and name not in columns:
-                raise DataError(f"{root} has no column {name}{_listing(name, list(columns))}")
-        targets, class_names = read_targets(columns[self.target], self.answer)
-        rows = self._split(columns, targets)
-        if min(map(len, rows)) == 0:
-            raise DataError(f"{root} leaves a part empty: change the source's split, or add rows.")
-        self._warn_of_leaks(columns, rows)
-        inputs, names = self._inputs(columns, rows[0], root)
-        train, validation, test = (Part(inputs[row], targets[row]) for row in map(torch.from_numpy, rows))
+        files = self._paths(root)
+        for path in files.values():
+            table_files.check(path)
+        apart = (self.target, self.answer, self.time, self.group)
+        table = raw_table.read(Reading(files, self.categorical, self.ignore, *apart, self.on_bad_sample))
+        targets, class_names = targets_of(table, self.answer, files["train"])
+        groups = None if self.group is None else numbered(table.others[:, 1])
+        rows = self._rows(table, targets, groups, files)
+        whole = Part(table.values, targets, None if groups is None else torch.from_numpy(groups))
+        train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ORDER)
+        warn_of_copies({part: table.hashes[rows[part]].tolist() for part in ORDER}, "rows")
         check_training_shows(train.targets, class_names, root)
-        return Parts(root.stem, "table", task_of(class_names), class_names, train, validation, test, names)
+        return Parts(
+            root.stem, "table", task_of(class_names), class_names, train, validation, test, skipped=table.skipped,
+            is_ordered=self.time is not None, fit=partial(encoded, columns=table.columns, where=str(files["train"])),
+        )  # fmt: skip
 
-    def _inputs(self, columns: dict[str, Column], train: Indices, root: Path) -> tuple[Tensor, tuple[str, ...]]:
-        apart = {self.target, self.time, self.group, *self.ignore}
-        features = [column for name, column in columns.items() if name not in apart]
-        kinds: list[ColumnKind] = ["category" if each.name in self.categorical else each.kind for each in features]
-        encoded = [encode(column, kind, train) for column, kind in zip(features, kinds, strict=True)]
-        names = tuple(name for _, each in encoded for name in each)
-        if not names:
-            raise DataError(f"{root} has no column to learn from besides {self.target}: every other one is left out.")
-        for column, kind, (_, each) in zip(features, kinds, encoded, strict=True):
-            log.info("%s: %s, %d inputs", column.name, kind, len(each))
-        return torch.from_numpy(np.hstack([each for each, _ in encoded]).astype(np.float32)), names
+    def _paths(self, root: Path) -> dict[str, Path]:
+        if self.files["train"] is None:
+            return {"train": root}
+        return {part: root / name for part, name in self.files.items() if name is not None}
 
-    def _split(self, columns: dict[str, Column], targets: Tensor) -> Rows:
+    def _rows(
+        self, table: RawTable, targets: Tensor, groups: Indices | None, files: dict[str, Path]
+    ) -> dict[str, Indices]:
+        given = {part: np.flatnonzero(table.file_of == number) for number, part in enumerate(files)}
+        free = given["train"]
+        shares = {part: share for part, share in self.shares.items() if part not in given}
+        if not shares:
+            return given
         if self.time is not None:
-            return by_time(columns[self.time], self.cut)
-        if self.group is not None:
-            return by_group(columns[self.group], self.cut)
-        rows = self.cut.rows(Part(targets, targets).strata)
-        return rows["train"], rows["validation"], rows["test"]
-
-    def _warn_of_leaks(self, columns: dict[str, Column], rows: Rows) -> None:
-        kept = [column.cells for name, column in columns.items() if name not in self.ignore]
-        train, *others = ([tuple(cells[row] for cells in kept) for row in part] for part in rows)
-        seen = set(train)
-        leaks = sum(row in seen for part in others for row in part)
-        if leaks:
-            log.warning("%d rows of the validation and test parts are in the training part too", leaks)
+            cut_rows = by_time(table.others[free, 1], shares, table.other_columns[1], files["train"])
+        else:
+            strata = Part(targets, targets).strata[free]
+            cut_rows = cut(
+                strata, shares, seed=self.split_seed, groups=None if groups is None else numbered(groups[free])
+            )
+        return given | {part: free[some] for part, some in cut_rows.items()}
 
 
-def read_columns(path: Path) -> dict[str, Column]:
-    """By name, in the file's order. Raises DataError, with the line, for what is no table in UTF-8."""
-    if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv"):
-        raise DataError(f"{path} is no table: expected a file that ends in .csv or .tsv, such as data.root=houses.csv.")
-    size, free = path.stat().st_size, psutil.virtual_memory().available
-    if size * MEMORY_PER_BYTE > free:
-        raise DataError(
-            f"{path} has {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free: reading it takes "
-            f"{MEMORY_PER_BYTE} times its size. Take fewer rows or columns, or a machine with more memory."
-        )
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter_of(path, first), strict=True)
-            return _columns(((reader.line_num, row) for row in reader), path)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 ({error.reason}). Convert it: iconv -f latin1 -t utf-8.") from error
-    except (csv.Error, OSError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}. Correct the file.") from error
-
-
-def delimiter_of(path: Path, header: str) -> str:
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    return ";" if header.count(";") > header.count(",") else ","
-
-
-def _columns(numbered: Iterator[tuple[int, list[str]]], path: Path) -> dict[str, Column]:
-    header = [name.strip() for name in next(numbered, (1, []))[1]]
-    if len(set(header)) != len(header) or "" in header:
-        raise DataError(f"{path}: the first line names columns twice or not at all. Give each a name of its own.")
-    rows, lines = [], []
-    for line, row in numbered:
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise DataError(f"{path}, line {line}: {len(row)} cells, expected {len(header)} as in line 1.")
-        rows.append([cell.strip() for cell in row])
-        lines.append(line)
-    if not rows:
-        raise DataError(f"{path} is empty: expected a line with the columns' names, and rows below it.")
-    return {
-        name: Column(name, cells, lines, str(path)) for name, cells in zip(header, zip(*rows, strict=True), strict=True)
-    }
-
-
-def read_targets(column: Column, answer: str | None) -> tuple[Tensor, tuple[str, ...]]:
+def targets_of(table: RawTable, answer: str | None, path: Path) -> tuple[Tensor, tuple[str, ...]]:
     """Numbers (N, 1) float32 without names, or classes (N,) int64 with theirs. Raises DataError."""
-    for cell, line in zip(column.cells, column.lines, strict=True):
-        if cell in MISSING:
-            raise DataError(f"{column.where}, line {line}: the target {column.name} is missing. Remove the row.")
-    if answer == "number" or (answer is None and not _is_class(column)):
-        return torch.from_numpy(column.numbers().astype(np.float32))[:, None], ()
-    names, labels, counts = np.unique(np.array(column.cells), return_inverse=True, return_counts=True)
+    column, values = table.other_columns[0], table.others[:, 0]
+    if column.kind != "category":
+        return torch.from_numpy(values.astype(np.float32))[:, None], ()
+    if answer == "number":
+        raise DataError(f"{path}: {column.name} holds text, expected numbers or dates such as 2026-01-31.")
+    numbers, labels, counts = np.unique(values, return_inverse=True, return_counts=True)
+    names = tuple(column.levels[int(number)] for number in numbers)
     if len(names) < 2:
-        raise DataError(f"{column.where}: the target {column.name} is always {names[0]}, expected two classes or more.")
+        raise DataError(f"{path}: the target {column.name} is always {names[0]}, expected two classes or more.")
     if counts.min() < 2:
         row = int((labels == counts.argmin()).argmax())
         raise DataError(
-            f"{column.where}, line {column.lines[row]}: {names[labels[row]]} is the only one of its class. Add samples "
-            "or remove it; is it a number that is to be predicted? data.source.answer=number."
+            f"{table_files.place_in(path, int(table.places[row]))}: {names[labels[row]]} is the only one of its class. "
+            "Add samples or remove it; is it a number that is to be predicted? data.source.answer=number."
         )
-    return torch.from_numpy(labels.astype(np.int64)), tuple(names.tolist())
-
-
-def _is_class(column: Column) -> bool:
-    if column.kind == "category":
-        return True
-    values = set(column.numbers().tolist())
-    return len(values) <= MOST_CLASSES and all(value.is_integer() for value in values)
+    return torch.from_numpy(labels.astype(np.int64)), names
 
 
 def check_training_shows(targets: Tensor, class_names: Sequence[str], path: Path) -> None:
-    unseen = set(range(len(class_names))) - set(targets.flatten().tolist())
+    unseen = set(range(len(class_names))) - set(np.unique(targets.numpy()).tolist()) if class_names else set()
     if unseen:
         names = ", ".join(class_names[each] for each in sorted(unseen))
         raise DataError(f"{path}: the training part never shows {names}. Add samples, or change the source's split.")
@@ -185,29 +140,21 @@ def task_of(class_names: Sequence[str]) -> TaskKind:
     return "binary" if len(class_names) == 2 else "multiclass"
 
 
-def by_time(column: Column, cut: Cut) -> Rows:
-    """The latest rows are the test part, those before them the validation part."""
-    moments = column.numbers()
-    if np.isnan(moments).any():
-        line = column.lines[int(np.isnan(moments).argmax())]
-        raise DataError(f"{column.where}, line {line}: {column.name} is missing, by which the rows are split.")
+def by_time(moments: Numbers, shares: dict[str, float], column: Column, path: Path) -> dict[str, Indices]:
+    """The latest rows are the test part, those before them the validation part. Raises DataError for text."""
+    if column.kind == "category":
+        raise DataError(f"{path}: {column.name} holds text, expected numbers or dates such as 2026-01-31.")
     order = np.argsort(moments, kind="stable").astype(np.int64)
-    test = len(order) - round(cut.test_share * len(order))
-    validation = test - round(cut.validation_share * len(order))
-    return order[:validation], order[validation:test], order[test:]
+    rows, end = {}, len(order)
+    for part, share in shares.items():
+        start = end - round(share * len(order))
+        rows[part], end = order[start:end], start
+    rows["train"] = order[:end]
+    if min(map(len, rows.values())) < 1:
+        raise DataError(f"{path} leaves a part empty: change the source's split, or add rows.")
+    return rows
 
 
-def by_group(column: Column, cut: Cut) -> Rows:
-    """Whole groups, in an order that follows from the seed, until a part has its share of the groups."""
-    _, groups = np.unique(np.array(column.cells), return_inverse=True)
-    order = stratified_order(np.zeros(groups.max() + 1, dtype=np.int64), seed=cut.seed)
-    test, validation = (max(1, round(share * len(order))) for share in (cut.test_share, cut.validation_share))
-    chosen = order[test + validation :], order[test : test + validation], order[:test]
-    train, held, last = (np.flatnonzero(np.isin(groups, each)).astype(np.int64) for each in chosen)
-    return train, held, last
-
-
-def _listing(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    meant = f"; did you mean {near[0]}?" if near else "."
-    return f"{meant} It has {', '.join(names[:20])}{' and more' if len(names) > 20 else ''}."
+def numbered(values: Numbers | Indices) -> Indices:
+    """(N,) the place of each among the different ones."""
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)

@@ -1,0 +1,152 @@
+"""The rows of a CSV, TSV or Parquet file, some at a time: a table may be larger than memory."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import DataError
+
+# n rows of a chunk
+
+Cells = Sequence[str] | npt.NDArray[np.float64]  # as they stand in the file; numbers of Parquet as such, NaN where null
+SUFFIXES = (".csv", ".tsv", ".parquet")
+CELLS_AT_A_TIME = 1_000_000
+SAMPLE_BYTES = 1 << 20  # from which the number of lines is guessed
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """`cells` by column, (n,) each; `places` (n,) where in the file they stand; `bad`: the place of a row that is none,
+    and why."""
+
+    cells: dict[str, Cells]
+    places: Sequence[int]
+    bad: list[tuple[int, str]] = field(default_factory=list)
+
+
+def check(path: Path) -> None:
+    """Raises DataError for what is no table by its name."""
+    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
+        raise DataError(
+            f"{path} is no table: expected a file that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, such as "
+            "data.root=houses.csv."
+        )
+
+
+def place_in(path: Path, number: int) -> str:
+    return f"{path}, {'row' if path.suffix.lower() == '.parquet' else 'line'} {number}"
+
+
+def chunks(path: Path) -> Iterator[Chunk]:
+    """In the file's order, the first of them with all columns even if it has no row. Raises DataError."""
+    if path.suffix.lower() == ".parquet":
+        yield from _row_groups(path)
+        return
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter_of(path, first), strict=True)
+            yield from _chunks(((reader.line_num, row) for row in reader), path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 ({error.reason}). Convert it: iconv -f latin1 -t utf-8.") from error
+    except (csv.Error, OSError) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}. Correct the file.") from error
+
+
+def delimiter_of(path: Path, header: str) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return ";" if header.count(";") > header.count(",") else ","
+
+
+def row_count(path: Path) -> int:
+    """Of a CSV about as many as its size allows, of Parquet exactly."""
+    if path.suffix.lower() == ".parquet":
+        with _parquet(path) as file:
+            return int(file.metadata.num_rows)
+    size = path.stat().st_size
+    with path.open("rb") as opened:
+        sample = opened.read(SAMPLE_BYTES)
+    return round(size * sample.count(b"\n") / max(1, len(sample)))
+
+
+def _chunks(numbered: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[Chunk]:
+    header = [name.strip() for name in next(numbered, (1, []))[1]]
+    check_names(header, path)
+    most = max(1, CELLS_AT_A_TIME // len(header))
+    rows: list[list[str]] = []
+    places: list[int] = []
+    bad: list[tuple[int, str]] = []
+    is_first = True
+    for line, row in numbered:
+        if not row:
+            continue
+        if len(row) != len(header):
+            bad.append((line, f"has {len(row)} cells, expected {len(header)} as in line 1"))
+            continue
+        rows.append(row)
+        places.append(line)
+        if len(rows) == most:
+            yield _chunk(header, rows, places, bad)
+            rows, places, bad, is_first = [], [], [], False
+    if rows or bad or is_first:
+        yield _chunk(header, rows, places, bad)
+
+
+def _chunk(header: list[str], rows: list[list[str]], places: list[int], bad: list[tuple[int, str]]) -> Chunk:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in header)
+    return Chunk({name: list(map(str.strip, cells)) for name, cells in zip(header, columns, strict=True)}, places, bad)
+
+
+def check_names(header: list[str], path: Path) -> None:
+    if not header:
+        raise DataError(f"{path} is empty: expected a line with the columns' names, and rows below it.")
+    if len(set(header)) != len(header) or "" in header:
+        raise DataError(f"{path}: the first line names columns twice or not at all. Give each a name of its own.")
+
+
+def _row_groups(path: Path) -> Iterator[Chunk]:
+    with _parquet(path) as file:
+        names = list(file.schema_arrow.names)
+        check_names(names, path)
+        yield Chunk({name: [] for name in names}, [])
+        first = 1
+        for batch in file.iter_batches(batch_size=max(1, CELLS_AT_A_TIME // len(names))):
+            cells = {name: _cells(column) for name, column in zip(names, batch.columns, strict=True)}
+            yield Chunk(cells, range(first, first + batch.num_rows))
+            first += batch.num_rows
+
+
+def _cells(column: Any) -> Cells:
+    """Of a pyarrow array."""
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
+        found: npt.NDArray[np.float64] = column.cast("float64").to_numpy(zero_copy_only=False)
+        return found
+    return ["" if each is None else _text(each) for each in column.to_pylist()]
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value).strip()
+
+
+def _parquet(path: Path) -> Any:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise DataError(
+            "Parquet needs the package pyarrow, which is not installed. Type python -m pip install pyarrow."
+        ) from error
+    try:
+        return ParquetFile(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is no Parquet file that can be read: {error}") from error
