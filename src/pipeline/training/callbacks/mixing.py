@@ -79,7 +79,7 @@ class CutMix(_Mixing):
 def neighbours(values: Tensor) -> Tensor:
     """(B, ...) in which the two rows of each pair have changed places; a last row without a partner is its own."""
     paired = len(values) // 2 * 2
-    swapped = values[:paired].unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    swapped = values[:paired].reshape(-1, 2, *values.shape[1:]).flip(1).flatten(0, 1)
     return torch.cat([swapped, values[paired:]])
 
 
