@@ -36,11 +36,7 @@ class _Mixing(StepCallback):
 
     @torch.no_grad()
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
-        if trainer.world_size > 1 and len(batch) % 2 == 1:
-            raise ConfigError(
-                f"callbacks.{self.name} mixes pairs, which {len(batch)} samples in each of {trainer.world_size} "
-                f"processes would part: use a data.batch_size that is a multiple of {2 * trainer.world_size}"
-            )
+        check_pairs(self.name, len(batch), trainer.world_size)
         # Drawn on the CPU, whose generator is seeded with that of the device: to be read without waiting.
         is_left = float(torch.rand(())) >= self.p
         share = float(self.distribution.sample())
@@ -74,6 +70,15 @@ class CutMix(_Mixing):
         top, bottom, left, right = box = drawn_box(height, width, share)
         area = (bottom - top) * (right - left) / (height * width)
         return replace(batch, inputs=patch(batch.inputs, box), mixed=mixed(batch, area))
+
+
+def check_pairs(name: str, samples: int, world_size: int) -> None:
+    """Raises ConfigError where a pair of neighbours would lie in two processes."""
+    if world_size > 1 and samples % 2 == 1:
+        raise ConfigError(
+            f"callbacks.{name} mixes pairs, which {samples} samples in each of {world_size} processes would part: "
+            f"use a data.batch_size that is a multiple of {2 * world_size}"
+        )
 
 
 def neighbours(values: Tensor) -> Tensor:
