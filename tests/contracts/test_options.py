@@ -121,6 +121,22 @@ class TestModels:
             torch.testing.assert_close(four[:1], one, rtol=1e-4, atol=1e-5)
 
 
+class TestInitializations:
+    @of("initialization")
+    def test_the_same_seed_gives_the_same_weights_and_every_model_stays_finite(self, option: str) -> None:
+        initialization = built("initialization", option)
+        for model in OPTIONS["model"]:
+            spec, network = next(networks(model))
+            drawn = []
+            for _ in range(2):
+                torch.manual_seed(1)
+                with suppress(ConfigError):  # of a model without layers
+                    initialization.apply(network)
+                drawn.append({name: value.clone() for name, value in network.state_dict().items()})
+            torch.testing.assert_close(drawn[0], drawn[1])
+            assert torch.isfinite(network.eval()(inputs(spec, 4))).all(), model
+
+
 class TestOptimizers:
     @of("optimizer")
     def test_one_step_lowers_a_quadratic(self, option: str) -> None:

@@ -114,6 +114,13 @@ class TestWhatIsBuilt:
         assert all(torch.equal(first[name], again[name]) for name in first)
         assert not all(torch.equal(first[name], other[name]) for name in first)
 
+    def test_the_first_weights_are_those_of_the_initialization_that_is_chosen(self) -> None:
+        words = ("model=mlp", "initialization=orthogonal", "seed=3")
+        first, again = (assemble(*words).module.state_dict() for _ in range(2))
+        assert all(torch.equal(first[name], again[name]) for name in first)
+        weight = first["network.body.layers.5.weight"]
+        torch.testing.assert_close(weight @ weight.T, torch.eye(len(weight)), atol=1e-5, rtol=0)
+
     def test_a_users_own_module_is_taken_as_it_is(self) -> None:
         assembly = assemble(model="assembled.Module")
         assert not isinstance(assembly.module, Learner) and isinstance(assembly.module, pl.LightningModule)

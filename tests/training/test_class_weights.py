@@ -12,7 +12,9 @@ from pipeline.spec import DataSpec
 from pipeline.training.class_weights import balanced, weights_of_classes
 from pipeline.training.task import Binary, Classification, of_data
 
-THINGS = DataSpec("things", "table", "multiclass", (4,), ("a", "b", "c"), (0.0,) * 4, (1.0,) * 4, class_counts=(6, 3, 1))
+THINGS = DataSpec(
+    "things", "table", "multiclass", (4,), ("a", "b", "c"), (0.0,) * 4, (1.0,) * 4, class_counts=(6, 3, 1)
+)
 
 
 def test_balanced_classes_weigh_the_same_and_a_sample_one_on_average() -> None:

@@ -144,14 +144,15 @@ class DataModule(LightningDataModule):
         return TrainTuples(loader) if self._as_tuples else loader
 
     def val_dataloader(self) -> EvaluationLoader | EvaluationTuples:
-        return self._evaluation_loader(self.parts.validation)
+        return self.evaluation_loader("validation")
 
     def test_dataloader(self) -> EvaluationLoader | EvaluationTuples:
-        return self._evaluation_loader(self.parts.test)
+        return self.evaluation_loader("test")
 
-    def _evaluation_loader(self, part: Part) -> EvaluationLoader | EvaluationTuples:
+    def evaluation_loader(self, part: str) -> EvaluationLoader | EvaluationTuples:
+        """Of train, validation or test."""
         loader = EvaluationLoader(
-            self._placed(part),
+            self._placed(self.parts.by_name()[part]),
             batch_size=self.evaluation_batch_size,
             rank=self.rank,
             world_size=self.world_size,

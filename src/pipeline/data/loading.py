@@ -27,7 +27,7 @@ def balanced_order(labels: Tensor, *, seed: int, epoch: int) -> Tensor:
     epoch has others. A function of the labels, the seed and the epoch alone.
     """
     generator = torch.Generator().manual_seed(derive(seed, "balanced order", epoch))
-    members = [(labels == name).nonzero().squeeze(1) for name in labels.unique()]
+    members = [(labels == name).nonzero().squeeze(1) for name in torch.unique(labels)]
     shares = torch.full((len(members),), len(labels) // len(members))
     # Who has one more is drawn, or the first classes would have it in every epoch.
     shares[torch.randperm(len(members), generator=generator)[: len(labels) % len(members)]] += 1

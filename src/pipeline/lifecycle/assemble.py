@@ -75,6 +75,8 @@ def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None)
         spec = replace(spec, task=task.kind)  # what is asked for may be other than what the data would suggest
         seen = seen_by_model(spec)
     model = _instantiate(config, "model", **({} if seen is None else {"spec": seen}))
+    if isinstance(model, nn.Module) and "initialization" in config:  # a run of an older version has none
+        resolve.instantiate(config.initialization, config).apply(model)
     if isinstance(model, pl.LightningModule):
         if on_out_of_memory(config) == "halve":
             raise ConfigError(

@@ -1,5 +1,6 @@
 """The final evaluation: the best weights on the test set, which nothing before has seen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.run import Run
 from pipeline.training import checkpoints
+from pipeline.training.chunk import as_batch
+from pipeline.training.evaluation import Evaluation, share_buffers
 from pipeline.training.learner import Learner
 from pipeline.training.sharding import load_weights
 
@@ -56,6 +60,28 @@ def judge(run: Run, trainer: pl.Trainer, assembly: Assembly) -> Verdict:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
     predictions = gather(assembly.module) if isinstance(assembly.module, Learner) else None
     return Verdict(metrics, chosen, predictions)
+
+
+def scores_of_parts(
+    trainer: pl.Trainer, assembly: Assembly, weights: dict[str, Tensor], parts: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """{part: {metric: its value}} of these weights on train, validation or test, each as the test part is judged: every
+    sample once, as it is stored. Empty for what is a user's own, of which nobody knows the parts."""
+    module, data, found = assembly.module, assembly.data, {}
+    if not isinstance(module, Learner) or not isinstance(data, DataModule):
+        return {}
+    load_weights(module, weights)
+    device = trainer.strategy.root_device
+    module.to(device).eval()
+    share_buffers(module.network)
+    for part in parts:
+        evaluation = Evaluation(module.task).to(device)
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            for stored in data.evaluation_loader(part):
+                batch = as_batch(stored, 0).to(device)
+                evaluation.update(module(batch.inputs).float(), batch)
+        found[part] = {name: float(value) for name, value in evaluation.compute().items()}
+    return found
 
 
 def best_checkpoint(run: Run) -> Path | None:

@@ -76,6 +76,8 @@ def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: 
             if metric in scores:
                 excess = outcomes.excess(bound, limit, scores[metric])
                 study._storage.set_trial_system_attr(trial._trial_id, f"constraints:{metric} {bound}", excess)
+    if outcome.get("judged") is not None:
+        study._storage.set_trial_user_attr(trial._trial_id, studies.JUDGED, outcome["judged"])
     if outcome["state"] == outcomes.FINISHED:
         values = [scores[name] for name in plan.objectives]
         study.tell(trial.number, values, skip_if_finished=True)

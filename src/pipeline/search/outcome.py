@@ -10,9 +10,17 @@ OUTCOME = "outcome.json"
 FINISHED, PRUNED, DIVERGED = "FINISHED", "PRUNED", "DIVERGED"
 
 
-def write(folder: Path, state: str, scores: dict[str, float], *, seconds: float, reason: str | None) -> None:
-    """`seconds` of training; `reason` why the loss was no number, else None."""
-    content = {"state": state, "scores": scores, "seconds": round(seconds, 3), "reason": reason}
+def write(
+    folder: Path,
+    state: str,
+    scores: dict[str, float],
+    *,
+    seconds: float,
+    reason: str | None,
+    judged: dict[str, Any] | None = None,
+) -> None:
+    """`seconds` of training; `reason` why the loss was no number, else None; `judged`: see Judgement."""
+    content = {"state": state, "scores": scores, "seconds": round(seconds, 3), "reason": reason, "judged": judged}
     write_atomically(folder / OUTCOME, json.dumps(content, indent=2) + "\n")
 
 

@@ -56,6 +56,11 @@ class Plan:
         return found
 
     @property
+    def judged(self) -> list[str]:
+        """The parts that each finished trial is judged on besides; of a search begun by an older version none."""
+        return list(self.settings.get("judged", []))
+
+    @property
     def watched(self) -> set[str]:
         """The metrics that a trial's score is made of."""
         return {*self.objectives, *self.constraints}

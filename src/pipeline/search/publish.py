@@ -6,9 +6,11 @@ from pathlib import Path
 
 from optuna.study import Study
 
+from pipeline.files import write_atomically
 from pipeline.search.plan import Plan
 
 REPORT = "report.html"
+GAPS = "gaps.md"
 LOG = "report.log"
 Tell = Callable[[str], object]
 
@@ -21,7 +23,7 @@ def publish(plan: Plan, folder: Path, study: Study, tell: Tell, *, is_under_way:
     made: list[Path] = []
     problems: list[Exception] = []
     try:
-        from pipeline.search import report, standing
+        from pipeline.search import judgement, report, standing
         from pipeline.search.pictures.draw import draw_all
 
         found = standing.standing_of(plan, folder, study, is_under_way=is_under_way)
@@ -30,7 +32,10 @@ def publish(plan: Plan, folder: Path, study: Study, tell: Tell, *, is_under_way:
                 problems.append(drawn)
             else:
                 made.append(drawn)
-        made.append(report.write(found, folder / REPORT, list(made)))
+        if (between := judgement.gaps(found)) is not None:
+            write_atomically(folder / GAPS, between.markdown())
+            made.append(folder / GAPS)
+        made.append(report.write(found, folder / REPORT, [each for each in made if each.suffix == ".png"]))
     except Exception as problem:  # noqa: BLE001  whatever it is: a search is not lost for a picture of it
         problems.append(problem)
     if problems:

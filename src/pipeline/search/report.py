@@ -14,6 +14,7 @@ from pipeline.lifecycle.reports import wording
 from pipeline.lifecycle.reports.markup import Child, Html, command, element, facts, join, table
 from pipeline.lifecycle.reports.page import columns, headline, note, page, section
 from pipeline.search.final import Comparison
+from pipeline.search.judgement import gaps
 from pipeline.search.recipe import command_of, recipe_of
 from pipeline.search.standing import Standing, scores_of, seconds_of
 from pipeline.search.trial_table import shown, trial_table
@@ -22,6 +23,9 @@ from pipeline.tracking import address
 LOCK = ".report.lock"
 PATIENCE_SECONDS = 10.0
 SAYS = {  # {first part of a picture's name: (title, how to read it)}
+    "learning": ("Learning curve", "Each point is the mean over the seeds, the bar their range. Where the curve of "
+                 "unseen data still rises at the right, more data will help; where the two have met, only another "
+                 "model will."),
     "history": ("Scores", "Each point is a trial; the line is the best until then. Flat for long: more trials of the "
                 "same kind will hardly help. ▾ and ▴ count what lies too far off to be drawn at its place."),
     "front": ("Trade-off", "On the line lie the trials that none is better than in each: choose among these."),
@@ -53,6 +57,7 @@ def render(standing: Standing, pictures: Sequence[Path]) -> str:
         _best(standing),
         _test(standing),
         _front(standing),
+        _gaps(standing),
         *_pictures(pictures),
         section(
             "Trials", trial_table(standing) if standing.trials else None, note("A click on a heading sorts by it.")
@@ -176,6 +181,14 @@ def _front(standing: Standing) -> Html | None:
     head = ["trial", *standing.plan.objectives, "values"]
     rows = [row(each) for each in sorted(standing.front, key=lambda each: each.values[0])]
     return section("None is better in each objective", table(head, rows))
+
+
+def _gaps(standing: Standing) -> Html | None:
+    found = gaps(standing)
+    if found is None:
+        return None
+    title = f"From training to {found.part}"
+    return section(title, table(found.head, [found.cells(row) for row in found.rows]), note(found.sentence))
 
 
 def _pictures(pictures: Sequence[Path]) -> list[Html | None]:

@@ -13,6 +13,7 @@ LEAST = {"n_trials": 1, "workers": 1, "max_failures": 0, "final_seeds": 0}
 # What may be said anew when a search is taken up again; all else would make another one of it.
 CHANGEABLE = ("n_trials", "workers", "timeout", "max_failures", "final_seeds", "save_as")
 BOUNDS = ("min", "max")
+PARTS = ("train", "validation", "test")
 
 
 def check_settings(settings: DictConfig) -> None:
@@ -31,6 +32,9 @@ def check_settings(settings: DictConfig) -> None:
         except ConfigError as problem:
             raise ConfigError(f"search.save_as: {problem}") from None
     _check_constraints(settings.constraints)
+    for part in settings.get("judged", []):
+        if part not in PARTS:
+            raise ConfigError(f"search.judged: {part} is no part of the data; choose among {', '.join(PARTS)}")
     objectives: Any = OmegaConf.to_container(settings.objectives) if settings.objectives else None
     if not isinstance(objectives, dict) or not objectives:
         raise ConfigError("search.objectives: expected a metric and its direction, such as {val/accuracy: maximize}")

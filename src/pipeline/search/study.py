@@ -24,6 +24,7 @@ RETRY_OF = "retry_of"  # the same, of one that failed
 REASON = "reason"  # why it failed
 AGAIN = "again"  # it failed, and another one has its values
 STOPPED = "stopped"  # it was not its fault
+JUDGED = "judged"  # {part: {metric: its value}}, and {"samples": those it was trained on}
 SURPLUS = "surplus"  # asked for when there were enough already
 
 PASSING = (SURPLUS, AGAIN)

@@ -9,13 +9,15 @@ import pytorch_lightning as pl
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
+from torch import Tensor
 
 from pipeline.config import resolve
 from pipeline.config.allowed import targets
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError, TrainingFailed, UserError
 from pipeline.lifecycle import describe
-from pipeline.lifecycle.assemble import assemble, build_data
+from pipeline.lifecycle.assemble import Assembly, assemble, build_data
+from pipeline.lifecycle.judge import scores_of_parts
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import check_averages, check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
@@ -28,6 +30,7 @@ from pipeline.search.storage import UNREACHABLE
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
 from pipeline.training.agreement import Agreement
+from pipeline.training.callbacks.averaging import weights_to_judge
 from pipeline.training.callbacks.timing import Timing
 
 NAME_LENGTH = 60
@@ -51,6 +54,7 @@ class Watch(pl.Callback):
         self.higher_is_better = checkpoint.mode == "max"
         self.best: float | None = None
         self.scores: dict[str, float] = {}
+        self.kept: dict[str, Tensor] | None = None  # the weights of that epoch, where they are to be judged further
         self.is_pruned = False
         self.step = 0
 
@@ -72,6 +76,8 @@ class Watch(pl.Callback):
         if self.best is None or (monitored > self.best if self.higher_is_better else monitored < self.best):
             self.best = monitored
             self.scores |= {name: metrics[name] for name in self.plan.watched if name != COUNTED_ONCE}
+            if self.plan.judged:
+                self.kept = weights_to_judge(trainer, pl_module)
         wish = int(self.study is not None and self._is_hopeless(self.study, metrics))
         # A new one each time, so that they meet at each validation, which is long enough for that.
         (agreed,) = Agreement().highest(wish, device=trainer.strategy.root_device)
@@ -145,13 +151,22 @@ def train(
             state = PRUNED if watch.is_pruned else FINISHED
     except TrainingFailed as failure:  # a loss that is no number: these values do not work, and never will
         state, reason = DIVERGED, str(failure)
+    seconds = time.monotonic() - began
+    judged = judge(trainer, assembly, watch) if state == FINISHED else None
     if here.is_first:
-        seconds = time.monotonic() - began
         journal.tags({"trial.state": state.lower()})
         journal.end("FAILED" if state == DIVERGED else "FINISHED", error=reason)
         journal.close()
         scores = watch.scores or {COUNTED_ONCE: count(assembly.module)}
-        outcome.write(run.folder, state, scores, seconds=seconds, reason=reason)
+        outcome.write(run.folder, state, scores, seconds=seconds, reason=reason, judged=judged)
+
+
+def judge(trainer: pl.Trainer, assembly: Assembly, watch: Watch) -> dict[str, Any] | None:
+    """On the parts that `search.judged` names, with the weights that `train` would keep; by this nothing is chosen."""
+    if watch.kept is None or assembly.spec is None:
+        return None
+    scores = scores_of_parts(trainer, assembly, watch.kept, watch.plan.judged)
+    return {"samples": assembly.spec.sizes["train"], **scores} if scores else None
 
 
 def count(module: pl.LightningModule) -> float:

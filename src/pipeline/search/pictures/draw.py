@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.files import write_atomically
-from pipeline.search.pictures import importance, many, progress, values
+from pipeline.search.pictures import importance, learning, many, progress, values
 from pipeline.search.pictures.look import SETTINGS
 from pipeline.search.standing import Standing
 
@@ -58,6 +58,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 def _pictures(standing: Standing) -> dict[str, Draw]:
     found: dict[str, Draw] = {
+        "learning_curve": lambda: learning.learning_curve(standing),
         "history": lambda: progress.history(standing),
         "front": lambda: many.front(standing),
         "importance": lambda: importance.picture(standing) if standing.best is not None else None,

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from pipeline.training import checkpoints
 from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.sharding import divided_as, own_part, whole
 
@@ -72,6 +73,17 @@ class Averaging(StepCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self.average = _tensors(checkpoint.get("evaluation_state_dict", {}))
+
+
+def weights_to_judge(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Tensor]:
+    """What a checkpoint taken now would be judged by, whole and on the CPU; all processes must ask for it."""
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
+    for callback in callbacks:
+        if isinstance(callback, Averaging):
+            callback.on_save_checkpoint(trainer, module, checkpoint)
+    judged = _tensors(checkpoints.evaluation_weights(checkpoint))
+    return {name: whole(value).detach().to("cpu", copy=True) for name, value in judged.items()}
 
 
 def state(learner: pl.LightningModule) -> dict[str, Tensor]:

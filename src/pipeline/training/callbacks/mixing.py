@@ -36,11 +36,7 @@ class _Mixing(StepCallback):
 
     @torch.no_grad()
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
-        if trainer.world_size > 1 and len(batch) % 2 == 1:
-            raise ConfigError(
-                f"callbacks.{self.name} mixes pairs, which {len(batch)} samples in each of {trainer.world_size} "
-                f"processes would part: use a data.batch_size that is a multiple of {2 * trainer.world_size}"
-            )
+        check_pairs(self.name, len(batch), trainer.world_size)
         # Drawn on the CPU, whose generator is seeded with that of the device: to be read without waiting.
         is_left = float(torch.rand(())) >= self.p
         share = float(self.distribution.sample())
@@ -76,10 +72,19 @@ class CutMix(_Mixing):
         return replace(batch, inputs=patch(batch.inputs, box), mixed=mixed(batch, area))
 
 
+def check_pairs(name: str, samples: int, world_size: int) -> None:
+    """Raises ConfigError where a pair of neighbours would lie in two processes."""
+    if world_size > 1 and samples % 2 == 1:
+        raise ConfigError(
+            f"callbacks.{name} mixes pairs, which {samples} samples in each of {world_size} processes would part: "
+            f"use a data.batch_size that is a multiple of {2 * world_size}"
+        )
+
+
 def neighbours(values: Tensor) -> Tensor:
     """(B, ...) in which the two rows of each pair have changed places; a last row without a partner is its own."""
     paired = len(values) // 2 * 2
-    swapped = values[:paired].unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    swapped = values[:paired].reshape(-1, 2, *values.shape[1:]).flip(1).flatten(0, 1)
     return torch.cat([swapped, values[paired:]])
 
 

@@ -1,0 +1,89 @@
+"""The weights that training sets out from."""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+
+# Whose matrices are drawn; embeddings, norms and what a model holds by itself stay as the model made them.
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention)
+
+Nonlinearity = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
+
+
+class Initialization(Protocol):
+    def apply(self, model: nn.Module) -> None:
+        """In place, from torch's generator. Raises ConfigError where there is nothing to draw."""
+
+
+class Default:
+    """As torch and the model draw them: for most layers uniform in +-1 / sqrt(fan_in)."""
+
+    def apply(self, model: nn.Module) -> None: ...
+
+
+class Kaiming:
+    """He et al. 2015: normal, with a variance of gain^2 / fan_in, which keeps that of the signal through ReLUs."""
+
+    def __init__(self, *, nonlinearity: Nonlinearity) -> None:
+        self.nonlinearity = nonlinearity
+
+    def apply(self, model: nn.Module) -> None:
+        draw(model, lambda weight: nn.init.kaiming_normal_(weight, nonlinearity=self.nonlinearity))
+
+
+class Xavier:
+    """Glorot & Bengio 2010: uniform, with a variance of gain^2 * 2 / (fan_in + fan_out): a compromise between signal
+    and gradient, made for tanh."""
+
+    def __init__(self, *, gain: float) -> None:
+        self.gain = gain
+
+    def apply(self, model: nn.Module) -> None:
+        draw(model, lambda weight: nn.init.xavier_uniform_(weight, gain=self.gain))
+
+
+class Orthogonal:
+    """Saxe et al. 2014: matrices (a kernel flattened to one) whose rows or columns are orthogonal, of length `gain`."""
+
+    def __init__(self, *, gain: float) -> None:
+        self.gain = gain
+
+    def apply(self, model: nn.Module) -> None:
+        draw(model, lambda weight: nn.init.orthogonal_(weight, gain=self.gain))
+
+
+class Normal:
+    """The same distribution for every layer, however wide."""
+
+    def __init__(self, *, std: float) -> None:
+        if std < 0:
+            raise ConfigError(f"initialization.std={std:g}: expected 0 or more, such as 0.02")
+        self.std = std
+
+    def apply(self, model: nn.Module) -> None:
+        draw(model, lambda weight: nn.init.normal_(weight, std=self.std))
+
+
+class Zeros:
+    """For models of one layer. In a deeper one all units of a layer are alike and stay so: it does not learn."""
+
+    def apply(self, model: nn.Module) -> None:
+        draw(model, nn.init.zeros_)
+
+
+def draw(model: nn.Module, fill: Callable[[Tensor], Tensor]) -> None:
+    """Matrices and kernels by `fill`, in the order of the modules; their biases 0."""
+    layers = [module for module in model.modules() if isinstance(module, LAYERS)]
+    if not layers:
+        raise ConfigError(
+            f"{type(model).__name__} has no layer of torch's with weights to draw: use initialization=default"
+        )
+    for layer in layers:
+        for parameter in layer.parameters(recurse=False):
+            if parameter.ndim > 1:
+                fill(parameter)
+            else:
+                nn.init.zeros_(parameter)

@@ -1,0 +1,129 @@
+"""What the trials of a search score on the parts of the data that `search.judged` names, over their seeds."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna.trial import TrialState
+
+from pipeline.lifecycle.headline import LOWER_IS_BETTER
+from pipeline.search import study as studies
+from pipeline.search.space import Value
+from pipeline.search.standing import Standing
+
+SEED = "seed"
+FRACTION = "data.train_fraction"
+LEARNED_FROM = "train"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of the finished trials that differ in nothing but their seed.
+
+    values   of the keys that are searched, without the seed
+    samples  that each was trained on
+    scores   {part: one value of the metric a trial}, in the order of the trials in all parts
+    """
+
+    values: dict[str, Value]
+    samples: int
+    scores: dict[str, list[float]]
+
+
+def metric_of(standing: Standing) -> str:
+    """The one that the search is about, without its part: accuracy."""
+    return standing.objectives[0].name.rpartition("/")[2]
+
+
+def judgements(standing: Standing) -> list[Judgement]:
+    """Whoever came first is the first."""
+    metric = metric_of(standing)
+    found: dict[tuple[object, ...], Judgement] = {}
+    for trial in sorted(standing.trials, key=lambda each: each.number):
+        told = trial.user_attrs.get(studies.JUDGED)
+        if trial.state != TrialState.COMPLETE or told is None:
+            continue
+        parts = {part: told[part][metric] for part in standing.plan.judged if metric in told.get(part, {})}
+        values = {key: value for key, value in trial.params.items() if key != SEED}
+        key = (*sorted(values.items()), told["samples"])
+        one = found.setdefault(key, Judgement(values, told["samples"], {part: [] for part in parts}))
+        for part, score in parts.items():
+            one.scores[part].append(score)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Gap:
+    """From training to the other part, for each trial: how much worse the network is on what it has not learned."""
+
+    label: str
+    train: list[float]
+    other: list[float]
+    higher_is_better: bool
+
+    @property
+    def widths(self) -> list[float]:
+        sign = 1 if self.higher_is_better else -1
+        return [sign * (one - other) for one, other in zip(self.train, self.other, strict=True)]
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """`rows[0]` is what the others are compared with: the configuration of trial 0, the default."""
+
+    metric: str
+    part: str
+    rows: list[Gap]
+
+    @property
+    def head(self) -> list[str]:
+        return [self.metric, "training", self.part, "gap", "change of the gap", f"change of {self.part}"]
+
+    def cells(self, row: Gap) -> list[str]:
+        first = self.rows[0]
+        changes = [("", "")] if row is first else [(_change(row.widths, first.widths), _change(row.other, first.other))]
+        return [row.label, *(_summary(values) for values in (row.train, row.other, row.widths)), *changes[0]]
+
+    @property
+    def sentence(self) -> str:
+        seeds = max(len(row.other) for row in self.rows)
+        over = f"Mean ± spread (standard deviation) over {seeds} seeds. " if seeds > 1 else ""
+        return (
+            f"{over}Each part is judged as the test part is: without augmentation or dropout, by the weights that "
+            f"`train` would keep. The changes are from {self.rows[0].label}. A gap can also shrink because the network "
+            f"learns less: a remedy is one that moves {self.part}."
+        )
+
+    def markdown(self) -> str:
+        lines = [self.head, ["---", *("---:" for _ in self.head[1:])], *(self.cells(row) for row in self.rows)]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{table}\n\n{self.sentence}\n"
+
+
+def gaps(standing: Standing) -> Gaps | None:
+    """To the test part, or validation where only that is judged; None where nothing was judged on both."""
+    others = [part for part in ("test", "validation") if part in standing.plan.judged]
+    if LEARNED_FROM not in standing.plan.judged or not others:
+        return None
+    metric, part = metric_of(standing), others[0]
+    found = [each for each in judgements(standing) if {LEARNED_FROM, part} <= each.scores.keys()]
+    higher = not metric.endswith(LOWER_IS_BETTER)
+    rows = [Gap(label_of(each), each.scores[LEARNED_FROM], each.scores[part], higher) for each in found]
+    return Gaps(metric, part, rows) if rows else None
+
+
+def label_of(judgement: Judgement) -> str:
+    """`dropout`, or `model=mlp data.train_fraction=0.5` where several keys are searched."""
+    values = judgement.values
+    if not values:
+        return "all trials"
+    return str(*values.values()) if len(values) == 1 else " ".join(f"{key}={value}" for key, value in values.items())
+
+
+def _summary(values: Sequence[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{spread}"
+
+
+def _change(values: Sequence[float], first: Sequence[float]) -> str:
+    return f"{statistics.mean(values) - statistics.mean(first):+.4f}"

@@ -1,0 +1,66 @@
+"""Noise and swaps in the rows of a table: how much, of which column, and the same for any number of processes."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import ConfigError
+from pipeline.spec import Batch, DataSpec
+from pipeline.training.callbacks.columns import FeatureNoise, SwapNoise, add_noise, swap
+from pipeline.training.randomness import reseed
+
+ROWS = torch.arange(4000.0).view(1000, 4)
+TABLE = DataSpec("things", "table", "multiclass", (4,), ("a", "b"), (0.0,) * 4, (1.0, 10.0, 0.0, 2.0))
+
+
+def trainer_of(spec: DataSpec | None) -> Any:
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    return SimpleNamespace(datamodule=SimpleNamespace(spec=spec), strategy=strategy, global_rank=0, world_size=1)
+
+
+def test_noise_is_measured_in_each_columns_own_deviation() -> None:
+    noise, trainer = FeatureNoise(std=0.1), trainer_of(TABLE)
+    noise.on_fit_start(trainer, Any)
+    batch = Batch(ROWS, torch.zeros(1000, dtype=torch.int64), torch.arange(1000))
+    reseed(0, "augmentation", 0)
+    added = noise.transform_batch(trainer, batch).inputs - ROWS
+    assert added.std(dim=0).tolist() == pytest.approx([0.1, 1.0, 0.0, 0.2], rel=0.1, abs=1e-6)
+    assert added.mean(dim=0).abs().max() < 0.15
+
+
+def test_a_value_is_swapped_for_that_of_the_neighbour_in_its_column() -> None:
+    reseed(0, "augmentation", 0)
+    swapped = swap(ROWS, 0.25)
+    changed = swapped != ROWS
+    assert changed.float().mean() == pytest.approx(0.25, abs=0.03)
+    assert torch.equal((swapped - ROWS)[changed].abs(), torch.full((int(changed.sum()),), 4.0))
+    assert (changed.any(dim=1) & ~changed.all(dim=1)).float().mean() > 0.5, "each by itself, not whole rows"
+    assert torch.equal(swap(ROWS, 0.0), ROWS)
+
+
+@pytest.mark.parametrize("change", [lambda *a, **k: swap(a[0], 0.3, **k), lambda *a, **k: add_noise(*a, **k)])
+def test_two_processes_together_change_what_one_changes(change: Any) -> None:
+    deviations = torch.ones(4)
+    reseed(0, "augmentation", 3)
+    whole = change(ROWS, deviations)
+    halves = []
+    for rank, half in enumerate(ROWS.chunk(2)):
+        reseed(0, "augmentation", 3)
+        halves.append(change(half, deviations, rank=rank, world_size=2))
+    assert torch.equal(torch.cat(halves), whole)
+
+
+def test_what_is_no_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"swap_noise needs a table; .* \(1, 28, 28\)"):
+        swap(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), 0.1)
+    words = DataSpec("reviews", "text", "multiclass", (9,), ("a", "b"), (), (), vocabulary_size=9)
+    with pytest.raises(ConfigError, match="feature_noise needs a table; this is reviews, which is text"):
+        FeatureNoise(std=0.1).on_fit_start(trainer_of(words), Any)
+    with pytest.raises(ConfigError, match="data that tells nothing of itself"):
+        FeatureNoise(std=0.1).on_fit_start(trainer_of(None), Any)
+    with pytest.raises(ConfigError, match=r"swap_noise\.p=1: expected"):
+        SwapNoise(p=1)
+    with pytest.raises(ConfigError, match=r"feature_noise\.std=-1: expected 0 or more"):
+        FeatureNoise(std=-1)
