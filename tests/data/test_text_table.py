@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from pipeline.data.description import describe
 from pipeline.data.source import Parts
 from pipeline.data.text_table import TextTable
-from pipeline.data.tokenizer import Tokenization, encode, smallest_type
+from pipeline.data.tokenizer import Tokenization, encode, fix_length, smallest_type
 from pipeline.errors import ConfigError, DataError
 
 ROWS = [(f"a {'good' if number % 2 else 'bad'} film number {number}", str(number % 2)) for number in range(40)]
@@ -93,8 +93,19 @@ def test_inputs_are_small_numbers_that_end_in_padding(tmp_path: Path) -> None:
 
 def test_pieces_of_words_spell_words_that_were_never_seen() -> None:
     pieces = Tokenization(**(WORDS | {"kind": "bpe"})).learn([text for text, _ in ROWS])
+    fix_length(pieces, ["fogd"])
     assert 1 not in encode(pieces, ["fogd"]).tolist()[0]
-    assert pieces.to_str() == Tokenization(**(WORDS | {"kind": "bpe"})).learn([text for text, _ in ROWS]).to_str()
+    again = Tokenization(**(WORDS | {"kind": "bpe"})).learn([text for text, _ in ROWS])
+    assert pieces.get_vocab() == again.get_vocab()
+
+
+def test_the_tokenizer_that_is_kept_encodes_as_the_network_was_trained(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, "test.csv", rows=[("a film", "1"), ("a bad film number 1 and much that no other has", "0")])
+    parts = source(test="test.csv").load(tmp_path)
+    kept = Tokenizer.from_str(parts.tokenizer)
+    assert [encoding.ids for encoding in kept.encode_batch(list(parts.test_sentences))] == parts.test.inputs.tolist()
+    assert parts.test.inputs.shape == (2, 5) and parts.test.inputs[0, 2:].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pipeline.data.skipping import left_out
 from pipeline.data.source import Part, Parts
 from pipeline.data.splits import cut
 from pipeline.data.text_rows import Sample, Wrong, read
-from pipeline.data.tokenizer import Tokenization, encode
+from pipeline.data.tokenizer import Tokenization, encode, fix_length
 from pipeline.errors import DataError
 from pipeline.spec import TaskKind
 
@@ -86,12 +86,13 @@ class TextTable:
         return left_out(wrong, on_bad_sample=self.on_bad_sample, of=len(rows), what="rows")
 
     def _parts(self, samples: Mapping[str, Samples], names: tuple[str, ...]) -> Parts:
-        tokenizer = self.tokenizer.learn([row.text for row in samples["train"]])
-        longest = int(encode(tokenizer, [row.text for row in samples["train"]]).shape[1])
+        sentences = [row.text for row in samples["train"]]
+        tokenizer = self.tokenizer.learn(sentences)
+        fix_length(tokenizer, sentences)
         numbers = {name: number for number, name in enumerate(names)}
 
         def part(rows: Samples) -> Part:
-            inputs = encode(tokenizer, [row.text for row in rows], length=longest)
+            inputs = encode(tokenizer, [row.text for row in rows])
             return Part(inputs, torch.tensor([numbers[row.label] for row in rows], dtype=torch.int64))
 
         task: TaskKind = "binary" if len(names) == 2 else "multiclass"

@@ -98,13 +98,13 @@ class SavedPredictions:
 
     def picture(self, row: int) -> Ints | None:
         """(H, W) or (H, W, 3) of this sample, if it was kept."""
-        found = np.flatnonzero(self.pictured == row) if len(self.pictures) else ()
-        return self.pictures[found[0]] if len(found) else None
+        found = np.flatnonzero(self.pictured == row)
+        return self.pictures[found[0]] if len(found) and len(self.pictures) else None
 
     def sentence(self, row: int) -> str | None:
         """Of this sample, if it was kept."""
-        found = np.flatnonzero(self.pictured == row) if len(self.sentences) else ()
-        return str(self.sentences[found[0]]) if len(found) else None
+        found = np.flatnonzero(self.pictured == row)
+        return str(self.sentences[found[0]]) if len(found) and len(self.sentences) else None
 
 
 @dataclass(frozen=True)
