@@ -21,6 +21,7 @@ NETS = {  # as baselines/nets.py writes them out
     "cnn": ("model=cnn",),
     "dense": ("model=mlp", "model.widths=[64,128,64]", "model.dropout=0"),
 }
+CLASSICS = {"softmax_mnist": 92.0, "mlp_mnist": 98.5, "lenet5_mnist": 99.0}  # accuracy to reach
 EXAMPLE_EPOCHS = 4  # after which the PyTorch example reaches 99.1 %
 EXAMPLE_STEPS = 150
 
@@ -59,6 +60,14 @@ def best(folder: Path | None) -> Iterator[Figure]:
     yield accuracy_of("experiment=mnist_best", [run.accuracy for run in runs], 99.6)
     longest = max(run.seconds for run in runs) / 60
     yield Figure("experiment=mnist_best: training", f"{longest:.1f} min", None, longest, 20, "lower", " min")
+
+
+def classics(folder: Path | None) -> Iterator[Figure]:
+    """The models of earlier decades on the full MNIST (minutes in all)."""
+    root = mnist(folder)
+    for recipe, target in CLASSICS.items():
+        runs = [train(f"experiment={recipe}", f"data.root={root}", "tracking=none", f"seed={seed}") for seed in SEEDS]
+        yield accuracy_of(f"experiment={recipe}", [run.accuracy for run in runs], target)
 
 
 def accuracy_of(what: str, found: list[float], target: float) -> Figure:
@@ -141,7 +150,7 @@ def memory(folder: Path | None) -> Iterator[Figure]:
 FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
     each.__name__: each
     for each in (
-        *(embedded, full, throughput, stock, start, refusal, memory, best),
+        *(embedded, full, classics, throughput, stock, start, refusal, memory, best),
         *(ranks, overhead, checkpoint, restart),
         *(tracking.tracking, tracking.tracked_steps, tracking.ui),
         search.search,

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
 from tests.end_to_end.pages import commands_of, run
 
 COMMANDS = commands_of("your-own-data.md")

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from tests.end_to_end.pages import commands_of, run
 
 COMMANDS = commands_of("your-own-model.md")

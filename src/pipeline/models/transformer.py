@@ -59,14 +59,15 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, words: Tensor, seen: Tensor) -> Tensor:  # (B, T, D), (B, T) bool -> (B, T, D)
+    def forward(self, words: Tensor, seen: Tensor | None = None) -> Tensor:  # (B, T, D), (B, T) bool -> (B, T, D)
         words = words + self.dropout(self._attention(self.before_attention(words), seen))
         worked: Tensor = words + self.dropout(self.layers(self.before_layers(words)))
         return worked
 
-    def _attention(self, words: Tensor, seen: Tensor) -> Tensor:
+    def _attention(self, words: Tensor, seen: Tensor | None) -> Tensor:
         # (B, T, 3 D) -> three of (B, H, T, D / H)
         query, key, value = self.asked(words).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen[:, None, None, :])
+        mask = None if seen is None else seen[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         told: Tensor = self.told(mixed.transpose(1, 2).flatten(2))
         return told

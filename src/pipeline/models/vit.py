@@ -1,0 +1,75 @@
+"""The vision transformer, as small as small images want it."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import ConfigError
+from pipeline.models.tokens import refuse_text
+from pipeline.models.transformer import Block
+from pipeline.spec import DataSpec
+
+# B batch, C channels, H height, W width, P patch size, T patches, D width of a patch's vector, K outputs
+
+
+class ViT(nn.Module):
+    """Dosovitskiy et al. 2021: an image is a sentence whose words are patches of P x P pixels.
+
+    `pooling` says what stands for the image: `class_token`, a word of its own (the paper, eq. 1 to 4), or `mean`, that
+    of all patches (Beyer, Zhai & Kolesnikov 2022). Images that are no multiple of a patch are filled up at the right
+    and below with their channels' mean.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        patch_size: int,
+        width: int,
+        heads: int,
+        depth: int,
+        pooling: Literal["class_token", "mean"],
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        refuse_text(spec, model="vit")
+        if len(spec.input_shape) != 3:
+            raise ConfigError(
+                f"model=vit needs images (channels, height, width); {spec.name} has inputs of shape "
+                f"{spec.input_shape}: use model=mlp"
+            )
+        check_sizes(patch_size=patch_size, width=width, heads=heads, depth=depth)
+        channels, *sides = spec.input_shape
+        rows, columns = (-(-side // patch_size) for side in sides)
+        self.fill = (0, columns * patch_size - sides[1], 0, rows * patch_size - sides[0])
+        self.patches = nn.Conv2d(channels, width, kernel_size=patch_size, stride=patch_size)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if pooling == "class_token" else None
+        words = rows * columns + (pooling == "class_token")
+        self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, words, width), std=0.02))
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(width=width, heads=heads, dropout=dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, spec.num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        words = self.patches(F.pad(images, self.fill)).flatten(2).transpose(1, 2)  # (B, T, D)
+        if self.class_token is not None:
+            words = torch.cat([self.class_token.expand(len(words), -1, -1), words], dim=1)
+        words = self.dropout(words + self.positions)
+        for block in self.blocks:
+            words = block(words)
+        words = self.norm(words)
+        image = words.mean(dim=1) if self.class_token is None else words[:, 0]
+        scores: Tensor = self.head(image)
+        return scores
+
+
+def check_sizes(*, patch_size: int, width: int, heads: int, depth: int) -> None:
+    if min(patch_size, depth, heads) < 1 or width % heads != 0 or width < 1:
+        raise ConfigError(
+            f"model.patch_size={patch_size} model.width={width} model.heads={heads} model.depth={depth}: expected 1 or "
+            "more of each, and a width that is a multiple of the heads, such as model.patch_size=4 model.width=64 "
+            "model.heads=4 model.depth=4"
+        )

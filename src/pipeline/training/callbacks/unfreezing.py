@@ -1,0 +1,136 @@
+"""Weights that were learned elsewhere stand still at first, and join training one part of the network after another."""
+
+from collections.abc import Iterator, Sequence
+
+import pytorch_lightning as pl
+from torch import nn
+from torch.optim import Optimizer
+
+from pipeline.errors import ConfigError
+from pipeline.training.sharding import Sharded
+
+
+class Unfreezing(pl.Callback):
+    """Gradual unfreezing (Howard & Ruder 2018, section 3.3), for weights from `init_from` or a pre-trained model.
+
+    For `frozen_epochs` epochs the head learns alone; then the stage next to it joins, and `epochs_per_stage` epochs
+    later the one before that (0: all at once). What learns follows from the number of the epoch alone, so that a
+    resumed run is the uninterrupted one. A frozen stage is in evaluation mode: dropout and the running statistics of
+    batch norm stand still, too.
+
+    `head` names modules of the network by the ends of their names; empty, it is the last stage.
+    """
+
+    def __init__(self, *, frozen_epochs: int, epochs_per_stage: int, head: Sequence[str]) -> None:
+        if frozen_epochs < 0 or epochs_per_stage < 0:
+            raise ConfigError(
+                f"callbacks.unfreezing.frozen_epochs={frozen_epochs} epochs_per_stage={epochs_per_stage}: expected 0 or "
+                "more of both, such as 2 and 1"
+            )
+        self.frozen_epochs = frozen_epochs
+        self.epochs_per_stage = epochs_per_stage
+        self.head = list(head)
+        self.frozen: list[nn.Parameter] = []  # whose gradients are dropped where they are computed all the same
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if isinstance(trainer.strategy, Sharded):
+            raise ConfigError(
+                "callbacks.unfreezing needs weights that each process holds whole, which trainer.strategy=fsdp does not "
+                "have: use trainer.strategy=ddp"
+            )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        body = body_of(pl_module)
+        stages = stages_of(body, head=self.head)
+        count = self.stages_that_learn(trainer.current_epoch, len(stages))
+        learning = [body] if count == len(stages) else [module for stage in stages[-count:] for module in stage]
+        # DDP waits for the gradient of each weight that it was shown at its start: there they are dropped, not spared.
+        self.frozen = freeze(body, learning, spares_gradients=trainer.world_size == 1)
+
+    def stages_that_learn(self, epoch: int, stages: int) -> int:
+        """How many, counted from the head."""
+        if epoch < self.frozen_epochs:
+            return 1
+        if self.epochs_per_stage == 0:
+            return stages
+        return min(stages, 2 + (epoch - self.frozen_epochs) // self.epochs_per_stage)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        for parameter in self.frozen:
+            parameter.grad = None  # before gradients are clipped, for which those of frozen weights must not count
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        body_of(pl_module).requires_grad_(True)
+
+
+def body_of(module: pl.LightningModule) -> nn.Module:
+    """The model itself: of a Learner without the scaling around it."""
+    network = getattr(module, "network", module)
+    body = getattr(network, "body", network)
+    assert isinstance(body, nn.Module)
+    return body
+
+
+def stages_of(body: nn.Module, *, head: Sequence[str]) -> list[list[nn.Module]]:
+    """The parts of a network that have weights, in the order of their definition; the last is the head.
+
+    Raises ConfigError where there are not at least two, or the head has a name that none has.
+    """
+    parts = list(_parts(body, most=_size(body) // 2))
+    unknown = [name for name in head if not any(_ends_with(part, name) for part, _ in parts)]
+    if unknown:
+        raise ConfigError(
+            f"callbacks.unfreezing.head: there is no part {unknown[0]}; this network has "
+            f"{', '.join(name for name, _ in parts)}"
+        )
+    named = {part for part, _ in parts if any(_ends_with(part, name) for name in head)} or {parts[-1][0]}
+    stages = [[module] for part, module in parts if part not in named]
+    if not stages:
+        raise ConfigError(
+            f"callbacks.unfreezing: {type(body).__name__} has one part alone, so there is nothing to freeze; leave it "
+            "out: callbacks=default"
+        )
+    return [*stages, [module for part, module in parts if part in named]]
+
+
+def _parts(module: nn.Module, most: int, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Lists of blocks and wrappers are taken apart, and what is made of blocks and has more than `most` weights; a
+    block of layers is not."""
+    children = _with_weights(module)
+    for inner, child in children:
+        path = f"{name}.{inner}" if name else inner
+        inside = _with_weights(child)
+        has_blocks = any(_with_weights(each) for _, each in inside)
+        is_list = isinstance(child, nn.Sequential | nn.ModuleList) or _size(child) > most
+        if inside and (len(inside) == 1 or len(children) == 1 or (has_blocks and is_list)):
+            yield from _parts(child, most, path)
+        else:
+            yield path, child
+
+
+def _with_weights(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, child) for name, child in module.named_children() if _size(child) > 0]
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _ends_with(path: str, name: str) -> bool:
+    return f".{path}".endswith(f".{name}")
+
+
+def freeze(body: nn.Module, learning: Sequence[nn.Module], *, spares_gradients: bool) -> list[nn.Parameter]:
+    """All but these parts, with the weights that belong to no part; what is frozen."""
+    free = {id(parameter) for module in learning for parameter in module.parameters()}
+    frozen = [parameter for parameter in body.parameters() if id(parameter) not in free]
+    body.requires_grad_(True)
+    body.train(not frozen)
+    for module in learning:
+        module.train()
+    for parameter in frozen if spares_gradients else []:
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return frozen
