@@ -150,7 +150,7 @@ class TestMistakes:
             ("model=cnnn", "did you mean  model=cnn ?\n  all options of model: bag_of_words, cnn, "),
             ("model=MLP", "did you mean  model=mlp ?"),
             ("callbacks=[default,emaa]", "callbacks=emaa does not exist\n  did you mean  callbacks=ema ?"),
-            ("data=_image", "data=_image does not exist\n  all options of data: breast_cancer, "),
+            ("data=_image", "data=_image does not exist\n  all options of data: audio_folder, "),
             ("experiment=5", "experiment=5 does not exist"),
             ("modle=mlp", "modle does not exist\n  did you mean  model ?"),
             ("modle/x=mlp", "there is no group modle/x\n  did you mean  model ?"),

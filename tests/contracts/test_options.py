@@ -1,5 +1,6 @@
 """Every option in conf/, found by itself: whoever adds a YAML file has it tested."""
 
+import wave
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from pipeline.config.compose import compose
 from pipeline.config.places import groups, shipped_folder
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
-from pipeline.models.network import Network
+from pipeline.models.network import Network, seen_by_model
 from pipeline.spec import DataSpec
 from pipeline.training.task import Task
 
@@ -38,13 +39,19 @@ COLUMNS = replace(
     SPEC, kind="table", input_shape=(5,), mean=(1.0, 2.0, 3.0, 4.0, 5.0), std=(1.0,) * 5, feature_names=tuple("vwxyz")
 )
 SENTENCES = replace(SPEC, kind="text", input_shape=(9,), mean=(), std=(), vocabulary_size=50)
+SOUNDS = replace(SPEC, kind="audio", input_shape=(1600,), mean=(), std=(), sample_rate=8000)
 ASKED: list[dict[str, Any]] = [
     {"task": "multiclass"},
     {"task": "binary", "class_names": ("no", "yes")},
     {"task": "regression", "class_names": (), "target_mean": (150.0,), "target_std": (70.0,)},
 ]
-SPECS = [replace(data, **asked) for data in (SPEC, COLUMNS, SENTENCES) for asked in ASKED]
-STORED = {"image": [torch.uint8], "table": [torch.float32], "text": [torch.uint8, torch.int16, torch.int32]}
+SPECS = [replace(data, **asked) for data in (SPEC, COLUMNS, SENTENCES, SOUNDS) for asked in ASKED]
+STORED = {
+    "image": [torch.uint8],
+    "table": [torch.float32],
+    "text": [torch.uint8, torch.int16, torch.int32],
+    "audio": [torch.int16],
+}
 STEPS, STEPS_PER_EPOCH = 40, 10
 RATE = 0.1
 
@@ -69,7 +76,7 @@ def networks(option: str) -> Iterator[tuple[DataSpec, Network]]:
     """For all kinds of data that this model takes."""
     for spec in SPECS:
         with suppress(ConfigError):
-            yield spec, Network(body=built("model", option, spec=spec), spec=spec)
+            yield spec, Network(body=built("model", option, spec=seen_by_model(spec)), spec=spec)
 
 
 def test_every_group_of_the_issue_has_options() -> None:
@@ -103,7 +110,7 @@ class TestModels:
         taken = [spec for spec, _ in networks(option)]
         for spec in (each for each in SPECS if each not in taken):
             with pytest.raises(ConfigError, match=rf"(?s)model={option} .*{spec.name} has .*: use model="):
-                built("model", option, spec=spec)
+                built("model", option, spec=seen_by_model(spec))
 
     @of("model")
     def test_every_weight_gets_a_gradient(self, option: str) -> None:
@@ -240,7 +247,7 @@ def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: 
     spec = data.load()
     assert set(spec.sizes) == {"train", "validation", "test"} and min(spec.sizes.values()) >= 30
     assert len(spec.digest) == 64 and len(spec.feature_names) == (spec.input_shape[0] if spec.kind == "table" else 0)
-    assert (spec.vocabulary_size > 2) == (spec.kind == "text")
+    assert (spec.vocabulary_size > 2) == (spec.kind == "text") and (spec.sample_rate > 0) == (spec.kind == "audio")
     (first_step, *_) = next(iter(data.train_dataloader()))
     (batch,) = first_step
     assert batch.inputs.shape == (data.batch_size, *spec.input_shape)
@@ -284,4 +291,30 @@ def houses(folder: Path) -> list[str]:
     return [f"data.root={folder / 'own.csv'}", "data.source.target=price"]
 
 
-OWN: dict[str, Callable[[Path], list[str]]] = {"text_table": sentences, "image_folder": pictures, "table": houses}
+def recordings(folder: Path) -> list[str]:
+    for number in range(300):
+        record(folder / "ab"[number % 2] / f"{number}.wav", number)
+    return [f"data.root={folder}"]
+
+
+def digits(folder: Path) -> list[str]:
+    for number in range(400):
+        record(folder / f"{number % 10}_ann_{number // 10}.wav", number)
+    return [f"data.root={folder}"]
+
+
+def record(path: Path, seed: int) -> None:
+    noise = torch.randint(-999, 999, (80,), dtype=torch.int16, generator=torch.Generator().manual_seed(seed))
+    path.parent.mkdir(exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, len(noise), "NONE", ""))
+        file.writeframes(noise.numpy().tobytes())
+
+
+OWN: dict[str, Callable[[Path], list[str]]] = {
+    "text_table": sentences,
+    "image_folder": pictures,
+    "table": houses,
+    "audio_folder": recordings,
+    "spoken_digits": digits,
+}

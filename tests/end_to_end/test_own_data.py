@@ -2,6 +2,7 @@
 
 import random
 import re
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,10 @@ def files(tmp_path: Path) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         shade = painted.integers(0, 100, (40 + number % 5, 48, 3), dtype=np.uint8) + (100 if kind == "dog" else 0)
         Image.fromarray(shade.astype(np.uint8)).save(place)
+    for number in range(60):
+        which, speaker = number % 2, "abcde"[number // 12]
+        record(tmp_path / "birds" / ("crow", "owl")[which] / f"{number:03}.wav", 300 + 900 * which, painted)
+        record(tmp_path / "words" / f"{('yes', 'no')[which]}_{speaker}_{number}.wav", 300 + 900 * which, painted)
     towns = {"York": 0, "Bath": 100, "Hull": -50}
     rows = ["size,town,built,price"]
     for _ in range(120):
@@ -37,11 +42,22 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def record(path: Path, hertz: int, drawn: np.random.Generator) -> None:
+    """A fifth of a second, or a little more."""
+    seconds = np.arange(1600 + drawn.integers(0, 400)) / 8000
+    sound = 5000 * np.sin(2 * np.pi * hertz * seconds) + 500 * drawn.standard_normal(len(seconds))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, len(sound), "NONE", ""))
+        file.writeframes(sound.astype("<i2").tobytes())
+
+
 def test_the_page_shows_a_training_for_each_kind_of_data() -> None:
-    assert [re.search(r"data=(\w+)", each)[1] for each in TRAININGS] == ["image_folder", "table", "text_table"]  # type: ignore[index]
+    kinds = [re.search(r"data=(\w+)", each)[1] for each in TRAININGS]  # type: ignore[index]
+    assert kinds == ["image_folder", "audio_folder", "audio_folder", "table", "text_table"]
 
 
-@pytest.mark.parametrize("command", TRAININGS, ids=lambda each: each.split()[2])
+@pytest.mark.parametrize("command", TRAININGS, ids=lambda each: " ".join(each.split()[2:4]))
 def test_a_command_of_the_page_trains_and_its_run_is_judged_again(command: str, files: Path) -> None:
     trained = run(command, "trainer.max_epochs=2", "tracking=none", cwd=files)
     assert trained.returncode == 0, trained.stderr

@@ -23,7 +23,6 @@ from pipeline.lifecycle.reports.evidence import Evidence
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.same_data import change_of_data
 from pipeline.process import ALONE
-from pipeline.spec import DataSpec
 from pipeline.tracking import journal
 from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
