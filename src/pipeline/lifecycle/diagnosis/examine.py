@@ -3,10 +3,9 @@
 import logging
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.config import compose, resolve
 from pipeline.data.datamodule import DataModule
@@ -76,12 +75,13 @@ def _measured(run: Run, evidence: Evidence, config: DictConfig, assembly: Assemb
     return Symptoms(
         settings=evidence.settings,
         curves=evidence.curves,
+        kind=spec.kind,
         class_names=tuple(spec.class_names),
         network=network,
         neighbours=neighbours,
         copies=copies(parts),
         counts=np.bincount(parts.train.targets.numpy(), minlength=classes) if classes else np.zeros(0, dtype=np.int64),
-        moved=_moved(learner, set_out) if checkpoint is not None and config.init_from is None else None,
+        moved=_moved(learner.network, set_out) if checkpoint is not None and config.init_from is None else None,
         broke=broke,
     )
 
@@ -109,8 +109,8 @@ def _said(learner: Learner, part: Part, rows: Tensor, batch_size: int) -> Scored
     )
 
 
-def _moved(module: pl.LightningModule, set_out: dict[str, Tensor]) -> float:
-    network = module.network
+@torch.no_grad()
+def _moved(network: nn.Module, set_out: dict[str, Tensor]) -> float:
     now = dict(network.named_parameters())
     way = sum(float((now[name] - before).square().sum()) for name, before in set_out.items())
     length = sum(float(before.square().sum()) for before in set_out.values())
