@@ -33,10 +33,10 @@ def diagnose(reference: str, runs_dir: str, data_root: str | None = None) -> int
     console = Console(highlight=False)
     quieten(run.folder / "diagnose.log")
     logging.getLogger("pipeline").addHandler(ToConsole(console))
-    return exits.code_of(lambda: tell(run, console, data_root), run.folder)
+    return exits.code_of(lambda: _tell(run, console, data_root), run.folder)
 
 
-def tell(run: Run, console: Console, data_root: str | None = None) -> list[Finding]:
+def _tell(run: Run, console: Console, data_root: str | None) -> None:
     symptoms, assembly = examine(run, gather(run), data_root)
     found, unseen = findings(symptoms), unseen_in(symptoms)
     told = [(each, _samples(each, symptoms, assembly)) for each in found]
@@ -47,7 +47,6 @@ def tell(run: Run, console: Console, data_root: str | None = None) -> list[Findi
     console.print(Text(f"\nwritten to  {shorten(run.folder / NAME)}"), soft_wrap=True)
     if (page := _pictures(run, found, symptoms, assembly)) is not None:
         console.print(Text(f"pictures    {page}"), soft_wrap=True)
-    return found
 
 
 def unseen_in(symptoms: Symptoms) -> list[str]:

@@ -35,8 +35,8 @@ def overfitting(symptoms: Symptoms) -> Finding | None:
             f"{merit_of(symptoms, unseen.mean())} on {len(unseen):,} validation samples",
             *(
                 [
-                    f"the validation loss was lowest, {losses[lowest]:.3f}, in epoch {lowest + 1} of {len(losses)}, and "
-                    f"{losses[-1]:.3f} at the end"
+                    f"the validation loss was lowest, {losses[lowest]:.3f}, in epoch {lowest + 1} of {len(losses)}, "
+                    f"and {losses[-1]:.3f} at the end"
                 ]
                 if rises
                 else []

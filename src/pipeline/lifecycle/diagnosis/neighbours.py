@@ -50,7 +50,7 @@ def _scaled(inputs: Tensor, scale: nn.Module) -> Tensor:
 
 def _pooled(inputs: Tensor, scale: nn.Module) -> Tensor:
     """Of pictures (B, C, H, W)."""
-    size = [min(side, LARGEST_SIDE) for side in inputs.shape[2:]]
+    size = (min(inputs.shape[2], LARGEST_SIDE), min(inputs.shape[3], LARGEST_SIDE))
     return F.adaptive_avg_pool2d(scale(inputs), size).flatten(1).float()
 
 

@@ -125,10 +125,10 @@ def label_noise(symptoms: Symptoms) -> Finding | None:
         fault="label noise",
         told="Some labels are wrong: samples that should be clear are labelled as something else.",
         figures=(
-            f"of the {size:,} training samples that are clearest to {name}, {wrong:,} ({wrong / size:.1%}) are labelled "
-            "otherwise",
-            f"{len(suspects):,} of {len(scored.targets):,} training samples ({len(suspects) / len(scored.targets):.1%}) "
-            "are suspicious",
+            f"of the {size:,} training samples that are clearest to {name}, {wrong:,} ({wrong / size:.1%}) are "
+            "labelled otherwise",
+            f"{len(suspects):,} of {len(scored.targets):,} training samples ({len(suspects) / len(scored.targets):.1%})"
+            " are suspicious",
         ),
         overrides=settings.modest(symptoms),
         advice="First look at the suspicious samples below, and correct or remove what is wrong; this makes the rest "
@@ -142,13 +142,13 @@ def _judge(symptoms: Symptoms) -> tuple[str, Scored] | None:
     network, neighbours = symptoms.network, symptoms.neighbours
     if not symptoms.is_of_classes or neighbours is None:
         return None
-    if network is not None and _has_not_learned_by_heart(network):
-        if network.validation.merit > neighbours.validation.merit:
-            return "the network", network.train
+    if network is not None and _judges(network) and network.validation.merit > neighbours.validation.merit:
+        return "the network", network.train
     return "their ten nearest neighbours", neighbours.train
 
 
-def _has_not_learned_by_heart(network: Pair) -> bool:
+def _judges(network: Pair) -> bool:
+    """What knows its samples by heart can only repeat their labels."""
     return network.train.merit < network.validation.merit + MARGIN
 
 

@@ -88,7 +88,7 @@ def _smoothing(symptoms: Symptoms) -> float:
 
 def judged_by(symptoms: Symptoms, metric: str, mode: str) -> tuple[str, ...]:
     """The best checkpoint by another metric, and early stopping, where there is any."""
-    found = (f"checkpoint.monitor={metric}", f"checkpoint.mode={mode}")
+    found: tuple[str, ...] = (f"checkpoint.monitor={metric}", f"checkpoint.mode={mode}")
     if _has(symptoms.settings, "callbacks.early_stopping."):
         found += (f"callbacks.early_stopping.monitor={metric}", f"callbacks.early_stopping.mode={mode}")
     return found
