@@ -7,7 +7,7 @@
 VENV ?= .venv
 
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
-VERBS   := train search evaluate report compare resume runs logs cancel register chaos ui sync new-data new-model
+VERBS   := train search evaluate diagnose report compare resume runs logs cancel register chaos ui sync new-data new-model
 CHORES  := help setup test check bench clean distclean
 TARGETS := $(VERBS) dashboard $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)
@@ -41,6 +41,7 @@ train: ready-run     ## train, judge on the test set, track; as in: make train m
 search: ready-run    ## look for the best of several values: make search model=mlp,cnn
 dashboard: ready-run ## a search in Optuna's own pages, if optuna-dashboard is installed: make dashboard name=X
 evaluate: ready-run  ## the test figures again, from a run directory alone: make evaluate run=latest
+diagnose: ready-run  ## what is wrong with a run, and what to try next: make diagnose run=latest
 report: ready-run    ## one page about a run, made again from its directory: make report run=latest
 compare: ready-run   ## several runs side by side, and whether one is better: make compare runs=a,b
 resume: ready-run    ## go on where a run ended: make resume run=latest

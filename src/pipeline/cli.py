@@ -5,23 +5,17 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from pipeline import typed
 from pipeline.config import completion as completions
+from pipeline.config import listing
+from pipeline.config.listing import Verb
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
 from pipeline.lifecycle.begin import train
 from pipeline.lifecycle.scaffold import project
 from pipeline.output import lasting_output, report
-
-
-@dataclass(frozen=True)
-class Verb:
-    run: Callable[[list[str]], int]
-    summary: str
-    usage: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,10 +59,17 @@ def run(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    named = typed.named_values(arguments, {"run": "latest", "runs_dir": "runs", "data.root": ""})
+    asked = typed.run_and_data(arguments)
     from pipeline.lifecycle import evaluate as lifecycle
 
-    return lifecycle.evaluate(named["run"], named["runs_dir"], named["data.root"] or None)
+    return lifecycle.evaluate(*asked)
+
+
+def diagnose(arguments: list[str]) -> int:
+    asked = typed.run_and_data(arguments)
+    from pipeline.lifecycle.diagnosis import diagnose as lifecycle
+
+    return lifecycle.diagnose(*asked)
 
 
 def report_on(arguments: list[str]) -> int:
@@ -100,12 +101,10 @@ def list_runs(arguments: list[str]) -> int:
 
 
 def logs(arguments: list[str]) -> int:
-    follow = "--follow" in arguments or "-f" in arguments
+    named = [word for word in arguments if word not in ("--follow", "-f")]
     from pipeline.lifecycle import overview
 
-    return overview.logs(
-        *typed.reference([word for word in arguments if word not in ("--follow", "-f")]), follow=follow
-    )
+    return overview.logs(*typed.reference(named), follow=len(named) < len(arguments))
 
 
 def cancel(arguments: list[str]) -> int:
@@ -169,13 +168,9 @@ def overview(arguments: list[str]) -> int:
     if arguments == ["train"]:
         return train(["--help"])
     if arguments and arguments[0] in VERBS:
-        verb = VERBS[arguments[0]]
-        print(f"{verb.summary}\n\nusage: {verb.usage}")
+        print(VERBS[arguments[0]].described)
         return DONE
-    lines = [f"  {name:<10}  {verb.summary}" for name, verb in VERBS.items()]
-    print("Train, judge and track neural networks.\n\nusage: pipeline VERB [KEY=VALUE] ...\n")
-    print("\n".join(lines))
-    print("\n`pipeline train --help` shows the groups of options; `pipeline VERB --help` how a verb is used.")
+    print(listing.of_verbs(VERBS))
     return DONE
 
 
@@ -190,6 +185,11 @@ VERBS = {
         evaluate,
         "the test figures again, from the run directory alone",
         "pipeline evaluate [run=latest] [runs_dir=runs] [data.root=FOLDER]",
+    ),
+    "diagnose": Verb(
+        diagnose,
+        "what is wrong with a run, with the figures that led to it, and what to try next",
+        "pipeline diagnose [run=latest] [runs_dir=runs] [data.root=FOLDER]",
     ),
     "report": Verb(report_on, "a page about a run, from its directory", "pipeline report [run=latest] [runs_dir=runs]"),
     "compare": Verb(

@@ -80,6 +80,12 @@ def reference(arguments: list[str]) -> tuple[str, str]:
     return named["run"], named["runs_dir"]
 
 
+def run_and_data(arguments: list[str]) -> tuple[str, str, str | None]:
+    """(run, runs_dir, data.root), the last None where the data is left where the run found it."""
+    named = named_values(arguments, {"run": "latest", "runs_dir": "runs", "data.root": ""})
+    return named["run"], named["runs_dir"], named["data.root"] or None
+
+
 def first_by_itself(arguments: list[str], defaults: dict[str, str]) -> dict[str, str]:
     """Like `named_values`; a first word without `=` is the value of the first key."""
     alone = bool(arguments) and "=" not in arguments[0] and not arguments[0].startswith("-")

@@ -70,7 +70,9 @@ def flipped(labels: Labels, share: float, generator: np.random.Generator) -> Lab
 
 def write_table(folder: Path, rows: Rows, labels: Labels) -> None:
     head = ",".join([*(f"x{column}" for column in range(rows.shape[1])), "label"])
-    lines = [",".join([*(f"{value:.6g}" for value in row), f"c{label}"]) for row, label in zip(rows, labels, strict=True)]
+    lines = [
+        ",".join([*(f"{value:.6g}" for value in row), f"c{label}"]) for row, label in zip(rows, labels, strict=True)
+    ]
     (folder / "rows.csv").write_text("\n".join([head, *lines]) + "\n")
 
 
@@ -132,18 +134,32 @@ CASES = {
     # Networks that learn their few samples by heart.
     "a thousand digits by heart": Case(
         "overfitting",
-        (*DIGITS, "data.train_fraction=0.286", "model.widths=[1024,1024]", "model.dropout=0", *LONG, "trainer.max_epochs=30"),
+        (
+            *DIGITS,
+            "data.train_fraction=0.286",
+            "model.widths=[1024,1024]",
+            "model.dropout=0",
+            *LONG,
+            "trainer.max_epochs=30",
+        ),
     ),
     "patients by heart": Case(
         "overfitting",
-        ("data=diabetes", "data.source.split_seed={seed}", *MLP, *LONG, "trainer.max_epochs=100", "checkpoint.monitor=train/loss"),
+        (
+            "data=diabetes",
+            "data.source.split_seed={seed}",
+            *MLP,
+            *LONG,
+            "trainer.max_epochs=100",
+            "checkpoint.monitor=train/loss",
+        ),
     ),
     # Networks that cannot fit, or are not let.
     "two units": Case("underfitting", (*DIGITS, "model.widths=[2]", "trainer.max_epochs=20")),
-    "a heavy penalty": Case(
-        "underfitting", ("data=mnist5k", "regularizer=l2", "regularizer.l2.strength=100.0")
+    "a heavy penalty": Case("underfitting", ("data=mnist5k", "regularizer=l2", "regularizer.l2.strength=100.0")),
+    "nearly all dropped out": Case(
+        "underfitting", (*DIGITS, "model.widths=[32,32]", "model.dropout=0.9", "trainer.max_epochs=20")
     ),
-    "nearly all dropped out": Case("underfitting", (*DIGITS, "model.widths=[32,32]", "model.dropout=0.9", "trainer.max_epochs=20")),
     # Steps that are too long or too short.
     "leaps": Case("learning rate too high", ("data=mnist5k", "optimizer.learning_rate=3.0", "scheduler=constant")),
     "leaps of plain descent": Case(
@@ -152,7 +168,13 @@ CASES = {
     ),
     "leaps until it is no number": Case(
         "learning rate too high",
-        ("data=diabetes", "model=linear_regression", "optimizer=sgd", "optimizer.learning_rate=10.0", "scheduler=constant"),
+        (
+            "data=diabetes",
+            "model=linear_regression",
+            "optimizer=sgd",
+            "optimizer.learning_rate=10.0",
+            "scheduler=constant",
+        ),
     ),
     "creeping": Case("learning rate too low", ("data=mnist5k", "optimizer.learning_rate=1e-5")),
     "creeping down a constant slope": Case(
@@ -167,11 +189,11 @@ CASES = {
     ),
     # Faults of the data.
     "a rare class": Case("class imbalance", (*TABLE, "trainer.max_epochs=30"), rare_class),
-    "wrong labels everywhere": Case(
-        "label noise", (*TABLE, "trainer.max_epochs=30"), wrong_labels_everywhere(0.15)
-    ),
+    "wrong labels everywhere": Case("label noise", (*TABLE, "trainer.max_epochs=30"), wrong_labels_everywhere(0.15)),
     "wrong labels learned by heart": Case(
-        "label noise", (*TABLE, *LONG, "trainer.max_epochs=60", "checkpoint.monitor=train/loss"), wrong_labels_everywhere(0.1)
+        "label noise",
+        (*TABLE, *LONG, "trainer.max_epochs=60", "checkpoint.monitor=train/loss"),
+        wrong_labels_everywhere(0.1),
     ),
     "wrong labels in the training pictures": Case(
         "label noise", (*FOLDER, "model=cnn", "model.widths=[16,32]", "trainer.max_epochs=15"), wrong_labels_in_training
@@ -183,13 +205,19 @@ CASES = {
     # Networks that are right as often as others, and say so too loudly or too quietly.
     "too sure": Case(
         "miscalibration",
-        (*TABLE[:3], "model=perceptron", "optimizer=sgd", "optimizer.learning_rate=0.1", "trainer.max_epochs=10", "callbacks=none"),
+        (
+            *TABLE[:3],
+            "model=perceptron",
+            "optimizer=sgd",
+            "optimizer.learning_rate=0.1",
+            "trainer.max_epochs=10",
+            "callbacks=none",
+        ),
         overlapping,
     ),
     "not sure enough": Case("miscalibration", ("data=mnist5k", "task.label_smoothing=0.4")),
     # Nothing is wrong with these.
     "digits of mnist5k": Case(None, ("data=mnist5k",)),
-    "digits of mnist5k, mlp": Case(None, (*DIGITS, "trainer.max_epochs=20")),
     "digits of scikit-learn": Case(None, ("data=digits", "data.source.split_seed={seed}", "trainer.max_epochs=20")),
     "iris": Case(None, ("experiment=softmax_iris", "data.source.split_seed={seed}")),
     "wine": Case(None, ("experiment=softmax_wine", "data.source.split_seed={seed}")),

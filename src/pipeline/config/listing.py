@@ -1,9 +1,19 @@
-"""The groups and their options as text, for --help and --info."""
+"""Verbs, groups and their options as text, for --help and --info."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import places
+
+VERBS_HELP = """\
+Train, judge and track neural networks.
+
+usage: pipeline VERB [KEY=VALUE] ...
+
+{verbs}
+
+`pipeline train --help` shows the groups of options; `pipeline VERB --help` how a verb is used."""
 
 TRAIN_HELP = """\
 Train a network, judge it on the test set and track it in MLflow.
@@ -27,6 +37,21 @@ examples
   pipeline train 'callbacks=[default,augmentation,ema]' 'model.widths=[32,64]'
   pipeline train allow_packages=[my_package] model._target_=my_package.MyNet
 """
+
+
+@dataclass(frozen=True)
+class Verb:
+    run: Callable[[list[str]], int]
+    summary: str
+    usage: str
+
+    @property
+    def described(self) -> str:
+        return f"{self.summary}\n\nusage: {self.usage}"
+
+
+def of_verbs(verbs: Mapping[str, Verb]) -> str:
+    return VERBS_HELP.format(verbs="\n".join(f"  {name:<10}  {verb.summary}" for name, verb in verbs.items()))
 
 
 def help_of_train(config_name: str, folders: Sequence[Path]) -> str:

@@ -4,12 +4,14 @@ from dataclasses import replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from pipeline.data.copies import without_copies
 from pipeline.data.description import describe
 from pipeline.data.loading import EvaluationLoader, TrainLoader
 from pipeline.data.source import Part, Parts, Source, check_labels, check_numbers
@@ -31,6 +33,7 @@ class DataModule(LightningDataModule):
     number `fold` (from 0) validates: k-fold cross-validation. The test part stays what it is.
 
     With `balanced` an epoch has as many samples as ever, but equally many of each class.
+    With `on_copies` drop, training samples that stand in the validation or test part, too, are left out.
 
     `accumulate` batches are an optimiser step, `log_every_n_steps` steps a Chunk. `root` is the folder with
     the source's files, None leaves it to the source.
@@ -48,6 +51,7 @@ class DataModule(LightningDataModule):
         folds: int | None = None,
         fold: int = 0,
         balanced: bool = False,
+        on_copies: Literal["keep", "drop"] = "keep",
         world_size: int = 1,
         rank: int = 0,
         accumulate: int = 1,
@@ -65,6 +69,7 @@ class DataModule(LightningDataModule):
         self.folds = folds
         self.fold = fold
         self.balanced = balanced
+        self.on_copies = on_copies
         self.world_size = world_size
         self.rank = rank
         self.accumulate = accumulate
@@ -92,7 +97,15 @@ class DataModule(LightningDataModule):
     def take_over(self, other: "DataModule") -> None:
         """What `other` has loaded, if that is what this one would load."""
         mine, its = (
-            (type(each.source), vars(each.source), each.root, each.train_fraction, each.folds, each.fold)
+            (
+                type(each.source),
+                vars(each.source),
+                each.root,
+                each.train_fraction,
+                each.folds,
+                each.fold,
+                each.on_copies,
+            )
             for each in (self, other)
         )
         if mine == its:
@@ -107,6 +120,8 @@ class DataModule(LightningDataModule):
         check_parts(parts)
         if self.folds is not None:
             parts = folded(parts, folds=self.folds, fold=self.fold)
+        if self.on_copies == "drop":
+            parts = without_copies(parts)
         if self.train_fraction < 1:
             rows = fraction_of(parts.train.strata, self.train_fraction)
             parts = replace(parts, train=parts.train.rows(torch.from_numpy(rows)))

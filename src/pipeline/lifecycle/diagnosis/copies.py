@@ -1,24 +1,21 @@
-"""Samples that stand in two parts, byte for byte; of every kind of data."""
+"""How many samples stand in two parts, or twice in one."""
 
-import hashlib
 from collections import Counter
 
-import numpy as np
-from torch import Tensor
-
+from pipeline.data.copies import digests, digests_of
 from pipeline.data.source import Part, Parts
 from pipeline.lifecycle.diagnosis.symptoms import Copies
 
 
 def copies(parts: Parts) -> dict[str, Copies]:
     """Of the validation and the test part in the training part; and of training samples that stand there twice."""
-    inputs = {name: digests(part.inputs) for name, part in parts.by_name().items()}
+    inputs = {name: digests(part) for name, part in parts.by_name().items()}
     whole = {name: _with_answers(inputs[name], part) for name, part in parts.by_name().items()}
     found = {name: _copies(name, inputs, whole) for name in ("validation", "test")}
     counts, answered = Counter(inputs["train"]), Counter(whole["train"])
     twice = sum(count for count in counts.values() if count > 1)
     agreeing = sum(count for count in answered.values() if count > 1)
-    return found | {"train": Copies(twice, min(agreeing, twice), len(parts.train))}
+    return found | {"train": Copies(twice, agreeing, len(parts.train))}
 
 
 def _copies(name: str, inputs: dict[str, list[bytes]], whole: dict[str, list[bytes]]) -> Copies:
@@ -27,10 +24,5 @@ def _copies(name: str, inputs: dict[str, list[bytes]], whole: dict[str, list[byt
     return Copies(alike, sum(each in answered for each in whole[name]), len(inputs[name]))
 
 
-def digests(rows: Tensor) -> list[bytes]:
-    """(N, ...) -> of each row; one after the other, because a mapped set may be larger than the memory."""
-    return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in rows.numpy()]
-
-
 def _with_answers(inputs: list[bytes], part: Part) -> list[bytes]:
-    return [row + answer for row, answer in zip(inputs, digests(part.targets[:, None]), strict=True)]
+    return [row + answer for row, answer in zip(inputs, digests_of(part.targets[:, None]), strict=True)]

@@ -1,12 +1,12 @@
 """From a run directory to its symptoms: what the journal does not hold is measured with the best weights."""
 
 import logging
+import math
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.config import compose, resolve
 from pipeline.data.datamodule import DataModule
@@ -61,13 +61,14 @@ def _measured(run: Run, evidence: Evidence, config: DictConfig, assembly: Assemb
     parts = data.parts
     train, train_rows = _at_most(parts.train, TRAINING_SAMPLES)
     validation, validation_rows = _at_most(parts.validation, VALIDATION_SAMPLES)
-    neighbours = by_neighbours(train, validation, spec, learner.network.standardize, train_rows)
-    set_out = {name: value.detach().clone() for name, value in learner.network.named_parameters()}
+    network = learner.network
+    neighbours = by_neighbours(train, validation, spec, network.get_submodule("standardize"), train_rows)
+    set_out = {name: value.detach().clone() for name, value in network.named_parameters()}
     checkpoint = best_checkpoint(run)
-    network = None
+    said = None
     if checkpoint is not None:
         load_weights(learner, checkpoints.evaluation_weights(checkpoints.load(checkpoint)))
-        network = Pair(
+        said = Pair(
             _said(learner, train, train_rows, data.evaluation_batch_size),
             _said(learner, validation, validation_rows, data.evaluation_batch_size),
         )
@@ -75,12 +76,13 @@ def _measured(run: Run, evidence: Evidence, config: DictConfig, assembly: Assemb
     return Symptoms(
         settings=evidence.settings,
         curves=evidence.curves,
+        kind=spec.kind,
         class_names=tuple(spec.class_names),
-        network=network,
+        network=said,
         neighbours=neighbours,
         copies=copies(parts),
         counts=np.bincount(parts.train.targets.numpy(), minlength=classes) if classes else np.zeros(0, dtype=np.int64),
-        moved=_moved(learner, set_out) if checkpoint is not None and config.init_from is None else None,
+        moved=_moved(network, set_out) if checkpoint is not None and config.init_from is None else None,
         broke=broke,
     )
 
@@ -108,12 +110,12 @@ def _said(learner: Learner, part: Part, rows: Tensor, batch_size: int) -> Scored
     )
 
 
-def _moved(module: pl.LightningModule, set_out: dict[str, Tensor]) -> float:
-    network = module.network
+@torch.no_grad()
+def _moved(network: nn.Module, set_out: dict[str, Tensor]) -> float:
     now = dict(network.named_parameters())
     way = sum(float((now[name] - before).square().sum()) for name, before in set_out.items())
     length = sum(float(before.square().sum()) for before in set_out.values())
-    return (way / max(length, 1e-12)) ** 0.5
+    return math.sqrt(way / max(length, 1e-12))
 
 
 def _broke(run: Run) -> str | None:

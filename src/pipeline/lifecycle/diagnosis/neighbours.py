@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.data.loading import EvaluationLoader
 from pipeline.data.source import Part
 from pipeline.lifecycle.diagnosis.symptoms import Pair, Scored
 from pipeline.spec import DataSpec
@@ -24,9 +25,9 @@ ASKED_AT_A_TIME = 1024  # bounds the memory
 
 def by_neighbours(train: Part, validation: Part, spec: DataSpec, scale: nn.Module, ids: Tensor) -> Pair:
     """`scale` brings raw inputs to their standard deviations; `ids` (N,) are the rows of the training samples."""
-    known, asked = (features(part.inputs, spec, scale) for part in (train, validation))
+    known, asked = (features(part, spec, scale) for part in (train, validation))
     around = nearest(known, known, without_itself=True), nearest(asked, known, without_itself=False)
-    votes = _shares if spec.task != "regression" else _means
+    votes = _means if spec.task == "regression" else _shares
     return Pair(
         votes(train.targets[around[0]], train, spec, ids),
         votes(train.targets[around[1]], validation, spec, torch.arange(len(validation))),
@@ -34,29 +35,34 @@ def by_neighbours(train: Part, validation: Part, spec: DataSpec, scale: nn.Modul
 
 
 @torch.no_grad()
-def features(inputs: Tensor, spec: DataSpec, scale: nn.Module) -> Tensor:
+def features(part: Part, spec: DataSpec, scale: nn.Module) -> Tensor:
     """(N, F) whose distances say how alike samples are."""
-    return EXTRACTED.get(spec.kind, _scaled)(inputs, scale)
+    extract = EXTRACTED.get(spec.kind, _scaled)
+    batches = EvaluationLoader(part, batch_size=ASKED_AT_A_TIME)
+    found = torch.cat([extract(batch.inputs, scale) for batch in batches])
+    return _weighted(found) if spec.kind == "text" else found
 
 
 def _scaled(inputs: Tensor, scale: nn.Module) -> Tensor:
-    return torch.cat([scale(rows).flatten(1).float() for rows in inputs.split(ASKED_AT_A_TIME)])
+    values: Tensor = scale(inputs)
+    return values.flatten(1).float()
 
 
 def _pooled(inputs: Tensor, scale: nn.Module) -> Tensor:
-    """Of pictures and spectrograms (N, C, H, W)."""
-    size = [min(side, LARGEST_SIDE) for side in inputs.shape[2:]]
-    parts = inputs.split(ASKED_AT_A_TIME)
-    return torch.cat([F.adaptive_avg_pool2d(scale(rows), size).flatten(1).float() for rows in parts])
+    """Of pictures (B, C, H, W)."""
+    size = (min(inputs.shape[2], LARGEST_SIDE), min(inputs.shape[3], LARGEST_SIDE))
+    return F.adaptive_avg_pool2d(scale(inputs), size).flatten(1).float()
 
 
 def _counted(inputs: Tensor, scale: nn.Module) -> Tensor:
-    """Of sentences (N, tokens): how often each word occurs, rare words counting more (Spaerck Jones 1972)."""
-    del scale
+    """Of sentences (B, tokens): how often each word occurs."""
     tokens = inputs.long()
-    counts = torch.zeros(len(tokens), BUCKETS)
-    counts.scatter_add_(1, tokens % BUCKETS, (tokens > 0).float())
-    weights = torch.log(len(tokens) / (1 + (counts > 0).sum(dim=0)))
+    return torch.zeros(len(tokens), BUCKETS).scatter_add_(1, tokens % BUCKETS, (tokens > 0).float())
+
+
+def _weighted(counts: Tensor) -> Tensor:
+    """Rare words count more (Sparck Jones 1972), and long sentences as much as short ones."""
+    weights = torch.log(len(counts) / (1 + (counts > 0).sum(dim=0)))
     return F.normalize(counts.log1p() * weights.clamp(min=0), dim=1)
 
 

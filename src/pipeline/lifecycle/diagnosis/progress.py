@@ -27,7 +27,8 @@ STILL_FALLING = 0.01
 def too_high(symptoms: Symptoms) -> Finding | None:
     """The loss is no number, or was thrown far above where an uninformed answer stands and never got well."""
     losses = symptoms.validation_losses
-    told, figures = "", ()
+    told = ""
+    figures: tuple[str, ...] = ()
     if symptoms.broke is not None or not np.isfinite(losses).all():
         what = symptoms.broke or f"the validation loss is {losses[~np.isfinite(losses)][0]:g}"
         told, figures = "The steps were so long that the loss ran away until it was no number.", (what,)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.lifecycle.diagnosis.symptoms import Symptoms
+from pipeline.lifecycle.diagnosis.symptoms import VALIDATION_LOSS, Symptoms
 
 STRONG_DROPOUT = 0.5
 
@@ -39,11 +39,11 @@ def less_restraint(symptoms: Symptoms) -> tuple[str, ...]:
     return ("model=mlp",)
 
 
-def more_restraint(symptoms: Symptoms, kind: str) -> tuple[str, ...]:
+def more_restraint(symptoms: Symptoms) -> tuple[str, ...]:
     """Of what the run does without yet: augmentation, dropout, early stopping, a penalty."""
     settings = symptoms.settings
     watched = "callbacks=default" if not _has(settings, "callbacks.early_stopping.") else None
-    by_kind = {"image": "augmentation", "text": "token_dropout"}.get(kind)
+    by_kind = {"image": "augmentation", "text": "token_dropout"}.get(symptoms.kind)
     if by_kind is not None and not _has(settings, f"callbacks.{by_kind}."):
         return (f"callbacks=[default,{by_kind}]",)
     dropout = settings.get("model.dropout")
@@ -52,9 +52,43 @@ def more_restraint(symptoms: Symptoms, kind: str) -> tuple[str, ...]:
     return found or ("regularizer=l2", "regularizer.l2.strength=1e-2")
 
 
+def rare_classes_count(symptoms: Symptoms) -> tuple[str, ...]:
+    if "task.class_weights" in symptoms.settings:
+        return ("task.class_weights=balanced",)
+    return judged_by(symptoms, "val/f1_macro", "max")
+
+
+def modest(symptoms: Symptoms) -> tuple[str, ...]:
+    """A network that does not insist on every label."""
+    smoothed = ("task.label_smoothing=0.1",) if _smoothing(symptoms) == 0 else ()
+    watched = () if _has(symptoms.settings, "callbacks.early_stopping.") else ("callbacks=default",)
+    return (*smoothed, *watched) or more_restraint(symptoms)
+
+
+def calmer(symptoms: Symptoms) -> tuple[str, ...]:
+    if symptoms.settings.get("model") == "perceptron":  # its scores were never meant as probabilities
+        return ("model=logistic_regression",)
+    smoothed = ("task.label_smoothing=0.05",) if _smoothing(symptoms) == 0 else ()
+    by_loss = symptoms.settings.get("checkpoint.monitor", VALIDATION_LOSS) == VALIDATION_LOSS
+    lowest = () if by_loss else judged_by(symptoms, VALIDATION_LOSS, "min")
+    return (*smoothed, *lowest) or more_restraint(symptoms)
+
+
+def bolder(symptoms: Symptoms) -> tuple[str, ...]:
+    if _smoothing(symptoms) > 0:
+        return ("task.label_smoothing=0",)
+    if _has(symptoms.settings, "regularizer."):
+        return ("regularizer=none",)
+    return longer(symptoms, times=2)
+
+
+def _smoothing(symptoms: Symptoms) -> float:
+    return float(symptoms.settings.get("task.label_smoothing") or 0)
+
+
 def judged_by(symptoms: Symptoms, metric: str, mode: str) -> tuple[str, ...]:
     """The best checkpoint by another metric, and early stopping, where there is any."""
-    found = (f"checkpoint.monitor={metric}", f"checkpoint.mode={mode}")
+    found: tuple[str, ...] = (f"checkpoint.monitor={metric}", f"checkpoint.mode={mode}")
     if _has(symptoms.settings, "callbacks.early_stopping."):
         found += (f"callbacks.early_stopping.monitor={metric}", f"callbacks.early_stopping.mode={mode}")
     return found

@@ -90,7 +90,8 @@ class Copies:
 
 @dataclass(frozen=True)
 class Symptoms:
-    """network     what the best weights say; None without a checkpoint, or for a module of the user's own
+    """kind        image, table, ...; empty where the data is a module of the user's own
+    network     what the best weights say; None without a checkpoint, or for a module of the user's own
     neighbours  what the nearest training samples say, each of which is not asked about itself
     copies      of the validation and test part; and "train": training samples that stand there twice
     counts      (K,) training samples of each class; empty for numbers
@@ -100,6 +101,7 @@ class Symptoms:
 
     settings: dict[str, Any]
     curves: Curves
+    kind: str = ""
     class_names: tuple[str, ...] = ()
     network: Pair | None = None
     neighbours: Pair | None = None
