@@ -86,9 +86,9 @@ def _verdict(standing: Standing) -> Html:
     if best is None:
         return element("p", "No trial has finished yet.", class_="verdict")
     if standing.estimates:
-        first = standing.estimates[0]
-        spread = "" if first.spread is None else f"\u00b1 {first.spread:.4f} between {len(first.values)} trials"
-        return headline([(f"{first.metric}, mean", f"{first.mean:.4f}", spread)])
+        found = standing.estimates[0]
+        spread = "" if found.spread is None else f"± {found.spread:.4f} between {len(found.values)} trials"
+        return headline([(f"{found.metric}, mean", f"{found.mean:.4f}", spread)])
     figures = [
         (name, score, f"validation, trial {best.number}" if place == 0 else f"trial {best.number}")
         for place, (name, score) in enumerate(zip(standing.plan.objectives, scores_of(standing, best), strict=True))
