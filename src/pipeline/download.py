@@ -47,10 +47,10 @@ def fetch(
 ) -> bytearray:
     """The content of `destination`, which is downloaded first if it is absent or not what it should be.
 
-    The files behind `urls` may be gzip or not; `size` in bytes and `sha256` are those of the unpacked content, which is
-    what is kept; without `unpack` those of the file as it comes. A part that arrived stays for the next attempt, in this
-    process or a later one. Processes that ask at the same time download once. Raises DataError: what was tried, then
-    `remedy`.
+    The files behind `urls` may be gzip or not; `size` in bytes and `sha256` are those of the unpacked content, which
+    is what is kept; without `unpack` those of the file as it comes. A part that arrived stays for the next attempt, in
+    this process or a later one. Processes that ask at the same time download once. Raises DataError: what was tried,
+    then `remedy`.
     """
     refused = ""
     try:

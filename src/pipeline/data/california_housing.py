@@ -41,7 +41,7 @@ class CaliforniaHousing:
                 size=self.archive.size,
                 sha256=self.archive.sha256,
                 unpack=False,
-                remedy=f"Without a network, put {self.archive.name} into a folder and type data.root=/path/with/the/file, or "
+                remedy=f"Without a network, put {self.archive.name} into a folder and type data.root=/path/with/it, or "
                 "type data=diabetes, which comes with the installation.",
             )
         else:
