@@ -26,7 +26,7 @@ class Ngrams(nn.Module):
         if longest < 1 or buckets < 1:
             raise ConfigError(
                 f"model.longest={longest} model.buckets={buckets}: expected 1 or more of both, such as model.longest=2 "
-                "model.buckets=131072"
+                "model.buckets=262144"
             )
         self.words = embedding(spec, spec.num_outputs, model="ngrams")
         self.runs = nn.ModuleList(nn.Embedding(buckets, spec.num_outputs) for _ in range(longest - 1))
