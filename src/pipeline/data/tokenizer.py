@@ -65,12 +65,20 @@ class Tokenization:
         return tokenizer
 
 
-def encode(tokenizer: "Tokenizer", sentences: Sequence[str], *, length: int | None = None) -> Tensor:
-    """(N, T) in the smallest type that holds the vocabulary, filled up with 0; T is `length`, or the longest found."""
+def fix_length(tokenizer: "Tokenizer", sentences: Sequence[str]) -> None:
+    """From now on it fills whatever it encodes up to the longest of `sentences`, and cuts what is longer.
+
+    Both are written into its JSON: whoever has that encodes as the network was trained.
+    """
+    longest = max(1, *(len(encoding.ids) for encoding in tokenizer.encode_batch(list(sentences))))
+    tokenizer.enable_truncation(longest)
+    tokenizer.enable_padding(pad_id=0, pad_token=PADDING, length=longest)
+
+
+def encode(tokenizer: "Tokenizer", sentences: Sequence[str]) -> Tensor:
+    """(N, T) in the smallest type that holds the vocabulary; the tokenizer's length is fixed."""
     numbers = [encoding.ids for encoding in tokenizer.encode_batch(list(sentences))]
-    longest = max((len(each) for each in numbers), default=1) if length is None else length
-    filled = [(each + [0] * longest)[:longest] for each in numbers]
-    return torch.tensor(filled, dtype=smallest_type(tokenizer.get_vocab_size()))
+    return torch.tensor(numbers, dtype=smallest_type(tokenizer.get_vocab_size()))
 
 
 def smallest_type(vocabulary_size: int) -> torch.dtype:

@@ -6,6 +6,7 @@ Started by the process that carries the journal to MLflow, so that neither train
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -15,15 +16,21 @@ from pipeline.lifecycle.judge import best_checkpoint
 from pipeline.lifecycle.run import Run
 from pipeline.process import ALONE, see_working_directory
 from pipeline.tracking import model_store
+from pipeline.tracking.text_store import Reading
 from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
 
 
-def network_of(run: Run) -> tuple[nn.Module, Tensor] | None:
-    """The network with its best weights, ready to be used, and two raw inputs.
+class Exported(NamedTuple):
+    """A network with its best weights, ready to be used; two raw inputs; of text, what makes such out of sentences."""
 
-    None where module or data are the user's own: what they take is not known here.
-    """
+    network: nn.Module
+    example: Tensor
+    reading: Reading | None
+
+
+def network_of(run: Run) -> Exported | None:
+    """None where module or data are the user's own: what they take is not known here."""
     config = run.config()
     config.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
     assembly = assemble(config, ALONE)
@@ -31,17 +38,18 @@ def network_of(run: Run) -> tuple[nn.Module, Tensor] | None:
     if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule) or chosen is None:
         return None
     assembly.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load(chosen)))
-    return assembly.module.network.eval(), assembly.data.example(2)
+    parts = assembly.data.parts
+    reading = Reading(parts.tokenizer, parts.test_sentences[:2]) if parts.tokenizer else None
+    return Exported(assembly.module.network.eval(), assembly.data.example(2), reading)
 
 
 def main() -> int:
     see_working_directory()
     found = network_of(Run(Path(sys.argv[1])))
     if found is not None:
-        network, example = found
         # Where to is told through the environment, since an address may hold a password.
         uri, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]
-        model_store.log_model(uri=uri, run_id=run_id, network=network, example=example)
+        model_store.log_model(uri=uri, run_id=run_id, **found._asdict())
     return 0
 
 

@@ -4,9 +4,12 @@ import copy
 import tempfile
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.tracking import sentence_model, text_store
 from pipeline.tracking.mlflow_calls import client_of, quieten, translated
+from pipeline.tracking.text_store import Reading
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -21,13 +24,15 @@ def log_model(
     run_id: str,
     network: "nn.Module",
     example: "Tensor",
+    reading: Reading | None = None,
     pip_requirements: Sequence[str] | None = None,
 ) -> str:
     """Stores the network as a graph (torch.export) with a signature, and returns its address `models:/<id>`.
 
     It is loaded with `mlflow.pytorch.load_model("runs:/<run_id>/model")` and takes batches of any size.
+    With `reading`, which a network of text has, `mlflow.pyfunc.load_model` takes a column of sentences.
     example: at least two raw inputs (B, ...), since a batch of one would fix the size. Requirements are torch, numpy
-    and mlflow as installed unless given: to find them out by itself takes MLflow ten seconds.
+    and mlflow (of text: tokenizers) as installed unless given: to find them out by itself takes MLflow ten seconds.
     """
     if len(example) < 2:
         raise ValueError(f"the example holds {len(example)} input, but at least 2 keep the size of a batch open")
@@ -44,25 +49,43 @@ def log_model(
         logged = client.create_logged_model(experiment_id, NAME, source_run_id=run_id)
         address, model_id = logged.artifact_location, logged.model_id
         description = Model(artifact_path=address, run_id=run_id, model_uuid=model_id, model_id=model_id)
-        _save(network, example.cpu(), f"{folder}/{NAME}", description, list(pip_requirements or _installed()))
+        requirements = list(pip_requirements or _installed(*(["tokenizers"] if reading is not None else [])))
+        path = Path(folder, NAME)
+        if reading is None:
+            _save(network, example.cpu(), path, description, requirements)
+        else:
+            # Token numbers as tokenizers give them, in which type ever they were trained on.
+            inside = Path(folder, "text", sentence_model.NETWORK)
+            scores = _save(network, example.cpu().long(), inside, Model(), requirements)
+            text_store.save(
+                path,
+                network=inside,
+                scores=scores,
+                description=description,
+                reading=reading,
+                requirements=requirements,
+            )
         client.log_model_artifacts(model_id, f"{folder}/{NAME}")
         client.finalize_logged_model(model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
         return str(logged.model_uri)
 
 
-def _save(network: "nn.Module", example: "Tensor", path: str, description: "Model", requirements: list[str]) -> None:
+def _save(network: "nn.Module", example: "Tensor", path: Path, description: "Model", requirements: list[str]) -> Any:
+    """The schema of what it returns."""
     import mlflow.pytorch
 
     plain = copy.deepcopy(network).cpu().eval()
+    signature = _signature(plain, example)
     mlflow.pytorch.save_model(
         plain,
-        path,
+        str(path),
         mlflow_model=description,
-        signature=_signature(plain, example),
+        signature=signature,
         input_example=example.numpy(),
         pip_requirements=requirements,
     )
+    return signature.outputs
 
 
 def _signature(network: "nn.Module", example: "Tensor") -> Any:
@@ -78,8 +101,8 @@ def _signature(network: "nn.Module", example: "Tensor") -> Any:
         return ModelSignature(inputs=schema(example), outputs=schema(network(example)))
 
 
-def _installed() -> list[str]:
+def _installed(*more: str) -> list[str]:
     from importlib.metadata import version
 
     # Without the build's own suffix ("+cpu"), which no public index has.
-    return [f"{package}=={version(package).partition('+')[0]}" for package in ("torch", "numpy", "mlflow")]
+    return [f"{package}=={version(package).partition('+')[0]}" for package in ("torch", "numpy", "mlflow", *more)]

@@ -1,6 +1,7 @@
 """What is kept of the test set's predictions, and that it reads back."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,28 @@ def test_a_file_that_is_cut_off_counts_as_none(predicted: Predicted, tmp_path: P
     path = tmp_path / predictions.NAME
     path.write_bytes(path.read_bytes()[:500])
     assert predictions.load(tmp_path) is None
+
+
+def test_sentences_read_back_without_pickle(predicted: Predicted, tmp_path: Path) -> None:
+    network = predicted(0.8)
+    sentences = np.array([f"Łódź 🐈 {row}" for row in network.shown])
+    predictions.save(tmp_path, replace(network, pictured=network.shown, sentences=sentences))
+    read = predictions.load(tmp_path)
+    worst = int(network.worst_mistakes[0])
+    assert read is not None and read.sentence(worst) == f"Łódź 🐈 {worst}" and read.picture(worst) is None
+
+
+def test_a_file_from_before_there_were_sentences_is_read(predicted: Predicted, tmp_path: Path) -> None:
+    predictions.save(tmp_path, predicted(0.8))
+    with np.load(tmp_path / predictions.NAME) as arrays:
+        np.savez(tmp_path / predictions.NAME, **{name: arrays[name] for name in arrays.files if name != "sentences"})
+    read = predictions.load(tmp_path)
+    assert read is not None and read.sentence(int(read.worst_mistakes[0])) is None
+
+
+def test_a_long_sentence_is_cut() -> None:
+    assert keep.shortened("a film") == "a film"
+    assert len(keep.shortened("a " * 1_000)) == predictions.LONGEST and keep.shortened("a" * 1_000).endswith("a ...")
 
 
 def test_numbers_and_classes_are_told_apart_and_each_has_its_digest(predicted: Predicted, tmp_path: Path) -> None:

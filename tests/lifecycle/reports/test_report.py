@@ -194,6 +194,20 @@ def test_samples_that_are_no_images_are_named_by_their_rows(
     assert "<img" not in page and f"row {network.ids[network.worst_mistakes[0]]}" in words(page)
 
 
+def test_mistakes_in_text_are_shown_as_sentences_and_never_obeyed(
+    predicted: Predicted, run_like: MakeRun, tmp_path: Path
+) -> None:
+    network = predicted(0.8)
+    sentences = np.array([f"{HOSTILE} film number {row}" for row in network.shown])
+    kept = replace(network, pictured=network.shown, sentences=sentences)
+    page = report.write(run_like(tmp_path / "run", kept)).read_text(encoding="utf-8")
+    worst = network.worst_mistakes[0]
+    names = [("cat", "dog", "eel")[label] for label in (network.targets[worst], network.said[worst])]
+    said = f"{HOSTILE} film number {worst} {names[0]} → {names[1]} {network.confidence[worst]:.1%}"
+    assert said in words(page) and "script" not in parsed(page).seen
+    assert words(page).count(HOSTILE) == 24 + 12
+
+
 def test_a_run_of_an_older_version_is_told_what_adds_the_rest(
     predicted: Predicted, run_like: MakeRun, tmp_path: Path
 ) -> None:

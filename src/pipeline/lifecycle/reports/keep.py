@@ -58,7 +58,7 @@ def keep_of_data(run: Run, parts: Parts) -> None:
 
 
 def keep_predictions(run: Run, assembly: Assembly, predictions: Predictions) -> None:
-    """The test part's predictions; of classes with small pictures of those that a report shows."""
+    """The test part's predictions; of classes with small pictures, or the sentences, of those that a report shows."""
     assert assembly.spec is not None
     digest = _digest_of_test(assembly, predictions)
     saved.save(run.folder, KEPT[assembly.spec.task](assembly, predictions, digest))
@@ -66,10 +66,15 @@ def keep_predictions(run: Run, assembly: Assembly, predictions: Predictions) -> 
 
 def _classes(assembly: Assembly, predictions: Predictions, digest: str) -> saved.SavedPredictions:
     kept = compacted(predictions, digest)
-    if isinstance(assembly.data, DataModule) and assembly.spec is not None and assembly.spec.kind == "image":
-        rows = np.union1d(kept.worst_mistakes, kept.closest_calls)
-        images = assembly.data.parts.test.inputs[torch.from_numpy(kept.ids[rows].astype(np.int64))]
-        kept = replace(kept, pictured=rows, pictures=thumbnails(images.cpu()))
+    if not isinstance(assembly.data, DataModule):
+        return kept
+    parts, ids = assembly.data.parts, kept.ids[kept.shown].astype(np.int64)
+    if parts.kind == "image":
+        images = parts.test.inputs[torch.from_numpy(ids)]
+        return replace(kept, pictured=kept.shown, pictures=thumbnails(images.cpu()))
+    if parts.test_sentences:
+        sentences = np.array([shortened(parts.test_sentences[row]) for row in ids], dtype=np.str_)
+        return replace(kept, pictured=kept.shown, sentences=sentences)
     return kept
 
 
@@ -102,6 +107,10 @@ def compacted(predictions: Predictions, digest_of_test: str) -> saved.SavedPredi
         pictured=np.zeros(0, dtype=np.int64),
         pictures=np.zeros((0, 1, 1), dtype=np.uint8),
     )
+
+
+def shortened(sentence: str) -> str:
+    return sentence if len(sentence) <= saved.LONGEST else f"{sentence[: saved.LONGEST - 4]} ..."
 
 
 def thumbnails(images: Tensor) -> Ints:

@@ -4,8 +4,9 @@
     said, targets, ids  (N,)    the likeliest class, the true one, the row of the test part; in the order of the rows
     losses              (N,)    float32, what each costs by the task's measure: cross-entropy
     digest              ()      SHA-256 of the test part: samples are the same where it is
-    pictured            (P,)    places in the arrays above of the samples that a report shows
-    pictures            (P, H, W) or (P, H, W, 3) uint8, at most 64 pixels a side; P is 0 where samples are no images
+    pictured            (P,)    places in the arrays above of the samples that a report shows; P is 0 where it cannot
+    pictures            (P, H, W) or (P, H, W, 3) uint8, at most 64 pixels a side; none where samples are no images
+    sentences           (P,)    text, at most LONGEST characters of each; none where samples are no text
 
 Where numbers were to be predicted, T of them for each sample:
 
@@ -17,12 +18,13 @@ Plain arrays, to be read with np.load(path, allow_pickle=False).
 
 import io
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.files import write_atomically
 from pipeline.lifecycle.reports.statistics import Bools, Floats, Ints
@@ -32,6 +34,9 @@ FULL_VALUES = 2_000_000
 LOWEST = -60_000.0  # float16 ends at -65,504
 MISTAKES = 24
 CLOSEST = 12
+LONGEST = 600
+
+Strings = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,9 @@ class SavedPredictions:
     digest: str
     pictured: Ints
     pictures: Ints
+    sentences: Strings = field(
+        default_factory=lambda: np.zeros(0, dtype=np.str_)
+    )  # a file of an older version has none
 
     @cached_property
     def right(self) -> Bools:
@@ -81,10 +89,21 @@ class SavedPredictions:
         order: Ints = np.argsort(margin, kind="stable")
         return order[:CLOSEST]
 
+    @cached_property
+    def shown(self) -> Ints:
+        """Places of the samples that a report shows, ascending."""
+        rows: Ints = np.union1d(self.worst_mistakes, self.closest_calls)
+        return rows
+
     def picture(self, row: int) -> Ints | None:
         """(H, W) or (H, W, 3) of this sample, if it was kept."""
         found = np.flatnonzero(self.pictured == row)
-        return self.pictures[found[0]] if len(found) else None
+        return self.pictures[found[0]] if len(found) and len(self.pictures) else None
+
+    def sentence(self, row: int) -> str | None:
+        """Of this sample, if it was kept."""
+        found = np.flatnonzero(self.pictured == row)
+        return str(self.sentences[found[0]]) if len(found) and len(self.sentences) else None
 
 
 @dataclass(frozen=True)
@@ -119,7 +138,7 @@ def compact(log_probabilities: Floats) -> Floats:
 
 
 def save(folder: Path, predictions: SavedPredictions | SavedNumbers) -> None:
-    arrays: dict[str, Any] = {field.name: getattr(predictions, field.name) for field in fields(predictions)}
+    arrays: dict[str, Any] = {each.name: getattr(predictions, each.name) for each in fields(predictions)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     write_atomically(folder / NAME, buffer.getvalue())
@@ -144,7 +163,11 @@ def digest_of_test(folder: Path) -> str | None:
 def _read(folder: Path, kind: type[Saved]) -> Saved | None:
     try:
         with (folder / NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            held: dict[str, Any] = {field.name: arrays[field.name] for field in fields(kind)}
+            held: dict[str, Any] = {
+                each.name: arrays[each.name]
+                for each in fields(kind)
+                if each.name in arrays or each.default_factory is MISSING
+            }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return kind(**{**held, "digest": str(held["digest"])})

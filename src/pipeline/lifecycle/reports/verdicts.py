@@ -150,10 +150,14 @@ def close_calls(evidence: Evidence) -> Html | None:
 
 
 def _samples(predictions: SavedPredictions, items: list[tuple[int, str, str]]) -> Html:
-    """As pictures; as a table where samples are none."""
-    if not len(predictions.pictured):
-        rows: list[list[Child]] = [[f"row {predictions.ids[row]}", what, more] for row, what, more in items]
-        return table(["test sample", "", ""], rows)
+    """As pictures; as a table where samples are none, with sentences where they are such."""
+    if not len(predictions.pictures):
+        are_sentences = len(predictions.sentences) > 0
+        rows: list[list[Child]] = [
+            [predictions.sentence(row) or f"row {predictions.ids[row]}", what, more] for row, what, more in items
+        ]
+        head = ["test sentence" if are_sentences else "test sample", "", ""]
+        return table(head, rows, class_="sentences" if are_sentences else None)
     cards = []
     for row, what, more in items:
         pixels = predictions.picture(row)
