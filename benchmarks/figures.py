@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import images, search, tables, tracking
+from benchmarks import images, search, tables, text, tracking
 from benchmarks.data import mnist
 from benchmarks.engine import checkpoint, overhead, ranks, restart
 from benchmarks.figure import Figure
@@ -158,6 +158,7 @@ FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
         search.crowd,
         tables.tables,
         images.images,
+        text.text,
     )
 }
 LONG = ("best", "pruning", "crowd")

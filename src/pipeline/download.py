@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -16,6 +17,14 @@ from pipeline.files import ContentError, locked, read_verified, write_atomically
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 20
 CHUNK_BYTES = 1 << 16
+
+
+class Wanted(NamedTuple):
+    """What read_verified asks for."""
+
+    size: int
+    sha256: str
+    unpack: bool
 
 
 class MirrorError(Exception):
@@ -33,19 +42,20 @@ def fetch(
     size: int,
     sha256: str,
     remedy: str,
+    unpack: bool = True,
     backoff_seconds: float = 1.0,
 ) -> bytearray:
     """The content of `destination`, which is downloaded first if it is absent or not what it should be.
 
-    The files behind `urls` may be gzip or not; `size` in bytes and `sha256` are those of the unpacked
-    content, which is what is kept. A part that arrived stays for the next attempt, in this process or a
-    later one. Processes that ask at the same time download once. Raises DataError: what was tried, then
-    `remedy`.
+    The files behind `urls` may be gzip or not; `size` in bytes and `sha256` are those of the unpacked content, which
+    is what is kept; without `unpack` those of the file as it comes. A part that arrived stays for the next attempt, in
+    this process or a later one. Processes that ask at the same time download once. Raises DataError: what was tried,
+    then `remedy`.
     """
     refused = ""
     try:
         try:
-            return read_verified(destination, size=size, sha256=sha256)
+            return read_verified(destination, size=size, sha256=sha256, unpack=unpack)
         except FileNotFoundError:
             destination.parent.mkdir(parents=True, exist_ok=True)
         except ContentError as error:
@@ -53,9 +63,9 @@ def fetch(
             print(f"{refused}Downloading it anew.", file=sys.stderr)
         with locked(destination.with_name(f".{destination.name}.lock")):
             try:  # another process may have been faster
-                return read_verified(destination, size=size, sha256=sha256)
+                return read_verified(destination, size=size, sha256=sha256, unpack=unpack)
             except (FileNotFoundError, ContentError):
-                content = _from_mirrors(urls, destination, size, sha256, backoff_seconds)
+                content = _from_mirrors(urls, destination, Wanted(size, sha256, unpack), backoff_seconds)
             write_atomically(destination, content)
             for part in destination.parent.glob(f".{destination.name}.*.part"):
                 part.unlink()
@@ -69,7 +79,7 @@ def fetch(
         raise DataError(f"{refused}{destination.name} could not be downloaded:\n{error}\n{remedy}") from error
 
 
-def _from_mirrors(urls: Sequence[str], destination: Path, size: int, sha256: str, backoff_seconds: float) -> bytearray:
+def _from_mirrors(urls: Sequence[str], destination: Path, wanted: Wanted, backoff_seconds: float) -> bytearray:
     """Asks one mirror after the other, each several times; MirrorError tells what every one answered."""
     answers = []
     for url in urls:
@@ -77,7 +87,7 @@ def _from_mirrors(urls: Sequence[str], destination: Path, size: int, sha256: str
         part = destination.with_name(f".{destination.name}.{mark}.part")
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return _from_mirror(url, part, size, sha256)
+                return _from_mirror(url, part, wanted)
             except MirrorError as failure:
                 if not failure.again or attempt == ATTEMPTS:
                     answers.append(f"  {url} {failure}")
@@ -86,12 +96,14 @@ def _from_mirrors(urls: Sequence[str], destination: Path, size: int, sha256: str
     raise MirrorError("\n".join(answers), again=False)
 
 
-def _from_mirror(url: str, part: Path, size: int, sha256: str) -> bytearray:
+def _from_mirror(url: str, part: Path, wanted: Wanted) -> bytearray:
     """One attempt. What has arrived stays in `part`, unless its content is found to be wrong."""
     kept = part.stat().st_size if part.exists() else 0
     try:
-        _receive(url, part, kept, limit=size + size // 1000 + 4096)  # gzip adds at most a few bytes in 32,768
-        return read_verified(part, size=size, sha256=sha256)
+        _receive(
+            url, part, kept, limit=wanted.size + wanted.size // 1000 + 4096
+        )  # gzip adds at most a few bytes in 32,768
+        return read_verified(part, **wanted._asdict())
     except ContentError as error:
         part.unlink(missing_ok=True)
         # A resumed file may be stitched together from two versions: that deserves one fresh attempt.

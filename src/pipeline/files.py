@@ -82,14 +82,14 @@ def _poll_lock(descriptor: int, path: Path, timeout_seconds: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def read_verified(path: Path, *, size: int, sha256: str) -> bytearray:
-    """The file's content, unpacked when it is gzip (told by its first bytes, not by its name).
+def read_verified(path: Path, *, size: int, sha256: str, unpack: bool = True) -> bytearray:
+    """The file's content, unpacked when it is gzip (told by its first bytes, not by its name) unless it is to stay so.
 
     `size` in bytes and `sha256` are those of the unpacked content. No more than `size` bytes are ever
     unpacked, whatever the file holds. Raises ContentError, or OSError when the file cannot be read.
     """
     with path.open("rb") as file:
-        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        packed = unpack and file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     content = bytearray(size)
     found = 0
     with gzip.open(path, "rb") if packed else path.open("rb") as stream:

@@ -261,7 +261,8 @@ def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: 
 def opened(option: str, folder: Path) -> DataModule:
     """As its YAML has it; with the user's own files where it needs them."""
     words = OWN[option](folder) if option in OWN else []
-    if option in ("mnist", "fashion_mnist", "sst2"):  # two come by download, one from the user alone
+    # By download, or from the user alone.
+    if option in ("mnist", "fashion_mnist", "sst2", "cifar10", "california_housing"):
         if not (DATA / option).is_dir():
             pytest.skip(f"{DATA / option} is not there")
         words = [f"data.root={DATA / option}"]

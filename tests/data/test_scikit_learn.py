@@ -98,6 +98,10 @@ class TestOneAgainstTheRest:
         assert (parts.task, parts.class_names) == ("binary", ("not versicolor", "versicolor"))
         assert torch.bincount(parts.train.targets).tolist() == [60, 30]
 
+    def test_a_class_that_there_is_not_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"positive=rose: expected setosa, versicolor, virginica, or null"):
+            Iris(positive="rose", **SHARES)
+
     def test_the_parts_are_as_large_and_as_rich_in_it_as_those_of_all_classes(self) -> None:
         whole, rest = SOURCES["iris"].load(None), Iris(positive="setosa", **SHARES).load(None)
         assert describe(whole).sizes == describe(rest).sizes

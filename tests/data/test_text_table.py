@@ -9,6 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from pipeline.data.datamodule import DataModule
 from pipeline.data.description import describe
 from pipeline.data.source import Parts
 from pipeline.data.text_table import TextTable
@@ -45,14 +46,14 @@ def words(parts: Parts, part: str) -> list[str]:
 
 def test_one_file_is_cut_into_three_parts_alike_each_time(tmp_path: Path) -> None:
     write(tmp_path)
-    parts = source().load(tmp_path)
+    parts = source().load(tmp_path).fitted()
     assert [len(part) for part in parts.by_name().values()] == [24, 8, 8]
     assert parts.test.targets.sum() == 4 and parts.class_names == ("0", "1") and parts.task == "binary"
     found = [sentence for part in parts.by_name() for sentence in words(parts, part)]
     assert len(set(found)) > 24
-    again = source().load(tmp_path)
+    again = source().load(tmp_path).fitted()
     assert describe(again) == describe(parts) and again.tokenizer == parts.tokenizer
-    assert describe(source(split_seed=1).load(tmp_path)).digest != describe(parts).digest
+    assert describe(source(split_seed=1).load(tmp_path).fitted()).digest != describe(parts).digest
 
 
 def test_the_same_rows_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_the_same_rows_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("\n".join("\t".join(row) for row in ROWS))
     (tmp_path / "train.jsonl").write_text("\n".join(f'{{"text": "{text}", "label": {label}}}' for text, label in ROWS))
     digests = {
-        describe(source(**asked).load(tmp_path)).digest
+        describe(source(**asked).load(tmp_path).fitted()).digest
         for asked in (
             {},
             {"train": "train.tsv", "text": 0, "label": 1, "header": False},
@@ -73,7 +74,7 @@ def test_the_same_rows_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
 def test_only_the_training_part_gives_words_numbers(tmp_path: Path) -> None:
     write(tmp_path)
     write(tmp_path, "test.csv", rows=[("a marvellous film", "1"), ("a bad film", "0")])
-    parts = source(test="test.csv").load(tmp_path)
+    parts = source(test="test.csv").load(tmp_path).fitted()
     assert parts.test.inputs[0].tolist()[1] == 1, "marvellous is unknown"
     assert words(parts, "test")[1] == "a bad film" and parts.test_sentences == ("a marvellous film", "a bad film")
     assert len(parts.train) == 32 and len(parts.validation) == 8
@@ -81,7 +82,7 @@ def test_only_the_training_part_gives_words_numbers(tmp_path: Path) -> None:
 
 def test_inputs_are_small_numbers_that_end_in_padding(tmp_path: Path) -> None:
     write(tmp_path)
-    inputs = source(tokenizer=Tokenization(**(WORDS | {"max_length": 4}))).load(tmp_path).train.inputs
+    inputs = source(tokenizer=Tokenization(**(WORDS | {"max_length": 4}))).load(tmp_path).fitted().train.inputs
     assert inputs.dtype == torch.uint8 and inputs.shape == (24, 4)
     assert [smallest_type(size) for size in (256, 257, 32_768, 32_769)] == [
         torch.uint8,
@@ -99,10 +100,22 @@ def test_pieces_of_words_spell_words_that_were_never_seen() -> None:
     assert pieces.get_vocab() == again.get_vocab()
 
 
+def test_words_are_learned_after_the_cut(tmp_path: Path) -> None:
+    write(tmp_path)
+    for options in ({"train_fraction": 0.2}, {"folds": 4, "fold": 1}):
+        data = DataModule(
+            source=source(), root=str(tmp_path), batch_size=4, evaluation_batch_size=4, seed=0,
+            **{"train_fraction": 1.0, **options},
+        )  # fmt: skip
+        data.load()
+        numbers = data.parts.train.inputs.long()
+        assert set(numbers.flatten().tolist()) - {0} == set(range(2, data.spec.vocabulary_size))
+
+
 def test_the_tokenizer_that_is_kept_encodes_as_the_network_was_trained(tmp_path: Path) -> None:
     write(tmp_path)
     write(tmp_path, "test.csv", rows=[("a film", "1"), ("a bad film number 1 and much that no other has", "0")])
-    parts = source(test="test.csv").load(tmp_path)
+    parts = source(test="test.csv").load(tmp_path).fitted()
     kept = Tokenizer.from_str(parts.tokenizer)
     assert [encoding.ids for encoding in kept.encode_batch(list(parts.test_sentences))] == parts.test.inputs.tolist()
     assert parts.test.inputs.shape == (2, 5) and parts.test.inputs[0, 2:].tolist() == [0, 0, 0]
@@ -125,9 +138,9 @@ def test_a_bad_row_is_named_or_left_out(
     with (tmp_path / "train.csv").open("ab") as file:
         file.write(line + b"\n")
     with pytest.raises(DataError, match=rf"(?s)1 of 41 rows.*train\.csv, {said}.*on_bad_sample=skip"):
-        source().load(tmp_path)
+        source().load(tmp_path).fitted()
     with caplog.at_level(logging.WARNING):
-        parts = source(on_bad_sample="skip").load(tmp_path)
+        parts = source(on_bad_sample="skip").load(tmp_path).fitted()
     assert len(parts.train) == 24 and "left out 1 of 41 rows" in caplog.text
     assert parts.skipped == (f"{tmp_path}/train.csv, {said}",) and parts.skipped[0] in caplog.text
 
@@ -137,15 +150,15 @@ def test_a_label_that_training_never_shows_is_named(tmp_path: Path) -> None:
     write(tmp_path, "test.csv", rows=[("a film", "7"), ("a bad film", "0")])
     said = "test.csv, row 2 has the label '7', which no training sample has"
     with pytest.raises(DataError, match=re.escape(said)):
-        source(test="test.csv").load(tmp_path)
-    parts = source(test="test.csv", on_bad_sample="skip").load(tmp_path)
+        source(test="test.csv").load(tmp_path).fitted()
+    parts = source(test="test.csv", on_bad_sample="skip").load(tmp_path).fitted()
     assert parts.skipped == (f"{tmp_path}/{said}",) and len(parts.test) == 1
 
 
 def test_copies_across_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path)
     write(tmp_path, "test.csv", rows=ROWS)
-    source(test="test.csv").load(tmp_path)
+    source(test="test.csv").load(tmp_path).fitted()
     assert "32 of the 40 test sentences stand in the train part, too" in caplog.text
 
 
@@ -160,7 +173,7 @@ def test_copies_across_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptu
 def test_what_is_asked_for_and_is_not_there_is_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
     write(tmp_path)
     with pytest.raises(ConfigError, match=said):
-        source(**changes).load(tmp_path)
+        source(**changes).load(tmp_path).fitted()
 
 
 def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) -> None:
@@ -176,7 +189,7 @@ def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) 
         ("open.csv", "quotation mark"),
     ):
         with pytest.raises(DataError, match=said):
-            source(train=file).load(tmp_path)
+            source(train=file).load(tmp_path).fitted()
     with pytest.raises(DataError, match=r"data\.root=FOLDER"):
         source().load(None)
 

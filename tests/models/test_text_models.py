@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from pipeline.errors import ConfigError
 from pipeline.models.bag_of_words import BagOfWords
 from pipeline.models.network import Network
+from pipeline.models.ngrams import MIX, Ngrams
 from pipeline.models.recurrent import Recurrent, turned_round
 from pipeline.models.text_cnn import TextCNN
 from pipeline.models.transformer import Transformer
@@ -20,12 +21,20 @@ SPEC = DataSpec("reviews", "text", "binary", (LENGTH,), ("no", "yes"), (), (), v
 READING: dict[str, Any] = {"width": 8, "hidden": 6, "depth": 2, "bidirectional": True}
 MODELS = {
     "bag_of_words": lambda: BagOfWords(spec=SPEC, width=8, pair_buckets=100, dropout=0.0),
+    "ngrams": lambda: trained(Ngrams(spec=SPEC, longest=3, buckets=100)),
     "text_cnn": lambda: TextCNN(spec=SPEC, width=8, channels=6, windows=[1, 3, 5], embedding_dropout=0.0, dropout=0.0),
     "gru": lambda: Recurrent(spec=SPEC, cell="gru", embedding_dropout=0.0, dropout=0.0, **READING),
     "lstm": lambda: Recurrent(spec=SPEC, cell="lstm", embedding_dropout=0.0, dropout=0.0, **READING),
     "transformer": lambda: Transformer(spec=SPEC, width=8, heads=2, depth=2, dropout=0.0),
 }
 each_model = pytest.mark.parametrize("name", MODELS)
+
+
+def trained(model: nn.Module) -> nn.Module:
+    """As one that sets out from zeros may end."""
+    for weights in model.parameters():
+        nn.init.normal_(weights)
+    return model
 
 
 def network(name: str) -> nn.Module:
@@ -69,6 +78,17 @@ def test_it_leaves_python_as_a_graph_that_takes_batches_of_any_size(name: str) -
     torch.testing.assert_close(graph(seven), model(seven), rtol=1e-4, atol=1e-5)
 
 
+def test_ngrams_add_up_words_and_runs_over_the_root_of_the_length() -> None:
+    model = Ngrams(spec=SPEC, longest=3, buckets=10_000)
+    (pairs, triples), place = model.runs, lambda *run: sum(MIX**power * each for power, each in enumerate(run[::-1]))
+    with torch.no_grad():
+        model.words.weight[5], pairs.weight[place(5, 6) % 10_000] = 1.0, 10.0
+        triples.weight[place(5, 6, 7) % 10_000], model.bias[0] = 100.0, 0.5
+    scores = model(torch.tensor([[5, 6, 7, 0], [5, 6, 0, 0], [5, 0, 0, 0], [7, 6, 5, 0], [0, 0, 0, 0]]))
+    expected = [111 / 3**0.5 + 0.5, 11 / 2**0.5 + 0.5, 1.5, 1 / 3**0.5 + 0.5, 0.5]
+    torch.testing.assert_close(scores.flatten(), torch.tensor(expected))
+
+
 def test_a_sentence_is_turned_round_and_its_padding_is_not() -> None:
     vectors = torch.arange(5.0).reshape(1, 5, 1)
     present = torch.tensor([[True, True, True, False, False]])
@@ -83,6 +103,7 @@ def test_a_sentence_is_turned_round_and_its_padding_is_not() -> None:
             lambda: TextCNN(spec=SPEC, width=8, channels=1, windows=[], embedding_dropout=0.0, dropout=0.0),
             r"such as model.windows=\[3,4,5\]",
         ),
+        (lambda: Ngrams(spec=SPEC, longest=0, buckets=1), "model.longest=0 model.buckets=1: expected 1 or more"),
         (lambda: BagOfWords(spec=SPEC, width=0, pair_buckets=0, dropout=0.0), "model.width=0: expected 1 or more"),
         (
             lambda: Recurrent(spec=SPEC, cell="gru", embedding_dropout=0.0, dropout=0.0, **(READING | {"hidden": 0})),

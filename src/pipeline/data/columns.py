@@ -61,11 +61,12 @@ class Column:
                 return _all_numbers(cells)
         except ValueError:
             pass
-        read = {cell: np.nan if cell in MISSING else _read(self.kind, cell) for cell in set(cells)}
+        read = {cell: np.nan if cell.strip() in MISSING else _read(self.kind, cell) for cell in set(cells)}
         return np.array([np.inf if (value := read[cell]) is None else value for cell in cells], dtype=np.float64)
 
     def reason(self, cell: str) -> str:
         """Why a cell that has no finite number is wrong."""
+        cell = cell.strip()
         if _read(self.kind, cell) is not None:
             return f"{self.name} is {cell}, expected a finite number"
         return (
@@ -91,7 +92,7 @@ class Survey:
         try:
             numbers = cells if isinstance(cells, np.ndarray) else _all_numbers(cells)
         except ValueError:
-            for cell, count in Counter(cells).items():
+            for cell, count in Counter(map(str.strip, cells)).items():
                 if cell not in MISSING:
                     self.known += count
                     kind = next((kind for kind in READERS if _read(kind, cell) is not None), OTHERS)
@@ -127,7 +128,7 @@ def _hash_of(text: str) -> int:
 
 def _read(kind: ColumnKind, cell: str) -> float | None:
     try:
-        return READERS[kind](cell)
+        return READERS[kind](cell.strip())
     except ValueError:
         return None
 
@@ -141,4 +142,4 @@ def levels_of(cells: Cells) -> list[str]:
     """The texts by which cells are told apart, whole numbers without a point."""
     if isinstance(cells, np.ndarray):
         return [MISSING_LEVEL if np.isnan(each) else f"{each:.15g}" for each in cells.tolist()]
-    return [MISSING_LEVEL if cell in MISSING else cell for cell in cells]
+    return [MISSING_LEVEL if cell in MISSING else cell for cell in map(str.strip, cells)]

@@ -10,7 +10,7 @@ from pipeline.files import ContentError, read_verified
 
 
 class File(NamedTuple):
-    """A file's official name, and the size in bytes and SHA-256 of its unpacked content."""
+    """A file's official name, and the size in bytes and SHA-256 of its unpacked content, or of an archive as it is."""
 
     name: str
     size: int
@@ -23,7 +23,7 @@ class File(NamedTuple):
 
 
 def read_folder(
-    root: Path, files: Sequence[File], *, subfolders: Iterable[str] = (), remedy: str
+    root: Path, files: Sequence[File], *, subfolders: Iterable[str] = (), remedy: str, unpack: bool = True
 ) -> dict[str, bytearray]:
     """The verified content of each file, by name, from `root` or one of its `subfolders`.
 
@@ -43,7 +43,7 @@ def read_folder(
                 f"{root} lacks {', '.join(missing)} (looked for each, also with .idx for -idx and with "
                 f".gz, in {places}).\n{remedy}"
             )
-        return {file.name: _first_good(file, paths, remedy) for file, paths in candidates.items()}
+        return {file.name: _first_good(file, paths, remedy, unpack) for file, paths in candidates.items()}
     except OSError as error:
         raise DataError(f"{root} cannot be read: {error}.\n{remedy}") from error
 
@@ -56,11 +56,11 @@ def installed(package: str, *, remedy: str) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def _first_good(file: File, paths: Sequence[Path], remedy: str) -> bytearray:
+def _first_good(file: File, paths: Sequence[Path], remedy: str, unpack: bool) -> bytearray:
     refused = []
     for path in paths:
         try:
-            return read_verified(path, size=file.size, sha256=file.sha256)
+            return read_verified(path, size=file.size, sha256=file.sha256, unpack=unpack)
         except ContentError as error:
             refused.append(f"{path} {error}.")
     raise DataError("\n".join([*refused, f"Put a fresh copy of {file.name} in its place.", remedy]))

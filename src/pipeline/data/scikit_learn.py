@@ -6,7 +6,7 @@ from `split_seed` alone: runs that differ in their own seed have the same parts.
 
 import io
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import torch
 from pipeline.data.folder import File, installed, read_folder
 from pipeline.data.source import Cut, Part, Parts
 from pipeline.data.splits import one_against_rest
+from pipeline.errors import ConfigError
 from pipeline.spec import Kind, TaskKind
 
 # N rows, F features
@@ -24,7 +25,7 @@ REMEDY = "Type python -m pip install --force-reinstall --no-deps scikit-learn, a
 
 
 class Labelled:
-    """A table whose last column is the class; with `positive`, whether it is that class, or one of the others."""
+    """A table whose last column is the class."""
 
     name: ClassVar[str]
     kind: ClassVar[Kind] = "table"
@@ -48,7 +49,19 @@ class Labelled:
         return torch.from_numpy(columns).float()
 
 
-class Iris(Labelled):
+class OneAgainstRest(Labelled):
+    """With `positive`: is it that class, or one of the others?"""
+
+    def __init__(self, *, positive: str | None, validation_share: float, test_share: float, split_seed: int) -> None:
+        super().__init__(validation_share=validation_share, test_share=test_share, split_seed=split_seed)
+        if positive is not None and positive not in self.class_names:
+            raise ConfigError(
+                f"data.source.positive={positive}: expected {', '.join(self.class_names)}, or null for all of them"
+            )
+        self.positive = positive
+
+
+class Iris(OneAgainstRest):
     """150 flowers of three kinds, 50 of each, by the size of two of their leaves (Fisher 1936)."""
 
     name = "iris"
@@ -56,19 +69,8 @@ class Iris(Labelled):
     feature_names = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
     class_names = ("setosa", "versicolor", "virginica")
 
-    def __init__(
-        self,
-        *,
-        positive: Literal["setosa", "versicolor", "virginica"] | None,
-        validation_share: float,
-        test_share: float,
-        split_seed: int,
-    ) -> None:
-        super().__init__(validation_share=validation_share, test_share=test_share, split_seed=split_seed)
-        self.positive = positive
 
-
-class Wine(Labelled):
+class Wine(OneAgainstRest):
     """178 wines of three growers, by what a chemist finds in them (Aeberhard, Coomans & de Vel 1992)."""
 
     name = "wine"
@@ -79,17 +81,6 @@ class Wine(Labelled):
         "proline",
     )
     class_names = ("class_0", "class_1", "class_2")
-
-    def __init__(
-        self,
-        *,
-        positive: Literal["class_0", "class_1", "class_2"] | None,
-        validation_share: float,
-        test_share: float,
-        split_seed: int,
-    ) -> None:
-        super().__init__(validation_share=validation_share, test_share=test_share, split_seed=split_seed)
-        self.positive = positive
 
 
 class BreastCancer(Labelled):

@@ -13,7 +13,7 @@ from pipeline.errors import DataError
 
 # n rows of a chunk
 
-Cells = Sequence[str] | npt.NDArray[np.float64]  # as they stand in the file; numbers of Parquet as such, NaN where null
+Cells = Sequence[str] | npt.NDArray[np.float64]  # as they stand in the file; numbers of Parquet as such, or NaN
 SUFFIXES = (".csv", ".tsv", ".parquet")
 CELLS_AT_A_TIME = 1_000_000
 SAMPLE_BYTES = 1 << 20  # from which the number of lines is guessed
@@ -101,7 +101,7 @@ def _chunks(numbered: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[C
 
 def _chunk(header: list[str], rows: list[list[str]], places: list[int], bad: list[tuple[int, str]]) -> Chunk:
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
-    return Chunk({name: list(map(str.strip, cells)) for name, cells in zip(header, columns, strict=True)}, places, bad)
+    return Chunk(dict(zip(header, columns, strict=True)), places, bad)
 
 
 def check_names(header: list[str], path: Path) -> None:
@@ -135,7 +135,7 @@ def _cells(column: Any) -> Cells:
 
 
 def _text(value: Any) -> str:
-    return value.isoformat() if hasattr(value, "isoformat") else str(value).strip()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _parquet(path: Path) -> Any:

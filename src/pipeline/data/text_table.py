@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from pipeline.errors import DataError
 from pipeline.spec import TaskKind
 
 Samples = list[Sample]
+ORDER = ("train", "validation", "test")
 
 
 class TextTable:
@@ -69,8 +71,7 @@ class TextTable:
         names = class_names(samples["train"])
         found = {part: known(rows, names) for part, rows in samples.items()}
         skipped, samples = skipped + self._skipped(found), usable(found)
-        parts = ("train", "validation", "test")
-        warn_of_copies({part: [row.text for row in samples[part]] for part in parts}, "sentences")
+        warn_of_copies({part: [row.text for row in samples[part]] for part in ORDER}, "sentences")
         return replace(self._parts(samples, names), skipped=skipped)
 
     def _cut(self, train: Samples, shares: Mapping[str, float]) -> dict[str, Samples]:
@@ -86,19 +87,28 @@ class TextTable:
         return left_out(wrong, on_bad_sample=self.on_bad_sample, of=len(rows), what="rows")
 
     def _parts(self, samples: Mapping[str, Samples], names: tuple[str, ...]) -> Parts:
-        sentences = [row.text for row in samples["train"]]
-        tokenizer = self.tokenizer.learn(sentences)
-        fix_length(tokenizer, sentences)
+        texts = [row.text for part in ORDER for row in samples[part]]
         numbers = {name: number for number, name in enumerate(names)}
-
-        def part(rows: Samples) -> Part:
-            inputs = encode(tokenizer, [row.text for row in rows])
-            return Part(inputs, torch.tensor([numbers[row.label] for row in rows], dtype=torch.int64))
-
+        places = torch.split(torch.arange(len(texts)), [len(samples[part]) for part in ORDER])
+        labels = (torch.tensor([numbers[row.label] for row in samples[part]], dtype=torch.int64) for part in ORDER)
+        train, validation, test = map(Part, places, labels)
         task: TaskKind = "binary" if len(names) == 2 else "multiclass"
-        train, validation, test = (part(samples[name]) for name in ("train", "validation", "test"))
-        learned, shown = tokenizer.to_str(), tuple(row.text for row in samples["test"])
-        return Parts(self.name, "text", task, names, train, validation, test, tokenizer=learned, test_sentences=shown)
+        fit = partial(encoded, texts=texts, tokenization=self.tokenizer)
+        return Parts(self.name, "text", task, names, train, validation, test, fit=fit)
+
+
+def encoded(parts: Parts, *, texts: Sequence[str], tokenization: Tokenization) -> Parts:
+    """`parts` have as inputs the places of their sentences in `texts`; the words of the training part get numbers."""
+    sentences = {name: [texts[place] for place in part.inputs[:].tolist()] for name, part in parts.by_name().items()}
+    tokenizer = tokenization.learn(sentences["train"])
+    fix_length(tokenizer, sentences["train"])
+    train, validation, test = (
+        replace(part, inputs=encode(tokenizer, sentences[name])) for name, part in parts.by_name().items()
+    )
+    learned, shown = tokenizer.to_str(), tuple(sentences["test"])
+    return replace(
+        parts, train=train, validation=validation, test=test, tokenizer=learned, test_sentences=shown, fit=None
+    )
 
 
 def usable(found: Mapping[str, Sequence[Sample | Wrong]]) -> dict[str, Samples]:

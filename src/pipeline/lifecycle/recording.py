@@ -119,6 +119,8 @@ class Recording:
             self.journal.dataset(spec.name, spec.digest, spec.sizes)
         for name in ("config.yaml", "overrides.txt", "environment.json", ASSEMBLED):
             self.journal.artifact(name)
+        if self.run.skipped_path.exists():
+            self.journal.artifact(self.run.skipped_path.name)
         self.journal.note(describe.note(self.run, self.assembly, "**in training**: the report shows how far it is"))
         if self.config.tracking.uri is not None:
             self.sidecar = sidecar.start(

@@ -24,8 +24,8 @@ def refuse_text(spec: DataSpec, *, model: str) -> None:
     """Raises ConfigError: sums and products of token numbers mean nothing."""
     if spec.kind == "text":
         raise ConfigError(
-            f"model={model} takes amounts; {spec.name} has token numbers, which are names: use model=bag_of_words, "
-            "text_cnn, gru, lstm or transformer"
+            f"model={model} takes amounts; {spec.name} has token numbers, which are names: use model=ngrams, "
+            "bag_of_words, text_cnn, gru, lstm or transformer"
         )
 
 

@@ -61,6 +61,12 @@ class Plan:
         return list(self.settings.get("judged", []))
 
     @property
+    def repeats(self) -> str | None:
+        """The key whose values do not make another configuration, but judge it once more."""
+        found: str | None = OmegaConf.select(self.settings, "repeats")
+        return found
+
+    @property
     def watched(self) -> set[str]:
         """The metrics that a trial's score is made of."""
         return {*self.objectives, *self.constraints}
@@ -179,7 +185,10 @@ def make(typed: Sequence[str]) -> Plan:
     check_settings(config.search)
     _check_launcher(config, str(composed.choices.get("launch")))
     fixed = [word for word in rest if not (is_own(word) or is_of_the_search(word) or is_about_launching(word))]
+    named = {word.lstrip("+~").partition("=")[0] for word in fixed}
+    fixed += [f"{key}={OmegaConf.select(config, key)}" for key in config.search.fixed if key not in named]
     plan = Plan(config, fixed, _space_of(config))
+    _check_repeats(plan)
     if not plan.space.dimensions:
         raise ConfigError(
             "nothing is searched: give a key several values, such as "
@@ -187,6 +196,14 @@ def make(typed: Sequence[str]) -> Plan:
         )
     plan.check()
     return plan
+
+
+def _check_repeats(plan: Plan) -> None:
+    if plan.repeats is not None and plan.repeats not in plan.space.dimensions:
+        raise ConfigError(
+            f"search.repeats={plan.repeats}: expected a key that is searched, such as data.fold=0,1,2; searched are "
+            f"{', '.join(plan.space.dimensions) or 'none'}"
+        )
 
 
 def _check_launcher(config: DictConfig, name: str) -> None:

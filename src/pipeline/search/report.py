@@ -13,6 +13,8 @@ from pipeline.files import locked, write_atomically
 from pipeline.lifecycle.reports import wording
 from pipeline.lifecycle.reports.markup import Child, Html, command, element, facts, join, table
 from pipeline.lifecycle.reports.page import columns, headline, note, page, section
+from pipeline.search.estimate_section import estimate_section
+from pipeline.search.estimates import chosen
 from pipeline.search.final import Comparison
 from pipeline.search.judgement import gaps
 from pipeline.search.recipe import command_of, recipe_of
@@ -54,6 +56,7 @@ def render(standing: Standing, pictures: Sequence[Path]) -> str:
         f"search {standing.name}",
         _top(standing),
         _verdict(standing),
+        estimate_section(standing),
         _best(standing),
         _test(standing),
         _front(standing),
@@ -87,6 +90,10 @@ def _verdict(standing: Standing) -> Html:
     best, comparison = standing.best, standing.comparison
     if best is None:
         return element("p", "No trial has finished yet.", class_="verdict")
+    if standing.estimates:
+        found = standing.estimates[0]
+        spread = "" if found.spread is None else f"± {found.spread:.4f} between {len(found.values)} trials"
+        return headline([(f"{found.metric}, mean", f"{found.mean:.4f}", spread)])
     figures = [
         (name, score, f"validation, trial {best.number}" if place == 0 else f"trial {best.number}")
         for place, (name, score) in enumerate(zip(standing.plan.objectives, scores_of(standing, best), strict=True))
@@ -114,8 +121,9 @@ def _best(standing: Standing) -> Html | None:
     best, plan = standing.best, standing.plan
     if best is None:
         return None
+    params = chosen(standing.trials, plan, best)
     try:
-        defaults, recipe = plan.space.texts(plan.default()), recipe_of(plan, dict(best.params))
+        defaults, recipe = plan.space.texts(plan.default()), recipe_of(plan, params)
     except ConfigError:  # options that were there when the search began
         defaults, recipe = {}, None
     rows: list[tuple[str, Child]] = [
@@ -125,9 +133,9 @@ def _best(standing: Standing) -> Html | None:
             if defaults.get(key) in (text, None)
             else join(text, element("span", f"  default: {shown(defaults[key])}", class_="quiet small")),
         )
-        for key, text in plan.space.texts(best.params).items()
+        for key, text in plan.space.texts(params).items()
     ]
-    typed = shlex.join(command_of(plan, dict(best.params)))
+    typed = shlex.join(command_of(plan, params))
     return section(
         "The best configuration",
         facts(rows),

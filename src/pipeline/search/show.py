@@ -19,6 +19,7 @@ from pipeline.search import plan as plans
 from pipeline.search import publish
 from pipeline.search import study as studies
 from pipeline.search.display import STATES
+from pipeline.search.estimates import chosen, told
 from pipeline.search.finding import LATEST, find, searches, touched_at
 from pipeline.search.plan import Plan
 from pipeline.search.recipe import command_of
@@ -100,6 +101,7 @@ def opened(folder: Path) -> tuple[Plan, Study]:
 def _described(standing: Standing) -> list[tuple[str, str]]:
     best, plan = standing.best, standing.plan
     rows = [("search", str(standing.folder)), ("state", f"{standing.state}; {standing.counts}")]
+    rows += [("estimate", line) for line in told(standing.estimates, plan)]
     if best is not None:
         scores = ", ".join(
             f"{name} {score}" for name, score in zip(plan.objectives, scores_of(standing, best), strict=True)
@@ -107,7 +109,7 @@ def _described(standing: Standing) -> list[tuple[str, str]]:
         rows.append(("best", f"trial {best.number}: {scores}"))
         if len(standing.front) > 1:
             rows.append(("", f"one of {len(standing.front)} trials that none is better than in each objective"))
-        rows.append(("", shlex.join(command_of(plan, dict(best.params)))))
+        rows.append(("", shlex.join(command_of(plan, chosen(standing.trials, plan, best)))))
     if standing.comparison is not None:
         rows.append(("test set", standing.comparison.sentence))
     if not standing.is_under_way:

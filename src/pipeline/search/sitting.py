@@ -4,6 +4,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.study import Study
@@ -19,6 +20,7 @@ from pipeline.search import folder as folders
 from pipeline.search import study as studies
 from pipeline.search.display import Display, best_of
 from pipeline.search.driver import Driver
+from pipeline.search.estimates import chosen, estimates_of, told
 from pipeline.search.plan import Plan
 from pipeline.search.recording import Recording
 from pipeline.search.storage import patiently
@@ -71,8 +73,13 @@ def _conclude(
         fitting = " within search.constraints" if plan.constraints else ""
         console.print(f"{done} of {wanted} trials, and none of them finished{fitting}")
         return INTERRUPTED if is_stopped else FAILED
-    _tell_best(plan, folder, studies.best(study), best, console)
-    sentence = None if done < wanted else _judged(plan, folder, best, console)
+    params = chosen(trials, plan, best)
+    if plan.repeats is None:
+        _tell_best(plan, studies.best(study), console)
+    for line in told(estimates_of(trials, plan), plan):
+        console.print(f"estimate    {line}".replace("[", r"\["))
+    _save(plan, folder, best, params, console)
+    sentence = None if done < wanted else _judged(plan, folder, params, console)
     files = [name for name in (BEST, final.FINAL) if (folder / name).exists()]
     files += _shown(plan, folder, study, console)
     recording.conclude(best, files, sentence, "KILLED" if is_stopped else "FINISHED")
@@ -81,7 +88,7 @@ def _conclude(
         why = "stopped" if is_stopped else "the time is up" if folders.is_over(folder) else failed
         console.print(f"{why} after {done} of {wanted} trials; to go on: pipeline search name={folder.name}")
         return INTERRUPTED if is_stopped else DONE
-    console.print(f"again       {shlex.join(recipe.command_of(plan, dict(best.params)))}")
+    console.print(f"again       {shlex.join(recipe.command_of(plan, params))}")
     return DONE
 
 
@@ -120,22 +127,25 @@ def _shown(plan: Plan, folder: Path, study: Study, console: Console) -> list[str
     return made
 
 
-def _judged(plan: Plan, folder: Path, best: FrozenTrial, console: Console) -> str | None:
+def _judged(plan: Plan, folder: Path, params: dict[str, Any], console: Console) -> str | None:
     if plan.settings.final_seeds == 0:
         return None
-    comparison = final.judge(plan, folder, dict(best.params), lambda line: console.print(line))
+    comparison = final.judge(plan, folder, params, lambda line: console.print(line))
     if comparison is None:
         return None
     console.print(f"test set    {comparison.sentence}")
     return comparison.sentence
 
 
-def _tell_best(plan: Plan, folder: Path, front: list[FrozenTrial], best: FrozenTrial, console: Console) -> None:
+def _tell_best(plan: Plan, front: list[FrozenTrial], console: Console) -> None:
     for trial in front:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, trial.values, strict=True))
         values = " ".join(plan.space.overrides(trial.params))
         console.print(f"best        trial {trial.number}: {scores}  {values}".replace("[", r"\["))
+
+
+def _save(plan: Plan, folder: Path, best: FrozenTrial, params: dict[str, Any], console: Console) -> None:
     scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, best.values, strict=True))
-    write_atomically(folder / BEST, recipe.recipe_of(plan, best.params))
-    saved = recipe.save(plan, best.params, f"trial {best.number}, {scores}", folder.name)
+    write_atomically(folder / BEST, recipe.recipe_of(plan, params))
+    saved = recipe.save(plan, params, f"trial {best.number}, {scores}", folder.name)
     console.print(f"as a recipe {folder / BEST}" if saved is None else f"as a recipe {saved}: experiment={saved.stem}")

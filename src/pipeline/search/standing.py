@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.search import final
 from pipeline.search import study as studies
 from pipeline.search.display import STATES, best_of
+from pipeline.search.estimates import Estimate, chosen, estimates_of
 from pipeline.search.final import Comparison
 from pipeline.search.plan import Plan
 from pipeline.search.storage import patiently
@@ -75,9 +76,14 @@ class Standing:
         if self.best is None:
             return None
         try:
-            return final.kept(self.plan, self.folder, dict(self.best.params))
+            return final.kept(self.plan, self.folder, chosen(self.trials, self.plan, self.best))
         except ConfigError:  # options that were there when the search began
             return None
+
+    @cached_property
+    def estimates(self) -> list[Estimate]:
+        """The best first; none where nothing is repeated."""
+        return estimates_of(self.trials, self.plan)
 
     @property
     def done(self) -> int:

@@ -11,8 +11,6 @@ from pipeline.tracking import sentence_model
 if TYPE_CHECKING:
     from mlflow.models import Model
 
-COLUMN = "text"
-
 
 @dataclass(frozen=True)
 class Reading:
@@ -31,9 +29,8 @@ def save(
 ) -> None:
     """`network` is a folder that mlflow.pytorch has saved, `scores` the schema of what it returns.
 
-    As a pyfunc the model takes a column of strings; mlflow.pytorch.load_model still gives the network alone.
+    As a pyfunc the model takes a list of strings, or a table with one column of them; mlflow.pytorch.load_model still gives the network alone.
     """
-    import pandas as pd
     from mlflow import pyfunc, pytorch
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -47,8 +44,8 @@ def save(
             data_path=str(network.parent),
             code_paths=[sentence_model.__file__],
             mlflow_model=description,
-            signature=ModelSignature(inputs=Schema([ColSpec("string", COLUMN)]), outputs=scores),
-            input_example=pd.DataFrame({COLUMN: list(reading.examples)}),
+            signature=ModelSignature(inputs=Schema([ColSpec("string")]), outputs=scores),
+            input_example=list(reading.examples),
             pip_requirements=list(requirements),
         )
     inside = Model.load(str(network)).flavors[pytorch.FLAVOR_NAME]

@@ -1,0 +1,57 @@
+"""A weight for each word and each run of neighbours: what a sentence says is their sum."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import ConfigError
+from pipeline.models.tokens import PAD, embedding
+from pipeline.spec import DataSpec
+
+# B batch, T tokens, K outputs
+
+MIX = 1_000_003  # a prime, by which runs of tokens are spread over the buckets
+
+
+class Ngrams(nn.Module):
+    """Logistic regression over words and runs of up to `longest` neighbours, as Wang & Manning 2012 set it against
+    networks; runs find their weights by hashing (Weinberger et al. 2009) in `buckets` for each length.
+
+    Sums are divided by the root of the number of words, the Euclidean length of a vector with a 1 for each: a longer
+    sentence is surer, but not by as much as it is longer.
+    """
+
+    def __init__(self, *, spec: DataSpec, longest: int, buckets: int) -> None:
+        super().__init__()
+        if longest < 1 or buckets < 1:
+            raise ConfigError(
+                f"model.longest={longest} model.buckets={buckets}: expected 1 or more of both, such as model.longest=2 "
+                "model.buckets=262144"
+            )
+        self.words = embedding(spec, spec.num_outputs, model="ngrams")
+        self.runs = nn.ModuleList(nn.Embedding(buckets, spec.num_outputs) for _ in range(longest - 1))
+        for table in (self.words, *self.runs):
+            nn.init.zeros_(table.weight)  # what training never shows says nothing
+        self.bias = nn.Parameter(torch.zeros(spec.num_outputs))
+
+    def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
+        run = tokens = inputs.long()
+        counts = present = tokens != PAD
+        sums = _sum(self.words, tokens, counts)
+        for length, table in enumerate(self.runs, start=2):
+            # The run that begins at each place; it counts where it ends within the sentence.
+            run = run * MIX + _ahead(tokens, length - 1)
+            counts = counts & _ahead(present, length - 1)
+            sums = sums + _sum(table, run % table.num_embeddings, counts)
+        size = present.sum(dim=1, keepdim=True).clamp(min=1)
+        return sums / size.sqrt() + self.bias
+
+
+def _ahead(values: Tensor, places: int) -> Tensor:
+    """(B, T) -> the same, of what stands so many places later; 0 past the end."""
+    return F.pad(values, (0, places))[:, places:]
+
+
+def _sum(table: nn.Module, rows: Tensor, counts: Tensor) -> Tensor:
+    """(B, T), (B, T) bool -> (B, K)."""
+    return torch.where(counts.unsqueeze(-1), table(rows), 0).sum(dim=1)
