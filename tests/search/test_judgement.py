@@ -93,6 +93,8 @@ def test_the_searches_that_we_ship_fit_together() -> None:
     plan = plans.make(["experiment=overfitting", "search=remedies"])
     assert plan.default() == {"remedy": "none", "seed": 0} and plan.judged == ["train", "test"]
     assert plans.make(["search=learning_curve"]).judged == ["train", "validation"]
+    one_seed = plans.make(["search=learning_curve", "seed=3"])
+    assert list(one_seed.space.dimensions) == ["data.train_fraction"] and one_seed.config.seed == 3
 
 
 def test_an_unknown_part_is_refused() -> None:

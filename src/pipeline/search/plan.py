@@ -181,7 +181,9 @@ def make(typed: Sequence[str]) -> Plan:
     with open_dict(config.search):
         for key, word in free.items():
             config.search[key] = mapping(word)
-        config.search.space = {**_plain(config.search.space), **values}
+        settled = {word.partition("=")[0] for word in rest}  # one value typed: no longer one of several
+        offered = {key: text for key, text in _plain(config.search.space).items() if key not in settled}
+        config.search.space = {**offered, **values}
     check_settings(config.search)
     _check_launcher(config, str(composed.choices.get("launch")))
     fixed = [word for word in rest if not (is_own(word) or is_of_the_search(word) or is_about_launching(word))]

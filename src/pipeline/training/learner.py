@@ -6,9 +6,9 @@ would do for each step (precision, clipping, accumulation, DDP's all-reduce, pro
 through its own plugins.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -24,20 +24,14 @@ from pipeline.training.evaluation import Evaluation, share_buffers
 from pipeline.training.loops import rewind_to_epoch_start
 from pipeline.training.memory import Gradients, Halving, Sums, Together
 from pipeline.training.mixing import hits_of, loss_of
+from pipeline.training.optimizers import MakeOptimizer
 from pipeline.training.randomness import reseed
 from pipeline.training.regularizers import Regularizer
 from pipeline.training.running import RunningMeans
+from pipeline.training.schedules import MakeScheduler
 from pipeline.training.sharding import gather_nothing, shard, whole
 from pipeline.training.stepping import Stepping, check_clipping, stepping
 from pipeline.training.task import Task
-
-
-class MakeOptimizer(Protocol):
-    def __call__(self, params: Iterable[nn.Parameter]) -> Optimizer: ...
-
-
-class MakeScheduler(Protocol):
-    def __call__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LRScheduler: ...
 
 
 class Learner(pl.LightningModule):

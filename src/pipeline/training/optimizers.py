@@ -1,12 +1,17 @@
 """Optimisers under the names of the field: learning_rate, weight_decay."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 Groups = list[dict[str, Any]]
+
+
+class MakeOptimizer(Protocol):
+    def __call__(self, params: Iterable[nn.Parameter]) -> Optimizer: ...
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:

@@ -1,11 +1,16 @@
 """Learning-rate schedules over the whole of training, in shares of it or in epochs, never in guessed steps."""
 
 import math
+from typing import Protocol
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from pipeline.errors import ConfigError
+
+
+class MakeScheduler(Protocol):
+    def __call__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LRScheduler: ...
 
 
 def one_cycle(

@@ -1,6 +1,6 @@
 """Training images changed at random, whole batches at once, on the device."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytorch_lightning as pl
@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
+from pipeline.training.callbacks.rand_augment import RandAugment
 from pipeline.training.callbacks.step import StepCallback
 
 # B batch of this process, W processes, C channels, H height, W width
+
+Transform = AugmentationBase2D | RandAugment
 
 
 class Augmentation(StepCallback):
@@ -23,13 +26,17 @@ class Augmentation(StepCallback):
     """
 
     def __init__(self, *, transforms: Mapping[str, nn.Module]) -> None:
-        wrong = [name for name, each in transforms.items() if not isinstance(each, AugmentationBase2D)]
+        wrong = [name for name, each in transforms.items() if not isinstance(each, AugmentationBase2D | RandAugment)]
         if wrong:
             raise ConfigError(
                 f"callbacks.augmentation.transforms.{wrong[0]} is not one of kornia's 2-D augmentations, such as "
-                "kornia.augmentation.RandomAffine"
+                "kornia.augmentation.RandomAffine, nor RandAugment"
             )
-        self.transforms = [each for each in transforms.values() if isinstance(each, AugmentationBase2D) and each.p > 0]
+        self.transforms: list[Transform] = [
+            each
+            for each in transforms.values()
+            if isinstance(each, RandAugment) or (isinstance(each, AugmentationBase2D) and each.p > 0)
+        ]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         for transform in self.transforms:
@@ -43,7 +50,7 @@ class Augmentation(StepCallback):
         return replace(batch, inputs=images)
 
 
-def augment(images: Tensor, transforms: list[AugmentationBase2D], *, rank: int = 0, world_size: int = 1) -> Tensor:
+def augment(images: Tensor, transforms: Sequence[Transform], *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, C, H, W) uint8, or float in [0, 1] -> float32 in the same range, drawn from torch's generators."""
     if images.ndim != 4:
         raise ConfigError(
@@ -55,6 +62,9 @@ def augment(images: Tensor, transforms: list[AugmentationBase2D], *, rank: int =
     rows = slice(rank * len(images), (rank + 1) * len(images))
     of_all_processes = torch.Size((world_size * len(images), *images.shape[1:]))
     for transform in transforms:
+        if isinstance(transform, RandAugment):
+            pixels = transform.change(pixels, rank=rank, world_size=world_size)
+            continue
         drawn = transform.forward_parameters(of_all_processes)
         mine = {name: value[rows] if len(value) == of_all_processes[0] else value for name, value in drawn.items()}
         mine["forward_input_shape"] = torch.tensor(pixels.shape)

@@ -1,0 +1,22 @@
+"""What a trial is judged on beside its search: the weights that would be kept, on any part."""
+
+import pytest
+import torch
+
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.judge import scores_of_parts
+from pipeline.training import checkpoints
+from pipeline.training.callbacks.averaging import weights_to_judge
+from pipeline.training.callbacks.ema import EMA
+
+
+def test_parts_are_judged_by_the_weights_that_a_checkpoint_would_be(fit, tmp_path):
+    trainer, learner, metrics = fit(tmp_path / "run", epochs=1, callbacks=lambda: [EMA(decay=0.9)])
+    weights = weights_to_judge(trainer, learner)
+    kept = checkpoints.load(checkpoints.numbered(tmp_path / "run")[0])["evaluation_state_dict"]
+    assert all(torch.equal(weights[name], kept[name]) for name in kept)
+    data = trainer.datamodule
+    found = scores_of_parts(trainer, Assembly(learner, data, data.spec, 20, 20), weights, ["train", "validation"])
+    assert found["validation"]["accuracy"] == pytest.approx(dict(metrics.named("val/accuracy"))[20])
+    assert found["validation"]["loss"] == pytest.approx(dict(metrics.named("val/loss"))[20], rel=1e-5)
+    assert found.keys() == {"train", "validation"} and 0 < found["train"]["accuracy"] <= 1
