@@ -45,6 +45,7 @@ ASKED: list[dict[str, Any]] = [
 ]
 SPECS = [replace(data, **asked) for data in (SPEC, COLUMNS, SENTENCES) for asked in ASKED]
 STORED = {"image": [torch.uint8], "table": [torch.float32], "text": [torch.uint8, torch.int16, torch.int32]}
+PACKAGES = {"timm": "timm", "hugging_face": "transformers"}  # what a model needs that is not installed by default
 STEPS, STEPS_PER_EPOCH = 40, 10
 RATE = 0.1
 
@@ -67,6 +68,8 @@ def inputs(spec: DataSpec, count: int) -> torch.Tensor:
 
 def networks(option: str) -> Iterator[tuple[DataSpec, Network]]:
     """For all kinds of data that this model takes."""
+    if option in PACKAGES:
+        pytest.importorskip(PACKAGES[option])
     for spec in SPECS:
         with suppress(ConfigError):
             yield spec, Network(body=built("model", option, spec=spec), spec=spec)
