@@ -13,6 +13,7 @@ from pipeline.models.hugging_face import HuggingFace
 from pipeline.models.timm import Timm
 from pipeline.spec import DataSpec
 
+WORDS: dict[str, Any] = {"vocabulary_size": 100, "least_count": 1, "lowercase": True, "max_length": 3}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
 
@@ -121,15 +122,13 @@ class TestHuggingFace:
 
 
 class TestTokenizerOfAPretrainedModel:
-    WORDS: dict[str, Any] = {"vocabulary_size": 100, "least_count": 1, "lowercase": True, "max_length": 3}
-
     def test_numbers_words_as_the_model_does(self, tmp_path: Path) -> None:
         pytest.importorskip("tokenizers")
         from pipeline.data.tokenizer import Tokenization, encode
 
-        learned = Tokenization(kind="words", **self.WORDS).learn(["a lovely film", "a dull film"])
+        learned = Tokenization(kind="words", **WORDS).learn(["a lovely film", "a dull film"])
         learned.save(str(tmp_path / "tokenizer.json"))
-        taken = Tokenization(kind=str(tmp_path / "tokenizer.json"), **self.WORDS).learn(["something else"])
+        taken = Tokenization(kind=str(tmp_path / "tokenizer.json"), **WORDS).learn(["something else"])
         said = ["a dull lovely film"]
         assert torch.equal(encode(taken, said), encode(learned, said))
         assert json.loads(taken.to_str())["model"] == json.loads(learned.to_str())["model"]
@@ -141,12 +140,12 @@ class TestTokenizerOfAPretrainedModel:
         path = tmp_path / "tokenizer.json"
         tokenizers.Tokenizer(tokenizers.models.WordLevel({"<s>": 0, "<pad>": 1}, unk_token="<s>")).save(str(path))
         with pytest.raises(DataError, match=r"token number 0 is <s>, expected the one for padding"):
-            Tokenization(kind=str(path), **self.WORDS).learn([])
+            Tokenization(kind=str(path), **WORDS).learn([])
         with pytest.raises(DataError, match=r"kind=nowhere.json does not exist"):
-            Tokenization(kind="nowhere.json", **self.WORDS).learn([])
+            Tokenization(kind="nowhere.json", **WORDS).learn([])
 
     def test_another_kind_is_refused(self) -> None:
         from pipeline.data.tokenizer import Tokenization
 
         with pytest.raises(ConfigError, match=r"kind=letters: expected words, bpe, or the path of a tokenizer.json"):
-            Tokenization(kind="letters", **self.WORDS)
+            Tokenization(kind="letters", **WORDS)

@@ -81,8 +81,8 @@ class Tokenization:
         first = tokenizer.id_to_token(0)
         if first is None or "pad" not in first.lower():
             raise DataError(
-                f"{path}: its token number 0 is {first}, expected the one for padding, as BERT's and T5's tokenizers have "
-                "it. Use data.source.tokenizer.kind=bpe with a model that is not pre-trained."
+                f"{path}: its token number 0 is {first}, expected the one for padding, as BERT's and T5's tokenizers "
+                "have it. Use data.source.tokenizer.kind=bpe with a model that is not pre-trained."
             )
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.max_length)

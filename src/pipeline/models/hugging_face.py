@@ -23,8 +23,8 @@ class HuggingFace(nn.Module):
     """An architecture of Hugging Face's that classifies sentences (Wolf et al. 2020), new or pre-trained.
 
     `architecture` is what config.json calls model_type, `settings` are values of its configuration. `pretrained` is a
-    folder with config.json and model.safetensors, which then say both; weights in another format, which could hold code,
-    and code that comes with a model are not loaded.
+    folder with config.json and model.safetensors, which then say both; weights in another format, which could hold
+    code, and code that comes with a model are not loaded.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ def from_settings(transformers: Any, spec: DataSpec, architecture: str, settings
     except (ValueError, KeyError, TypeError) as problem:
         said = re.split(r"\.\s| Should contain", str(problem))  # what follows lists some hundred architectures
         raise ConfigError(
-            f"model.architecture={architecture}: {said[0]}. Expected one that classifies sentences and settings that fit "
-            "it, such as bert, distilbert or electra"
+            f"model.architecture={architecture}: {said[0]}. Expected one that classifies sentences and settings that "
+            "fit it, such as bert, distilbert or electra"
         ) from problem
     return model
 
@@ -99,6 +99,7 @@ def weights_folder(name: str) -> Path:
     if not (folder / "config.json").is_file() or not any((folder / each).is_file() for each in WEIGHTS):
         found = ", ".join(sorted(path.name for path in folder.glob("*"))) if folder.is_dir() else "no such folder"
         raise ConfigError(
-            f"model.pretrained={name}: expected a folder with config.json and model.safetensors; found {found or 'none'}"
+            f"model.pretrained={name}: expected a folder with config.json and model.safetensors; found "
+            f"{found or 'nothing'}"
         )
     return folder

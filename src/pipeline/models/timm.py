@@ -1,5 +1,6 @@
 """The image models of the package timm."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from pipeline.spec import DataSpec
 class Timm(nn.Module):
     """Any of PyTorch Image Models (Wightman 2019), with the channels and the outputs of the data.
 
-    `pretrained` is False, True (weights from the Hugging Face hub) or a file of weights that ends in .safetensors: other
-    formats could hold code. `settings` go to `timm.create_model` as they are, such as img_size for a transformer.
+    `pretrained` is False, True (weights from the Hugging Face hub) or a file of weights that ends in .safetensors:
+    other formats could hold code. `settings` go to `timm.create_model` as they are, such as img_size for a transformer.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Timm(nn.Module):
         weights = {"pretrained_cfg_overlay": {"file": weights_file(pretrained)}} if isinstance(pretrained, str) else {}
         timm = package("timm", model="timm")
         if not timm.is_model(name):
-            similar = timm.list_models(f"*{name.partition('_')[0][:6]}*")[:5] or ["resnet18"]
+            similar = difflib.get_close_matches(name, timm.list_models(), n=5) or ["resnet18"]
             raise ConfigError(f"model.name={name} is not one of timm's models: use such as {', '.join(similar)}")
         try:
             self.model = timm.create_model(
@@ -58,6 +59,7 @@ def weights_file(name: str) -> str:
     path = Path(name).expanduser()
     if path.suffix != ".safetensors" or not path.is_file():
         raise ConfigError(
-            f"model.pretrained={name}: expected true, false, or a file of weights that is there and ends in .safetensors"
+            f"model.pretrained={name}: expected true, false, or a file of weights that is there and ends in "
+            ".safetensors"
         )
     return str(path.resolve())
