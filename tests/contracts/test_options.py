@@ -52,6 +52,7 @@ STORED = {
     "text": [torch.uint8, torch.int16, torch.int32],
     "audio": [torch.int16],
 }
+PACKAGES = {"timm": "timm", "hugging_face": "transformers"}  # what a model needs that is not installed by default
 STEPS, STEPS_PER_EPOCH = 40, 10
 RATE = 0.1
 
@@ -74,6 +75,8 @@ def inputs(spec: DataSpec, count: int) -> torch.Tensor:
 
 def networks(option: str) -> Iterator[tuple[DataSpec, Network]]:
     """For all kinds of data that this model takes."""
+    if option in PACKAGES:
+        pytest.importorskip(PACKAGES[option])
     for spec in SPECS:
         with suppress(ConfigError):
             yield spec, Network(body=built("model", option, spec=seen_by_model(spec)), spec=spec)

@@ -89,7 +89,12 @@ class TestStages:
         encoder = nn.Module()
         encoder.layer = nn.ModuleList([block, nn.Linear(4, 4), nn.Linear(4, 4)])
         body = nn.Module()
-        body.embedding, body.encoder, body.dropout, body.head = nn.Embedding(5, 4), encoder, nn.Dropout(), nn.Linear(4, 2)
+        body.embedding, body.encoder, body.dropout, body.head = (
+            nn.Embedding(5, 4),
+            encoder,
+            nn.Dropout(),
+            nn.Linear(4, 2),
+        )
         wrapper = nn.Module()
         wrapper.model = body
         expected = [[body.embedding], [block], [encoder.layer[1]], [encoder.layer[2]], [body.head]]

@@ -24,8 +24,8 @@ class Unfreezing(pl.Callback):
     def __init__(self, *, frozen_epochs: int, epochs_per_stage: int, head: Sequence[str]) -> None:
         if frozen_epochs < 0 or epochs_per_stage < 0:
             raise ConfigError(
-                f"callbacks.unfreezing.frozen_epochs={frozen_epochs} epochs_per_stage={epochs_per_stage}: expected 0 or "
-                "more of both, such as 2 and 1"
+                f"callbacks.unfreezing.frozen_epochs={frozen_epochs} epochs_per_stage={epochs_per_stage}: expected 0 "
+                "or more of both, such as 2 and 1"
             )
         self.frozen_epochs = frozen_epochs
         self.epochs_per_stage = epochs_per_stage
@@ -35,8 +35,8 @@ class Unfreezing(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if isinstance(trainer.strategy, Sharded):
             raise ConfigError(
-                "callbacks.unfreezing needs weights that each process holds whole, which trainer.strategy=fsdp does not "
-                "have: use trainer.strategy=ddp"
+                "callbacks.unfreezing needs weights that each process holds whole, which trainer.strategy=fsdp does "
+                "not have: use trainer.strategy=ddp"
             )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

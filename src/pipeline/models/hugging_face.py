@@ -1,0 +1,105 @@
+"""The text models of the package transformers."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.models.optional import package
+from pipeline.models.tokens import PAD
+from pipeline.spec import DataSpec
+
+# B batch, T tokens, K outputs
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+class HuggingFace(nn.Module):
+    """An architecture of Hugging Face's that classifies sentences (Wolf et al. 2020), new or pre-trained.
+
+    `architecture` is what config.json calls model_type, `settings` are values of its configuration. `pretrained` is a
+    folder with config.json and model.safetensors, which then say both; weights in another format, which could hold
+    code, and code that comes with a model are not loaded.
+    """
+
+    def __init__(
+        self, *, spec: DataSpec, architecture: str, settings: Mapping[str, Any], pretrained: str | None
+    ) -> None:
+        super().__init__()
+        if spec.kind != "text":
+            raise ConfigError(f"model=hugging_face takes text; {spec.name} has {spec.kind} data: use model=mlp")
+        folder = None if pretrained is None else weights_folder(pretrained)
+        transformers = package("transformers", model="hugging_face")
+        transformers.utils.logging.set_verbosity_error()  # a new head is what is wanted, no reason for a warning
+        transformers.utils.logging.disable_progress_bar()
+        if folder is None:
+            self.model = from_settings(transformers, spec, architecture, settings)
+        else:
+            self.model = from_folder(transformers, spec, folder)
+        longest = getattr(self.model.config, "max_position_embeddings", None)
+        if longest is not None and spec.input_shape[0] > longest:
+            raise ConfigError(
+                f"this model takes sentences of up to {longest} tokens, {spec.name} has some of {spec.input_shape[0]}: "
+                f"use data.source.tokenizer.max_length={longest}"
+            )
+
+    def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
+        tokens = inputs.long()
+        # A sentence without a word looks at its first place: over nothing at all softmax would give NaN.
+        seen = (tokens != PAD) | (torch.arange(tokens.shape[1], device=tokens.device) == 0)
+        scores: Tensor = self.model(input_ids=tokens, attention_mask=seen.long()).logits
+        return scores
+
+
+def from_settings(transformers: Any, spec: DataSpec, architecture: str, settings: Mapping[str, Any]) -> nn.Module:
+    facts = {"vocab_size": spec.vocabulary_size, "pad_token_id": PAD, "num_labels": spec.num_outputs}
+    try:
+        config = transformers.AutoConfig.for_model(architecture, **{**settings, **facts})
+        model: nn.Module = transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, TypeError) as problem:
+        said = re.split(r"\.\s| Should contain", str(problem))  # what follows lists some hundred architectures
+        raise ConfigError(
+            f"model.architecture={architecture}: {said[0]}. Expected one that classifies sentences and settings that "
+            "fit it, such as bert, distilbert or electra"
+        ) from problem
+    return model
+
+
+def from_folder(transformers: Any, spec: DataSpec, folder: Path) -> nn.Module:
+    safely = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, num_labels=spec.num_outputs, **safely)
+        known = tokens_of(folder, config.vocab_size)
+        if known != spec.vocabulary_size:
+            raise ConfigError(
+                f"model.pretrained={folder} knows {known:,} tokens, {spec.name} has {spec.vocabulary_size:,} of "
+                f"its own: number the words as the model does, data.source.tokenizer.kind={folder / 'tokenizer.json'}"
+            )
+        model: nn.Module = transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder, config=config, use_safetensors=True, ignore_mismatched_sizes=True, **safely
+        )
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"model.pretrained={folder} cannot be loaded: {problem}") from problem
+    return model
+
+
+def tokens_of(folder: Path, otherwise: int) -> int:
+    """Of its tokenizer: a model may have room for more."""
+    tokenizer = folder / "tokenizer.json"
+    return len(json.loads(tokenizer.read_bytes())["model"]["vocab"]) if tokenizer.is_file() else otherwise
+
+
+def weights_folder(name: str) -> Path:
+    folder = Path(name).expanduser().resolve()
+    if not (folder / "config.json").is_file() or not any((folder / each).is_file() for each in WEIGHTS):
+        found = ", ".join(sorted(path.name for path in folder.glob("*"))) if folder.is_dir() else "no such folder"
+        raise ConfigError(
+            f"model.pretrained={name}: expected a folder with config.json and model.safetensors; found "
+            f"{found or 'nothing'}"
+        )
+    return folder

@@ -1,0 +1,65 @@
+"""The image models of the package timm."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.models.optional import package
+from pipeline.models.tokens import refuse_text
+from pipeline.spec import DataSpec
+
+# B batch, C channels, H height, W width, K outputs
+
+
+class Timm(nn.Module):
+    """Any of PyTorch Image Models (Wightman 2019), with the channels and the outputs of the data.
+
+    `pretrained` is False, True (weights from the Hugging Face hub) or a file of weights that ends in .safetensors:
+    other formats could hold code. `settings` go to `timm.create_model` as they are, such as img_size for a transformer.
+    """
+
+    def __init__(
+        self, *, spec: DataSpec, name: str, pretrained: bool | str, dropout: float, settings: Mapping[str, Any]
+    ) -> None:
+        super().__init__()
+        refuse_text(spec, model="timm")
+        if len(spec.input_shape) != 3:
+            raise ConfigError(
+                f"model=timm needs images (channels, height, width); {spec.name} has inputs of shape "
+                f"{spec.input_shape}: use model=mlp"
+            )
+        weights = {"pretrained_cfg_overlay": {"file": weights_file(pretrained)}} if isinstance(pretrained, str) else {}
+        timm = package("timm", model="timm")
+        if not timm.is_model(name):
+            similar = difflib.get_close_matches(name, timm.list_models(), n=5) or ["resnet18"]
+            raise ConfigError(f"model.name={name} is not one of timm's models: use such as {', '.join(similar)}")
+        try:
+            self.model = timm.create_model(
+                name,
+                pretrained=bool(pretrained),
+                in_chans=spec.input_shape[0],
+                num_classes=spec.num_outputs,
+                drop_rate=dropout,
+                **weights,
+                **settings,
+            )
+        except (TypeError, RuntimeError, OSError) as problem:
+            raise ConfigError(f"model=timm model.name={name}: timm cannot build it: {problem}") from problem
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        scores: Tensor = self.model(images)
+        return scores
+
+
+def weights_file(name: str) -> str:
+    path = Path(name).expanduser()
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise ConfigError(
+            f"model.pretrained={name}: expected true, false, or a file of weights that is there and ends in "
+            ".safetensors"
+        )
+    return str(path.resolve())
