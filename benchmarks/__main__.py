@@ -19,7 +19,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FIGURES))
-    parser.add_argument("--data", type=Path, help="folder with MNIST's four files (text: SST-2's three)")
+    parser.add_argument("--data", type=Path, help="folder with MNIST's four files; beside it sst2 and spoken-digits")
     parser.add_argument("--long", action="store_true", help=f"also what takes long: {', '.join(LONG)}")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in FIGURES]

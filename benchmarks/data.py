@@ -16,8 +16,18 @@ def mnist(folder: Path | None) -> str:
 
 def sst2(folder: Path | None) -> str:
     """data.root of the Stanford Sentiment Treebank's sentences."""
-    beside = [] if folder is None else [folder, folder.parent / "sst2"]
-    for chosen in (*beside, CHECKOUT.parent / "shared" / "data" / "sst2"):
-        if (chosen / "train.tsv").exists():
-            return str(chosen.resolve())
-    raise Skipped("no SST-2 (train.tsv, dev.tsv, test.tsv) was found: say where it is with --data FOLDER")
+    return _beside(folder, "sst2", file="train.tsv")
+
+
+def spoken_digits(folder: Path | None) -> str:
+    """data.root of the Free Spoken Digit Dataset."""
+    return _beside(folder, "spoken-digits", file="7_jackson_32.wav")
+
+
+def _beside(folder: Path | None, name: str, *, file: str) -> str:
+    """A folder that was said may be that of other data, which has this one for a neighbour."""
+    said = [] if folder is None else [folder, folder.parent / name]
+    for place in (*said, CHECKOUT.parent / "shared" / "data" / name):
+        if (place / file).exists():
+            return str(place.resolve())
+    raise Skipped(f"no {name} with {file} was found: say where it is with --data FOLDER")

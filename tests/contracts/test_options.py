@@ -70,7 +70,12 @@ def inputs(spec: DataSpec, count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     highest = spec.vocabulary_size or 256
     numbers = torch.randint(0, highest, (count, *spec.input_shape), dtype=torch.uint8, generator=generator)
-    return numbers.float() if spec.kind == "table" else numbers
+    match spec.kind:
+        case "table":
+            return numbers.float()
+        case "audio":
+            return 100 * (numbers.short() - 128)
+    return numbers
 
 
 def networks(option: str) -> Iterator[tuple[DataSpec, Network]]:

@@ -137,7 +137,7 @@ def _numbers(content: npt.NDArray[np.uint8], width: int) -> Channels:
         return content.view("<i2").astype(np.float32)
     wide = np.zeros((len(content) // width, 4), dtype=np.uint8)
     wide[:, 4 - width :] = content.reshape(-1, width)
-    return wide.view("<i4")[:, 0].astype(np.float32) / 65536
+    return (wide.view("<i4")[:, 0] / 65536).astype(np.float32)
 
 
 def _read_other(path: Path) -> tuple[int, Channels]:

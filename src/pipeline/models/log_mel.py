@@ -1,6 +1,6 @@
 """Sound as a picture: how loud each band of frequencies is, frame by frame."""
 
-from math import log
+from math import log, log10
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +68,8 @@ def per_sample(loudness: Tensor) -> Tensor:
 
 def mel_bands(sample_rate: int, size: int) -> Tensor:
     """(M, size / 2 + 1) float32: triangles whose corners are the centres of their neighbours."""
-    ends = [2595 * log(1 + hertz / 700) / log(10) for hertz in (LOWEST_HERTZ, sample_rate / 2)]
-    corners = 700 * (10 ** (torch.linspace(*ends, BANDS + 2, dtype=torch.float64) / 2595) - 1)
+    lowest, highest = (2595 * log10(1 + hertz / 700) for hertz in (LOWEST_HERTZ, sample_rate / 2))
+    corners = 700 * (10 ** (torch.linspace(lowest, highest, BANDS + 2, dtype=torch.float64) / 2595) - 1)
     low, centre, high = (corners[place : place + BANDS, None] for place in range(3))
     hertz = torch.linspace(0, sample_rate / 2, size // 2 + 1, dtype=torch.float64)
     return torch.minimum((hertz - low) / (centre - low), (high - hertz) / (high - centre)).clamp(min=0).float()

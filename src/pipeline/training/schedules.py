@@ -25,12 +25,16 @@ def one_cycle(
 
     Momentum (the first beta of Adam) goes the other way, from 0.95 to 0.85 and back.
     """
+    # A cycle of a single step would be all descent and train nothing.
+    steps = max(total_steps, 2)
+    rising = warmup(warmup_share, warmup_epochs, steps_per_epoch, total_steps) / total_steps * steps
+    if math.isclose(rising, 1) or math.isclose(rising, steps):
+        rising -= 1e-6  # with the peak exactly at the first step, or at the last, torch divides 0 by 0
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
-        # A cycle of a single step would be all descent and train nothing.
-        total_steps=max(total_steps, 2),
-        pct_start=warmup(warmup_share, warmup_epochs, steps_per_epoch, total_steps) / total_steps,
+        total_steps=steps,
+        pct_start=rising / steps,
     )
 
 

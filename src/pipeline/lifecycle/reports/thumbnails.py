@@ -30,8 +30,8 @@ def pictures_of(assembly: Assembly, part: Literal["train", "test"], rows: Tensor
 
 def spectrograms(waveforms: Tensor, sample_rate: int) -> Tensor:
     """(P, S) -> (P, 1, M, F), high sounds above; each from its faintest, black, to its loudest, white."""
-    loudness = LogMel(sample_rate=sample_rate)(waveforms).flip(2)
-    faintest, loudest = (each(loudness, dim=(1, 2, 3), keepdim=True) for each in (torch.amin, torch.amax))
+    loudness: Tensor = LogMel(sample_rate=sample_rate)(waveforms).flip(2)
+    faintest, loudest = loudness.amin(dim=(1, 2, 3), keepdim=True), loudness.amax(dim=(1, 2, 3), keepdim=True)
     return 255 * (loudness - faintest) / (loudest - faintest).clamp(min=1e-6)
 
 
