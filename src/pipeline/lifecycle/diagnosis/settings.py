@@ -65,16 +65,21 @@ def modest(symptoms: Symptoms) -> tuple[str, ...]:
     return (*smoothed, *watched) or more_restraint(symptoms)
 
 
-def calmer(symptoms: Symptoms) -> tuple[str, ...]:
+def trusted(symptoms: Symptoms, *, is_too_sure: bool) -> tuple[str, ...]:
+    """What brings how sure a network is nearer to how often it is right."""
     if symptoms.settings.get("model") == "perceptron":  # its scores were never meant as probabilities
         return ("model=logistic_regression",)
+    return _calmer(symptoms) if is_too_sure else _bolder(symptoms)
+
+
+def _calmer(symptoms: Symptoms) -> tuple[str, ...]:
     smoothed = ("task.label_smoothing=0.05",) if _smoothing(symptoms) == 0 else ()
     by_loss = symptoms.settings.get("checkpoint.monitor", VALIDATION_LOSS) == VALIDATION_LOSS
     lowest = () if by_loss else judged_by(symptoms, VALIDATION_LOSS, "min")
     return (*smoothed, *lowest) or more_restraint(symptoms)
 
 
-def bolder(symptoms: Symptoms) -> tuple[str, ...]:
+def _bolder(symptoms: Symptoms) -> tuple[str, ...]:
     if _smoothing(symptoms) > 0:
         return ("task.label_smoothing=0",)
     if _has(symptoms.settings, "regularizer."):
