@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import search, tables, tracking
+from benchmarks import diagnose, search, tables, tracking
 from benchmarks.data import mnist
 from benchmarks.engine import checkpoint, overhead, ranks, restart
 from benchmarks.figure import Figure
@@ -148,6 +148,7 @@ FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
         search.pruning,
         search.crowd,
         tables.tables,
+        diagnose.diagnose,
     )
 }
-LONG = ("best", "pruning", "crowd")
+LONG = ("best", "pruning", "crowd", "diagnose")
