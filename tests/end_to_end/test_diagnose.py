@@ -51,6 +51,7 @@ def test_a_diagnosis_is_printed_and_kept_with_a_command_that_works(program: Any,
     assert program.run(home, *command.split(), "--cfg", "job").code == 0
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_listed_with_what_they_look_like(program: Any, tmp_path: Path) -> None:
     home = tmp_path / "home"
     said = diagnosed(program, home, "wrong labels in the training pictures")
