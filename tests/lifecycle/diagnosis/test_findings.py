@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.lifecycle.diagnosis.findings import findings
+from pipeline.lifecycle.diagnosis.settings import merged
 from pipeline.lifecycle.diagnosis.symptoms import Copies, Pair, Scored, Symptoms
 
 CLASSES = ("cat", "dog")
@@ -189,6 +190,13 @@ def test_numbers_are_asked_what_makes_sense_for_them() -> None:
     assert faults(predicted(0.4, 0.4)) == []
     assert faults(predicted(0.1, 0.9)) == ["overfitting"]
     assert faults(predicted(0.9, 0.9)) == ["underfitting"]
+
+
+def test_what_is_tried_next_keeps_the_other_overrides_of_the_run() -> None:
+    before = ["model=mlp", "regularizer=l2", "regularizer.l2.strength=9", "optimizer.learning_rate=1", "~callbacks.ema"]
+    assert merged(before, ["regularizer=none", "optimizer.learning_rate=0.1"]) == [
+        *("model=mlp", "~callbacks.ema", "regularizer=none", "optimizer.learning_rate=0.1")
+    ]
 
 
 def test_a_module_of_the_users_own_is_judged_by_its_curves() -> None:

@@ -88,7 +88,7 @@ def stopped_early(symptoms: Symptoms) -> Finding | None:
         fault="stopped too early",
         told="Training ended while the network was still getting better.",
         figures=(
-            f"the validation loss fell by {pace:.1%} in the last epoch, to {losses[-1]:.3f}, its lowest"
+            f"at the end the validation loss fell by {pace:.1%} an epoch, to {losses[-1]:.3f}, its lowest"
             if not too_short_to_see
             else "there was only one epoch",
             f"training took {_epochs(len(losses))}",

@@ -36,7 +36,7 @@ def less_restraint(symptoms: Symptoms) -> tuple[str, ...]:
     for key in ("model.hidden", "model.channels", "model.width"):
         if isinstance(settings.get(key), int):
             return (f"{key}={settings[key] * 2}",)
-    return ("model=mlp",)
+    return ("model=transformer",) if symptoms.kind == "text" else ("model=mlp",)
 
 
 def more_restraint(symptoms: Symptoms) -> tuple[str, ...]:
@@ -100,9 +100,12 @@ def judged_by(symptoms: Symptoms, metric: str, mode: str) -> tuple[str, ...]:
 
 
 def merged(before: Sequence[str], changes: Sequence[str]) -> list[str]:
-    """Overrides of a run, those of a key that changes left out."""
-    keys = {change.partition("=")[0] for change in changes}
-    return [each for each in before if each.partition("=")[0] not in keys] + list(changes)
+    """Overrides of a run, but for those of a key that changes, or inside a group that is chosen anew."""
+    keys = [change.partition("=")[0] for change in changes]
+    inside = tuple(f"{key}." for key in keys if "." not in key)
+    names = [each.partition("=")[0].lstrip("+~") for each in before]
+    kept = [each for each, name in zip(before, names, strict=True) if name not in keys and not name.startswith(inside)]
+    return [*kept, *changes]
 
 
 def _has(settings: Mapping[str, Any], prefix: str) -> bool:
