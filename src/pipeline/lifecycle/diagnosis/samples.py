@@ -140,18 +140,22 @@ def label_noise(symptoms: Symptoms) -> Finding | None:
 
 
 def _judge(symptoms: Symptoms) -> tuple[str, Scored] | None:
-    """Whoever is the more often right on the validation samples, and does not know the training labels by heart."""
+    """The neighbours, or a network that is far more often right on the validation samples.
+
+    Only far more, because it was trained on the very labels that it is to judge: it doubts the wrong ones too little.
+    """
     network, neighbours = symptoms.network, symptoms.neighbours
     if not symptoms.is_of_classes or neighbours is None:
         return None
-    if network is not None and _judges(network) and network.validation.merit > neighbours.validation.merit:
+    if network is not None and _judges(network, neighbours):
         return "the network", network.train
     return "their ten nearest neighbours", neighbours.train
 
 
-def _judges(network: Pair) -> bool:
+def _judges(network: Pair, neighbours: Pair) -> bool:
     """What knows its samples by heart can only repeat their labels."""
-    return network.train.merit < network.validation.merit + MARGIN
+    unseen = network.validation.merit
+    return network.train.merit < unseen + MARGIN and unseen >= neighbours.validation.merit + MARGIN
 
 
 def _suspects(scored: Scored) -> list[Suspect]:
