@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import data, images, search, tables, text, tracking
+from benchmarks import data, diagnose, images, search, tables, text, tracking
 from benchmarks.data import mnist
 from benchmarks.engine import checkpoint, overhead, ranks, restart
 from benchmarks.figure import Figure
@@ -172,6 +172,7 @@ FIGURES: dict[str, Callable[[Path | None], Iterator[Figure]]] = {
         tables.tables,
         images.images,
         text.text,
+        diagnose.diagnose,
     )
 }
-LONG = ("best", "pruning", "crowd")
+LONG = ("best", "pruning", "crowd", "diagnose")

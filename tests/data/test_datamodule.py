@@ -70,6 +70,13 @@ class TestLoading:
         rows = [set(each.parts.train.inputs[:, 0, 0, 0].tolist()) for each in (smaller, data)]
         assert rows[0] < rows[1]
 
+    def test_training_samples_that_stand_in_another_part_are_left_out_when_that_is_asked_for(self) -> None:
+        kept, cleaned = data_module(), data_module(on_copies="drop")
+        assert [len(part) for part in kept.parts.by_name().values()] == [100, 20, 10]
+        assert [len(part) for part in cleaned.parts.by_name().values()] == [80, 20, 10]
+        assert cleaned.parts.train.inputs.min() == 20
+        assert kept.load().digest != cleaned.load().digest
+
     def test_folds_take_turns_at_validating_and_leave_the_test_part_alone(self) -> None:
         each = [data_module(folds=4, fold=fold) for fold in range(4)]
         assert all(data.load().sizes == {"train": 90, "validation": 30, "test": 10} for data in each)

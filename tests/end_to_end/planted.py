@@ -209,7 +209,7 @@ CASES = {
             *TABLE[:3],
             "model=perceptron",
             "optimizer=sgd",
-            "optimizer.learning_rate=0.1",
+            "optimizer.learning_rate=30",
             "trainer.max_epochs=10",
             "callbacks=none",
         ),

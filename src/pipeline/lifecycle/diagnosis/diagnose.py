@@ -52,7 +52,7 @@ def _tell(run: Run, console: Console, data_root: str | None) -> None:
 def unseen_in(symptoms: Symptoms) -> list[str]:
     """What could not be looked for."""
     if not symptoms.kind:
-        return ["all that needs the samples, which a module of your own hands out"]
+        return ["all that needs the samples, because their kind of task or a module of your own hides them"]
     unseen = [] if symptoms.network is not None else ["what needs a checkpoint, because there is none"]
     return unseen if symptoms.is_of_classes else [*unseen, "what concerns classes, because numbers are predicted"]
 

@@ -50,9 +50,16 @@ def examine(run: Run, evidence: Evidence, data_root: str | None = None) -> tuple
     if (sentence := change_of_data(run, assembly)) is not None:
         log.warning(sentence)
     broke = _broke(run)
-    if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule):
+    if not can_be_asked(assembly):
         return Symptoms(settings=evidence.settings, curves=evidence.curves, broke=broke), assembly
     return _measured(run, evidence, config, assembly, broke), assembly
+
+
+def can_be_asked(assembly: Assembly) -> bool:
+    """Its samples and scores are ours to read."""
+    spec = assembly.spec
+    ours = isinstance(assembly.module, Learner) and isinstance(assembly.data, DataModule)
+    return ours and spec is not None and spec.task in ("multiclass", "binary", "regression")
 
 
 def _measured(run: Run, evidence: Evidence, config: DictConfig, assembly: Assembly, broke: str | None) -> Symptoms:
@@ -63,7 +70,7 @@ def _measured(run: Run, evidence: Evidence, config: DictConfig, assembly: Assemb
     validation, validation_rows = _at_most(parts.validation, VALIDATION_SAMPLES)
     network = learner.network
     neighbours = by_neighbours(train, validation, spec, network.get_submodule("standardize"), train_rows)
-    set_out = {name: value.detach().clone() for name, value in network.named_parameters()}
+    set_out = {name: value.detach().clone() for name, value in network.named_parameters() if value.requires_grad}
     checkpoint = best_checkpoint(run)
     said = None
     if checkpoint is not None:

@@ -64,7 +64,7 @@ def miscalibration(symptoms: Symptoms) -> Finding | None:
             f"on average it is {sure:.1%} sure, and right in {right:.1%} of {len(judged.right):,} validation samples",
             f"expected calibration error {found.error:.3f}",
         ),
-        overrides=settings.calmer(symptoms) if sure > right else settings.bolder(symptoms),
+        overrides=settings.trusted(symptoms, is_too_sure=sure > right),
         advice="Smoothed labels, and the weights of the lowest loss, keep it modest."
         if sure > right
         else "What makes it modest is stronger than need be.",

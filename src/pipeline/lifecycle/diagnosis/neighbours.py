@@ -3,8 +3,6 @@
 Of a training sample it is asked without that sample (Cover & Hart 1967; leave one out).
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -37,24 +35,21 @@ def by_neighbours(train: Part, validation: Part, spec: DataSpec, scale: nn.Modul
 @torch.no_grad()
 def features(part: Part, spec: DataSpec, scale: nn.Module) -> Tensor:
     """(N, F) whose distances say how alike samples are."""
-    extract = EXTRACTED.get(spec.kind, _scaled)
     batches = EvaluationLoader(part, batch_size=ASKED_AT_A_TIME)
-    found = torch.cat([extract(batch.inputs, scale) for batch in batches])
-    return _weighted(found) if spec.kind == "text" else found
+    if spec.kind == "text":
+        return _weighted(torch.cat([_counted(batch.inputs) for batch in batches]))
+    return torch.cat([_pooled(scale(batch.inputs)).flatten(1).float() for batch in batches])
 
 
-def _scaled(inputs: Tensor, scale: nn.Module) -> Tensor:
-    values: Tensor = scale(inputs)
-    return values.flatten(1).float()
+def _pooled(scaled: Tensor) -> Tensor:
+    """Pictures and spectrograms (B, C, H, W), made small; rows of a table (B, F) as they are."""
+    if scaled.ndim != 4:
+        return scaled
+    height, width = scaled.shape[2:]
+    return F.adaptive_avg_pool2d(scaled, (min(height, LARGEST_SIDE), min(width, LARGEST_SIDE)))
 
 
-def _pooled(inputs: Tensor, scale: nn.Module) -> Tensor:
-    """Of pictures (B, C, H, W)."""
-    size = (min(inputs.shape[2], LARGEST_SIDE), min(inputs.shape[3], LARGEST_SIDE))
-    return F.adaptive_avg_pool2d(scale(inputs), size).flatten(1).float()
-
-
-def _counted(inputs: Tensor, scale: nn.Module) -> Tensor:
+def _counted(inputs: Tensor) -> Tensor:
     """Of sentences (B, tokens): how often each word occurs."""
     tokens = inputs.long()
     return torch.zeros(len(tokens), BUCKETS).scatter_add_(1, tokens % BUCKETS, (tokens > 0).float())
@@ -64,9 +59,6 @@ def _weighted(counts: Tensor) -> Tensor:
     """Rare words count more (Sparck Jones 1972), and long sentences as much as short ones."""
     weights = torch.log(len(counts) / (1 + (counts > 0).sum(dim=0)))
     return F.normalize(counts.log1p() * weights.clamp(min=0), dim=1)
-
-
-EXTRACTED: dict[str, Callable[[Tensor, nn.Module], Tensor]] = {"image": _pooled, "text": _counted}
 
 
 def nearest(asked: Tensor, known: Tensor, *, without_itself: bool) -> Tensor:

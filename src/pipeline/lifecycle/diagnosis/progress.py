@@ -20,7 +20,7 @@ SLOW_PACE = 0.01
 # nearly done gains less: the default recipe on 3,500 digits 2 % in its last epoch.
 FALLING = 0.05
 WORTHWHILE = 0.01
-# The same for a network that is known to be able to do better.
+# The same where more is known to be there, and the rate is constant: any other comes to rest at its end by itself.
 STILL_FALLING = 0.01
 
 
@@ -80,14 +80,15 @@ def stopped_early(symptoms: Symptoms) -> Finding | None:
         return None
     gain = pace * losses[-1] / symptoms.uninformed_loss
     is_falling = pace >= FALLING and gain >= WORTHWHILE
-    if not is_falling and not (_behind(symptoms) and (too_short_to_see or pace >= STILL_FALLING)):
-        return None
     goes_on = settings.has_constant_rate(symptoms)
+    could_fall = too_short_to_see or (goes_on and pace >= STILL_FALLING)
+    if not is_falling and not (could_fall and _behind(symptoms)):
+        return None
     return Finding(
         fault="stopped too early",
         told="Training ended while the network was still getting better.",
         figures=(
-            f"the validation loss fell by {pace:.1%} in the last epoch, to {losses[-1]:.3f}, its lowest"
+            f"at the end the validation loss fell by {pace:.1%} an epoch, to {losses[-1]:.3f}, its lowest"
             if not too_short_to_see
             else "there was only one epoch",
             f"training took {_epochs(len(losses))}",

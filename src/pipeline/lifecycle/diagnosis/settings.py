@@ -36,7 +36,7 @@ def less_restraint(symptoms: Symptoms) -> tuple[str, ...]:
     for key in ("model.hidden", "model.channels", "model.width"):
         if isinstance(settings.get(key), int):
             return (f"{key}={settings[key] * 2}",)
-    return ("model=mlp",)
+    return ("model=transformer",) if symptoms.kind == "text" else ("model=mlp",)
 
 
 def more_restraint(symptoms: Symptoms) -> tuple[str, ...]:
@@ -65,16 +65,21 @@ def modest(symptoms: Symptoms) -> tuple[str, ...]:
     return (*smoothed, *watched) or more_restraint(symptoms)
 
 
-def calmer(symptoms: Symptoms) -> tuple[str, ...]:
+def trusted(symptoms: Symptoms, *, is_too_sure: bool) -> tuple[str, ...]:
+    """What brings how sure a network is nearer to how often it is right."""
     if symptoms.settings.get("model") == "perceptron":  # its scores were never meant as probabilities
         return ("model=logistic_regression",)
+    return _calmer(symptoms) if is_too_sure else _bolder(symptoms)
+
+
+def _calmer(symptoms: Symptoms) -> tuple[str, ...]:
     smoothed = ("task.label_smoothing=0.05",) if _smoothing(symptoms) == 0 else ()
     by_loss = symptoms.settings.get("checkpoint.monitor", VALIDATION_LOSS) == VALIDATION_LOSS
     lowest = () if by_loss else judged_by(symptoms, VALIDATION_LOSS, "min")
     return (*smoothed, *lowest) or more_restraint(symptoms)
 
 
-def bolder(symptoms: Symptoms) -> tuple[str, ...]:
+def _bolder(symptoms: Symptoms) -> tuple[str, ...]:
     if _smoothing(symptoms) > 0:
         return ("task.label_smoothing=0",)
     if _has(symptoms.settings, "regularizer."):
@@ -95,9 +100,12 @@ def judged_by(symptoms: Symptoms, metric: str, mode: str) -> tuple[str, ...]:
 
 
 def merged(before: Sequence[str], changes: Sequence[str]) -> list[str]:
-    """Overrides of a run, those of a key that changes left out."""
-    keys = {change.partition("=")[0] for change in changes}
-    return [each for each in before if each.partition("=")[0] not in keys] + list(changes)
+    """Overrides of a run, but for those of a key that changes, or inside a group that is chosen anew."""
+    keys = [change.partition("=")[0] for change in changes]
+    inside = tuple(f"{key}." for key in keys if "." not in key)
+    names = [each.partition("=")[0].lstrip("+~") for each in before]
+    kept = [each for each, name in zip(before, names, strict=True) if name not in keys and not name.startswith(inside)]
+    return [*kept, *changes]
 
 
 def _has(settings: Mapping[str, Any], prefix: str) -> bool:
