@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
+from pipeline.data.label_sets import labels_in, targets_of, task_of
 from pipeline.data.skipping import left_out
 from pipeline.data.source import Part, Parts
 from pipeline.data.splits import stratified_order
 from pipeline.data.text_rows import Sample, Wrong, read
 from pipeline.data.tokenizer import Tokenization, encode, fix_length
 from pipeline.errors import ConfigError, DataError
-from pipeline.spec import TaskKind
 
 Samples = list[Sample]
 log = logging.getLogger(__name__)
@@ -25,6 +24,8 @@ class TextTable:
     """Files below data.root, of which `validation` and `test` may be None: then they are cut from `train`, as shares.
 
     text, label    columns by name, or by number from 0; of JSON lines by name alone
+    label_separator
+                   what stands between labels, of which a sample then has any number; None: a label is the whole cell
     on_bad_sample  fail: a row that cannot be used ends the run; skip: it is left out and listed
     """
 
@@ -37,6 +38,7 @@ class TextTable:
         test: str | None,
         text: str | int,
         label: str | int,
+        label_separator: str | None,
         header: bool,
         validation_share: float,
         test_share: float,
@@ -48,6 +50,7 @@ class TextTable:
         self.files = {"train": train, "validation": validation, "test": test}
         self.text = text
         self.label = label
+        self.separator = label_separator
         self.header = header
         self.shares = {"validation": validation_share, "test": test_share}
         self.split_seed = split_seed
@@ -57,21 +60,21 @@ class TextTable:
     def load(self, root: Path | None) -> Parts:
         if root is None:
             raise DataError(f"{self.name} comes from files of yours: say in which folder, data.root=FOLDER")
-        found = {
-            part: read(root / file, text=self.text, label=self.label, header=self.header)
-            for part, file in self.files.items()
-            if file is not None
-        }
+        found = {part: self._read(root / file) for part, file in self.files.items() if file is not None}
         skipped, samples = self._skipped(found), usable(found)
         if not samples["train"]:
             raise DataError(f"{root / str(self.files['train'])} has no sample: nothing can be learned from it.")
         wanted = {part: share for part, share in self.shares.items() if self.files[part] is None}
         samples |= cut(samples["train"], wanted, seed=self.split_seed)
-        names = class_names(samples["train"])
-        found = {part: known(rows, names) for part, rows in samples.items()}
+        names = class_names(samples["train"], self.separator)
+        found = {part: known(rows, names, self.separator) for part, rows in samples.items()}
         skipped, samples = skipped + self._skipped(found), usable(found)
         warn_of_copies(samples)
         return replace(self._parts(samples, names), skipped=skipped)
+
+    def _read(self, path: Path) -> list[Sample | Wrong]:
+        may_be_unlabelled = self.separator is not None
+        return read(path, text=self.text, label=self.label, header=self.header, may_be_unlabelled=may_be_unlabelled)
 
     def _skipped(self, found: Mapping[str, Sequence[Sample | Wrong]]) -> tuple[str, ...]:
         rows = [row for part in found.values() for row in part]
@@ -82,13 +85,12 @@ class TextTable:
         sentences = [row.text for row in samples["train"]]
         tokenizer = self.tokenizer.learn(sentences)
         fix_length(tokenizer, sentences)
-        numbers = {name: number for number, name in enumerate(names)}
 
         def part(rows: Samples) -> Part:
             inputs = encode(tokenizer, [row.text for row in rows])
-            return Part(inputs, torch.tensor([numbers[row.label] for row in rows], dtype=torch.int64))
+            return Part(inputs, targets_of([row.label for row in rows], names, self.separator))
 
-        task: TaskKind = "binary" if len(names) == 2 else "multiclass"
+        task = task_of(names, self.separator)
         train, validation, test = (part(samples[name]) for name in ("train", "validation", "test"))
         learned, shown = tokenizer.to_str(), tuple(row.text for row in samples["test"])
         return Parts(self.name, "text", task, names, train, validation, test, tokenizer=learned, test_sentences=shown)
@@ -117,23 +119,25 @@ def cut(train: Samples, shares: Mapping[str, float], *, seed: int) -> dict[str, 
     return {"train": [train[row] for row in order[start:]], **parts}
 
 
-def class_names(train: Samples) -> tuple[str, ...]:
+def class_names(train: Samples, separator: str | None) -> tuple[str, ...]:
     """All labels that training shows, in order: 2 before 10 where all are whole numbers. Raises DataError for one."""
-    found = {row.label for row in train}
+    found = {label for row in train for label in labels_in(row.label, separator)}
     if len(found) < 2:
-        raise DataError(f"{train[0].file}: every training sample is {train[0].label!r}; expected two classes or more.")
+        raise DataError(f"{train[0].file}: every training sample is {train[0].label!r}; expected two labels or more.")
     is_whole: Callable[[str], bool] = str.isdecimal
     return tuple(sorted(found, key=int if all(is_whole(label) for label in found) else None))
 
 
-def known(rows: Samples, names: tuple[str, ...]) -> list[Sample | Wrong]:
+def known(rows: Samples, names: tuple[str, ...], separator: str | None) -> list[Sample | Wrong]:
     classes = set(names)
-    return [
-        row
-        if row.label in classes
-        else Wrong(row.file, row.line, f"has the label {row.label!r}, which no training sample has")
-        for row in rows
-    ]
+
+    def checked(row: Sample) -> Sample | Wrong:
+        strange = [label for label in labels_in(row.label, separator) if label not in classes]
+        if not strange:
+            return row
+        return Wrong(row.file, row.line, f"has the label {strange[0]!r}, which no training sample has")
+
+    return [checked(row) for row in rows]
 
 
 def warn_of_copies(samples: Mapping[str, Samples]) -> None:
