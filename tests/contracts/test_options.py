@@ -41,6 +41,7 @@ SENTENCES = replace(SPEC, kind="text", input_shape=(9,), mean=(), std=(), vocabu
 ASKED: list[dict[str, Any]] = [
     {"task": "multiclass"},
     {"task": "binary", "class_names": ("no", "yes")},
+    {"task": "multilabel", "class_names": ("funny", "sad", "long", "short")},
     {"task": "regression", "class_names": (), "target_mean": (150.0,), "target_std": (70.0,)},
 ]
 SPECS = [replace(data, **asked) for data in (SPEC, COLUMNS, SENTENCES) for asked in ASKED]
@@ -201,6 +202,8 @@ def test_a_task_scores_each_sample_and_names_its_headline(option: str) -> None:
         asked = replace(spec, task=task.kind)
         scores, numbers = torch.randn(6, asked.num_outputs), task.kind == "regression"
         targets = torch.randn(6, 1) if numbers else torch.arange(6) % spec.num_classes
+        if task.kind == "multilabel":
+            targets = (torch.randn(6, spec.num_classes) > 0).float()
         assert task.losses(scores, targets).shape == (6,)
         assert task.loss(scores, targets).shape == ()
         assert task.loss(scores, targets) == pytest.approx(float(task.losses(scores, targets).mean()), rel=1e-5)
