@@ -30,7 +30,7 @@ class Batch:
     """B samples, all tensors on one device.
 
     inputs   (B, *DataSpec.input_shape), in the type the source stores (uint8 for images, int16 for sound)
-    targets  (B,) int64 class numbers, or (B, T) float32 for regression
+    targets  (B,) int64 class numbers, (B, K) float32 with 1 for each label that holds, or (B, T) float32 numbers
     ids      (B,) int64 row numbers in the part the batch is taken from (train, validation or test)
     mask     (B,) bool, False where a row only pads the batch and must not be counted;
              None says that every row counts
@@ -120,4 +120,6 @@ class DataSpec:
         """What is asked of a model, in words."""
         if self.task == "regression":
             return "a number" if self.num_outputs == 1 else f"{self.num_outputs} numbers"
+        if self.task == "multilabel":
+            return f"any of {self.num_classes} labels"
         return f"{self.num_classes} classes"

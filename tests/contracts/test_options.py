@@ -43,6 +43,7 @@ SOUNDS = replace(SPEC, kind="audio", input_shape=(1600,), mean=(), std=(), sampl
 ASKED: list[dict[str, Any]] = [
     {"task": "multiclass"},
     {"task": "binary", "class_names": ("no", "yes")},
+    {"task": "multilabel", "class_names": ("funny", "sad", "long", "short")},
     {"task": "regression", "class_names": (), "target_mean": (150.0,), "target_std": (70.0,)},
 ]
 SPECS = [replace(data, **asked) for data in (SPEC, COLUMNS, SENTENCES, SOUNDS) for asked in ASKED]
@@ -232,6 +233,8 @@ def test_a_task_scores_each_sample_and_names_its_headline(option: str) -> None:
         asked = replace(spec, task=task.kind)
         scores, numbers = torch.randn(6, asked.num_outputs), task.kind == "regression"
         targets = torch.randn(6, 1) if numbers else torch.arange(6) % spec.num_classes
+        if task.kind == "multilabel":
+            targets = (torch.randn(6, spec.num_classes) > 0).float()
         assert task.losses(scores, targets).shape == (6,)
         assert task.loss(scores, targets).shape == ()
         assert task.loss(scores, targets) == pytest.approx(float(task.losses(scores, targets).mean()), rel=1e-5)

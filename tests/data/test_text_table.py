@@ -9,7 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from pipeline.data.datamodule import DataModule
+from pipeline.data.datamodule import DataModule, check_parts
 from pipeline.data.description import describe
 from pipeline.data.source import Parts
 from pipeline.data.text_table import TextTable
@@ -29,8 +29,8 @@ WORDS: dict[str, Any] = {
 def source(**changes: Any) -> TextTable:
     settings: dict[str, Any] = {
         "name": "reviews", "train": "train.csv", "validation": None, "test": None, "text": "text", "label": "label",
-        "header": True, "validation_share": 0.2, "test_share": 0.2, "split_seed": 0, "on_bad_sample": "fail",
-        "tokenizer": Tokenization(**WORDS),
+        "label_separator": None, "header": True, "validation_share": 0.2, "test_share": 0.2, "split_seed": 0,
+        "on_bad_sample": "fail", "tokenizer": Tokenization(**WORDS),
     }  # fmt: skip
     return TextTable(**(settings | changes))
 
@@ -153,6 +153,21 @@ def test_a_label_that_training_never_shows_is_named(tmp_path: Path) -> None:
         source(test="test.csv").load(tmp_path).fitted()
     parts = source(test="test.csv", on_bad_sample="skip").load(tmp_path).fitted()
     assert parts.skipped == (f"{tmp_path}/{said}",) and len(parts.test) == 1
+
+
+def test_a_cell_may_name_any_number_of_labels(tmp_path: Path) -> None:
+    rows = [(f"film number {number}", ("funny", "funny; sad", "", "long;")[number % 4]) for number in range(40)]
+    write(tmp_path, rows=rows)
+    parts = source(label_separator=";").load(tmp_path).fitted()
+    assert parts.task == "multilabel" and parts.class_names == ("funny", "long", "sad")
+    assert parts.train.targets.dtype == torch.float32 and parts.train.targets.shape == (24, 3)
+    wanted = ([1, 0, 0], [1, 0, 1], [0, 0, 0], [0, 1, 0])
+    for sentence, labels in zip(words(parts, "train"), parts.train.targets.tolist(), strict=True):
+        assert labels == wanted[int(sentence.split()[-1]) % 4]
+    check_parts(parts)
+    write(tmp_path, "test.csv", rows=[("a film", "funny;odd")])
+    with pytest.raises(DataError, match="row 2 has the label 'odd', which no training sample has"):
+        source(label_separator=";", test="test.csv").load(tmp_path).fitted()
 
 
 def test_copies_across_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,10 +11,10 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from pipeline.data.copies import without_copies
 from pipeline.data.description import describe
+from pipeline.data.leakage import without_copies
 from pipeline.data.loading import EvaluationLoader, TrainLoader
-from pipeline.data.source import Part, Parts, Source, check_labels, check_numbers
+from pipeline.data.source import Part, Parts, Source, check_label_sets, check_labels, check_numbers
 from pipeline.data.splits import fold_of, fraction_of
 from pipeline.data.stored import join
 from pipeline.data.tuples import EvaluationTuples, TrainTuples
@@ -241,5 +241,7 @@ def check_parts(parts: Parts) -> None:
             raise DataError(f"{where} is empty: every part needs at least one sample. Change the source's split.")
         if parts.task == "regression":
             check_numbers(part.targets, where=where)
+        elif parts.task == "multilabel":
+            check_label_sets(part.targets, num_labels=len(parts.class_names), where=where)
         else:
             check_labels(part.targets, num_classes=len(parts.class_names), where=where)

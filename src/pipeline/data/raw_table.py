@@ -28,7 +28,6 @@ from pipeline.files import cache_folder, locked, write_atomically
 
 VERSION = 1  # of what reading does: another one, and all tables are read anew
 BYTES_A_ROW = 100  # what cutting, ordering and counting take in memory, besides the values
-VALUE_BYTES = 4
 
 Files = Mapping[str, Path]  # by the part they are for
 Numbered = npt.NDArray[np.int64]
@@ -51,8 +50,7 @@ class RawTable:
 
 def read(reading: Reading) -> RawTable:
     """Raises DataError."""
-    size = sum(path.stat().st_size for path in reading.files.values())
-    if size <= KEPT_BYTES:
+    if sum(map(table_files.size_of, reading.files.values())) <= KEPT_BYTES:
         buffer = io.BytesIO()
         arrays, about = reading.into(buffer)
         values = torch.from_numpy(np.frombuffer(buffer.getbuffer(), dtype=np.float32))
@@ -123,7 +121,7 @@ def check_room(reading: Reading) -> None:
             f"memory, and {free / 1e9:.1f} GB are free. Take fewer rows, or a machine with more memory."
         )
     cache_folder().mkdir(parents=True, exist_ok=True)
-    values, room = rows * len(names) * VALUE_BYTES, shutil.disk_usage(cache_folder()).free
+    values, room = rows * len(names) * table_files.VALUE_BYTES, shutil.disk_usage(cache_folder()).free
     if values > room:
         raise DataError(
             f"{what}. Its values take {values / 1e9:.1f} GB in {cache_folder()}, where {room / 1e9:.1f} GB are "

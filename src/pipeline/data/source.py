@@ -16,8 +16,9 @@ from pipeline.spec import Kind, TaskKind
 
 @dataclass(frozen=True)
 class Part:
-    """N samples: inputs (N, *input_shape) in the type they are stored in, targets (N,) int64 classes, or (N, T)
-    float32 numbers. Samples with the same number in `groups` (N,) int64 are never to be parted."""
+    """N samples: inputs (N, *input_shape) in the type they are stored in, targets (N,) int64 classes, (N, K)
+    float32 with 1 for each label that holds, or (N, T) float32 numbers. Samples with the same number in `groups` (N,)
+    int64 are never to be parted."""
 
     inputs: Inputs
     targets: Tensor
@@ -116,6 +117,19 @@ def check_numbers(targets: Tensor, *, where: str) -> None:
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise DataError(f"{where}: row {row} is to be predicted as {targets[row].tolist()}, expected finite numbers.")
+
+
+def check_label_sets(targets: Tensor, *, num_labels: int, where: str) -> None:
+    """Raises DataError where targets are not (N, K) of 0 and 1."""
+    if targets.ndim != 2 or targets.shape[1] != num_labels or not targets.is_floating_point():
+        raise DataError(
+            f"{where} has targets {tuple(targets.shape)} {targets.dtype}, expected ({len(targets)}, {num_labels}) "
+            "float32: a column for each label."
+        )
+    wrong = ((targets != 0) & (targets != 1)).any(dim=1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise DataError(f"{where}: row {row} has the labels {targets[row].tolist()}, expected 0 and 1 alone.")
 
 
 def check_labels(labels: Tensor, *, num_classes: int, where: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.data import raw_table, table_files
 from pipeline.data.columns import Column, Numbers
-from pipeline.data.copies import warn_of_copies
+from pipeline.data.copies import warn_of_equal_hashes
 from pipeline.data.encoding import encoded
 from pipeline.data.raw_table import RawTable
 from pipeline.data.skipping import OnBadSample
@@ -77,7 +77,7 @@ class Table:
         rows = self._rows(table, targets, groups, files)
         whole = Part(table.values, targets, None if groups is None else torch.from_numpy(groups))
         train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ORDER)
-        warn_of_copies({part: table.hashes[rows[part]].tolist() for part in ORDER}, "rows")
+        warn_of_equal_hashes({part: table.hashes[rows[part]] for part in ORDER}, "rows")
         check_training_shows(train.targets, class_names, root)
         return Parts(
             root.stem, "table", task_of(class_names), class_names, train, validation, test, skipped=table.skipped,

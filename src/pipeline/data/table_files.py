@@ -16,6 +16,7 @@ from pipeline.errors import DataError
 Cells = Sequence[str] | npt.NDArray[np.float64]  # as they stand in the file; numbers of Parquet as such, or NaN
 SUFFIXES = (".csv", ".tsv", ".parquet")
 CELLS_AT_A_TIME = 1_000_000
+VALUE_BYTES = 4
 SAMPLE_BYTES = 1 << 20  # from which the number of lines is guessed
 
 
@@ -74,6 +75,14 @@ def row_count(path: Path) -> int:
     with path.open("rb") as opened:
         sample = opened.read(SAMPLE_BYTES)
     return round(size * sample.count(b"\n") / max(1, len(sample)))
+
+
+def size_of(path: Path) -> int:
+    """About the bytes that its values take, which Parquet packs."""
+    if path.suffix.lower() == ".parquet":
+        with _parquet(path) as file:
+            return VALUE_BYTES * int(file.metadata.num_rows) * int(file.metadata.num_columns)
+    return path.stat().st_size
 
 
 def _chunks(numbered: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[Chunk]:

@@ -30,7 +30,9 @@ class Wrong:
         return f"{self.file}, row {self.line} {self.reason}"
 
 
-def read(path: Path, *, text: Column, label: Column, header: bool) -> list[Sample | Wrong]:
+def read(
+    path: Path, *, text: Column, label: Column, header: bool, may_be_unlabelled: bool = False
+) -> list[Sample | Wrong]:
     """Raises DataError for a file that cannot be read at all, ConfigError for a column that it does not have."""
     try:
         content = path.read_bytes()
@@ -47,7 +49,7 @@ def read(path: Path, *, text: Column, label: Column, header: bool) -> list[Sampl
         rows = _delimited(path, lines, text, label, header)
     else:
         raise DataError(f"{path} is of no known kind; expected .csv, .tsv (or .txt), or .jsonl (or .ndjson, .json).")
-    return list(rows)
+    return [row if may_be_unlabelled else _labelled(row) for row in rows]
 
 
 def _delimited(path: Path, lines: io.StringIO, text: Column, label: Column, header: bool) -> Iterator[Sample | Wrong]:
@@ -112,6 +114,10 @@ def _checked(path: Path, line: int, text: str, label: str) -> Sample | Wrong:
             return Wrong(path, line, "is not UTF-8")
     if not text.strip():
         return Wrong(path, line, "has an empty text")
-    if not label.strip():
-        return Wrong(path, line, "has no label")
     return Sample(path, line, text.strip(), label.strip())
+
+
+def _labelled(row: Sample | Wrong) -> Sample | Wrong:
+    if isinstance(row, Sample) and not row.label:
+        return Wrong(row.file, row.line, "has no label")
+    return row

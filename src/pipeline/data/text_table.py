@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from pipeline.data.copies import warn_of_copies
+from pipeline.data.label_sets import labels_in, targets_of, task_of
 from pipeline.data.skipping import left_out
 from pipeline.data.source import Part, Parts
 from pipeline.data.splits import cut
 from pipeline.data.text_rows import Sample, Wrong, read
 from pipeline.data.tokenizer import Tokenization, encode, fix_length
 from pipeline.errors import DataError
-from pipeline.spec import TaskKind
 
 Samples = list[Sample]
 ORDER = ("train", "validation", "test")
@@ -26,6 +26,8 @@ class TextTable:
     """Files below data.root, of which `validation` and `test` may be None: then they are cut from `train`, as shares.
 
     text, label    columns by name, or by number from 0; of JSON lines by name alone
+    label_separator
+                   what stands between labels, of which a sample then has any number; None: a label is the whole cell
     on_bad_sample  fail: a row that cannot be used ends the run; skip: it is left out and listed
     """
 
@@ -38,6 +40,7 @@ class TextTable:
         test: str | None,
         text: str | int,
         label: str | int,
+        label_separator: str | None,
         header: bool,
         validation_share: float,
         test_share: float,
@@ -49,6 +52,7 @@ class TextTable:
         self.files = {"train": train, "validation": validation, "test": test}
         self.text = text
         self.label = label
+        self.separator = label_separator
         self.header = header
         self.shares = {"validation": validation_share, "test": test_share}
         self.split_seed = split_seed
@@ -58,18 +62,14 @@ class TextTable:
     def load(self, root: Path | None) -> Parts:
         if root is None:
             raise DataError(f"{self.name} comes from files of yours: say in which folder, data.root=FOLDER")
-        found = {
-            part: read(root / file, text=self.text, label=self.label, header=self.header)
-            for part, file in self.files.items()
-            if file is not None
-        }
+        found = {part: self._read(root / file) for part, file in self.files.items() if file is not None}
         skipped, samples = self._skipped(found), usable(found)
         if not samples["train"]:
             raise DataError(f"{root / str(self.files['train'])} has no sample: nothing can be learned from it.")
         wanted = {part: share for part, share in self.shares.items() if self.files[part] is None}
         samples |= self._cut(samples["train"], wanted)
-        names = class_names(samples["train"])
-        found = {part: known(rows, names) for part, rows in samples.items()}
+        names = class_names(samples["train"], self.separator)
+        found = {part: known(rows, names, self.separator) for part, rows in samples.items()}
         skipped, samples = skipped + self._skipped(found), usable(found)
         warn_of_copies({part: [row.text for row in samples[part]] for part in ORDER}, "sentences")
         return replace(self._parts(samples, names), skipped=skipped)
@@ -81,6 +81,10 @@ class TextTable:
         rows = cut(labels, shares, seed=self.split_seed)
         return {part: [train[row] for row in some] for part, some in rows.items()}
 
+    def _read(self, path: Path) -> list[Sample | Wrong]:
+        may_be_unlabelled = self.separator is not None
+        return read(path, text=self.text, label=self.label, header=self.header, may_be_unlabelled=may_be_unlabelled)
+
     def _skipped(self, found: Mapping[str, Sequence[Sample | Wrong]]) -> tuple[str, ...]:
         rows = [row for part in found.values() for row in part]
         wrong = [str(row) for row in rows if isinstance(row, Wrong)]
@@ -88,13 +92,11 @@ class TextTable:
 
     def _parts(self, samples: Mapping[str, Samples], names: tuple[str, ...]) -> Parts:
         texts = [row.text for part in ORDER for row in samples[part]]
-        numbers = {name: number for number, name in enumerate(names)}
         places = torch.split(torch.arange(len(texts)), [len(samples[part]) for part in ORDER])
-        labels = (torch.tensor([numbers[row.label] for row in samples[part]], dtype=torch.int64) for part in ORDER)
+        labels = (targets_of([row.label for row in samples[part]], names, self.separator) for part in ORDER)
         train, validation, test = map(Part, places, labels)
-        task: TaskKind = "binary" if len(names) == 2 else "multiclass"
         fit = partial(encoded, texts=texts, tokenization=self.tokenizer)
-        return Parts(self.name, "text", task, names, train, validation, test, fit=fit)
+        return Parts(self.name, "text", task_of(names, self.separator), names, train, validation, test, fit=fit)
 
 
 def encoded(parts: Parts, *, texts: Sequence[str], tokenization: Tokenization) -> Parts:
@@ -115,20 +117,22 @@ def usable(found: Mapping[str, Sequence[Sample | Wrong]]) -> dict[str, Samples]:
     return {part: [row for row in rows if isinstance(row, Sample)] for part, rows in found.items()}
 
 
-def class_names(train: Samples) -> tuple[str, ...]:
+def class_names(train: Samples, separator: str | None) -> tuple[str, ...]:
     """All labels that training shows, in order: 2 before 10 where all are whole numbers. Raises DataError for one."""
-    found = {row.label for row in train}
+    found = {label for row in train for label in labels_in(row.label, separator)}
     if len(found) < 2:
-        raise DataError(f"{train[0].file}: every training sample is {train[0].label!r}; expected two classes or more.")
+        raise DataError(f"{train[0].file}: every training sample is {train[0].label!r}; expected two labels or more.")
     is_whole: Callable[[str], bool] = str.isdecimal
     return tuple(sorted(found, key=int if all(is_whole(label) for label in found) else None))
 
 
-def known(rows: Samples, names: tuple[str, ...]) -> list[Sample | Wrong]:
+def known(rows: Samples, names: tuple[str, ...], separator: str | None) -> list[Sample | Wrong]:
     classes = set(names)
-    return [
-        row
-        if row.label in classes
-        else Wrong(row.file, row.line, f"has the label {row.label!r}, which no training sample has")
-        for row in rows
-    ]
+
+    def checked(row: Sample) -> Sample | Wrong:
+        strange = [label for label in labels_in(row.label, separator) if label not in classes]
+        if not strange:
+            return row
+        return Wrong(row.file, row.line, f"has the label {strange[0]!r}, which no training sample has")
+
+    return [checked(row) for row in rows]

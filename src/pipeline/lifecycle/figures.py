@@ -56,9 +56,14 @@ def of_numbers(assembly: Assembly, predictions: Predictions) -> dict[str, Figure
     return {"prediction_against_truth": prediction_against_truth(predictions), "residuals": residuals(predictions)}
 
 
+def of_labels(assembly: Assembly, predictions: Predictions) -> dict[str, Figure]:
+    return {}
+
+
 DRAWN: dict[TaskKind, Callable[[Assembly, Predictions], dict[str, Figure]]] = {
     "multiclass": of_classes,
     "binary": of_classes,
+    "multilabel": of_labels,
     "regression": of_numbers,
 }
 

@@ -25,8 +25,9 @@ from pipeline.training.sharding import load_weights
 class Predictions:
     """On the CPU:
 
-    answers  (N, K) a score for each class, the probabilities being their softmax; or the numbers (N, T)
-    targets  (N,) classes, or the true numbers (N, T)
+    answers  (N, K) a score for each class, the probabilities being their softmax; or each label's own probability
+             (N, K); or the numbers (N, T)
+    targets  (N,) classes, or which labels hold (N, K), or the true numbers (N, T)
     losses   (N,) what each costs by the task's measure
     ids      (N,) rows of the test part
     """

@@ -28,10 +28,11 @@ class Ngrams(nn.Module):
                 f"model.longest={longest} model.buckets={buckets}: expected 1 or more of both, such as model.longest=2 "
                 "model.buckets=262144"
             )
+        self.buckets = buckets
         self.words = embedding(spec, spec.num_outputs, model="ngrams")
         self.runs = nn.ModuleList(nn.Embedding(buckets, spec.num_outputs) for _ in range(longest - 1))
         for table in (self.words, *self.runs):
-            nn.init.zeros_(table.weight)  # what training never shows says nothing
+            nn.init.normal_(table.weight, std=0.01)  # small: what training never shows says next to nothing
         self.bias = nn.Parameter(torch.zeros(spec.num_outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
@@ -42,7 +43,7 @@ class Ngrams(nn.Module):
             # The run that begins at each place; it counts where it ends within the sentence.
             run = run * MIX + _ahead(tokens, length - 1)
             counts = counts & _ahead(present, length - 1)
-            sums = sums + _sum(table, run % table.num_embeddings, counts)
+            sums = sums + _sum(table, run % self.buckets, counts)
         size = present.sum(dim=1, keepdim=True).clamp(min=1)
         return sums / size.sqrt() + self.bias
 

@@ -4,6 +4,7 @@ import copy
 import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,21 +51,8 @@ def log_model(
         address, model_id = logged.artifact_location, logged.model_id
         description = Model(artifact_path=address, run_id=run_id, model_uuid=model_id, model_id=model_id)
         requirements = list(pip_requirements or _installed(*(["tokenizers"] if reading is not None else [])))
-        path = Path(folder, NAME)
-        if reading is None:
-            _save(network, example.cpu(), path, description, requirements)
-        else:
-            # Token numbers as tokenizers give them, in which type ever they were trained on.
-            inside = Path(folder, "text", sentence_model.NETWORK)
-            scores = _save(network, example.cpu().long(), inside, Model(), requirements)
-            text_store.save(
-                path,
-                network=inside,
-                scores=scores,
-                description=description,
-                reading=reading,
-                requirements=requirements,
-            )
+        save = _save if reading is None else partial(_save_with_tokenizer, reading)
+        save(network, example.cpu(), Path(folder, NAME), description, requirements)
         client.log_model_artifacts(model_id, f"{folder}/{NAME}")
         client.finalize_logged_model(model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
@@ -86,6 +74,24 @@ def _save(network: "nn.Module", example: "Tensor", path: Path, description: "Mod
         pip_requirements=requirements,
     )
     return signature.outputs
+
+
+def _save_with_tokenizer(
+    reading: Reading,
+    network: "nn.Module",
+    example: "Tensor",
+    path: Path,
+    description: "Model",
+    requirements: list[str],
+) -> None:
+    from mlflow.models import Model
+
+    inside = path.with_name("text") / sentence_model.NETWORK
+    # Token numbers as tokenizers give them, in whichever type they were trained on.
+    scores = _save(network, example.long(), inside, Model(), requirements)
+    text_store.save(
+        path, network=inside, scores=scores, description=description, reading=reading, requirements=requirements
+    )
 
 
 def _signature(network: "nn.Module", example: "Tensor") -> Any:

@@ -29,7 +29,8 @@ def save(
 ) -> None:
     """`network` is a folder that mlflow.pytorch has saved, `scores` the schema of what it returns.
 
-    As a pyfunc the model takes a list of strings, or a table with one column of them; mlflow.pytorch.load_model still gives the network alone.
+    As a pyfunc the model takes a list of strings, or a table with one column of them; mlflow.pytorch.load_model still
+    gives the network alone.
     """
     from mlflow import pyfunc, pytorch
     from mlflow.models import Model, ModelSignature

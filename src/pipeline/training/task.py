@@ -17,6 +17,7 @@ from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec, TaskKind
 from pipeline.training.class_weights import ClassWeights, weights_of_classes
+from pipeline.training.multilabel import Multilabel
 
 # B batch, K classes, T numbers to predict
 
@@ -38,8 +39,8 @@ class Task(Protocol):
         """Cheap per-sample scores (B,), averaged while training: {"accuracy": ...}."""
 
     def answers(self, scores: Tensor) -> Tensor:
-        """What a network is judged by: a score for each class (B, K), the probabilities being their softmax; or the
-        numbers (B, T)."""
+        """What a network is judged by: a score for each class (B, K), the probabilities being their softmax; or each
+        label's own probability (B, K); or the numbers (B, T)."""
 
     def metrics(self) -> MetricCollection:
         """Fresh metrics over (answers, targets), for one pass over a part of the data."""
@@ -52,6 +53,13 @@ def of_data(*, spec: DataSpec, label_smoothing: float, class_weights: ClassWeigh
             return Classification(spec=spec, label_smoothing=label_smoothing, class_weights=class_weights)
         case "binary":
             return Binary(spec=spec, label_smoothing=label_smoothing, class_weights=class_weights)
+        case "multilabel" if class_weights is not None:
+            raise ConfigError(
+                f"task.class_weights={class_weights} weighs classes that exclude each other; {spec.name} has labels of "
+                "which any number holds: leave it out"
+            )
+        case "multilabel":
+            return Multilabel(spec=spec, label_smoothing=label_smoothing)
         case "regression" if label_smoothing > 0:
             raise ConfigError(
                 f"task.label_smoothing={label_smoothing} spreads certainty over classes; {spec.name} has "
@@ -86,6 +94,8 @@ class Classification:
             raise ConfigError(f"task.label_smoothing={label_smoothing}: use 0 (none) or a share below 1, such as 0.1")
         if spec.task == "regression":
             raise ConfigError(f"{spec.name} has {spec.answers} to predict and no classes: use task=regression")
+        if spec.task == "multilabel":
+            raise ConfigError(f"{spec.name} has {spec.answers} to predict, not one of them: use task=multilabel")
         if spec.num_classes < 2:
             raise ConfigError(f"{spec.name} has {spec.num_classes} class: classification needs two or more")
         self.num_classes = spec.num_classes

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.lifecycle.judge import Predictions
 from pipeline.lifecycle.reports import keep, predictions
-from pipeline.lifecycle.reports.predictions import SavedNumbers, SavedPredictions
+from pipeline.lifecycle.reports.predictions import SavedLabels, SavedNumbers, SavedPredictions
 from pipeline.lifecycle.reports.thumbnails import spectrograms, thumbnails
 
 Predicted = Callable[..., SavedPredictions]
@@ -63,6 +63,15 @@ def test_numbers_and_classes_are_told_apart_and_each_has_its_digest(predicted: P
     read = predictions.load_numbers(tmp_path)
     assert predictions.load(tmp_path) is None and predictions.digest_of_test(tmp_path) == "of numbers"
     assert read is not None and (read.residuals == -1).all() and read.furthest.tolist() == list(range(19, 7, -1))
+
+
+def test_labels_are_told_apart_from_both_and_have_their_digest(tmp_path: Path) -> None:
+    true = np.array([[True, False], [False, False]])
+    written = SavedLabels(np.full((2, 2), 0.5, np.float32), true, np.arange(2), np.ones(2, np.float32), "of labels")
+    predictions.save(tmp_path, written)
+    assert predictions.load(tmp_path) is None and predictions.load_numbers(tmp_path) is None
+    read = predictions.load_labels(tmp_path)
+    assert read is not None and (read.true == true).all() and predictions.digest_of_test(tmp_path) == "of labels"
 
 
 def test_ten_thousand_samples_of_ten_classes_take_less_than_a_megabyte(predicted: Predicted, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pipeline.files import write_atomically
 from pipeline.lifecycle.reports import wording
 from pipeline.lifecycle.reports.comparison import Comparison, best_value, compared, render
 from pipeline.lifecycle.reports.evidence import Evidence, gather
+from pipeline.lifecycle.reports.predictions import load_labels
 from pipeline.lifecycle.run import Run, find
 
 STAMP = re.compile(r"^\d{8}-\d{6}-")
@@ -54,10 +55,11 @@ def check(chosen: Sequence[Run]) -> None:
 
 def evidence_of(run: Run) -> Evidence:
     found = gather(run)
-    if found.numbers is not None:
+    are_labels = load_labels(run.folder) is not None
+    if found.numbers is not None or are_labels:
         raise RunError(
-            f"{run.id} predicts numbers, and compare tells classifications apart; its figures with their intervals "
-            f"are in its report: pipeline report run={run.id}"
+            f"{run.id} predicts {'sets of labels' if are_labels else 'numbers'}, and compare tells classifications "
+            f"apart; its figures with their intervals are in its report: pipeline report run={run.id}"
         )
     if found.predictions is None:
         raise RunError(f"{run.id} has no test predictions: pipeline evaluate run={run.id} writes them")

@@ -85,9 +85,21 @@ def _numbers(assembly: Assembly, predictions: Predictions, digest: str) -> saved
     )
 
 
-KEPT: dict[TaskKind, Callable[[Assembly, Predictions, str], saved.SavedPredictions | saved.SavedNumbers]] = {
+def _labels(assembly: Assembly, predictions: Predictions, digest: str) -> saved.SavedLabels:
+    return saved.SavedLabels(
+        probabilities=predictions.answers.numpy(),
+        true=predictions.targets.bool().numpy(),
+        ids=predictions.ids.numpy().astype(np.int64),
+        losses=predictions.losses.numpy(),
+        digest=digest,
+    )
+
+
+Kept = saved.SavedPredictions | saved.SavedNumbers | saved.SavedLabels
+KEPT: dict[TaskKind, Callable[[Assembly, Predictions, str], Kept]] = {
     "multiclass": _classes,
     "binary": _classes,
+    "multilabel": _labels,
     "regression": _numbers,
 }
 

@@ -14,6 +14,12 @@ Where numbers were to be predicted, T of them for each sample:
     predicted, true   (N, T)
     ids, losses, digest     as above; the losses are squared errors in units of the training part's variance
 
+Where any of K labels may hold:
+
+    probabilities     (N, K)  float32, of each label
+    true              (N, K)  bool
+    ids, losses, digest     as above; the losses are the mean of the labels' logistic losses
+
 Plain arrays, to be read with np.load(path, allow_pickle=False).
 """
 
@@ -128,7 +134,16 @@ class SavedNumbers:
         return order[:CLOSEST]
 
 
-Saved = TypeVar("Saved", SavedPredictions, SavedNumbers)
+@dataclass(frozen=True)
+class SavedLabels:
+    probabilities: Floats
+    true: Bools
+    ids: Ints
+    losses: Floats
+    digest: str
+
+
+Saved = TypeVar("Saved", SavedPredictions, SavedNumbers, SavedLabels)
 
 
 def compact(log_probabilities: Floats) -> Floats:
@@ -138,7 +153,7 @@ def compact(log_probabilities: Floats) -> Floats:
     return np.maximum(log_probabilities, LOWEST).astype(np.float16)
 
 
-def save(folder: Path, predictions: SavedPredictions | SavedNumbers) -> None:
+def save(folder: Path, predictions: SavedPredictions | SavedNumbers | SavedLabels) -> None:
     arrays: dict[str, Any] = {each.name: getattr(predictions, each.name) for each in fields(predictions)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -155,9 +170,14 @@ def load_numbers(folder: Path) -> SavedNumbers | None:
     return _read(folder, SavedNumbers)
 
 
+def load_labels(folder: Path) -> SavedLabels | None:
+    """None where there are none, or where they are not whole, or something else."""
+    return _read(folder, SavedLabels)
+
+
 def digest_of_test(folder: Path) -> str | None:
     """Whatever was predicted."""
-    kept = load(folder) or load_numbers(folder)
+    kept = load(folder) or load_numbers(folder) or load_labels(folder)
     return None if kept is None else kept.digest
 
 

@@ -9,11 +9,12 @@ NAMES = {
     "test/mae": "MAE",
     "test/loss": "loss",
     "test/f1_macro": "macro F1",
+    "test/hamming_loss": "Hamming loss",
     "test/auroc": "AUROC",
     "test/calibration_error": "calibration error",
 }
 IN_PERCENT = frozenset(("test/accuracy", "test/f1_macro"))
-LOWER_IS_BETTER = frozenset(("test/loss", "test/calibration_error", "test/mae", "test/rmse"))
+LOWER_IS_BETTER = frozenset(("test/loss", "test/hamming_loss", "test/calibration_error", "test/mae", "test/rmse"))
 LEVEL = f"{CONFIDENCE:.0%} interval"
 
 
