@@ -31,6 +31,6 @@ def run(command: str, *words: str, cwd: Path) -> "subprocess.CompletedProcess[st
         },
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,  # a search takes minutes where others want the processors, too
         check=False,
     )

@@ -14,6 +14,7 @@ from pipeline.models.linear import LinearRegression, LogisticRegression, Percept
 from pipeline.models.mlp import MLP
 from pipeline.models.network import Network, Standardize
 from pipeline.models.resnet import ResNet
+from pipeline.models.vit import ViT, grid_positions
 from pipeline.spec import DataSpec
 
 
@@ -141,6 +142,37 @@ class TestResNet:
 def resnet(described: DataSpec, **changes: Any) -> ResNet:
     settings: dict[str, Any] = {"widths": [4, 8], "depth": 1, "activation": "relu", "dropout": 0.0}
     return ResNet(spec=described, **(settings | changes))
+
+
+class TestViT:
+    @pytest.mark.parametrize("shape, patch_size, words", [((1, 28, 28), 7, 16), ((3, 17, 9), 4, 15), ((1, 3, 3), 8, 1)])
+    def test_takes_images_of_any_size(self, shape: tuple[int, ...], patch_size: int, words: int) -> None:
+        described = spec(shape)
+        for pooling, extra in (("mean", 0), ("class_token", 1)):
+            body = vit(described, patch_size=patch_size, pooling=pooling)
+            assert Network(body=body, spec=described)(raw(3, shape)).shape == (3, 10)
+            assert len(body.positions) == words + extra
+
+    def test_every_place_starts_with_a_vector_of_its_own(self) -> None:
+        places = grid_positions(7, 7, 18)
+        assert places.shape == (49, 18)
+        assert len({tuple(place) for place in places.round(decimals=4).tolist()}) == 49
+
+    def test_where_a_patch_stands_makes_a_difference(self) -> None:
+        body = vit(spec()).eval()
+        picture = torch.zeros(1, 1, 28, 28)
+        picture[..., :7, :7] = 1
+        assert not torch.allclose(body(picture), body(picture.roll(14, dims=3)))
+
+    @pytest.mark.parametrize("changes", [{"heads": 3}, {"patch_size": 0}, {"depth": 0}])
+    def test_sizes_that_do_not_fit_are_refused(self, changes: dict[str, int]) -> None:
+        with pytest.raises(ConfigError, match=r"a multiple of the heads, such as model.patch_size=4 model.width=64"):
+            vit(spec(), **changes)
+
+
+def vit(described: DataSpec, **changes: Any) -> ViT:
+    settings = {"patch_size": 7, "width": 16, "heads": 2, "depth": 1, "pooling": "mean", "dropout": 0.0}
+    return ViT(spec=described, **(settings | changes))
 
 
 class TestLinearModels:

@@ -13,13 +13,16 @@ from pipeline.spec import DataSpec
 
 # B batch, C channels, H height, W width, P patch size, T patches, D width of a patch's vector, K outputs
 
+LOWEST = 100.0  # the slowest wave turns once in some 600 patches
+
 
 class ViT(nn.Module):
     """Dosovitskiy et al. 2021: an image is a sentence whose words are patches of P x P pixels.
 
     `pooling` says what stands for the image: `class_token`, a word of its own (the paper, eq. 1 to 4), or `mean`, that
-    of all patches (Beyer, Zhai & Kolesnikov 2022). Images that are no multiple of a patch are filled up at the right
-    and below with their channels' mean.
+    of all patches. Positions are learned, as in the paper, but set out from sines and cosines of rows and columns
+    (Beyer, Zhai & Kolesnikov 2022): a small data set would not teach them. Images that are no multiple of a patch are
+    filled up at the right and below with their channels' mean.
     """
 
     def __init__(
@@ -46,8 +49,10 @@ class ViT(nn.Module):
         self.fill = (0, columns * patch_size - sides[1], 0, rows * patch_size - sides[0])
         self.patches = nn.Conv2d(channels, width, kernel_size=patch_size, stride=patch_size)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if pooling == "class_token" else None
-        words = rows * columns + (pooling == "class_token")
-        self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, words, width), std=0.02))
+        places = grid_positions(rows, columns, width)
+        if pooling == "class_token":
+            places = torch.cat([torch.zeros(1, width), places])
+        self.positions = nn.Parameter(places)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width=width, heads=heads, dropout=dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
@@ -64,6 +69,17 @@ class ViT(nn.Module):
         image = words.mean(dim=1) if self.class_token is None else words[:, 0]
         scores: Tensor = self.head(image)
         return scores
+
+
+def grid_positions(rows: int, columns: int, width: int) -> Tensor:
+    """(T, D): sine and cosine of a patch's row and column at D / 4 frequencies; what D / 4 leaves over is 0."""
+    count = width // 4
+    frequencies = LOWEST ** (-torch.arange(count) / max(count, 1))
+    row, column = (torch.arange(length)[:, None] * frequencies for length in (rows, columns))
+    of_rows = torch.cat([row.sin(), row.cos()], dim=1)[:, None].expand(-1, columns, -1)
+    of_columns = torch.cat([column.sin(), column.cos()], dim=1)[None].expand(rows, -1, -1)
+    places = torch.cat([of_rows, of_columns], dim=2).flatten(0, 1)
+    return F.pad(places, (0, width - places.shape[1]))
 
 
 def check_sizes(*, patch_size: int, width: int, heads: int, depth: int) -> None:
