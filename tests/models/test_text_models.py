@@ -21,20 +21,13 @@ SPEC = DataSpec("reviews", "text", "binary", (LENGTH,), ("no", "yes"), (), (), v
 READING: dict[str, Any] = {"width": 8, "hidden": 6, "depth": 2, "bidirectional": True}
 MODELS = {
     "bag_of_words": lambda: BagOfWords(spec=SPEC, width=8, pair_buckets=100, dropout=0.0),
-    "ngrams": lambda: trained(Ngrams(spec=SPEC, longest=3, buckets=100)),
+    "ngrams": lambda: Ngrams(spec=SPEC, longest=3, buckets=100),
     "text_cnn": lambda: TextCNN(spec=SPEC, width=8, channels=6, windows=[1, 3, 5], embedding_dropout=0.0, dropout=0.0),
     "gru": lambda: Recurrent(spec=SPEC, cell="gru", embedding_dropout=0.0, dropout=0.0, **READING),
     "lstm": lambda: Recurrent(spec=SPEC, cell="lstm", embedding_dropout=0.0, dropout=0.0, **READING),
     "transformer": lambda: Transformer(spec=SPEC, width=8, heads=2, depth=2, dropout=0.0),
 }
 each_model = pytest.mark.parametrize("name", MODELS)
-
-
-def trained(model: nn.Module) -> nn.Module:
-    """As one that sets out from zeros may end."""
-    for weights in model.parameters():
-        nn.init.normal_(weights)
-    return model
 
 
 def network(name: str) -> nn.Module:
@@ -82,6 +75,8 @@ def test_ngrams_add_up_words_and_runs_over_the_root_of_the_length() -> None:
     model = Ngrams(spec=SPEC, longest=3, buckets=10_000)
     (pairs, triples), place = model.runs, lambda *run: sum(MIX**power * each for power, each in enumerate(run[::-1]))
     with torch.no_grad():
+        for weights in model.parameters():
+            weights.zero_()
         model.words.weight[5], pairs.weight[place(5, 6) % 10_000] = 1.0, 10.0
         triples.weight[place(5, 6, 7) % 10_000], model.bias[0] = 100.0, 0.5
     scores = model(torch.tensor([[5, 6, 7, 0], [5, 6, 0, 0], [5, 0, 0, 0], [7, 6, 5, 0], [0, 0, 0, 0]]))

@@ -1,6 +1,6 @@
 """What is asked of a network: the losses against their formulas, and what each task refuses."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -40,8 +40,8 @@ class TestOfData:
             of_data(spec=NUMBER, label_smoothing=0.1)
 
     def test_what_nobody_has_written_yet_is_refused_with_the_way_to_bring_it(self) -> None:
-        with pytest.raises(ConfigError, match=r"things is multilabel, and no task here is: .* task._target_"):
-            of_data(spec=spec("multilabel", THREE), label_smoothing=0.0)
+        with pytest.raises(ConfigError, match=r"things is ranking, and no task here is: .* task._target_"):
+            of_data(spec=spec(cast(TaskKind, "ranking"), THREE), label_smoothing=0.0)
 
 
 class TestBinary:
