@@ -37,6 +37,7 @@ def test_the_gap_is_told_with_its_spread_and_what_became_of_it(make_search: Make
     first, second = (found.cells(row) for row in found.rows)
     assert first == ["0.2", "1.0000 ± 0.0000", "0.8900 ± 0.0141", "0.1100 ± 0.0141", "", ""]
     assert second[3:] == ["0.0400 ± 0.0141", "-0.0700", "+0.0300"]
+    assert found.head[:3] == ["model.dropout", "training accuracy", "test accuracy"]
     assert "over 2 seeds" in found.sentence
     assert "| 0.5 | 0.9600 ± 0.0141 | 0.9200 ± 0.0000 | 0.0400 ± 0.0141 | -0.0700 | +0.0300 |" in found.markdown()
 

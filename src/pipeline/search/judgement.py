@@ -69,15 +69,18 @@ class Gap:
 
 @dataclass(frozen=True)
 class Gaps:
-    """`rows[0]` is what the others are compared with: the configuration of trial 0, the default."""
+    """`rows[0]` is what the others are compared with: the configuration of trial 0, the default. `key` is what they
+    differ in."""
 
+    key: str
     metric: str
     part: str
     rows: list[Gap]
 
     @property
     def head(self) -> list[str]:
-        return [self.metric, "training", self.part, "gap", "change of the gap", f"change of {self.part}"]
+        scores = [f"training {self.metric}", f"{self.part} {self.metric}"]
+        return [self.key, *scores, "gap", "change of the gap", f"change of {self.part}"]
 
     def cells(self, row: Gap) -> list[str]:
         first = self.rows[0]
@@ -109,11 +112,12 @@ def gaps(standing: Standing) -> Gaps | None:
     found = [each for each in judgements(standing) if {LEARNED_FROM, part} <= each.scores.keys()]
     higher = not metric.endswith(LOWER_IS_BETTER)
     rows = [Gap(label_of(each), each.scores[LEARNED_FROM], each.scores[part], higher) for each in found]
-    return Gaps(metric, part, rows) if rows else None
+    keys = [key for key in standing.plan.space.dimensions if key != SEED]
+    return Gaps(keys[0] if len(keys) == 1 else "configuration", metric, part, rows) if rows else None
 
 
 def label_of(judgement: Judgement) -> str:
-    """`dropout`, or `model=mlp data.train_fraction=0.5` where several keys are searched."""
+    """`dropout` where one key is searched, `model=mlp data.train_fraction=0.5` where several are."""
     values = judgement.values
     if not values:
         return "all trials"
