@@ -203,13 +203,13 @@ CASES = {
     ),
     "rows twice in the file": Case("leakage", (*TABLE, "trainer.max_epochs=20"), rows_twice),
     # Networks that are right as often as others, and say so too loudly or too quietly.
-    "too sure": Case(
+    "scores that are no probabilities": Case(
         "miscalibration",
         (
             *TABLE[:3],
             "model=perceptron",
             "optimizer=sgd",
-            "optimizer.learning_rate=30",
+            "optimizer.learning_rate=0.1",
             "trainer.max_epochs=10",
             "callbacks=none",
         ),

@@ -22,6 +22,8 @@ FALLING = 0.05
 WORTHWHILE = 0.01
 # The same where more is known to be there, and the rate is constant: any other comes to rest at its end by itself.
 STILL_FALLING = 0.01
+# Epochs without a rise between them: a loss that goes up and down is lowest at the end now and then, by chance.
+STEADILY = 4
 
 
 def too_high(symptoms: Symptoms) -> Finding | None:
@@ -76,7 +78,7 @@ def stopped_early(symptoms: Symptoms) -> Finding | None:
     losses = symptoms.validation_losses
     pace = _pace(losses)
     too_short_to_see = len(losses) < 2
-    if pace is None or losses[-1] > losses.min():
+    if pace is None or losses[-1] > losses.min() or (np.diff(losses[-STEADILY:]) >= 0).any():
         return None
     gain = pace * losses[-1] / symptoms.uninformed_loss
     is_falling = pace >= FALLING and gain >= WORTHWHILE
