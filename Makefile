@@ -90,13 +90,13 @@ distclean: clean  ## remove the virtual environment, too
 
 help:  ## this list
 	@echo 'Targets'
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' Makefile | while read -r TARGET WHAT; do printf '  %-14s%s\n' "$$TARGET" "$$WHAT"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' Makefile | while read -r TARGET WHAT; do printf '  %-16s%s\n' "$$TARGET" "$$WHAT"; done
 	@echo; echo 'Configuration groups, as in: make train model=mlp (* the default; make train ARGS=--info describes them)'
 	@for GROUP in conf/*/; do \
 		GROUP=$$(basename "$$GROUP"); \
 		DEFAULT=$$(sed -n "s/^  - $$GROUP: *\([^ #]*\).*/\1/p" conf/train.yaml); \
 		OPTIONS=$$(ls "conf/$$GROUP" | sed -n 's/^\([^_].*\)\.yaml$$/\1/p' | sed "s/^$$DEFAULT$$/&*/"); \
-		printf '  %-14s%s\n' "$$GROUP" "$$(echo $$OPTIONS)"; \
+		printf '  %-16s%s\n' "$$GROUP" "$$(echo $$OPTIONS)"; \
 	done
 	@echo; echo 'make ends with 2 after any failure. The program itself, $(VENV)/bin/pipeline train ..., tells them apart:'
 	@echo '0 done, 1 a failure, 2 a mistake in what was typed, 130 Ctrl-C.'

@@ -230,7 +230,7 @@ VERBS = {
     "new-data": Verb(
         project.new_data,
         "a data source of your own to start from: its class, its YAML and its test, in this folder",
-        "pipeline new-data name=NAME kind=image|table|text [package=my_package]",
+        "pipeline new-data name=NAME kind=image|audio|table|text [package=my_package]",
     ),
     "new-model": Verb(
         project.new_model,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
@@ -84,6 +85,10 @@ def draw(model: nn.Module, fill: Callable[[Tensor], Tensor]) -> None:
     for layer in layers:
         for parameter in layer.parameters(recurse=False):
             if parameter.ndim > 1:
-                fill(parameter)
+                # Row by row, however it is laid out in memory: orthogonal_ takes nothing else.
+                drawn = torch.empty_like(parameter, memory_format=torch.contiguous_format)
+                fill(drawn)
+                with torch.no_grad():
+                    parameter.copy_(drawn)
             else:
                 nn.init.zeros_(parameter)

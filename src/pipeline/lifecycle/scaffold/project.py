@@ -17,7 +17,7 @@ OWN = Path("conf/_own.yaml")  # tells which package is the project's; every opti
 PACKAGE = "my_package"
 
 # What is typed beside `data=NAME` to train on it; the templates of a kind are data_KIND.py.txt and data_KIND.yaml.txt.
-KINDS = {"image": "", "table": " model=mlp", "text": " model=text_cnn"}
+KINDS = {"image": "", "audio": "", "table": " model=mlp", "text": " model=text_cnn"}
 
 
 def new_data(arguments: list[str]) -> int:
