@@ -106,5 +106,5 @@ def test_a_name_that_will_not_do_is_refused_with_one_that_will(name: str, fittin
 
 @pytest.mark.parametrize("words", [[], ["kind=sound"]])
 def test_a_kind_that_does_not_exist_is_refused_with_those_that_do(words: list[str], empty_folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"kind=.*: expected image, audio, table, text.*; such as pipeline new-data name="):
+    with pytest.raises(ConfigError, match=r"kind=.*: expected image, audio, table, text.*; such as pipeline new-data"):
         new_data(["name=x", *words])
