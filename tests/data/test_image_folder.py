@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, DataError
 
 ARGUMENTS: dict[str, Any] = {
     "labels": None,
+    "label_separator": None,
     "size": None,
     "channels": None,
     "validation_share": 0.2,
@@ -78,6 +79,23 @@ def test_a_list_of_paths_and_labels_does_instead_of_folders(zoo: Path) -> None:
     (zoo / "labels.csv").write_text("\n".join(["path,label,split", *rows]))
     parts = load(zoo, labels="labels.csv")
     assert len(parts.test) == 5 and not parts.test.targets.any()
+
+
+def test_pictures_of_a_list_have_any_number_of_labels(zoo: Path) -> None:
+    kinds = ("night", "young|night", "", "young")
+    paths = sorted(path.relative_to(zoo) for path in zoo.rglob("*.png"))
+    rows = [f"{path},{kinds[number % 4]}" for number, path in enumerate(paths)]
+    (zoo / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    parts = load(zoo, labels="labels.csv", label_separator="|")
+    assert (parts.task, parts.class_names) == ("multilabel", ("night", "young"))
+    targets = torch.cat([part.targets for part in parts.by_name().values()])
+    assert targets.shape == (len(paths), 2) and targets.dtype == torch.float32
+    told = [kinds[number % 4] for number in range(len(paths))]
+    assert targets.sum(dim=0).tolist() == [sum(name in each for each in told) for name in parts.class_names]
+    with pytest.raises(
+        ConfigError, match=r"data.source.label_separator=\| parts labels in a list of pictures: name one"
+    ):
+        load(zoo, label_separator="|")
 
 
 def test_mixed_sizes_formats_and_colours_are_brought_to_one_size(tmp_path: Path) -> None:

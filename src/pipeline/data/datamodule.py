@@ -87,10 +87,10 @@ class DataModule(LightningDataModule):
                 f"{self.parts.name} at data.train_fraction={self.train_fraction:g}; use at most "
                 f"{len(self.parts.train)}"
             )
-        if self.balanced and self.parts.task == "regression":
+        if self.balanced and self.parts.train.targets.ndim > 1:
+            asked = "labels of which any number holds" if self.parts.task == "multilabel" else self.spec.answers
             raise ConfigError(
-                f"data.balanced=true draws classes equally often; {self.parts.name} has {self.spec.answers} to "
-                "predict: leave it out"
+                f"data.balanced=true draws classes equally often; {self.parts.name} has {asked} to predict: leave it out"
             )
         return self.spec
 

@@ -18,7 +18,8 @@ PICTURES = Kind("picture", (".jpg", ".jpeg", ".png", ".webp", ".bmp"))
 
 class ImageFolder:
     """`data.root`: one folder a class; or `train`, `validation` and `test` with such folders; or `labels`, a CSV of
-    path, label and perhaps split. Parts that are not there are cut from the training pictures by their shares.
+    path, label and perhaps split, in which `label_separator` stands between any number of labels of a picture. Parts
+    that are not there are cut from the training pictures by their shares.
 
     JPEG, PNG, WebP or BMP. `size` is [height, width], None that of the pictures, which are then all alike; `channels`
     1 for grey, 3 for colour, None what the pictures have. The pixels are decoded once, into a file.
@@ -28,6 +29,7 @@ class ImageFolder:
         self,
         *,
         labels: str | None,
+        label_separator: str | None,
         size: Sequence[int] | None,
         channels: Literal[1, 3] | None,
         validation_share: float,
@@ -35,7 +37,13 @@ class ImageFolder:
         split_seed: int,
         on_bad_sample: Literal["fail", "skip"],
     ) -> None:
+        if label_separator is not None and labels is None:
+            raise ConfigError(
+                f"data.source.label_separator={label_separator} parts labels in a list of pictures: name one in "
+                "data.root, data.source.labels=labels.csv, or leave it out"
+            )
         self.labels = labels
+        self.label_separator = label_separator
         self.size = size
         self.channels = channels
         self.shares = {"test": test_share, "validation": validation_share}
@@ -44,8 +52,10 @@ class ImageFolder:
 
     def load(self, root: Path | None) -> Parts:
         root = existing(root, option="image_folder", noun=PICTURES.noun)
-        in_list, in_folders = labelled_files.in_list, labelled_files.in_folders
-        pictures = in_list(root, self.labels) if self.labels else in_folders(root, PICTURES)
+        if self.labels is not None:
+            pictures = labelled_files.in_list(root, self.labels, self.label_separator)
+        else:
+            pictures = labelled_files.in_folders(root, PICTURES)
         labelled_files.check_labels_of(pictures, root, PICTURES)
         headers = image_cache.headers_of(root, [picture.path for picture in pictures])
         shape = self._shape(headers, pictures, root)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.data.label_sets import labels_in
 from pipeline.errors import DataError
 
 PARTS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
@@ -28,12 +29,17 @@ class Kind:
 @dataclass(frozen=True)
 class LabelledFile:
     """`path` is relative to the folder; `part` is None where the folder does not say to which it belongs; files of one
-    `group` belong to the same part."""
+    `group` belong to the same part; with a `separator`, `label` holds any number of labels."""
 
     path: str
     label: str
     part: str | None
     group: str | None = None
+    separator: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return labels_in(self.label, self.separator)
 
 
 def in_folders(root: Path, kind: Kind) -> list[LabelledFile]:
@@ -76,8 +82,9 @@ def folders(place: Path) -> list["os.DirEntry[str]"]:
         )
 
 
-def in_list(root: Path, name: str) -> list[LabelledFile]:
-    """The rows of a CSV with the columns path (relative to the folder), label, and perhaps split."""
+def in_list(root: Path, name: str, separator: str | None = None) -> list[LabelledFile]:
+    """The rows of a CSV with the columns path (relative to the folder), label, and perhaps split; with a `separator`
+    labels stand side by side in their cell, or it is empty."""
     path = root / name
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -88,7 +95,7 @@ def in_list(root: Path, name: str) -> list[LabelledFile]:
                     f"{path} has the columns {', '.join(columns) or '(none)'}; expected in its first line: path,label "
                     "and, where you have cut the data yourself, split (train, validation or test)."
                 )
-            return [_row(root, path, number, row) for number, row in enumerate(reader, start=2)]
+            return [_row(root, path, number, row, separator) for number, row in enumerate(reader, start=2)]
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: data.source.labels names a CSV file in data.root.") from None
     except UnicodeDecodeError as problem:
@@ -97,15 +104,15 @@ def in_list(root: Path, name: str) -> list[LabelledFile]:
         raise DataError(f"{path} cannot be read: {problem}. Correct the file.") from None
 
 
-def _row(root: Path, path: Path, number: int, row: dict[str, str | None]) -> LabelledFile:
+def _row(root: Path, path: Path, number: int, row: dict[str, str | None], separator: str | None) -> LabelledFile:
     file, label, part = ((row.get(column) or "").strip() for column in COLUMNS)
-    if not file or not label:
+    if not file or not (label or separator):
         raise DataError(f"{path}, line {number}: path={file!r}, label={label!r}; expected both to be filled in.")
     if part and part.lower() not in PARTS:
         raise DataError(f"{path}, line {number}: split={part!r}; expected train, validation or test.")
     if not (root / file).is_file():
         raise DataError(f"{path}, line {number}: {root / file} does not exist; paths are relative to data.root.")
-    return LabelledFile(file, label, PARTS[part.lower()] if part else None)
+    return LabelledFile(file, label, PARTS[part.lower()] if part else None, separator=separator)
 
 
 def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
@@ -116,7 +123,7 @@ def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
             f"{root / 'dog'}, with {', '.join(kind.suffixes)} files; or a CSV of path,label: "
             f"data.source.labels=labels.csv{kind.elsewhere}"
         )
-    learned = Counter(file.label for file in files if file.part in (None, "train"))
+    learned = Counter(label for file in files if file.part in (None, "train") for label in file.labels)
     if len(learned) < 2:
         raise DataError(
             f"{root}: all {kind.noun}s to learn from are of one class, {', '.join(learned)}; expected two or more."
@@ -127,8 +134,9 @@ def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
                 f"{root}: the class {label} has 1 {kind.noun}; expected two or more. Add some, or leave it out."
             )
     for file in files:
-        if file.label not in learned:
+        strange = [label for label in file.labels if label not in learned]
+        if strange:
             raise DataError(
-                f"{root / file.path} ({file.part}) is of the class {file.label}, which no training {kind.noun} "
+                f"{root / file.path} ({file.part}) is of the class {strange[0]}, which no training {kind.noun} "
                 f"shows; those are {', '.join(sorted(learned))}."
             )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.data.copies import warn_of_copies
+from pipeline.data.label_sets import targets_of, task_of
 from pipeline.data.labelled_files import Kind, LabelledFile, check_labels_of
 from pipeline.data.mapped_cache import Bad, Cached
 from pipeline.data.skipping import left_out
@@ -63,7 +64,7 @@ class Selection:
     def _parted(self, files: Files) -> Files:
         """Each with its part; part by part."""
         noun, given = self.kind.noun, {file.part for file in files}
-        names = sorted({file.label for file in files})
+        names = {label for file in files for label in file.labels}
         free = [file for file in files if file.part in (None, "train")]
         shares = {part: share for part, share in self.shares.items() if part not in given}
         labels, groups = _numbered([file.label for file in free]), groups_of(free)
@@ -74,7 +75,7 @@ class Selection:
         )
         parted = [replace(free[row], part=part) for part, some in rows.items() for row in sorted(some)]
         parted += [file for file in files if file.part in ("validation", "test")]
-        lost = set(names) - {file.label for file in parted if file.part == "train"}
+        lost = names - {label for file in parted if file.part == "train" for label in file.labels}
         if lost:
             raise DataError(
                 f"after the cut no training {noun} shows {', '.join(sorted(lost))}: add {noun}s of it, or make "
@@ -104,14 +105,14 @@ def _numbered(names: Sequence[str]) -> Indices:
 
 def parts_of(files: Files, inputs: Inputs) -> tuple[tuple[str, ...], TaskKind, tuple[Part, Part, Part]]:
     """The names of the classes, what is asked, and the parts of the inputs, whose rows are the files part by part."""
-    names = tuple(sorted({file.label for file in files}))
-    targets = torch.from_numpy(_numbered([file.label for file in files]))
+    names, separator = tuple(sorted({label for file in files for label in file.labels})), files[0].separator
+    targets = targets_of([file.label for file in files], names, separator)
     groups = groups_of(files)
     whole = Part(inputs, targets, None if groups is None else torch.from_numpy(groups))
     counts = Counter(file.part for file in files)
     rows = torch.split(torch.arange(len(files)), [counts[part] for part in ORDER])
     train, validation, test = (whole.rows(each) for each in rows)
-    return names, "binary" if len(names) == 2 else "multiclass", (train, validation, test)
+    return names, task_of(names, separator), (train, validation, test)
 
 
 def existing(root: Path | None, *, option: str, noun: str) -> Path:
