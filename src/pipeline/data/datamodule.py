@@ -90,7 +90,8 @@ class DataModule(LightningDataModule):
         if self.balanced and self.parts.train.targets.ndim > 1:
             asked = "labels of which any number holds" if self.parts.task == "multilabel" else self.spec.answers
             raise ConfigError(
-                f"data.balanced=true draws classes equally often; {self.parts.name} has {asked} to predict: leave it out"
+                f"data.balanced=true draws classes equally often; {self.parts.name} has {asked} to predict: leave it "
+                "out"
             )
         return self.spec
 
