@@ -6,21 +6,18 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config import compose, resolve
 from pipeline.errors import RunError
 from pipeline.lifecycle import exits
 from pipeline.lifecycle import run as runs
-from pipeline.lifecycle.assemble import Assembly, assemble
+from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Verdict, best_checkpoint, judge
+from pipeline.lifecycle.reassemble import reassemble
 from pipeline.lifecycle.reports.evidence import ASSEMBLED, is_judged
 from pipeline.lifecycle.reports.keep import keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.same_data import change_of_data
 from pipeline.lifecycle.train import ToConsole, quieten
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import ALONE
-
-log = logging.getLogger(__name__)
 
 
 def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int:
@@ -53,14 +50,7 @@ def test(run: Run, data_root: str | None = None) -> Verdict:
 def _test(run: Run, data_root: str | None) -> tuple[Assembly, pl.Trainer, Verdict]:
     if best_checkpoint(run) is None:
         raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
-    config = run.config()
-    config.trainer.update({"devices": 1, "strategy": "auto"})
-    if data_root is not None:
-        compose.update(config, "data.root", data_root)
-    resolve.check_signatures(config)
-    assembly = assemble(config, ALONE)
-    if (sentence := change_of_data(run, assembly)) is not None:
-        log.warning(sentence)
+    config, assembly = reassemble(run, data_root)
     trainer: pl.Trainer = build_trainer(
         config, assembly=assembly, callbacks=[], loggers=False, folder=run.folder, here=ALONE
     )

@@ -1,6 +1,5 @@
 """From a run directory to its symptoms: what the journal does not hold is measured with the best weights."""
 
-import logging
 import math
 
 import numpy as np
@@ -8,21 +7,19 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from pipeline.config import compose, resolve
 from pipeline.data.datamodule import DataModule
 from pipeline.data.loading import EvaluationLoader
 from pipeline.data.source import Part
 from pipeline.data.splits import fraction_of
 from pipeline.errors import RunError
-from pipeline.lifecycle.assemble import Assembly, assemble
+from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.diagnosis.copies import copies
 from pipeline.lifecycle.diagnosis.neighbours import by_neighbours
 from pipeline.lifecycle.diagnosis.symptoms import Pair, Scored, Symptoms
 from pipeline.lifecycle.judge import best_checkpoint
+from pipeline.lifecycle.reassemble import reassemble
 from pipeline.lifecycle.reports.evidence import Evidence
 from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.same_data import change_of_data
-from pipeline.process import ALONE
 from pipeline.tracking import journal
 from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
@@ -34,21 +31,12 @@ TRAINING_SAMPLES = 10_000  # that are looked at, at most: enough for every share
 VALIDATION_SAMPLES = 5_000
 NO_NUMBER = "the loss is"  # how StopOnNaN begins
 
-log = logging.getLogger(__name__)
-
 
 def examine(run: Run, evidence: Evidence, data_root: str | None = None) -> tuple[Symptoms, Assembly]:
     """Raises RunError for a run that is under way, UserError where its data is gone."""
     if journal.is_open(run.journal_path):
         raise RunError(f"{run.id} is under way: a diagnosis is for a run that has ended; pipeline logs run={run.id}")
-    config = run.config()
-    config.trainer.update({"devices": 1, "strategy": "auto"})
-    if data_root is not None:
-        compose.update(config, "data.root", data_root)
-    resolve.check_signatures(config)
-    assembly = assemble(config, ALONE)
-    if (sentence := change_of_data(run, assembly)) is not None:
-        log.warning(sentence)
+    config, assembly = reassemble(run, data_root)
     broke = _broke(run)
     if not can_be_asked(assembly):
         return Symptoms(settings=evidence.settings, curves=evidence.curves, broke=broke), assembly
