@@ -25,3 +25,27 @@ def test_a_process_lives_as_long_as_its_parent() -> None:
     assert follower.poll() is None
     follower.kill()
     follower.wait()
+
+
+def test_a_process_ends_without_the_interpreter_being_taken_apart() -> None:
+    program = """
+import atexit
+from pipeline.process import end
+
+class Held:
+    def __del__(self) -> None:
+        print("taken apart")
+
+held = Held()
+atexit.register(print, "at exit")
+print("done", end=" ")
+end(3)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "done at exit\n", "")
+
+
+def test_a_process_ends_whose_output_is_closed() -> None:
+    program = "from pipeline.process import end; end(3)"
+    ended = subprocess.run(["sh", "-c", f"exec {sys.executable} -c '{program}' >&- 2>&-"], check=False)
+    assert ended.returncode == 3

@@ -1,12 +1,15 @@
 """Which of the run's processes this one is. The only reader of the environment that launchers set."""
 
+import atexit
 import os
 import re
 import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 from pipeline.errors import ConfigError
 
@@ -137,3 +140,17 @@ def follow_parent(*, poll_seconds: float = 0.5, grace_seconds: float = 15.0) -> 
         os._exit(1)
 
     threading.Thread(target=watch, name="follow-parent", daemon=True).start()
+
+
+def end(code: int) -> NoReturn:
+    """End this process as `sys.exit` does, but for the taking apart of the interpreter.
+
+    A thread of gloo's may still hold a tensor of its last operation. It asks for the interpreter when it lets go, and
+    one that is being taken apart ends the process by SIGABRT: a training that went well would be called failed, and
+    on SLURM the whole job (https://github.com/pytorch/pytorch/pull/179291, not merged).
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError):  # None where the stream is closed (`>&-`); nobody may read it any more
+            stream.flush()
+    os._exit(code)

@@ -14,7 +14,7 @@ from types import FrameType
 from pipeline.errors import INTERRUPTED, PREEMPTED
 from pipeline.launch import slurm
 from pipeline.output import lasting_output
-from pipeline.process import environment_of, follow_parent, given_place, see_working_directory
+from pipeline.process import end, environment_of, follow_parent, given_place, see_working_directory
 from pipeline.training.interruption import SIGNALS
 
 
@@ -45,4 +45,4 @@ def _tell_place() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(Path(sys.argv[1])))
+    end(work(Path(sys.argv[1])))
