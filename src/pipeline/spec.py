@@ -79,6 +79,8 @@ class DataSpec:
     sizes          samples in each part: {"train": 3500, "validation": 500, "test": 1000}
     digest         SHA-256 over the content of all parts
     feature_names  of a table's columns; empty for other kinds
+    categories     of each of these columns the names that its numbers (from 0) stand for, and none where they are
+                   amounts; the first stands for all that are not told apart. mean and std are 0 where there are names
     target_mean, target_std
                    the same of each number that is to be predicted; empty for classes
     class_counts   training samples of each class; empty where targets are numbers
@@ -102,6 +104,7 @@ class DataSpec:
     vocabulary_size: int = 0
     class_counts: tuple[int, ...] = ()
     sample_rate: int = 0
+    categories: tuple[tuple[str, ...], ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -38,6 +38,10 @@ SPEC = DataSpec(
 COLUMNS = replace(
     SPEC, kind="table", input_shape=(5,), mean=(1.0, 2.0, 3.0, 4.0, 5.0), std=(1.0,) * 5, feature_names=tuple("vwxyz")
 )
+NAMES = replace(
+    COLUMNS, mean=(1.0, 0.0, 3.0, 4.0, 0.0), std=(1.0, 0.0, 1.0, 1.0, 0.0),
+    categories=((), ("any other", "Rome", "Oslo"), (), (), tuple(map(str, range(256)))),
+)  # fmt: skip
 SENTENCES = replace(SPEC, kind="text", input_shape=(9,), mean=(), std=(), vocabulary_size=50)
 SOUNDS = replace(SPEC, kind="audio", input_shape=(1600,), mean=(), std=(), sample_rate=8000)
 ASKED: list[dict[str, Any]] = [
@@ -46,7 +50,7 @@ ASKED: list[dict[str, Any]] = [
     {"task": "multilabel", "class_names": ("funny", "sad", "long", "short")},
     {"task": "regression", "class_names": (), "target_mean": (150.0,), "target_std": (70.0,)},
 ]
-SPECS = [replace(data, **asked) for data in (SPEC, COLUMNS, SENTENCES, SOUNDS) for asked in ASKED]
+SPECS = [replace(data, **asked) for data in (SPEC, COLUMNS, NAMES, SENTENCES, SOUNDS) for asked in ASKED]
 STORED = {
     "image": [torch.uint8],
     "table": [torch.float32],

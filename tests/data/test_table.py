@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, DataError, UserError
 SETTINGS: dict[str, Any] = {
     "train": None, "validation": None, "test": None, "on_bad_sample": "fail",
     "target": "price", "answer": None, "categorical": [], "ignore": [], "time": None, "group": None,
-    "validation_share": 0.2, "test_share": 0.2, "split_seed": 0,
+    "one_hot_up_to": 50, "validation_share": 0.2, "test_share": 0.2, "split_seed": 0,
 }  # fmt: skip
 ROWS = [f"{20 + row},{'ab'[row % 2]},2026-01-{row % 28 + 1:02},{row * 1.5}" for row in range(50)]
 
@@ -202,3 +202,37 @@ def test_what_is_learned_is_learned_after_the_cut(tmp_path: Path) -> None:
 def test_rows_in_two_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load(tmp_path, ROWS + ROWS)
     assert "rows stand in the train part, too" in caplog.text
+
+
+TOWNS = [f"{row},town {row % 20},2026-01-{row % 28 + 1:02},{row * 1.5}" for row in range(200)]
+
+
+def test_many_names_are_numbered_by_the_training_rows_alone(tmp_path: Path) -> None:
+    rows = [*TOWNS, "1,seldom,2026-01-01,1", "2,seldom,2026-01-01,2", "3,seldom,2026-01-01,3"]
+    parts = load(tmp_path, rows, one_hot_up_to=10)
+    assert parts.feature_names == ("size", "town", "built")
+    names = parts.categories[1]
+    assert parts.categories[::2] == ((), ()) and names[0] == "any other" and {"town 0", "town 19"} <= set(names)
+    shown = parts.train.inputs[:, 1]
+    assert shown.max() == len(names) - 1
+    counts = torch.bincount(shown.long(), minlength=len(names))
+    assert (counts[1:] >= 2).all()
+
+
+def test_a_name_that_training_does_not_show_is_any_other(tmp_path: Path) -> None:
+    late = [f"{row},new {row},2026-12-{row % 28 + 1:02},1" for row in range(60)]
+    parts = load(tmp_path, TOWNS + late, one_hot_up_to=10, time="built")
+    assert set(parts.train.inputs[:, 1].tolist()) <= set(map(float, range(1, 21)))
+    assert (parts.test.inputs[:, 1] == 0).all()
+
+
+def test_numbers_of_names_are_not_scaled(tmp_path: Path) -> None:
+    spec = describe(load(tmp_path, TOWNS, one_hot_up_to=10))
+    assert (spec.mean[1], spec.std[1]) == (0.0, 0.0) and spec.std[0] > 0
+    assert spec.categories[1][1:] == tuple(sorted(f"town {n}" for n in range(20)))
+
+
+def test_a_column_that_names_each_row_is_refused(tmp_path: Path) -> None:
+    rows = [f"{row},person {row},2026-01-{row % 28 + 1:02},{row * 1.5}" for row in range(200)]
+    with pytest.raises(DataError, match=r"town has 120 different texts in 120 training rows, of which 120 occur once"):
+        load(tmp_path, rows)

@@ -18,7 +18,7 @@ ROWS_AT_A_TIME = 4096  # bounds the memory of the copies that counting makes
 
 
 def describe(parts: Parts) -> DataSpec:
-    mean, std = ((), ()) if parts.kind in ("text", "audio") else channel_statistics(parts.train.inputs)
+    mean, std = input_statistics(parts)
     is_regression = parts.task == "regression"
     target_mean, target_std = channel_statistics(parts.train.targets) if is_regression else ((), ())
     return DataSpec(
@@ -32,12 +32,23 @@ def describe(parts: Parts) -> DataSpec:
         sizes={name: len(part) for name, part in parts.by_name().items()},
         digest=digest(parts),
         feature_names=parts.feature_names,
+        categories=parts.categories,
         target_mean=target_mean,
         target_std=target_std,
         vocabulary_size=vocabulary_size(parts.tokenizer) if parts.tokenizer else 0,
         class_counts=() if parts.train.targets.ndim > 1 else class_counts(parts.train.targets, len(parts.class_names)),
         sample_rate=parts.sample_rate,
     )
+
+
+def input_statistics(parts: Parts) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of amounts; 0 and 0 for what numbers names."""
+    if parts.kind in ("text", "audio"):
+        return (), ()
+    mean, std = channel_statistics(parts.train.inputs)
+    for column in (column for column, names in enumerate(parts.categories) if names):
+        mean, std = ((*each[:column], 0.0, *each[column + 1 :]) for each in (mean, std))
+    return mean, std
 
 
 def class_counts(labels: Tensor, classes: int) -> tuple[int, ...]:

@@ -1,8 +1,11 @@
 """The columns of a table as inputs of a network: what is fitted to them is fitted to the training rows alone."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,33 +20,99 @@ log = logging.getLogger(__name__)
 
 # N rows, F columns of the table, C columns of inputs
 
-MOST_LEVELS = 100  # each is a column of its own
+OTHER = "any other"
+FEWEST = 2  # training rows of a name that gets a number: from one alone nothing can be learned that holds for others
+
+
+class Encoded(Protocol):
+    """How column number `place` of the table becomes inputs of these names."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def place(self) -> int: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        """As in DataSpec, for each of `names`."""
+        ...
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """(N,) -> (N, C)"""
+        ...
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """How the table's column number `place` becomes inputs: a number with its gaps filled with `median` and, where
-    `marks_gaps`, a second one that says where they are; or a 0 or 1 for each of `levels`."""
+class Amount:
+    """Gaps are filled with `median`; where `marks_gaps`, a second input says where they are."""
 
     name: str
     place: int
-    median: float = 0.0
+    median: float
     marks_gaps: bool = False
-    levels: tuple[tuple[int, str], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        if self.levels:
-            return tuple(f"{self.name}={text}" for _, text in self.levels)
         return (self.name, f"{self.name} missing") if self.marks_gaps else (self.name,)
 
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        return ((),) * len(self.names)
+
     def __call__(self, values: Tensor) -> Tensor:
-        """(N,) -> (N, C); a level that the training rows never show is 0 in all."""
-        if self.levels:
-            return (values[:, None] == values.new_tensor([number for number, _ in self.levels])).float()
         gaps = values.isnan()
         filled = values.masked_fill(gaps, self.median)
         return torch.stack([filled, gaps.float()] if self.marks_gaps else [filled], dim=1)
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """A 0 or 1 for each of the levels that the training rows show; 0 in all for others."""
+
+    name: str
+    place: int
+    levels: tuple[tuple[int, str], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}={text}" for _, text in self.levels)
+
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        return ((),) * len(self.levels)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return (values[:, None] == values.new_tensor([number for number, _ in self.levels])).float()
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Each of the levels gets a number, from 1; 0 is for those that too few training rows show."""
+
+    name: str
+    place: int
+    levels: tuple[tuple[int, str], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        return ((OTHER, *(text for _, text in self.levels)),)
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """(L,) the table's numbers of the levels, ascending."""
+        return torch.tensor([float(number) for number, _ in self.levels])
+
+    def __call__(self, values: Tensor) -> Tensor:
+        found = torch.searchsorted(self.kept, values.contiguous()).clamp(max=len(self.kept) - 1)
+        return torch.where(self.kept[found] == values, found + 1, 0).float()[:, None]
 
 
 @dataclass(frozen=True)
@@ -53,6 +122,10 @@ class Encoding:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(name for column in self.columns for name in column.names)
+
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(names for column in self.columns for names in column.categories)
 
     def __call__(self, values: Tensor) -> Tensor:
         """(N, F) -> (N, C)"""
@@ -65,24 +138,35 @@ class Encoding:
         return self(inputs)
 
 
-def encoded(parts: Parts, *, columns: Sequence[Column], where: str) -> Parts:
-    """The table's values as inputs. Raises DataError where the training rows leave no column, or one of many levels."""
-    encoding = fit(parts.train.inputs, columns, where)
+def encoded(parts: Parts, *, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Parts:
+    """The table's values as inputs; names are numbered where there are more than `one_hot_up_to`.
+
+    Raises DataError where the training rows leave no column, or one of as many names as there are rows.
+    """
+    encoding = fit(parts.train.inputs, columns, one_hot_up_to, where)
 
     def of(part: Part) -> Part:
         return replace(part, inputs=encoding.of(part.inputs))
 
     train, validation, test = of(parts.train), of(parts.validation), of(parts.test)
-    names = encoding.names
-    return replace(parts, train=train, validation=validation, test=test, feature_names=names, fit=None)
+    return replace(
+        parts,
+        train=train,
+        validation=validation,
+        test=test,
+        feature_names=encoding.names,
+        categories=encoding.categories,
+        fit=None,
+    )
 
 
-def fit(train: Inputs, columns: Sequence[Column], where: str) -> Encoding:
+def fit(train: Inputs, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Encoding:
     """`train` (N, F): numbers with NaN where they lack, and numbers of levels."""
-    found = []
+    found: list[Encoded] = []
     for place, column in enumerate(columns):
+        each: Encoded | None
         if column.kind == "category":
-            each = _levels(train, place, column, where)
+            each = _named(train, place, column, one_hot_up_to, where)
         else:
             each = _filled(train, place, column, where)
         if each is None:
@@ -95,7 +179,7 @@ def fit(train: Inputs, columns: Sequence[Column], where: str) -> Encoding:
     return Encoding(tuple(found))
 
 
-def _filled(train: Inputs, place: int, column: Column, where: str) -> Encoded | None:
+def _filled(train: Inputs, place: int, column: Column, where: str) -> Amount | None:
     gaps, lowest, highest = 0, np.inf, -np.inf
     for block in blocks(train):
         values = block[:, place]
@@ -107,9 +191,9 @@ def _filled(train: Inputs, place: int, column: Column, where: str) -> Encoded | 
         return None
     median = _median(train, place) if column.missing else 0.0  # the gaps may be in the other parts alone
     if gaps == 0:
-        return Encoded(column.name, place, median)
+        return Amount(column.name, place, median)
     log.warning("%s: %s lacks %d of %d training values; filled with %g", where, column.name, gaps, len(train), median)
-    return Encoded(column.name, place, median, marks_gaps=True)
+    return Amount(column.name, place, median, marks_gaps=True)
 
 
 def _median(train: Inputs, place: int) -> float:
@@ -117,15 +201,20 @@ def _median(train: Inputs, place: int) -> float:
     return float(np.median(values[~np.isnan(values)].astype(np.float64)))
 
 
-def _levels(train: Inputs, place: int, column: Column, where: str) -> Encoded | None:
-    shown: set[float] = set()
+def _named(train: Inputs, place: int, column: Column, one_hot_up_to: int, where: str) -> OneHot | Numbered | None:
+    rows: Counter[float] = Counter()
     for block in blocks(train):
-        shown.update(np.unique(block[:, place].numpy()).tolist())
-    if len(shown) > MOST_LEVELS:
-        raise DataError(
-            f"{where}: {column.name} has {len(shown)} different texts, expected at most {MOST_LEVELS}. "
-            f"Leave it out with data.source.ignore=[{column.name}]."
-        )
-    if len(shown) < 2:
+        rows.update(block[:, place].tolist())
+    if len(rows) < 2:
         return None
-    return Encoded(column.name, place, levels=tuple((int(each), column.levels[int(each)]) for each in sorted(shown)))
+    shown = tuple((int(number), column.levels[int(number)]) for number in sorted(rows))
+    if len(rows) <= one_hot_up_to:
+        return OneHot(column.name, place, shown)
+    numbered = tuple((number, text) for number, text in shown if rows[number] >= FEWEST)
+    if len(numbered) < len(shown) / 2:
+        raise DataError(
+            f"{where}: {column.name} has {len(shown):,} different texts in {len(train):,} training rows, of which "
+            f"{len(shown) - len(numbered):,} occur once: it names rows, and says nothing of others. Leave it out with "
+            f"data.source.ignore=[{column.name}]."
+        )
+    return Numbered(column.name, place, numbered)

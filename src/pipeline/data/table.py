@@ -42,6 +42,7 @@ class Table:
         target: str | None,
         answer: Literal["number", "class"] | None,
         categorical: list[str],
+        one_hot_up_to: int,
         ignore: list[str],
         time: str | None,
         group: str | None,
@@ -57,6 +58,7 @@ class Table:
         self.files = {"train": train, "validation": validation, "test": test}
         self.target, self.answer, self.time, self.group = target, answer, time, group
         self.categorical, self.ignore = tuple(categorical), tuple(ignore)
+        self.one_hot_up_to = one_hot_up_to
         self.shares = {"test": test_share, "validation": validation_share}
         self.split_seed = split_seed
         self.on_bad_sample = on_bad_sample
@@ -79,9 +81,10 @@ class Table:
         train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ORDER)
         warn_of_equal_hashes({part: table.hashes[rows[part]] for part in ORDER}, "rows")
         check_training_shows(train.targets, class_names, root)
+        fit = partial(encoded, columns=table.columns, one_hot_up_to=self.one_hot_up_to, where=str(files["train"]))
         return Parts(
             root.stem, "table", task_of(class_names), class_names, train, validation, test, skipped=table.skipped,
-            is_ordered=self.time is not None, fit=partial(encoded, columns=table.columns, where=str(files["train"])),
+            is_ordered=self.time is not None, fit=fit,
         )  # fmt: skip
 
     def _paths(self, root: Path) -> dict[str, Path]:

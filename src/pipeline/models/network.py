@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.categories import CategoryEmbeddings
 from pipeline.models.log_mel import LogMel
 from pipeline.spec import DataSpec
 
@@ -60,14 +61,19 @@ def input_stage(spec: DataSpec) -> nn.Module:
             return nn.Identity()  # tokens are names, not amounts
         case "audio":
             return LogMel(sample_rate=spec.sample_rate)
-    return Standardize(mean=spec.mean, std=spec.std, input_shape=spec.input_shape)
+    standardize = Standardize(mean=spec.mean, std=spec.std, input_shape=spec.input_shape)
+    if not any(spec.categories):
+        return standardize
+    return nn.Sequential(standardize, CategoryEmbeddings(names=[len(names) for names in spec.categories]))
 
 
 def seen_by_model(spec: DataSpec) -> DataSpec:
-    """What the model is to be built for: sound reaches it as a picture of one channel."""
-    if spec.kind != "audio":
-        return spec
-    return replace(spec, input_shape=LogMel.shape(*spec.input_shape, sample_rate=spec.sample_rate))
+    """What the model is to be built for: sound reaches it as a picture of one channel, a name as a vector."""
+    if spec.kind == "audio":
+        return replace(spec, input_shape=LogMel.shape(*spec.input_shape, sample_rate=spec.sample_rate))
+    if any(spec.categories):
+        return replace(spec, input_shape=CategoryEmbeddings.shape([len(names) for names in spec.categories]))
+    return spec
 
 
 class Network(nn.Module):

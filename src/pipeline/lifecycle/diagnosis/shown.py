@@ -30,14 +30,22 @@ def described(suspects: tuple[Suspect, ...], parts: Parts, class_names: tuple[st
 
 def _said(inputs: Tensor, parts: Parts) -> list[tuple[str, ...]]:
     if parts.kind == "table" and parts.feature_names:
-        names = parts.feature_names[:COLUMNS]
-        return [(", ".join(f"{n} {v:.4g}" for n, v in zip(names, row.tolist(), strict=False)),) for row in inputs]
+        return [(", ".join(_cells(row.tolist(), parts)),) for row in inputs]
     if parts.kind == "text" and parts.tokenizer:
         from tokenizers import Tokenizer  # an optional package
 
         reader = Tokenizer.from_str(parts.tokenizer)
         return [(reader.decode([token for token in row if token])[:LONGEST],) for row in inputs.tolist()]
     return [() for _ in inputs]
+
+
+def _cells(row: list[float], parts: Parts) -> list[str]:
+    names = parts.feature_names[:COLUMNS]
+    meanings = parts.categories or ((),) * len(names)
+    return [
+        f"{name} {meaning[int(value)] if meaning else f'{value:.4g}'}"
+        for name, meaning, value in zip(names, meanings, row, strict=False)
+    ]
 
 
 def pictured(name: str, suspects: tuple[Suspect, ...], parts: Parts, class_names: tuple[str, ...]) -> str:
