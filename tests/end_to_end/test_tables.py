@@ -67,3 +67,14 @@ def test_a_question_that_the_data_does_not_ask_is_refused_without_a_traceback(pr
     ended = program.run(tmp_path / "home", "train", "data=iris", "model=logistic_regression", *SHORT)
     assert ended.code == 2 and "Traceback" not in ended.err
     assert "iris has 3 classes (multiclass): use model=softmax_regression" in ended.err
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_weights_of_another_precision_are_trained_and_judged_again(
+    program: Any, tmp_path: Path, precision: str
+) -> None:
+    home = tmp_path / "home"
+    ended = program.run(home, "train", "data=diabetes", "model=mlp", *SHORT, f"trainer.precision={precision}")
+    assert ended.code == 0 and f"cpu, {precision}" in ended.out, ended.err
+    again = program.run(home, "evaluate")
+    assert again.code == 0, again.err

@@ -1,6 +1,6 @@
 """A small network on a small real data set, trained by the real Learner under Lightning's real Trainer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,7 @@ def fit(tmp_path: Path, make_data: Any, make_learner: Any) -> Callable[..., Any]
         data: dict[str, Any] | None = None,
         learner: dict[str, Any] | None = None,
         checkpoint: dict[str, Any] | None = None,
+        plugins: Sequence[Any] = (),
         **trainer_settings: Any,
     ) -> tuple[pl.Trainer, Learner, Metrics]:
         pl.seed_everything(0, verbose=False)
@@ -143,7 +144,7 @@ def fit(tmp_path: Path, make_data: Any, make_learner: Any) -> Callable[..., Any]
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            plugins=[TimedCheckpointIO()],
+            plugins=[TimedCheckpointIO(), *plugins],
             callbacks=[
                 InterruptAt(interruption, interrupt_at),
                 *callbacks(),

@@ -11,6 +11,7 @@ from pipeline.training import checkpoints
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.ema import EMA
 from pipeline.training.callbacks.learning_rate import LearningRate
+from pipeline.training.precision import OF_WEIGHTS
 
 # 20 steps an epoch, 3 epochs
 
@@ -63,6 +64,16 @@ def test_run_resumed_in_mixed_precision_matches_the_uninterrupted_run(fit, tmp_p
     _, whole, _ = fit(tmp_path / "whole", precision="bf16-mixed")
     fit(tmp_path / "parts", precision="bf16-mixed", interrupt_at=33)
     _, resumed, _ = fit(tmp_path / "parts", precision="bf16-mixed")
+    assert same_tensors(whole.state_dict(), resumed.state_dict())
+
+
+@pytest.mark.parametrize("precision", OF_WEIGHTS)
+def test_run_resumed_with_weights_of_another_precision_matches_the_uninterrupted_run(fit, tmp_path, precision):
+    make = OF_WEIGHTS[precision]
+    _, whole, _ = fit(tmp_path / "whole", plugins=[make()], callbacks=everything_on)
+    fit(tmp_path / "parts", plugins=[make()], callbacks=everything_on, interrupt_at=33)
+    _, resumed, _ = fit(tmp_path / "parts", plugins=[make()], callbacks=everything_on)
+    assert {each.dtype for each in whole.parameters()} != {torch.float32}
     assert same_tensors(whole.state_dict(), resumed.state_dict())
 
 

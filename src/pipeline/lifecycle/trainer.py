@@ -14,6 +14,7 @@ from pipeline.lifecycle.assemble import Assembly
 from pipeline.process import Place
 from pipeline.training.callbacks.timing import TimedCheckpointIO
 from pipeline.training.learner import Learner
+from pipeline.training.precision import OF_WEIGHTS
 from pipeline.training.sharding import Sharded
 
 # Settings of Lightning's Trainer that Lightning leaves to whoever optimises by hand: here, the Learner.
@@ -32,14 +33,16 @@ def build_trainer(
     """Lightning's Trainer, without what is ours: its bar, its checkpoints, its sanity check, its launching."""
     settings: dict[str, Any] = OmegaConf.to_container(config.trainer, resolve=True)  # type: ignore[assignment]
     settings.pop("_target_")
+    plugins: list[Any] = [TimedCheckpointIO()]
     if isinstance(assembly.module, Learner):
         for name in OURS:
             settings.pop(name, None)
+        if settings.get("precision") in OF_WEIGHTS:
+            plugins.append(OF_WEIGHTS[settings.pop("precision")]())
     # The processes are there already; how many is theirs to say.
     if not isinstance(settings.get("devices"), list):
         settings["devices"] = here.local_world_size
     settings["num_nodes"] = here.nodes
-    plugins: list[Any] = [TimedCheckpointIO()]
     if here.world_size > 1:
         plugins.append(TorchElasticEnvironment())  # reads RANK, WORLD_SIZE, ... and starts nothing itself
         if settings.get("strategy") == "auto":

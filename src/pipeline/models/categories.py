@@ -12,15 +12,16 @@ WIDEST = 50
 
 
 class CategoryEmbeddings(nn.Module):
-    """The columns of a table that number names, each as a vector a name, behind those of amounts (Guo & Berkhahn 2016,
-    "Entity embeddings of categorical variables").
+    """The columns of a table that number names, each as a vector a name, behind those of amounts, which `scale` makes
+    comparable (Guo & Berkhahn 2016, "Entity embeddings of categorical variables").
 
     `names` are those of each column, 0 for one of amounts. The vector of number 0, which stands for all names that are
     not told apart, is 0 at first: where training never moves it, it says nothing.
     """
 
-    def __init__(self, *, names: Sequence[int]) -> None:
+    def __init__(self, *, names: Sequence[int], scale: nn.Module) -> None:
         super().__init__()
+        self.scale = scale
         self.numbered = [column for column, count in enumerate(names) if count]
         self.amounts = [column for column, count in enumerate(names) if not count]
         self.counts = [count for count in names if count]
@@ -35,11 +36,12 @@ class CategoryEmbeddings(nn.Module):
         return (sum(width(count) if count else 1 for count in names),)
 
     def forward(self, inputs: Tensor) -> Tensor:  # (B, C) -> (B, W)
-        seen = [inputs[:, self.amounts]]
+        scaled: Tensor = self.scale(inputs)
+        seen = [scaled[:, self.amounts]]
         for column, count, vectors in zip(self.numbered, self.counts, self.vectors, strict=True):
-            numbers = inputs[:, column].long()
+            numbers = inputs[:, column].long()  # not of `scaled`: low precision has too few digits to count
             known = (numbers >= 0) & (numbers < count)
-            seen.append(vectors(torch.where(known, numbers, 0)).to(inputs.dtype))
+            seen.append(vectors(torch.where(known, numbers, 0)).to(scaled.dtype))
         return torch.cat(seen, dim=1)
 
 

@@ -50,12 +50,13 @@ class LogMel(nn.Module):
                 self.size,
                 hop_length=self.hop,
                 win_length=len(self.window),
-                window=self.window,
+                window=self.window.float(),
                 pad_mode="constant",
                 return_complex=True,
             )
             power = spectrum.real.square() + spectrum.imag.square()  # (B, size / 2 + 1, F)
-            return per_sample(torch.log((self.bands @ power).clamp(min=FAINTEST))).unsqueeze(1)
+            loudness = torch.log((self.bands.float() @ power).clamp(min=FAINTEST))
+            return per_sample(loudness).unsqueeze(1).to(self.bands.dtype)
 
 
 def per_sample(loudness: Tensor) -> Tensor:

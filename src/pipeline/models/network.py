@@ -64,7 +64,7 @@ def input_stage(spec: DataSpec) -> nn.Module:
     standardize = Standardize(mean=spec.mean, std=spec.std, input_shape=spec.input_shape)
     if not any(spec.categories):
         return standardize
-    return nn.Sequential(standardize, CategoryEmbeddings(names=[len(names) for names in spec.categories]))
+    return CategoryEmbeddings(names=[len(names) for names in spec.categories], scale=standardize)
 
 
 def seen_by_model(spec: DataSpec) -> DataSpec:

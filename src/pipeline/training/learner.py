@@ -88,6 +88,8 @@ class Learner(pl.LightningModule):
         return scores
 
     def configure_model(self) -> None:
+        # Lightning does it once more after a checkpoint is loaded, when its float64 weights would be rounded already.
+        self.trainer.precision_plugin.convert_module(self)
         if self.device_mesh is not None:
             shard(self.network, self.device_mesh["data_parallel"])
 
