@@ -13,7 +13,6 @@ from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import torch
 
 from pipeline.data import table_files
@@ -23,6 +22,7 @@ from pipeline.data.table_files import chunks
 from pipeline.data.table_reading import Reading
 from pipeline.errors import DataError
 from pipeline.files import cache_folder, locked, write_atomically
+from pipeline.memory import free_bytes
 
 # N rows, n of a chunk, F columns of inputs, A others: the target, a time, a group
 
@@ -113,7 +113,7 @@ def check_room(reading: Reading) -> None:
     rows = sum(table_files.row_count(path) for path in reading.files.values())
     names = [name for name in next(chunks(next(iter(reading.files.values())))).cells if name not in reading.ignored]
     size = sum(path.stat().st_size for path in reading.files.values())
-    needed, free = rows * BYTES_A_ROW, psutil.virtual_memory().available
+    needed, free = rows * BYTES_A_ROW, free_bytes()
     what = f"{', '.join(str(path) for path in reading.files.values())}: {size / 1e9:.1f} GB, about {rows:,} rows"
     if needed > free:
         raise DataError(
