@@ -81,6 +81,7 @@ class DataSpec:
     feature_names  of a table's columns; empty for other kinds
     categories     of each of these columns the names that its numbers (from 0) stand for, and none where they are
                    amounts; the first stands for all that are not told apart. mean and std are 0 where there are names
+    columns        of the user's table what was made of each, for a person
     target_mean, target_std
                    the same of each number that is to be predicted; empty for classes
     class_counts   training samples of each class; empty where targets are numbers
@@ -105,6 +106,7 @@ class DataSpec:
     class_counts: tuple[int, ...] = ()
     sample_rate: int = 0
     categories: tuple[tuple[str, ...], ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

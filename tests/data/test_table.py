@@ -36,6 +36,7 @@ def load(folder: Path, rows: list[str], *, header: str = "size,town,built,price"
 def test_numbers_names_and_dates_become_columns(tmp_path: Path) -> None:
     parts = load(tmp_path, ROWS)
     assert parts.task == "regression" and parts.feature_names == ("size", "town=a", "town=b", "built")
+    assert parts.columns == ("size (number)", "town (2 names)", "built (date)")
     assert [len(part) for part in parts.by_name().values()] == [30, 10, 10]
     assert parts.train.inputs.dtype == torch.float32 and parts.train.targets.shape == (30, 1)
 
@@ -211,6 +212,7 @@ def test_many_names_are_numbered_by_the_training_rows_alone(tmp_path: Path) -> N
     rows = [*TOWNS, "1,seldom,2026-01-01,1", "2,seldom,2026-01-01,2", "3,seldom,2026-01-01,3"]
     parts = load(tmp_path, rows, one_hot_up_to=10)
     assert parts.feature_names == ("size", "town", "built")
+    assert parts.columns[1] == f"town ({len(parts.categories[1]) - 1} names, embedded)"
     names = parts.categories[1]
     assert parts.categories[::2] == ((), ()) and names[0] == "any other" and {"town 0", "town 19"} <= set(names)
     shown = parts.train.inputs[:, 1]

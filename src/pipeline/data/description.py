@@ -33,6 +33,7 @@ def describe(parts: Parts) -> DataSpec:
         digest=digest(parts),
         feature_names=parts.feature_names,
         categories=parts.categories,
+        columns=parts.columns,
         target_mean=target_mean,
         target_std=target_std,
         vocabulary_size=vocabulary_size(parts.tokenizer) if parts.tokenizer else 0,

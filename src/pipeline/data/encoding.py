@@ -4,14 +4,13 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.data.columns import Column
+from pipeline.data.encoders import Amount, Encoded, Numbered, OneHot
 from pipeline.data.source import Part, Parts
 from pipeline.data.stored import Inputs, Stored, blocks
 from pipeline.errors import DataError
@@ -20,99 +19,7 @@ log = logging.getLogger(__name__)
 
 # N rows, F columns of the table, C columns of inputs
 
-OTHER = "any other"
 FEWEST = 2  # training rows of a name that gets a number: from one alone nothing can be learned that holds for others
-
-
-class Encoded(Protocol):
-    """How column number `place` of the table becomes inputs of these names."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def place(self) -> int: ...
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    @property
-    def categories(self) -> tuple[tuple[str, ...], ...]:
-        """As in DataSpec, for each of `names`."""
-        ...
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """(N,) -> (N, C)"""
-        ...
-
-
-@dataclass(frozen=True)
-class Amount:
-    """Gaps are filled with `median`; where `marks_gaps`, a second input says where they are."""
-
-    name: str
-    place: int
-    median: float
-    marks_gaps: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name, f"{self.name} missing") if self.marks_gaps else (self.name,)
-
-    @property
-    def categories(self) -> tuple[tuple[str, ...], ...]:
-        return ((),) * len(self.names)
-
-    def __call__(self, values: Tensor) -> Tensor:
-        gaps = values.isnan()
-        filled = values.masked_fill(gaps, self.median)
-        return torch.stack([filled, gaps.float()] if self.marks_gaps else [filled], dim=1)
-
-
-@dataclass(frozen=True)
-class OneHot:
-    """A 0 or 1 for each of the levels that the training rows show; 0 in all for others."""
-
-    name: str
-    place: int
-    levels: tuple[tuple[int, str], ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}={text}" for _, text in self.levels)
-
-    @property
-    def categories(self) -> tuple[tuple[str, ...], ...]:
-        return ((),) * len(self.levels)
-
-    def __call__(self, values: Tensor) -> Tensor:
-        return (values[:, None] == values.new_tensor([number for number, _ in self.levels])).float()
-
-
-@dataclass(frozen=True)
-class Numbered:
-    """Each of the levels gets a number, from 1; 0 is for those that too few training rows show."""
-
-    name: str
-    place: int
-    levels: tuple[tuple[int, str], ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    @property
-    def categories(self) -> tuple[tuple[str, ...], ...]:
-        return ((OTHER, *(text for _, text in self.levels)),)
-
-    @cached_property
-    def kept(self) -> Tensor:
-        """(L,) the table's numbers of the levels, ascending."""
-        return torch.tensor([float(number) for number, _ in self.levels])
-
-    def __call__(self, values: Tensor) -> Tensor:
-        found = torch.searchsorted(self.kept, values.contiguous()).clamp(max=len(self.kept) - 1)
-        return torch.where(self.kept[found] == values, found + 1, 0).float()[:, None]
 
 
 @dataclass(frozen=True)
@@ -156,6 +63,7 @@ def encoded(parts: Parts, *, columns: Sequence[Column], one_hot_up_to: int, wher
         test=test,
         feature_names=encoding.names,
         categories=encoding.categories,
+        columns=tuple(column.told for column in encoding.columns),
         fit=None,
     )
 
@@ -172,7 +80,6 @@ def fit(train: Inputs, columns: Sequence[Column], one_hot_up_to: int, where: str
         if each is None:
             log.warning("%s: %s is the same in all training rows; left out", where, column.name)
             continue
-        log.info("%s: %s, %d inputs", column.name, column.kind, len(each.names))
         found.append(each)
     if not found:
         raise DataError(f"{where} has no column to learn from: every one but the target is left out.")
@@ -191,9 +98,9 @@ def _filled(train: Inputs, place: int, column: Column, where: str) -> Amount | N
         return None
     median = _median(train, place) if column.missing else 0.0  # the gaps may be in the other parts alone
     if gaps == 0:
-        return Amount(column.name, place, median)
+        return Amount(column.name, place, column.kind, median)
     log.warning("%s: %s lacks %d of %d training values; filled with %g", where, column.name, gaps, len(train), median)
-    return Amount(column.name, place, median, marks_gaps=True)
+    return Amount(column.name, place, column.kind, median, marks_gaps=True)
 
 
 def _median(train: Inputs, place: int) -> float:

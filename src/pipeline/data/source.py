@@ -47,13 +47,14 @@ class Part:
 class Parts:
     """A whole data set, split once and for all. `test` is for the final evaluation alone.
 
-    `class_names` is empty where targets are numbers, `feature_names` and `categories` (as in DataSpec) where inputs are
-    no table, `tokenizer` (of Hugging Face's tokenizers, as JSON: what turns a sentence into such inputs) where they are
-    no text, `sample_rate` (values a second) is 0 where they are no sound. `test_sentences`: what the test part's inputs
-    were made of, to show it to a person. `skipped`: what was left out, and why, a line each
-    (data.source.on_bad_sample=skip). `is_ordered`: the parts follow each other in time. `fit` makes of these parts
-    those whose inputs a network takes, where something is learned from the training samples for it (medians, levels, a
-    vocabulary).
+    `class_names` is empty where targets are numbers; `feature_names`, `categories` and `columns` (as in DataSpec) where
+    inputs are no table; `tokenizer` (of Hugging Face's tokenizers, as JSON: what turns a sentence into such inputs)
+    where they are no text; `sample_rate` (values a second) is 0 where they are no sound.
+
+    `test_sentences`: what the test part's inputs were made of, to show it to a person. `skipped`: what was left out,
+    and why, a line each (data.source.on_bad_sample=skip). `is_ordered`: the parts follow each other in time. `fit`
+    makes of these parts those whose inputs a network takes, where something is learned from the training samples for
+    it (medians, levels, a vocabulary).
     """
 
     name: str
@@ -65,6 +66,7 @@ class Parts:
     test: Part
     feature_names: tuple[str, ...] = ()
     categories: tuple[tuple[str, ...], ...] = ()
+    columns: tuple[str, ...] = ()
     tokenizer: str = ""
     test_sentences: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ COMPARED = ("data", "model", "optimizer", "scheduler", "regularizer", "callbacks
 GROUPS = ("data", "model", "optimizer", "scheduler")
 # Where a run happens, not what it is.
 NOT_COMPARED = re.compile(r"_target_|_partial_|\.root$|evaluation_batch_size|^trainer\.(devices|num_nodes|accelerator)")
+MOST_COLUMNS = 20  # told before a training
 UI = "http://127.0.0.1:5000"
 
 
@@ -37,6 +38,7 @@ def plan(run: Run, assembly: Assembly, trainer: pl.Trainer, start_from: Path | N
     steps = "" if assembly.total_steps is None else f", {assembly.total_steps:,} steps"
     rows = [
         ("data", _data(assembly)),
+        *_columns(assembly),
         ("model", _model(assembly)),
         ("training", f"{epochs}{steps}, {_devices(trainer)}"),
         ("writes to", shorten(run.folder)),
@@ -202,12 +204,22 @@ def _data(assembly: Assembly) -> str:
     if spec is None:
         return type(assembly.data).__name__
     shape = "x".join(str(size) for size in spec.input_shape)
+    if spec.kind == "table":
+        shape = f"{shape} inputs"
     if spec.kind == "text":
         shape = f"{shape} tokens at most, {spec.vocabulary_size:,} known"
     if spec.kind == "audio":
         shape = f"{spec.input_shape[0] / spec.sample_rate:g} s at {spec.sample_rate:,} Hz"
     sizes = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items())
     return f"{spec.name}: {sizes}; {shape}, {spec.answers}"
+
+
+def _columns(assembly: Assembly) -> list[tuple[str, str]]:
+    told = () if assembly.spec is None else assembly.spec.columns
+    if not told:
+        return []
+    more = f", and {len(told) - MOST_COLUMNS} more" if len(told) > MOST_COLUMNS else ""
+    return [("columns", ", ".join(told[:MOST_COLUMNS]) + more)]
 
 
 def _model(assembly: Assembly) -> str:
