@@ -1,4 +1,4 @@
-"""Measure, print, write RESULTS.md: python -m benchmarks [NAME ...] [--data FOLDER] [--long]; 1 below a target."""
+"""Measure, print, note in RESULTS.md: python -m benchmarks [NAME ...] [--data FOLDER] [--long]; 1 below a target."""
 
 import argparse
 import sys
@@ -8,12 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import results
 from benchmarks.figure import Figure, Skipped
 from benchmarks.figures import FIGURES, LONG
-from pipeline.lifecycle import environment
-
-COLUMNS = ("figure", "ours", "baseline", "value", "target", "met")
-RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def main() -> int:
@@ -38,31 +35,16 @@ def main() -> int:
         measured += found
         for figure in found:
             console.print("  ".join(figure.row()) + f"  ({time.monotonic() - started_at:.0f} s)", soft_wrap=True)
+        results.keep(name, found, list(FIGURES))
     console.print(_table(measured))
-    if not options.names:
-        RESULTS.write_text(_report(measured), encoding="utf-8")
     return 0 if measured and all(figure.met for figure in measured) else 1
 
 
 def _table(figures: list[Figure]) -> Table:
-    table = Table(*COLUMNS)
+    table = Table(*results.COLUMNS[1:-1])
     for figure in figures:
         table.add_row(*figure.row())
     return table
-
-
-def _report(figures: list[Figure]) -> str:
-    machine = environment.describe([])
-    git = machine["git"] or {"commit": "no commit", "dirty": False}
-    rows = "\n".join("| " + " | ".join(figure.row()) + " |" for figure in figures)
-    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    return (
-        "# Results\n\nWritten by `make bench`. Both sides of a ratio were measured in this run.\n\n"
-        f"{time.strftime('%Y-%m-%d')}, {machine['processor']}, {machine['cores']} cores, {machine['platform']}; "
-        f"commit {git['commit'][:12]}{' and changes' if git['dirty'] else ''}; Python {machine['python']}, "
-        f"{versions}\n\n"
-        f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n{rows}\n"
-    )
 
 
 if __name__ == "__main__":
