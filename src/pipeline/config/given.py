@@ -28,15 +28,18 @@ def check_given(config: DictConfig, choices: Mapping[str, Choice], folders: Sequ
 
 
 def _note(key: str, choices: Mapping[str, Choice], folders: Sequence[Path]) -> str:
-    for group, choice in choices.items():
-        inside = key.removeprefix(f"{group.replace('/', '.')}.")
-        if inside != key:
-            for option in choice if isinstance(choice, list) else [choice]:
-                for file in _files(f"{group}/{option}", folders):
-                    found = note_on(inside, file)
-                    if found:
-                        return found
-    return ""
+    chosen = [(group, each) for group, choice in choices.items() for each in _each(choice)]
+    notes = (
+        note_on(key.removeprefix(f"{group.replace('/', '.')}."), file)
+        for group, option in chosen
+        if key.startswith(f"{group.replace('/', '.')}.")
+        for file in _files(f"{group}/{option}", folders)
+    )
+    return next(filter(None, notes), "")
+
+
+def _each(choice: Choice) -> list[str]:
+    return choice if isinstance(choice, list) else [] if choice is None else [choice]
 
 
 def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
