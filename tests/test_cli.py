@@ -67,6 +67,11 @@ class TestRefusals:
         assert "Traceback" not in answer.stderr
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.usefixtures("empty_folder")
+    def test_a_folder_that_only_the_cluster_may_have_gets_a_warning(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["train", "launch=slurm", "launch.dry_run=true", "data.root=/surely/not/here"]) == 0
+        assert capsys.readouterr().err.startswith("warning: data.root=/surely/not/here is not on this machine")
+
     def test_a_users_own_package_is_found_in_the_working_directory(self, tmp_path: Path) -> None:
         (tmp_path / "package_of_mine.py").write_text("class Net:\n    def __init__(self, spec, width): ...\n")
         (tmp_path / "conf/model").mkdir(parents=True)
