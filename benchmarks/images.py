@@ -49,7 +49,7 @@ def _large() -> Iterator[Figure]:
         if psutil.disk_usage(home).free < 2 * LARGE:
             raise Skipped(f"{home} has no room for {LARGE / 1e9:.0f} GB")
         run = train(
-            "data=image_folder", "~data.source", "+data.source._target_=benchmarks.images.Repeated",
+            "data=image_folder", "data.root=null", "~data.source", "+data.source._target_=benchmarks.images.Repeated",
             "allow_packages=[benchmarks]", "model=logistic_regression", "trainer.max_epochs=1", "data.batch_size=256",
             "tracking=none",
             environment={"XDG_CACHE_HOME": home},

@@ -33,6 +33,8 @@ class TestRefusals:
             (["train", "optimizer.learning_rate=abc"], "expected a number, such as the default 0.01"),
             (["train", "data.batch_size=0"], "expected 1 or more"),
             (["train", "name=a/b"], "such as  name=a-b"),
+            (["train", "data=table"], "error: data.root and data.source.target have no default and must be given\n"),
+            (["train", "data.root=/surely/not/here"], "data.root=/surely/not/here does not exist"),
             (["train", "--inof"], "error: --inof is no option of train\n  did you mean  --info ?"),
             (["train", "--cfg", "hydra"], "invalid choice: 'hydra'"),
             (["train", "--config-name", "trian"], "did you mean  --config-name train ?"),
@@ -51,9 +53,10 @@ class TestRefusals:
         assert err.startswith("error: ")
         assert expected in err
 
-    def test_nothing_heavy_is_imported_and_nothing_is_left_behind(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("mistake", ["trainer.max_epochs=3.5", "data=image_folder", "data.root=nowhere"])
+    def test_nothing_heavy_is_imported_and_nothing_is_left_behind(self, mistake: str, tmp_path: Path) -> None:
         code = (
-            "import sys; from pipeline.cli import main; code = main(['train', 'trainer.max_epochs=3.5']);"
+            f"import sys; from pipeline.cli import main; code = main(['train', '{mistake}']);"
             "heavy = {'torch', 'pytorch_lightning', 'lightning_fabric', 'mlflow', 'kornia', 'numpy', 'rich'};"
             "print(code, sorted(heavy & set(sys.modules)))"
         )
@@ -63,6 +66,11 @@ class TestRefusals:
         assert answer.stdout.strip() == "2 []"
         assert "Traceback" not in answer.stderr
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.usefixtures("empty_folder")
+    def test_a_folder_that_only_the_cluster_may_have_gets_a_warning(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["train", "launch=slurm", "launch.dry_run=true", "data.root=/surely/not/here"]) == 0
+        assert capsys.readouterr().err.startswith("warning: data.root=/surely/not/here is not on this machine")
 
     def test_a_users_own_package_is_found_in_the_working_directory(self, tmp_path: Path) -> None:
         (tmp_path / "package_of_mine.py").write_text("class Net:\n    def __init__(self, spec, width): ...\n")
@@ -89,6 +97,8 @@ class TestShowing:
     def test_cfg_job_shows_also_what_would_be_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["train", "--cfg", "job", "optimizer.learning_rate=abc"]) == 0
         assert "learning_rate: abc" in capsys.readouterr().out
+        assert main(["train", "--cfg", "job", "--resolve", "data=image_folder"]) == 0
+        assert "root: ???" in capsys.readouterr().out
 
     @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
     def test_help_names_every_verb(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

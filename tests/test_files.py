@@ -17,6 +17,7 @@ from pipeline.files import (
     read_verified,
     sha256,
     write_atomically,
+    write_folder,
 )
 
 CONTENT = bytes(range(256)) * 40
@@ -81,6 +82,21 @@ class TestWriteAtomically:
         assert output == "refused\n"
         assert path.read_text() == "old"
         assert os.listdir(tmp_path) == ["file"]
+
+
+class TestWriteFolder:
+    def test_it_has_these_files_and_none_of_those_before(self, tmp_path: Path) -> None:
+        write_folder(tmp_path / "folder", {"a": b"1", "b": b"2"})
+        write_folder(tmp_path / "folder", {"b": b"3", "c": bytearray(b"4")})
+        assert {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()} == {"b": b"3", "c": b"4"}
+        assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+    def test_what_cannot_be_written_leaves_what_was_there(self, tmp_path: Path) -> None:
+        write_folder(tmp_path / "folder", {"a": b"1"})
+        with pytest.raises(OSError, match="name too long"):
+            write_folder(tmp_path / "folder", {"b": b"2", "c" * 300: b"3"})
+        assert [path.name for path in (tmp_path / "folder").iterdir()] == ["a"]
+        assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 class TestLocked:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -19,12 +19,46 @@ TIMEOUT_SECONDS = 20
 CHUNK_BYTES = 1 << 16
 
 
-class Wanted(NamedTuple):
-    """What read_verified asks for."""
+T = TypeVar("T")
+
+
+class Keeping(Protocol[T]):
+    """What is wanted from the network, how it is told from anything else, and in which form it stays."""
+
+    @property
+    def most_bytes(self) -> int:
+        """More are not received."""
+
+    def kept(self, place: Path) -> T:
+        """The content as it was kept. Raises ContentError, or OSError such as FileNotFoundError."""
+
+    def arrived(self, file: Path) -> T:
+        """The content of what was downloaded. Raises ContentError."""
+
+    def keep(self, place: Path, content: T) -> None:
+        """Whole or not at all, over what is there."""
+
+
+class OneFile(NamedTuple):
+    """The unpacked content, or without `unpack` the file as it comes; `size` in bytes and `sha256` are those of what
+    stays."""
 
     size: int
     sha256: str
     unpack: bool
+
+    @property
+    def most_bytes(self) -> int:
+        return self.size + self.size // 1000 + 4096  # gzip adds at most a few bytes in 32,768
+
+    def kept(self, place: Path) -> bytearray:
+        return read_verified(place, **self._asdict())
+
+    def arrived(self, file: Path) -> bytearray:
+        return read_verified(file, **self._asdict())
+
+    def keep(self, place: Path, content: bytearray) -> None:
+        write_atomically(place, content)
 
 
 class MirrorError(Exception):
@@ -45,17 +79,23 @@ def fetch(
     unpack: bool = True,
     backoff_seconds: float = 1.0,
 ) -> bytearray:
+    """`obtain` of a file that is known to the byte. The files behind `urls` may be gzip or not."""
+    wanted = OneFile(size, sha256, unpack)
+    return obtain(urls, destination, wanted, remedy=remedy, backoff_seconds=backoff_seconds)
+
+
+def obtain(
+    urls: Sequence[str], destination: Path, wanted: Keeping[T], *, remedy: str, backoff_seconds: float = 1.0
+) -> T:
     """The content of `destination`, which is downloaded first if it is absent or not what it should be.
 
-    The files behind `urls` may be gzip or not; `size` in bytes and `sha256` are those of the unpacked content, which
-    is what is kept; without `unpack` those of the file as it comes. A part that arrived stays for the next attempt, in
-    this process or a later one. Processes that ask at the same time download once. Raises DataError: what was tried,
-    then `remedy`.
+    A part that arrived stays for the next attempt, in this process or a later one. Processes that ask at the same time
+    download once. Raises DataError: what was tried, then `remedy`.
     """
     refused = ""
     try:
         try:
-            return read_verified(destination, size=size, sha256=sha256, unpack=unpack)
+            return wanted.kept(destination)
         except FileNotFoundError:
             destination.parent.mkdir(parents=True, exist_ok=True)
         except ContentError as error:
@@ -63,10 +103,10 @@ def fetch(
             print(f"{refused}Downloading it anew.", file=sys.stderr)
         with locked(destination.with_name(f".{destination.name}.lock")):
             try:  # another process may have been faster
-                return read_verified(destination, size=size, sha256=sha256, unpack=unpack)
+                return wanted.kept(destination)
             except (FileNotFoundError, ContentError):
-                content = _from_mirrors(urls, destination, Wanted(size, sha256, unpack), backoff_seconds)
-            write_atomically(destination, content)
+                content = _from_mirrors(urls, destination, wanted, backoff_seconds)
+            wanted.keep(destination, content)
             for part in destination.parent.glob(f".{destination.name}.*.part"):
                 part.unlink()
             return content
@@ -79,7 +119,7 @@ def fetch(
         raise DataError(f"{refused}{destination.name} could not be downloaded:\n{error}\n{remedy}") from error
 
 
-def _from_mirrors(urls: Sequence[str], destination: Path, wanted: Wanted, backoff_seconds: float) -> bytearray:
+def _from_mirrors(urls: Sequence[str], destination: Path, wanted: Keeping[T], backoff_seconds: float) -> T:
     """Asks one mirror after the other, each several times; MirrorError tells what every one answered."""
     answers = []
     for url in urls:
@@ -96,14 +136,12 @@ def _from_mirrors(urls: Sequence[str], destination: Path, wanted: Wanted, backof
     raise MirrorError("\n".join(answers), again=False)
 
 
-def _from_mirror(url: str, part: Path, wanted: Wanted) -> bytearray:
+def _from_mirror(url: str, part: Path, wanted: Keeping[T]) -> T:
     """One attempt. What has arrived stays in `part`, unless its content is found to be wrong."""
     kept = part.stat().st_size if part.exists() else 0
     try:
-        _receive(
-            url, part, kept, limit=wanted.size + wanted.size // 1000 + 4096
-        )  # gzip adds at most a few bytes in 32,768
-        return read_verified(part, **wanted._asdict())
+        _receive(url, part, kept, limit=wanted.most_bytes)
+        return wanted.arrived(part)
     except ContentError as error:
         part.unlink(missing_ok=True)
         # A resumed file may be stitched together from two versions: that deserves one fresh attempt.

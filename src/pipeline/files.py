@@ -5,9 +5,10 @@ import gzip
 import hashlib
 import os
 import secrets
+import shutil
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,24 @@ def write_atomically(path: Path, data: bytes | bytearray | str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes | bytearray]) -> None:
+    """A folder of these files and no others, in the place of one that is there: readers see all of them, or none.
+
+    After a power cut a file may be empty: what is read has to be verified.
+    """
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir()
+        for name, content in contents.items():
+            (temporary / name).write_bytes(content)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

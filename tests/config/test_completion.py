@@ -27,6 +27,8 @@ VERBS = ["train", "evaluate", "completion", "help"]
         ("pipeline train model=mlp model.batch", ["model.batch_norm="]),
         ("pipeline train model.batch", []),
         ("pipeline train data.tr", ["data.train_fraction="]),
+        ("pipeline train data=table data.source.ta", ["data.source.target="]),
+        ("pipeline train data=table data.source.target=", []),
         ("pipeline train callbacks=[default,em", ["callbacks=[default,ema"]),
         ("pipeline train callbacks=[ema] callbacks.", ["callbacks.ema."]),
         ("pipeline train callbacks.early", ["callbacks.early_stopping."]),

@@ -173,7 +173,6 @@ class TestMistakes:
             ("hydra.run.dir=x", "Hydra's own settings have no effect here"),
             ("name=${nope}", "name refers to nothing: interpolation key 'nope' not found"),
             ("seed=${oc.env:SURELY_NOT_SET}", "Environment variable 'SURELY_NOT_SET' not found"),
-            ("data.root=???", "data.root has no default and must be given: data.root=VALUE"),
         ],
     )
     def test_says_what_to_type(self, override: str, expected: str) -> None:

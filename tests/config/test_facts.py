@@ -79,6 +79,7 @@ def test_an_address_without_one_passes(shipped: DictConfig, uri: str) -> None:
         (["trainer.devices=two"], "expected auto, a number of devices from 1"),
         (["trainer.devices=[]"], "expected auto, a number of devices from 1"),
         (["~regularizer"], "regularizer is missing, and a run needs it"),
+        (["data.root=/surely/not/here"], "data.root=/surely/not/here does not exist; expected the folder"),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_would(shipped: DictConfig, overrides: list[str], expected: str) -> None:
@@ -97,10 +98,24 @@ def test_what_cannot_work_is_refused_with_what_would(shipped: DictConfig, overri
         ["optimizer.weight_decay=0"],
         ["~callbacks.early_stopping"],
         ["checkpoint.monitor=val/loss", "checkpoint.mode=min"],
+        ["data.root=/tmp"],
+        ['data.root="~"'],
+        ["data.root=???"],
     ],
 )
 def test_what_can_work_passes(shipped: DictConfig, overrides: list[str]) -> None:
     assert facts_of(shipped, overrides)
+
+
+@pytest.mark.parametrize("launch, is_here", [("torchrun", True), ("slurm", False), ("kubernetes", False)])
+def test_a_folder_of_a_cluster_need_not_be_on_this_machine(launch: str, is_here: bool) -> None:
+    elsewhere = compose([f"launch={launch}"]).config
+    if is_here:
+        with pytest.raises(ConfigError, match="does not exist"):
+            facts_of(elsewhere, ["data.root=/surely/not/here"])
+        assert facts_of(elsewhere, ["data.root=/surely/not/here", "launch.nodes=2"])
+    else:
+        assert facts_of(elsewhere, ["data.root=/surely/not/here"])
 
 
 def test_nodes_of_the_users_own_with_other_keys_pass(shipped: DictConfig) -> None:

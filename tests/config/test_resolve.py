@@ -61,6 +61,15 @@ def test_what_a_constructor_refuses_is_told_with_the_node(allowed: dict[str, lis
         instantiate(config.callbacks, config)
 
 
+def test_a_value_that_was_never_given_is_asked_for(allowed: dict[str, list[str]]) -> None:
+    net = {"_target_": "their_package.nets.Net", "width": "???"}
+    config = config_of(allowed, model=net, callbacks={"mine": net})
+    with pytest.raises(ConfigError, match=r"callbacks\.mine\.width has no default .*: callbacks\.mine\.width=VALUE"):
+        instantiate(config.callbacks, config)
+    with pytest.raises(ConfigError, match=r"model: .* missing .* 'width'"):
+        instantiate(config.model, config)
+
+
 def test_a_failure_that_is_not_the_users_stays_what_it_is(allowed: dict[str, list[str]]) -> None:
     config = config_of(allowed, model={"_target_": "their_package.nets.broken", "size": 1})
     with pytest.raises(RuntimeError, match="the machine broke down"):

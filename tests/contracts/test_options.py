@@ -1,5 +1,6 @@
 """Every option in conf/, found by itself: whoever adds a YAML file has it tested."""
 
+import re
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -106,6 +107,11 @@ def test_it_composes_and_its_arguments_fit_as_written_and_as_imported(group: str
     composed = compose([f"{group}={option}"], config_name=primary)
     check(composed.config, composed.shipped)
     resolve.check_signatures(composed.config)
+
+
+def test_whatever_has_no_default_says_beside_it_what_to_give() -> None:
+    lines = [line for path in shipped_folder().rglob("*.yaml") for line in path.read_text().splitlines()]
+    assert [line for line in lines if re.search(r"\?\?\?\s*$", line)] == []
 
 
 class TestModels:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import socket
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,14 @@ class TestCIFAR10:
         assert parts.test.inputs[3].unique().tolist() == [13, 113, 213] and parts.test.inputs[3, 2, 5, 7] == 213
         assert (parts.train.inputs[:, 0, 0, 0] == parts.train.targets).all()
         assert np.bincount(parts.validation.targets).tolist() == [2] * 10
+
+    def test_processes_that_want_it_at_the_same_time_download_it_once(self, mirror: "Mirror") -> None:
+        packed = archive(batches(), "cifar-10-batches-bin")
+        mirror.files = {"/cifar-10-binary.tar.gz": packed}
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(lambda _: cifar10(packed, mirror.url).load(None), range(6)))
+        assert [len(parts.test) for parts in found] == [20] * 6
+        assert len(mirror.requests) == 1
 
     def test_the_unpacked_files_will_do(self, tmp_path: Path) -> None:
         folder = tmp_path / "own" / "cifar-10-batches-bin"

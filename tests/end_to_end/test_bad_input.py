@@ -22,6 +22,7 @@ REFUSED = {
     "train 'name=my run'": ["name=", "my run", "my-run"],
     "train data.batch_size=0": ["data.batch_size=0", "expected 1 or more", "data.batch_size=128"],
     "train data.train_fraction=0": ["data.train_fraction=0", "more than 0, at most 1", "data.train_fraction=0.5"],
+    "train data=image_folder": ["data.root has no default", "one folder a class", "data.root=animals"],
     "train trainer.max_epochs=null": ["both unset", "trainer.max_epochs=10"],
     "train trainer.devices=3": ["data.batch_size=128", "3 processes", "129"],
     "train --epochs 3": ["--epochs", "no option of train"],

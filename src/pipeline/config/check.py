@@ -10,6 +10,7 @@ from pipeline.config.allowed import ALLOWED, check_allowed, packages_of, targets
 from pipeline.config.arguments import check_arguments, is_special
 from pipeline.config.facts import check_facts
 from pipeline.config.kinds import UNKNOWN, check_kind
+from pipeline.config.places import MISSING
 from pipeline.config.signature import Signature
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError
@@ -19,6 +20,8 @@ Node = dict[str, Any]
 
 def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
     """Names, types, `_target_`s with their arguments, and facts that involve several keys. Raises ConfigError.
+
+    Of a value that is missing (???) nothing is said.
 
     `shipped` holds the defaults whose types count; without it only the targets' annotations do.
     """
@@ -99,11 +102,11 @@ def _check_types(node: Node, shipped: Any, path: str, signatures: Mapping[str, S
     defaults = shipped if is_same else {}  # another class's defaults say nothing about this one's
     found = signatures.get(path)
     for name, value in node.items():
-        if is_special(name):
+        if is_special(name) or value == MISSING:
             continue
         where = f"{path}.{name}" if path else name
         parameter = None if found is None else found.parameters.get(name)
         default = defaults.get(name, UNKNOWN)
-        check_kind(where, value, default, parameter)
+        check_kind(where, value, UNKNOWN if default == MISSING else default, parameter)
         if isinstance(value, dict):
             _check_types(value, default, where, signatures)

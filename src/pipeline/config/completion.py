@@ -131,7 +131,7 @@ def _keys(node: Any) -> list[str]:
 def _values(default: Any) -> list[str]:
     if isinstance(default, bool):
         return ["true", "false"]
-    return [str(default)] if isinstance(default, int | float | str) else []
+    return [str(default)] if isinstance(default, int | float | str) and default != places.MISSING else []
 
 
 def _at(tree: Any, path: str) -> Any:

@@ -28,10 +28,11 @@ COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, Va
 
 @dataclass(frozen=True)
 class Composed:
-    """config     resolved, plain and closed: no interpolation, no value missing, no key can be added
+    """config     resolved, plain and closed: no interpolation, no key can be added; what must be given may be missing
     unresolved    the same with its interpolations
     shipped       the same choice of options with nobody's values in them: what types are held against
     choices       {group: option}
+    folders       where the options' files were looked for
     overrides     as typed
     """
 
@@ -39,6 +40,7 @@ class Composed:
     unresolved: DictConfig
     shipped: DictConfig
     choices: dict[str, Choice]
+    folders: list[Path]
     overrides: list[str]
 
 
@@ -62,8 +64,9 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     assign(config, values, groups)
     fill_names(config, choices, config_name)
     resolved = resolve(config)
-    check_name(resolved.name)
-    return Composed(resolved, config, shipped, choices, list(overrides))
+    if not OmegaConf.is_missing(resolved, "name"):
+        check_name(resolved.name)
+    return Composed(resolved, config, shipped, choices, folders, list(overrides))
 
 
 @dataclass(frozen=True)
@@ -136,9 +139,9 @@ def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str)
 
 
 def resolve(config: DictConfig) -> DictConfig:
-    """Every interpolation replaced by its value. Raises ConfigError for one that leads nowhere, and for ???."""
+    """Every interpolation replaced by its value. Raises ConfigError for one that leads nowhere; ??? stays."""
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as problem:
         raise mistakes.unresolvable(problem) from None
     resolved = OmegaConf.create(plain)

@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil, inf
+from pathlib import Path
 from typing import Any
 
 from pipeline.config.kinds import shown
+from pipeline.config.places import MISSING
 from pipeline.errors import ConfigError
 
 # A run is built from these; what is not wanted has an option `none` or `default`, not a hole.
@@ -29,6 +31,10 @@ NEEDED = (
     "tracking",
     "launch",
 )
+
+
+# Launchers whose processes see this machine's files; a cluster's nodes may see others.
+HERE = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ def check_facts(config: dict[str, Any]) -> None:
         *_ranges(config),
         *_devices(config),
         *_batch(config),
+        *_root(config),
         *_folds(config),
         *_end(config),
         *_modes(config),
@@ -126,6 +133,17 @@ def _batch(config: dict[str, Any]) -> Iterator[str]:
                 f"data.batch_size={batch_size} cannot be split over {processes} processes; use a multiple of "
                 f"{processes}, such as {enough}"
             )
+
+
+def _root(config: dict[str, Any]) -> Iterator[str]:
+    root, is_here = _at(config, "data.root"), _at(config, "launch._target_") in HERE
+    if not isinstance(root, str) or root == MISSING or not is_here or (_at(config, "launch.nodes") or 1) > 1:
+        return
+    if not Path(root).expanduser().exists():
+        yield (
+            f"data.root={root} does not exist; expected the folder that holds the files, or a table's file. "
+            "Public data is downloaded if data.root is left out; data=mnist5k comes with the installation"
+        )
 
 
 def _folds(config: dict[str, Any]) -> Iterator[str]:

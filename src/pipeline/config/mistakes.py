@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
+from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueError
 
 from pipeline.config import places
 from pipeline.config.overrides import unknown_option
@@ -64,11 +64,12 @@ def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
 
 
 def unresolvable(problem: Exception) -> ConfigError:
-    """An interpolation that leads nowhere, or a value that must be given and was not."""
+    """An interpolation that leads nowhere, or to a value that must be given and was not."""
     key = getattr(problem, "full_key", None)
-    if isinstance(problem, MissingMandatoryValue):
-        return ConfigError(f"{key} has no default and must be given: {key}=VALUE")
     reason = str(problem).partition("\n")[0]
+    if isinstance(problem, InterpolationToMissingValueError):
+        missing = reason.rpartition(": ")[2]
+        return ConfigError(f"{key} refers to what has no default and must be given: {missing}=VALUE")
     if isinstance(problem, InterpolationKeyError):
         return ConfigError(
             f"{key} refers to nothing: {reason[:1].lower()}{reason[1:]}\n"
@@ -82,7 +83,7 @@ def exists(key: str, tree: DictConfig) -> bool:
     node = OmegaConf.select(tree, parent, throw_on_missing=False) if parent else tree
     if isinstance(node, ListConfig):
         return name.isdecimal() and int(name) < len(node)
-    return isinstance(node, DictConfig) and name in node
+    return isinstance(node, DictConfig) and name in node.keys()  # noqa: SIM118  # `in node` denies what is missing
 
 
 def keys_of(tree: DictConfig) -> Iterator[str]:
@@ -110,7 +111,7 @@ def _deepest(key: str, tree: DictConfig) -> tuple[str, str, list[str] | None]:
     for name in key.split("."):
         if not isinstance(node, DictConfig):
             return ".".join(reached), name, None
-        if name not in node:
+        if name not in node.keys():  # noqa: SIM118
             return ".".join(reached), name, [str(each) for each in node if not str(each).startswith("_")]
         node = node._get_node(name)
         reached.append(name)

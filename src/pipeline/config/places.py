@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 PRIMARY = "train"
 # Recipes: a choice in this group brings other people's values, which are no defaults to hold values against.
 RECIPES = "experiment"
+MISSING = "???"  # instead of a default: the value must be given
 
 Groups = dict[str, dict[str, Path]]
 Choice = str | list[str] | None

@@ -8,6 +8,7 @@ from typing import Any
 import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from pipeline.config import signature
 from pipeline.config.allowed import check_allowed, packages_of, targets
@@ -60,6 +61,8 @@ def _mistake(problem: Exception, path: str) -> UserError | None:
         cause = cause.__cause__
     if isinstance(cause, UserError):
         return cause
+    if isinstance(cause, MissingMandatoryValue):
+        return ConfigError(f"{cause.full_key} has no default and must be given: {cause.full_key}=VALUE")
     if isinstance(cause, InstantiationException):  # Hydra's own refusal
         return ConfigError(f"{where}: {str(cause).partition(chr(10))[0]}")
     # Lightning's own ValueError is no ValueError; it is known by name, because importing it takes seconds.

@@ -1,5 +1,7 @@
 """CIFAR-10: ten classes of 32x32 pictures in colour (Krizhevsky 2009)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,14 +12,16 @@ from pipeline.data.archive import unpacked
 from pipeline.data.folder import File, read_folder
 from pipeline.data.source import Part, Parts, check_labels
 from pipeline.data.splits import stratified_order
-from pipeline.download import fetch
-from pipeline.errors import ConfigError, DataError
-from pipeline.files import ContentError, cache_folder, read_verified, write_atomically
+from pipeline.download import obtain
+from pipeline.errors import ConfigError
+from pipeline.files import cache_folder, read_verified, write_folder
 
 SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
 BYTES = 30_730_000
 SHAPE = (3, 32, 32)
 SUBFOLDER = "cifar-10-batches-bin"
+
+Contents = Mapping[str, bytes | bytearray]  # of files, by name
 
 
 def _batch(name: str, sha256: str) -> File:
@@ -55,10 +59,16 @@ class CIFAR10:
     def load(self, root: Path | None) -> Parts:
         files = (*self.train, self.test)
         if root is None:
-            contents = self._downloaded(files)
+            contents: Contents = obtain(
+                [f"{mirror}{self.archive.name}" for mirror in self.mirrors],
+                cache_folder() / "cifar10",
+                Batches(self.archive, files),
+                remedy="Without a network, put the files of cifar-10-binary.tar.gz into a folder and type "
+                "data.root=/path/with/the/files, or type data=mnist5k, which comes with the installation.",
+            )
         else:
             remedy = "Leave data.root out to have cifar10 downloaded."
-            contents = dict(read_folder(root, files, subfolders=[SUBFOLDER], remedy=remedy))
+            contents = read_folder(root, files, subfolders=[SUBFOLDER], remedy=remedy)
         official = self._part(b"".join(contents[file.name] for file in self.train))
         if not 0 < self.validation_size < len(official):
             raise ConfigError(
@@ -77,28 +87,24 @@ class CIFAR10:
         check_labels(targets, num_classes=len(self.class_names), where="cifar10's files")
         return Part(torch.from_numpy(rows[:, 1:].copy()).reshape(-1, *SHAPE), targets)
 
-    def _downloaded(self, files: tuple[File, ...]) -> dict[str, bytes | bytearray]:
-        """What was unpacked stays, the archive does not."""
-        folder = cache_folder() / "cifar10"
-        try:
-            return {file.name: read_verified(folder / file.name, size=file.size, sha256=file.sha256) for file in files}
-        except (FileNotFoundError, ContentError):
-            pass
-        destination = folder / self.archive.name
-        content = fetch(
-            [f"{mirror}{self.archive.name}" for mirror in self.mirrors],
-            destination,
-            size=self.archive.size,
-            sha256=self.archive.sha256,
-            unpack=False,
-            remedy="Without a network, put the files of cifar-10-binary.tar.gz into a folder and type "
-            "data.root=/path/with/the/files, or type data=mnist5k, which comes with the installation.",
-        )
-        found = unpacked(content, [file.name for file in files], where=str(destination))
-        try:
-            for name, each in found.items():
-                write_atomically(folder / name, each)
-            destination.unlink()
-        except OSError as error:
-            raise DataError(f"{folder} cannot hold cifar10: {error}. Make room, or set XDG_CACHE_HOME.") from error
-        return dict(found)
+
+@dataclass(frozen=True)
+class Batches:
+    """The `files` of the archive, which itself does not stay."""
+
+    archive: File
+    files: tuple[File, ...]
+
+    @property
+    def most_bytes(self) -> int:
+        return self.archive.size
+
+    def kept(self, place: Path) -> Contents:
+        return {each.name: read_verified(place / each.name, size=each.size, sha256=each.sha256) for each in self.files}
+
+    def arrived(self, file: Path) -> Contents:
+        content = read_verified(file, size=self.archive.size, sha256=self.archive.sha256, unpack=False)
+        return unpacked(content, [each.name for each in self.files], where=self.archive.name)
+
+    def keep(self, place: Path, content: Contents) -> None:
+        write_folder(place, content)

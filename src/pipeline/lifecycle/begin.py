@@ -19,12 +19,14 @@ def train(arguments: list[str]) -> int:
     try:
         from pipeline.config.check import check
         from pipeline.config.compose import compose, to_yaml
+        from pipeline.config.given import check_given
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
         if options.cfg is not None:
             print(to_yaml(composed.config) if options.resolve else to_yaml(composed.unresolved, resolve=False), end="")
             return DONE
         check(composed.config, composed.shipped)
+        check_given(composed.config, composed.choices, composed.folders)
     finally:
         gc.freeze()  # what there is now stays until the end: not looked through again and again
         gc.enable()

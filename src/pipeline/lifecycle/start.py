@@ -1,5 +1,6 @@
 """How a run begins and goes on: its directory is chosen and frozen, its processes are launched. No torch in here."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str) -> int:
         key, _, value = override.partition("=")
         resume.check_may_change(run, key, value)
         compose.update(config, key, value)
-    _make_absolute(config)
     check(config, run.config())
+    _make_absolute(config)
     if leads and run.is_finished and not overrides:
         raise RunError(
             f"{run.id} is finished; to train it longer: "
@@ -114,9 +115,8 @@ def _make_absolute(config: DictConfig) -> None:
     if root is not None:
         folder = Path(root).expanduser().absolute()
         if not folder.exists():
-            raise ConfigError(
-                f"data.root={root} does not exist; expected the folder that holds the files, or a table's file. "
-                "Public data is downloaded if data.root is left out; data=mnist5k comes with the installation"
+            print(
+                f"warning: data.root={folder} is not on this machine; expected it where training runs", file=sys.stderr
             )
         config.data.root = str(folder)
 

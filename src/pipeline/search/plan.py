@@ -13,6 +13,7 @@ from pipeline.config import compose, places
 from pipeline.config.assign import assign
 from pipeline.config.check import check
 from pipeline.config.compose import Composed
+from pipeline.config.given import check_given
 from pipeline.config.overrides import parse
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
@@ -109,7 +110,9 @@ class Plan:
         """
         for picked in self._probes():
             try:
-                check(self.config_of(picked), self.composed(picked).shipped)
+                config, composed = self.config_of(picked), self.composed(picked)
+                check(config, composed.shipped)
+                check_given(config, composed.choices, composed.folders)
             except ConfigError as problem:
                 values = " ".join(self.space.overrides(picked))
                 raise ConfigError(

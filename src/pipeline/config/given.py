@@ -1,0 +1,64 @@
+"""What only the user can know: `???` in a YAML file, and beside it a comment that says what is meant."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.config import places
+from pipeline.config.places import MISSING, Choice
+from pipeline.errors import ConfigError
+
+
+def check_given(config: DictConfig, choices: Mapping[str, Choice], folders: Sequence[Path]) -> None:
+    """Raises ConfigError for all values that are missing, each with what its file says of it.
+
+    The files are those of the `choices` {group: option} in `folders`.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if not missing:
+        return
+    typed = [f"{key}=VALUE" for key in missing]
+    width = max(map(len, typed))
+    notes = [_note(key, choices, folders) for key in missing]
+    lines = [f"\n  {word:<{width}}  {note}".rstrip() for word, note in zip(typed, notes, strict=True)]
+    has = "have" if len(missing) > 1 else "has"
+    raise ConfigError(f"{' and '.join(missing)} {has} no default and must be given{''.join(lines)}")
+
+
+def _note(key: str, choices: Mapping[str, Choice], folders: Sequence[Path]) -> str:
+    chosen = [(group, each) for group, choice in choices.items() for each in _each(choice)]
+    notes = (
+        note_on(key.removeprefix(f"{group.replace('/', '.')}."), file)
+        for group, option in chosen
+        if key.startswith(f"{group.replace('/', '.')}.")
+        for file in _files(f"{group}/{option}", folders)
+    )
+    return next(filter(None, notes), "")
+
+
+def _each(choice: Choice) -> list[str]:
+    return choice if isinstance(choice, list) else [] if choice is None else [choice]
+
+
+def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
+    """An option's own file and those of its group that it includes, what wins first."""
+    file = places.find(name, folders)
+    if file is not None:
+        yield file
+        for entry in reversed(places.read_file(file).get("defaults", [])):
+            if isinstance(entry, str) and entry != "_self_":
+                yield from _files(f"{name.rpartition('/')[0]}/{entry}", folders)
+
+
+def note_on(key: str, file: Path) -> str:
+    """The comment beside a `???`; empty where there is none, or another value."""
+    text = file.read_text(encoding="utf-8")
+    node = yaml.compose(text, yaml.SafeLoader)
+    for name in key.split("."):
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        node = next((value for each, value in pairs if each.value == name), None)
+    if not isinstance(node, yaml.ScalarNode) or node.value != MISSING:
+        return ""
+    return text.splitlines()[node.end_mark.line][node.end_mark.column :].strip().lstrip("# ")
