@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.config import resolve
+from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.lifecycle import describe, exits
 from pipeline.lifecycle.assemble import Assembly, assemble, set_out_from
@@ -24,8 +25,8 @@ from pipeline.training.callbacks.averaging import Averaging
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.heartbeat import Heartbeat
 from pipeline.training.callbacks.progress import ProgressDisplay
-from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.callbacks.timing import Timing
+from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.interruption import Interruption
 from pipeline.training.learner import Learner
 
@@ -95,14 +96,20 @@ def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
 
 
 def check_transforms(callbacks: list[pl.Callback], assembly: Assembly) -> None:
-    """Raises ConfigError for a callback that would change batches which it never sees."""
+    """Raises ConfigError for a callback that would change batches which it never sees, or cannot change."""
     for callback in callbacks:
-        transforms = isinstance(callback, StepCallback) and callback.transforms_batches
-        if transforms and not isinstance(assembly.module, Learner):
+        if not isinstance(callback, BatchTransform):
+            continue
+        if not isinstance(assembly.module, Learner):
             raise ConfigError(
                 f"{type(callback).__name__} changes batches, which a LightningModule of your own takes straight from "
                 "the data: augment in its training_step and leave the callback out, ~callbacks.augmentation"
             )
+        assert assembly.spec is not None
+        callback.check_data(assembly.spec)
+        data = assembly.data
+        if isinstance(data, DataModule):  # all of whose batches are of one size; what another hands out, none can say
+            callback.check_share(data.batch_size // data.world_size, data.world_size)
 
 
 def check_averages(callbacks: list[pl.Callback]) -> None:
