@@ -1,32 +1,80 @@
 """Which of several networks is better on the same test samples, and whether that is more than chance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from pipeline.lifecycle.reports.predictions import SavedPredictions
-from pipeline.lifecycle.reports.statistics import SIGNIFICANCE, Interval, holm, interval_of_mean, mcnemar
+from pipeline.lifecycle.reports.predictions import Saved, SavedNumbers
+from pipeline.lifecycle.reports.statistics import (
+    SIGNIFICANCE,
+    Floats,
+    Interval,
+    holm,
+    interval_of_mean,
+    mcnemar,
+    sign_flips,
+)
+
+# N test samples
 
 NO_WINNER = "no clear winner"
 
 
 @dataclass(frozen=True)
-class Duel:
-    """Of two networks, by their places; the first is right at least as often.
+class Measure:
+    """By what networks are told apart: metrics of the test set, each a mean over the samples.
 
-    `difference` in accuracy and its interval; `p_value` by McNemar's test, `adjusted` for the number of duels (Holm).
+    alone   what a sample is to the one that scores higher on it
+    test    the p value of differences in score (N,)
+    """
+
+    score: str
+    cost: str
+    alone: str
+    test: Callable[[Floats], float]
+    explained: str
+
+
+def _counted(gained: Floats) -> float:
+    return mcnemar(int((gained > 0).sum()), int((gained < 0).sum()))
+
+
+RIGHT = Measure(
+    score="test/accuracy",
+    cost="test/loss",
+    alone="right alone",
+    test=_counted,
+    explained="Right alone: samples that only the one got right, and only the other. p by McNemar's test (1947, mid-p)",
+)
+NEAR = Measure(
+    score="test/r2",
+    cost="test/mae",
+    alone="nearer",
+    test=sign_flips,
+    explained="Nearer: samples on which the one was nearer to the truth, and the other. p by the exchange of signs "
+    "(Fisher 1935)",
+)
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Of two networks, by their places; the first scores at least as high.
+
+    won, lost      samples on which the first scores higher, and the second
+    difference     in score, `cost_difference` in cost, each with its interval
+    p_value        by the measure's test, `adjusted` for the number of duels (Holm)
     """
 
     first: int
     second: int
-    only_first: int
-    only_second: int
+    won: int
+    lost: int
     difference: float
     interval: Interval
-    loss_difference: float
-    loss_interval: Interval
+    cost_difference: float
+    cost_interval: Interval
     p_value: float
     adjusted: float
 
@@ -35,25 +83,30 @@ class Duel:
         return self.adjusted < SIGNIFICANCE
 
 
-def duels(networks: Sequence[SavedPredictions]) -> list[Duel]:
+def measure_of(networks: Sequence[Saved]) -> Measure:
+    """Of networks that judged the same samples."""
+    return NEAR if isinstance(networks[0], SavedNumbers) else RIGHT
+
+
+def duels(networks: Sequence[Saved]) -> list[Duel]:
     """Every pair, better network first. All must have judged the same samples (`are_comparable`)."""
-    accuracy = [float(each.right.mean()) for each in networks]
-    pairs = [sorted(pair, key=lambda place: -accuracy[place]) for pair in combinations(range(len(networks)), 2)]
-    discordant = [_discordant(networks[first], networks[second]) for first, second in pairs]
-    p_values = [mcnemar(*counts) for counts in discordant]
+    mean = [float(each.scores.mean(dtype=np.float64)) for each in networks]
+    pairs = [sorted(pair, key=lambda place: -mean[place]) for pair in combinations(range(len(networks)), 2)]
+    gains = [networks[first].scores - networks[second].scores for first, second in pairs]
+    p_values = [measure_of(networks).test(each) for each in gains]
     found = []
-    for (first, second), counts, p_value, adjusted in zip(pairs, discordant, p_values, holm(p_values), strict=True):
-        gained = networks[first].right.astype(np.float32) - networks[second].right
-        losses = networks[first].losses - networks[second].losses
+    for (first, second), gained, p_value, adjusted in zip(pairs, gains, p_values, holm(p_values), strict=True):
+        costs = networks[first].costs - networks[second].costs
         found.append(
             Duel(
                 first,
                 second,
-                *counts,
+                won=int((gained > 0).sum()),
+                lost=int((gained < 0).sum()),
                 difference=float(gained.mean(dtype=np.float64)),
                 interval=interval_of_mean(gained),
-                loss_difference=float(losses.mean(dtype=np.float64)),
-                loss_interval=interval_of_mean(losses),
+                cost_difference=float(costs.mean(dtype=np.float64)),
+                cost_interval=interval_of_mean(costs),
                 p_value=p_value,
                 adjusted=adjusted,
             )
@@ -61,19 +114,15 @@ def duels(networks: Sequence[SavedPredictions]) -> list[Duel]:
     return found
 
 
-def _discordant(first: SavedPredictions, second: SavedPredictions) -> tuple[int, int]:
-    return int((first.right & ~second.right).sum()), int((second.right & ~first.right).sum())
-
-
-def are_comparable(networks: Sequence[SavedPredictions]) -> bool:
+def are_comparable(networks: Sequence[Saved]) -> bool:
     """Whether they judged the same samples."""
     first = networks[0]
     return all(each.digest == first.digest and np.array_equal(each.ids, first.ids) for each in networks[1:])
 
 
-def verdict(names: Sequence[str], networks: Sequence[SavedPredictions], fought: Sequence[Duel]) -> str:
-    """In one sentence: the most accurate has won if it beats every other beyond chance; else these share its place."""
-    best = max(range(len(names)), key=lambda place: float(networks[place].right.mean()))
+def verdict(names: Sequence[str], networks: Sequence[Saved], fought: Sequence[Duel]) -> str:
+    """In one sentence: the highest score has won if it beats every other beyond chance; else these share its place."""
+    best = max(range(len(names)), key=lambda place: float(networks[place].scores.mean(dtype=np.float64)))
     beaten = {duel.second for duel in fought if duel.is_decided and duel.first == best}
     rivals = [names[place] for place in range(len(names)) if place not in beaten and place != best]
     if not rivals:

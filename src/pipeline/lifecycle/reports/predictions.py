@@ -65,6 +65,15 @@ class SavedPredictions:
         equal: Bools = self.said == self.targets
         return equal
 
+    @property
+    def scores(self) -> Floats:
+        """(N,) whose mean is the accuracy."""
+        return self.right.astype(np.float32)
+
+    @property
+    def costs(self) -> Floats:
+        return self.losses
+
     @cached_property
     def confidence(self) -> Floats:
         """(N,) the probability of what was said."""
@@ -128,6 +137,20 @@ class SavedNumbers:
         return missing
 
     @cached_property
+    def scores(self) -> Floats:
+        """(N,) whose mean is R2: 1 less the squared errors, in units of the variance of what is true."""
+        variance = self.true.var(axis=0, dtype=np.float64)
+        missed = np.square(self.residuals, dtype=np.float64) / np.where(variance > 0, variance, 1.0)
+        found: Floats = 1 - missed.mean(axis=1)
+        return found
+
+    @cached_property
+    def costs(self) -> Floats:
+        """(N,) whose mean is the mean absolute error."""
+        found: Floats = np.abs(self.residuals).mean(axis=1)
+        return found
+
+    @cached_property
     def furthest(self) -> Ints:
         """Places of the samples that cost the most."""
         order: Ints = np.argsort(-self.losses, kind="stable")
@@ -142,8 +165,30 @@ class SavedLabels:
     losses: Floats
     digest: str
 
+    @cached_property
+    def wrong(self) -> Bools:
+        """(N, K) labels that were said to hold and do not, or the other way round."""
+        unequal: Bools = (self.probabilities > 0.5) != self.true
+        return unequal
 
-Saved = TypeVar("Saved", SavedPredictions, SavedNumbers, SavedLabels)
+    @cached_property
+    def right(self) -> Bools:
+        """(N,) in all labels."""
+        found: Bools = self.wrong.sum(axis=1) == 0
+        return found
+
+    @property
+    def scores(self) -> Floats:
+        """(N,) whose mean is the accuracy."""
+        return self.right.astype(np.float32)
+
+    @property
+    def costs(self) -> Floats:
+        return self.losses
+
+
+Saved = SavedPredictions | SavedNumbers | SavedLabels
+Kind = TypeVar("Kind", SavedPredictions, SavedNumbers, SavedLabels)
 
 
 def compact(log_probabilities: Floats) -> Floats:
@@ -153,7 +198,7 @@ def compact(log_probabilities: Floats) -> Floats:
     return np.maximum(log_probabilities, LOWEST).astype(np.float16)
 
 
-def save(folder: Path, predictions: SavedPredictions | SavedNumbers | SavedLabels) -> None:
+def save(folder: Path, predictions: Saved) -> None:
     arrays: dict[str, Any] = {each.name: getattr(predictions, each.name) for each in fields(predictions)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -181,7 +226,7 @@ def digest_of_test(folder: Path) -> str | None:
     return None if kept is None else kept.digest
 
 
-def _read(folder: Path, kind: type[Saved]) -> Saved | None:
+def _read(folder: Path, kind: type[Kind]) -> Kind | None:
     try:
         with (folder / NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             held: dict[str, Any] = {
