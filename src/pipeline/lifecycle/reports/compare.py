@@ -57,7 +57,7 @@ def evidence_of(run: Run) -> Evidence:
     found = gather(run)
     if found.judged is None:
         raise RunError(f"{run.id} has no test predictions: pipeline evaluate run={run.id} writes them")
-    if not np.isfinite(found.judged.scores).all():
+    if found.numbers is not None and not np.isfinite(found.numbers.predicted).all():
         raise RunError(
             f"{run.id} predicts numbers that are none (NaN or infinity), which are no nearer to the truth than others: "
             "leave it out"

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
-from pipeline.lifecycle.reports.predictions import Saved, SavedNumbers
+from pipeline.lifecycle.reports.predictions import Saved, SavedLabels, SavedNumbers, SavedPredictions
 from pipeline.lifecycle.reports.statistics import (
     SIGNIFICANCE,
     Floats,
@@ -17,24 +18,44 @@ from pipeline.lifecycle.reports.statistics import (
     sign_flips,
 )
 
-# N test samples
+# N test samples, T numbers to predict
 
 NO_WINNER = "no clear winner"
 
 
 @dataclass(frozen=True)
 class Measure:
-    """By what networks are told apart: metrics of the test set, each a mean over the samples.
+    """By what networks are told apart.
 
-    alone   what a sample is to the one that scores higher on it
-    test    the p value of differences in score (N,)
+    score, cost    metrics of the test set, each the mean of what the next two say of each sample (N,)
+    alone          what a sample is to the one that scores higher on it
+    test           the p value of differences in score (N,)
     """
 
     score: str
     cost: str
+    scores: Callable[[Any], Floats]
+    costs: Callable[[Any], Floats]
     alone: str
     test: Callable[[Floats], float]
     explained: str
+
+
+def _correct(said: SavedPredictions | SavedLabels) -> Floats:
+    return said.right.astype(np.float32)
+
+
+def _explained(said: SavedNumbers) -> Floats:
+    """Whose mean is R2: 1 less the squared errors (N, T), in units of the variance of what is true."""
+    variance = said.true.var(axis=0, dtype=np.float64)
+    missed = np.square(said.residuals, dtype=np.float64) / np.where(variance > 0, variance, 1.0)
+    found: Floats = 1 - missed.mean(axis=1)
+    return found
+
+
+def _missed(said: SavedNumbers) -> Floats:
+    found: Floats = np.abs(said.residuals).mean(axis=1)
+    return found
 
 
 def _counted(gained: Floats) -> float:
@@ -44,6 +65,8 @@ def _counted(gained: Floats) -> float:
 RIGHT = Measure(
     score="test/accuracy",
     cost="test/loss",
+    scores=_correct,
+    costs=lambda said: said.losses,
     alone="right alone",
     test=_counted,
     explained="Right alone: samples that only the one got right, and only the other. p by McNemar's test (1947, mid-p)",
@@ -51,6 +74,8 @@ RIGHT = Measure(
 NEAR = Measure(
     score="test/r2",
     cost="test/mae",
+    scores=_explained,
+    costs=_missed,
     alone="nearer",
     test=sign_flips,
     explained="Nearer: samples on which the one was nearer to the truth, and the other. p by the exchange of signs "
@@ -90,13 +115,15 @@ def measure_of(networks: Sequence[Saved]) -> Measure:
 
 def duels(networks: Sequence[Saved]) -> list[Duel]:
     """Every pair, better network first. All must have judged the same samples (`are_comparable`)."""
-    mean = [float(each.scores.mean(dtype=np.float64)) for each in networks]
+    measure = measure_of(networks)
+    scores, costs = ([of(each) for each in networks] for of in (measure.scores, measure.costs))
+    mean = [float(each.mean(dtype=np.float64)) for each in scores]
     pairs = [sorted(pair, key=lambda place: -mean[place]) for pair in combinations(range(len(networks)), 2)]
-    gains = [networks[first].scores - networks[second].scores for first, second in pairs]
-    p_values = [measure_of(networks).test(each) for each in gains]
+    gains = [scores[first] - scores[second] for first, second in pairs]
+    p_values = [measure.test(each) for each in gains]
     found = []
     for (first, second), gained, p_value, adjusted in zip(pairs, gains, p_values, holm(p_values), strict=True):
-        costs = networks[first].costs - networks[second].costs
+        extra = costs[first] - costs[second]
         found.append(
             Duel(
                 first,
@@ -105,8 +132,8 @@ def duels(networks: Sequence[Saved]) -> list[Duel]:
                 lost=int((gained < 0).sum()),
                 difference=float(gained.mean(dtype=np.float64)),
                 interval=interval_of_mean(gained),
-                cost_difference=float(costs.mean(dtype=np.float64)),
-                cost_interval=interval_of_mean(costs),
+                cost_difference=float(extra.mean(dtype=np.float64)),
+                cost_interval=interval_of_mean(extra),
                 p_value=p_value,
                 adjusted=adjusted,
             )
@@ -122,7 +149,8 @@ def are_comparable(networks: Sequence[Saved]) -> bool:
 
 def verdict(names: Sequence[str], networks: Sequence[Saved], fought: Sequence[Duel]) -> str:
     """In one sentence: the highest score has won if it beats every other beyond chance; else these share its place."""
-    best = max(range(len(names)), key=lambda place: float(networks[place].scores.mean(dtype=np.float64)))
+    scores = measure_of(networks).scores
+    best = max(range(len(names)), key=lambda place: float(scores(networks[place]).mean(dtype=np.float64)))
     beaten = {duel.second for duel in fought if duel.is_decided and duel.first == best}
     rivals = [names[place] for place in range(len(names)) if place not in beaten and place != best]
     if not rivals:

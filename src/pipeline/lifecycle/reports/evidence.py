@@ -56,11 +56,12 @@ class Evidence:
     def metrics(self) -> dict[str, float]:
         """Of the test set; for a run that did not end by itself what its predictions tell, if it was judged since."""
         metrics: dict[str, float] = self.result["metrics"]
-        if metrics or self.judged is None:
+        kept = self.judged
+        if metrics or kept is None:
             return metrics
-        if self.numbers is not None:
-            return {"test/r2": r2(self.numbers.true, self.numbers.predicted)}
-        return {"test/accuracy": float(self.judged.scores.mean()), "test/loss": float(self.judged.losses.mean())}
+        if isinstance(kept, SavedNumbers):
+            return {"test/r2": r2(kept.true, kept.predicted)}
+        return {"test/accuracy": float(kept.right.mean()), "test/loss": float(kept.losses.mean())}
 
     @property
     def data(self) -> dict[str, Any] | None:

@@ -65,15 +65,6 @@ class SavedPredictions:
         equal: Bools = self.said == self.targets
         return equal
 
-    @property
-    def scores(self) -> Floats:
-        """(N,) whose mean is the accuracy."""
-        return self.right.astype(np.float32)
-
-    @property
-    def costs(self) -> Floats:
-        return self.losses
-
     @cached_property
     def confidence(self) -> Floats:
         """(N,) the probability of what was said."""
@@ -137,20 +128,6 @@ class SavedNumbers:
         return missing
 
     @cached_property
-    def scores(self) -> Floats:
-        """(N,) whose mean is R2: 1 less the squared errors, in units of the variance of what is true."""
-        variance = self.true.var(axis=0, dtype=np.float64)
-        missed = np.square(self.residuals, dtype=np.float64) / np.where(variance > 0, variance, 1.0)
-        found: Floats = 1 - missed.mean(axis=1)
-        return found
-
-    @cached_property
-    def costs(self) -> Floats:
-        """(N,) whose mean is the mean absolute error."""
-        found: Floats = np.abs(self.residuals).mean(axis=1)
-        return found
-
-    @cached_property
     def furthest(self) -> Ints:
         """Places of the samples that cost the most."""
         order: Ints = np.argsort(-self.losses, kind="stable")
@@ -176,15 +153,6 @@ class SavedLabels:
         """(N,) in all labels."""
         found: Bools = self.wrong.sum(axis=1) == 0
         return found
-
-    @property
-    def scores(self) -> Floats:
-        """(N,) whose mean is the accuracy."""
-        return self.right.astype(np.float32)
-
-    @property
-    def costs(self) -> Floats:
-        return self.losses
 
 
 Saved = SavedPredictions | SavedNumbers | SavedLabels
