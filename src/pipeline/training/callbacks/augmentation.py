@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
 from pipeline.training.callbacks.rand_augment import RandAugment
-from pipeline.training.callbacks.transform import BatchTransform
+from pipeline.training.callbacks.transform import BatchTransform, own
 
 # B batch of this process, W processes, C channels, H height, W width
 
@@ -53,14 +53,16 @@ def augment(images: Tensor, transforms: Sequence[Transform], *, rank: int = 0, w
     """(B, C, H, W) uint8, or float in [0, 1] -> float32 in the same range, drawn from torch's generators."""
     top = 255.0 if images.dtype == torch.uint8 else 1.0
     pixels = images.float() / top
-    rows = slice(rank * len(images), (rank + 1) * len(images))
     of_all_processes = torch.Size((world_size * len(images), *images.shape[1:]))
     for transform in transforms:
         if isinstance(transform, RandAugment):
             pixels = transform.change(pixels, rank=rank, world_size=world_size)
             continue
         drawn = transform.forward_parameters(of_all_processes)
-        mine = {name: value[rows] if len(value) == of_all_processes[0] else value for name, value in drawn.items()}
+        mine = {
+            name: own(value, rank, len(images)) if len(value) == of_all_processes[0] else value
+            for name, value in drawn.items()
+        }
         mine["forward_input_shape"] = torch.tensor(pixels.shape)
         pixels = transform(pixels, params=mine)
     return pixels.clamp(0, 1) * top

@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch, DataSpec
 from pipeline.training.callbacks.mixing import OfPairs, neighbours
-from pipeline.training.callbacks.transform import BatchTransform
+from pipeline.training.callbacks.transform import BatchTransform, own
 
 # B batch of this process, W processes, C columns
 
@@ -64,10 +64,10 @@ class SwapNoise(OfPairs):
 def add_noise(rows: Tensor, deviations: Tensor, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, C) and the noise's deviations (C,) -> (B, C), drawn from torch's generator."""
     drawn = torch.randn((world_size * len(rows), rows.shape[1]), device=rows.device)
-    return rows + drawn[rank * len(rows) : (rank + 1) * len(rows)] * deviations
+    return rows + own(drawn, rank, len(rows)) * deviations
 
 
 def swap(rows: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, C) -> the same, drawn from torch's generator."""
     drawn = torch.rand((world_size * len(rows), rows.shape[1]), device=rows.device)
-    return torch.where(drawn[rank * len(rows) : (rank + 1) * len(rows)] < p, neighbours(rows), rows)
+    return torch.where(own(drawn, rank, len(rows)) < p, neighbours(rows), rows)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
-from pipeline.training.callbacks.transform import BatchTransform
+from pipeline.training.callbacks.transform import BatchTransform, own
 
 # B batch of this process, W processes, S samples of a waveform, M bands, F frames
 
@@ -131,8 +131,3 @@ def masked(pictures: Tensor, axis: int, width: int, *, rank: int = 0, world_size
     within = (places >= starts[:, None]) & (places < (starts + widths)[:, None])  # (W * B, size)
     form = (-1, 1, size, 1) if axis == 2 else (-1, 1, 1, size)
     return pictures.masked_fill(own(within, rank, len(pictures)).view(form), 0)
-
-
-def own(of_all_processes: Tensor, rank: int, count: int) -> Tensor:
-    """The rows of this process."""
-    return of_all_processes[rank * count : (rank + 1) * count]

@@ -3,6 +3,7 @@
 from typing import get_args
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch, DataSpec, Kind
@@ -45,3 +46,8 @@ class BatchTransform(StepCallback):
 
     def check_share(self, samples: int, processes: int) -> None:
         """Raises ConfigError where it cannot change batches of which each of the processes has so many samples."""
+
+
+def own(of_all_processes: Tensor, rank: int, count: int) -> Tensor:
+    """The rows of this process."""
+    return of_all_processes[rank * count : (rank + 1) * count]
