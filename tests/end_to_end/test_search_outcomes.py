@@ -85,6 +85,13 @@ def test_two_objectives_and_a_condition(program: Any, tmp_path: Path) -> None:
     assert ended.out.count("best        trial") >= 1
 
 
+def test_an_objective_that_the_task_does_not_have_is_told_with_the_one_to_type(program: Any, tmp_path: Path) -> None:
+    words = ("data=diabetes", "model=linear_regression", "optimizer.learning_rate=0.1,0.3", "search.max_failures=0")
+    ended = program.run(tmp_path, "search", *words, "trainer.max_epochs=1", "tracking=none", "name=s")
+    assert ended.code == 1 and "val/accuracy is no metric of this run" in ended.err
+    assert "type 'search.objectives={val/r2: maximize}', or choose one of" in ended.err
+
+
 def test_the_best_is_judged_on_fresh_seeds_beside_the_default(program: Any, tmp_path: Path) -> None:
     home = tmp_path / "home"
     words = [word for word in SMALL if "final_seeds" not in word]

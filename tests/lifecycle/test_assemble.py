@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -10,13 +11,16 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from pipeline.config import resolve
 from pipeline.config.compose import compose
 from pipeline.errors import UserError
 from pipeline.lifecycle import assemble as assembling
 from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.train import check_monitors
+from pipeline.lifecycle.train import check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import ALONE, Place
+from pipeline.training.callbacks.mixing import CutMix, MixUp
+from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.learner import Learner
 from pipeline.training.task import Perceptron
 
@@ -221,6 +225,55 @@ class TestIsRefused:
         ):
             check_monitors([stopping], assemble())
         check_monitors([pl.callbacks.EarlyStopping(monitor="val/f1_macro")], assemble())
+
+    @pytest.mark.parametrize(
+        "callback, data, expected",
+        [
+            ("mixup", "iris", None),
+            ("mixup", "mnist5k", None),
+            (
+                "cutmix",
+                "iris",
+                "cutmix needs images (channels, height, width); iris has table data of shape (4,): leave",
+            ),
+            ("augmentation", "iris", "augmentation needs images (channels, height, width); iris has table data"),
+            ("swap_noise", "mnist5k", "swap_noise needs tables; mnist5k has image data of shape (1, 28, 28): leave"),
+            ("feature_noise", "mnist5k", "feature_noise needs tables"),
+            (
+                "token_dropout",
+                "iris",
+                "token_dropout needs text; iris has table data of shape (4,): leave it out, ~call",
+            ),
+            ("time_shift", "iris", "time_shift needs sound; iris has table data"),
+        ],
+    )
+    def test_a_callback_that_cannot_change_this_data(self, callback: str, data: str, expected: str | None) -> None:
+        config = compose([f"data={data}", "model=mlp", f"callbacks=[default,{callback}]"]).config
+        callbacks = list(resolve.instantiate(config.callbacks, config).values())
+        assembly = assembling.assemble(config, ALONE)
+        if expected is None:
+            check_transforms(callbacks, assembly)
+        else:
+            with pytest.raises(UserError) as caught:
+                check_transforms(callbacks, assembly)
+            assert expected in str(caught.value)
+
+    def test_tokens_cannot_be_mixed(self) -> None:
+        assembly = assemble()
+        assert assembly.spec is not None
+        sentences = replace(assembly.spec, name="reviews", kind="text", input_shape=(9,))
+        with pytest.raises(
+            UserError, match=r"mixup needs images .* or tables or sound; reviews has text data of shape"
+        ):
+            check_transforms([MixUp(alpha=1.0, p=1.0)], replace(assembly, spec=sentences))
+
+    @pytest.mark.parametrize("callback", [MixUp(alpha=1.0, p=1.0), CutMix(alpha=1.0, p=1.0)])
+    def test_pairs_that_would_lie_in_two_processes(self, callback: BatchTransform) -> None:
+        place = Place(rank=0, world_size=2, local_rank=0, local_world_size=2)
+        with pytest.raises(UserError, match=r"data\.batch_size=6 gives each of 2 processes 3, .* data\.batch_size=8$"):
+            check_transforms([callback], assemble("data.batch_size=6", place=place))
+        check_transforms([callback], assemble("data.batch_size=8", place=place))
+        check_transforms([callback], assemble("data.batch_size=7"))
 
     @pytest.mark.parametrize("setting", ["trainer.precision=17", "trainer.accelerator=abacus", "trainer.strategy=ddpp"])
     def test_a_setting_that_lightning_does_not_know(self, setting: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pipeline.errors import TrainingFailed
 from pipeline.training.callbacks.ema import EMA
 from pipeline.training.callbacks.nan import StopOnNaN
 from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.regularizers import L1, L2, weights
 
 
@@ -86,7 +87,7 @@ def test_bf16_autocast_sees_the_weights_of_every_step(fit, tmp_path):
 
 
 def test_training_stops_on_nan_and_names_the_step_and_the_gradient(fit):
-    class Poison(StepCallback):
+    class Poison(BatchTransform):
         def transform_batch(self, trainer, batch):
             if trainer.global_step != 5:
                 return batch

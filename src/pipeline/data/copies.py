@@ -1,11 +1,21 @@
-"""Samples that stand in two parts: leakage, counted and warned of in the same words for every kind of data."""
+"""Samples that stand in two parts, which is leakage: warned of by the sources, each of which knows best what makes two
+samples the same; left out on request, where they are the same byte for byte."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.data.loading import EvaluationLoader
+from pipeline.data.source import Part, Parts
+
+ROWS_AT_A_TIME = 4096  # a set may be larger than memory
 
 log = logging.getLogger(__name__)
 
@@ -40,3 +50,21 @@ def _warn(copies: int, count: int, part: str, other: str, what: str, example: st
             f"{copies} of the {count} {part} {what} stand in the {other} part, too{example}: the scores will be too "
             "good"
         )
+
+
+def digests(part: Part) -> list[bytes]:
+    """Of the inputs of each sample, (N,)."""
+    batches = EvaluationLoader(part, batch_size=ROWS_AT_A_TIME)
+    return [digest for batch in batches for digest in digests_of(batch.inputs)]
+
+
+def digests_of(rows: Tensor) -> list[bytes]:
+    """(N, ...) -> of each row."""
+    return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in rows.numpy()]
+
+
+def without_copies(parts: Parts) -> Parts:
+    """Training samples that the network will be judged by are left out: the other parts stay what they are."""
+    held_out = {*digests(parts.validation), *digests(parts.test)}
+    rows = [row for row, digest in enumerate(digests(parts.train)) if digest not in held_out]
+    return replace(parts, train=parts.train.rows(torch.tensor(rows, dtype=torch.int64)))

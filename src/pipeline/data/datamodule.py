@@ -11,8 +11,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from pipeline.data.copies import without_copies
 from pipeline.data.description import describe
-from pipeline.data.leakage import without_copies
 from pipeline.data.loading import EvaluationLoader, TrainLoader
 from pipeline.data.source import Part, Parts, Source, check_label_sets, check_labels, check_numbers
 from pipeline.data.splits import fold_of, fraction_of

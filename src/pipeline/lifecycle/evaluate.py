@@ -1,21 +1,18 @@
 """The test figures of a run again, from its directory alone."""
 
-import logging
-
 import pytorch_lightning as pl
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import RunError
 from pipeline.lifecycle import exits
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.judge import Verdict, best_checkpoint, judge
 from pipeline.lifecycle.reassemble import reassemble
 from pipeline.lifecycle.reports.evidence import ASSEMBLED, is_judged
 from pipeline.lifecycle.reports.keep import keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.train import ToConsole, quieten
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import ALONE
 
@@ -26,9 +23,7 @@ def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int
     `data_root` is where the data lies now, if no longer where the run found it.
     """
     run = runs.find(reference, runs_dir)
-    console = Console(highlight=False)
-    quieten(run.folder / "evaluate.log")
-    logging.getLogger("pipeline").addHandler(ToConsole(console))
+    console = console_beside(run.folder / "evaluate.log")
     return exits.code_of(lambda: console.print(comparison(run, judged(run, data_root))), run.folder)
 
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
-from pipeline.lifecycle.assemble import assemble
 from pipeline.lifecycle.judge import best_checkpoint
+from pipeline.lifecycle.reassemble import reassemble
 from pipeline.lifecycle.run import Run
-from pipeline.process import ALONE, see_working_directory
+from pipeline.process import see_working_directory
 from pipeline.tracking import model_store
 from pipeline.tracking.text_store import Reading
 from pipeline.training import checkpoints
@@ -31,9 +31,7 @@ class Exported(NamedTuple):
 
 def network_of(run: Run) -> Exported | None:
     """None where module or data are the user's own: what they take is not known here."""
-    config = run.config()
-    config.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
-    assembly = assemble(config, ALONE)
+    _, assembly = reassemble(run)
     chosen = best_checkpoint(run)
     if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule) or chosen is None:
         return None

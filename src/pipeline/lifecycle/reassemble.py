@@ -13,7 +13,7 @@ from pipeline.process import ALONE
 log = logging.getLogger(__name__)
 
 
-def reassemble(run: Run, data_root: str | None) -> tuple[DictConfig, Assembly]:
+def reassemble(run: Run, data_root: str | None = None) -> tuple[DictConfig, Assembly]:
     """With the data where it lies now, if no longer where the run found it; warns where it is not what it was.
 
     Raises UserError for what does not fit any more.

@@ -1,17 +1,17 @@
 """Training, from a frozen configuration to the verdict of the test set."""
 
-import logging
 from pathlib import Path
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.text import Text
 
 from pipeline.config import resolve
+from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.lifecycle import describe, exits
 from pipeline.lifecycle.assemble import Assembly, assemble, set_out_from
+from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.judge import judge
 from pipeline.lifecycle.recording import Recording
 from pipeline.lifecycle.reports.keep import keep_assembled
@@ -24,8 +24,8 @@ from pipeline.training.callbacks.averaging import Averaging
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.heartbeat import Heartbeat
 from pipeline.training.callbacks.progress import ProgressDisplay
-from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.callbacks.timing import Timing
+from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.interruption import Interruption
 from pipeline.training.learner import Learner
 
@@ -95,14 +95,20 @@ def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
 
 
 def check_transforms(callbacks: list[pl.Callback], assembly: Assembly) -> None:
-    """Raises ConfigError for a callback that would change batches which it never sees."""
+    """Raises ConfigError for a callback that would change batches which it never sees, or cannot change."""
     for callback in callbacks:
-        transforms = isinstance(callback, StepCallback) and callback.transforms_batches
-        if transforms and not isinstance(assembly.module, Learner):
+        if not isinstance(callback, BatchTransform):
+            continue
+        if not isinstance(assembly.module, Learner):
             raise ConfigError(
                 f"{type(callback).__name__} changes batches, which a LightningModule of your own takes straight from "
                 "the data: augment in its training_step and leave the callback out, ~callbacks.augmentation"
             )
+        assert assembly.spec is not None
+        callback.check_data(assembly.spec)
+        data = assembly.data
+        if isinstance(data, DataModule):  # all of whose batches are of one size; what another hands out, none can say
+            callback.check_share(data.batch_size // data.world_size, data.world_size)
 
 
 def check_averages(callbacks: list[pl.Callback]) -> None:
@@ -115,35 +121,11 @@ def check_averages(callbacks: list[pl.Callback]) -> None:
         )
 
 
-def quieten(log_path: Path) -> None:
-    """Lightning's chatter and Python's warnings go to the log; the console is for the person."""
-    logging.basicConfig(filename=log_path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.captureWarnings(True)
-    logging.raiseExceptions = False  # a full disk costs lines of the log; it must not print a traceback for each
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
-
-
-class ToConsole(logging.Handler):
-    """Our own warnings (no others) are also for the person."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self.console = console
-        self.addFilter(lambda record: record.levelno == logging.WARNING)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(Text(f"warning: {record.getMessage()}", style="yellow"), soft_wrap=True)
-
-
 def main(folder: Path) -> int:
     """In one process of the run; the exit code."""
     run, here = Run(folder), place()
     interruption = Interruption()
     interruption.install()
-    quieten(run.log_path if here.is_first else run.folder / f"rank{here.rank}.log")
-    console = Console(quiet=not here.is_first, highlight=False)
-    logging.getLogger("pipeline").addHandler(ToConsole(console))
+    log_path = run.log_path if here.is_first else run.folder / f"rank{here.rank}.log"
+    console = console_beside(log_path, quiet=not here.is_first)
     return exits.code_of(lambda: train(run, here, console, interruption), run.folder)

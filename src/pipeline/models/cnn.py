@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.models.activation import Activation
 from pipeline.models.activation import activation as activation_named
-from pipeline.models.tokens import refuse_text
+from pipeline.models.images import check_images
 from pipeline.spec import DataSpec
 
 # B batch, C channels, H height, W width, K outputs
@@ -37,12 +37,7 @@ class CNN(nn.Module):
 
     def __init__(self, *, spec: DataSpec, widths: Sequence[int], depth: int, activation: str, dropout: float) -> None:
         super().__init__()
-        refuse_text(spec, model="cnn")
-        if len(spec.input_shape) != 3:
-            raise ConfigError(
-                f"model=cnn needs images (channels, height, width); {spec.name} has inputs of shape "
-                f"{spec.input_shape}: use model=mlp"
-            )
+        check_images(spec, model="cnn")
         if depth < 1 or not widths or any(width < 1 for width in widths):
             raise ConfigError(
                 f"model.widths={list(widths)} model.depth={depth}: need at least one block, channel and "

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.models.activation import activation as activation_named
-from pipeline.models.tokens import refuse_text
+from pipeline.models.images import check_images
 from pipeline.spec import DataSpec
 
 # B batch, C channels, H height, W width, K outputs
@@ -21,12 +21,11 @@ class LeNet5(nn.Module):
 
     def __init__(self, *, spec: DataSpec, activation: str, dropout: float) -> None:
         super().__init__()
-        refuse_text(spec, model="lenet5")
-        if len(spec.input_shape) != 3 or min(spec.input_shape[1:]) < SMALLEST:
-            remedy = "model=mlp" if len(spec.input_shape) != 3 else "model=cnn 'model.widths=[16,32]'"
+        check_images(spec, model="lenet5")
+        if min(spec.input_shape[1:]) < SMALLEST:
             raise ConfigError(
-                f"model=lenet5 needs images (channels, height, width) of {SMALLEST}x{SMALLEST} or more; "
-                f"{spec.name} has inputs of shape {spec.input_shape}: use {remedy}"
+                f"model=lenet5 needs images of {SMALLEST}x{SMALLEST} or more; {spec.name} has inputs of shape "
+                f"{spec.input_shape}: use model=cnn 'model.widths=[16,32]'"
             )
         channels, height, width = spec.input_shape
         height_out, width_out = ((side // 2 - 4) // 2 for side in (height, width))

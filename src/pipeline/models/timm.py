@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
+from pipeline.models.images import check_images
 from pipeline.models.optional import package
-from pipeline.models.tokens import refuse_text
 from pipeline.spec import DataSpec
 
 # B batch, C channels, H height, W width, K outputs
@@ -26,12 +26,7 @@ class Timm(nn.Module):
         self, *, spec: DataSpec, name: str, pretrained: bool | str, dropout: float, settings: Mapping[str, Any]
     ) -> None:
         super().__init__()
-        refuse_text(spec, model="timm")
-        if len(spec.input_shape) != 3:
-            raise ConfigError(
-                f"model=timm needs images (channels, height, width); {spec.name} has inputs of shape "
-                f"{spec.input_shape}: use model=mlp"
-            )
+        check_images(spec, model="timm")
         weights = {"pretrained_cfg_overlay": {"file": weights_file(pretrained)}} if isinstance(pretrained, str) else {}
         timm = package("timm", model="timm")
         if not timm.is_model(name):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
-from pipeline.models.tokens import refuse_text
+from pipeline.models.images import check_images
 from pipeline.models.transformer import Block
 from pipeline.spec import DataSpec
 
@@ -37,12 +37,7 @@ class ViT(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        refuse_text(spec, model="vit")
-        if len(spec.input_shape) != 3:
-            raise ConfigError(
-                f"model=vit needs images (channels, height, width); {spec.name} has inputs of shape "
-                f"{spec.input_shape}: use model=mlp"
-            )
+        check_images(spec, model="vit")
         check_sizes(patch_size=patch_size, width=width, heads=heads, depth=depth)
         channels, *sides = spec.input_shape
         rows, columns = (-(-side // patch_size) for side in sides)

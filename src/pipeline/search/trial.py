@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,6 +18,7 @@ from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError, TrainingFailed, UserError
 from pipeline.lifecycle import describe
 from pipeline.lifecycle.assemble import Assembly, assemble, build_data
+from pipeline.lifecycle.headline import LOWER_IS_BETTER
 from pipeline.lifecycle.judge import scores_of_parts
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import check_averages, check_monitors, check_transforms
@@ -32,6 +34,7 @@ from pipeline.tracking.logger import JournalLogger
 from pipeline.training.agreement import Agreement
 from pipeline.training.callbacks.averaging import weights_to_judge
 from pipeline.training.callbacks.timing import Timing
+from pipeline.training.learner import Learner
 
 NAME_LENGTH = 60
 COUNTED_ONCE = "parameters"  # known before training
@@ -69,9 +72,7 @@ class Watch(pl.Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         for name in {self.monitor, *self.plan.watched} - {COUNTED_ONCE}:
             if name not in metrics:
-                key = f"search.objectives.{name}" if name in self.plan.objectives else f"search.constraints.{name}"
-                key = "checkpoint.monitor" if name == self.monitor else key
-                raise ConfigError(f"{key}: {name} is no metric of this run; choose one of {', '.join(sorted(metrics))}")
+                raise ConfigError(f"{name} is no metric of this run: {self._instead_of(name, metrics, pl_module)}")
         monitored = metrics[self.monitor]
         if self.best is None or (monitored > self.best if self.higher_is_better else monitored < self.best):
             self.best = monitored
@@ -83,6 +84,17 @@ class Watch(pl.Callback):
         (agreed,) = Agreement().highest(wish, device=trainer.strategy.root_device)
         if agreed:
             self.is_pruned = trainer.should_stop = True
+
+    def _instead_of(self, name: str, metrics: Iterable[str], module: pl.LightningModule) -> str:
+        """What to type."""
+        others = f"choose one of {', '.join(sorted(metrics))}"
+        if name == self.monitor:
+            return f"for checkpoint.monitor {others}"
+        if name in self.plan.constraints:
+            return f"for search.constraints {others}"
+        headline = f"val/{module.task.headline}" if isinstance(module, Learner) else "val/loss"
+        direction = "minimize" if headline.endswith(LOWER_IS_BETTER) else "maximize"
+        return f"type 'search.objectives={{{headline}: {direction}}}', or {others}"
 
     def _is_hopeless(self, study: Study, metrics: dict[str, float]) -> bool:
         if len(self.plan.objectives) > 1:  # Optuna prunes by one

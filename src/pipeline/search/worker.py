@@ -25,9 +25,9 @@ from pipeline.errors import DONE, FAILED, ConfigError, UserError
 from pipeline.launch.devices import process_count
 from pipeline.launch.local import free_port
 from pipeline.lifecycle import environment
+from pipeline.lifecycle.console import quieten
 from pipeline.lifecycle.exits import OUT_OF_SPACE, os_error
 from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.train import quieten
 from pipeline.process import Place, environment_of, follow_parent, see_working_directory
 from pipeline.search import folder as folders
 from pipeline.search import plan as plans

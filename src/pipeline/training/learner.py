@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pipeline.spec import Batch
 from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.chunk import as_batch, as_chunk
 from pipeline.training.evaluation import Evaluation, share_buffers
 from pipeline.training.loops import rewind_to_epoch_start
@@ -81,7 +82,7 @@ class Learner(pl.LightningModule):
         self.epoch = RunningMeans()  # from the start of the epoch to the last point of logging
         self.interval_is_over = False  # after the step that is under way, for callbacks
         self._step_callbacks: list[StepCallback] = []
-        self._transforming: list[StepCallback] = []
+        self._transforming: list[BatchTransform] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
         scores: Tensor = self.network(inputs)
@@ -103,7 +104,7 @@ class Learner(pl.LightningModule):
     def on_fit_start(self) -> None:
         callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
         self._step_callbacks = [each for each in callbacks if isinstance(each, StepCallback)]
-        self._transforming = [each for each in self._step_callbacks if each.transforms_batches]
+        self._transforming = [each for each in callbacks if isinstance(each, BatchTransform)]
         check_clipping(self.trainer, self.gradient_clip_val)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:

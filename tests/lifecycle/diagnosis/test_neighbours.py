@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.leakage import without_copies
+from pipeline.data.copies import without_copies
 from pipeline.data.source import Part, Parts
 from pipeline.lifecycle.diagnosis.copies import copies
 from pipeline.lifecycle.diagnosis.neighbours import by_neighbours, features, nearest

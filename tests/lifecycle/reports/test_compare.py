@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, RunError
-from pipeline.lifecycle.reports import compare
-from pipeline.lifecycle.reports.predictions import SavedPredictions
+from pipeline.lifecycle.reports import compare, report
+from pipeline.lifecycle.reports.predictions import SavedLabels, SavedPredictions, save
 from pipeline.lifecycle.run import Run
 
 Predicted = Callable[..., SavedPredictions]
@@ -85,3 +86,20 @@ class TestRefused:
     def test_is_a_run_that_is_not_there(self, three: Path) -> None:
         with pytest.raises(RunError, match="runs=eeee is not in"):
             compare.compare(runs=f"{GOOD},eeee", runs_dir=str(three), output="")
+
+
+def test_runs_of_several_labels_are_compared_by_samples_with_all_labels_right(
+    run_like: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    true = np.arange(300).reshape(100, 3) % 2 == 0
+    for identity, wrong in ((GOOD, 5), (BAD, 40)):
+        run = run_like(tmp_path / identity, None)
+        probabilities = np.where(true, 0.9, 0.1).astype(np.float32)
+        probabilities[:wrong, 2] = 1 - probabilities[:wrong, 2]
+        save(run.folder, SavedLabels(probabilities, true, np.arange(100), np.ones(100, np.float32), "the test set"))
+    compare.compare(runs=f"{BAD},{GOOD}", runs_dir=str(tmp_path), output="")
+    said = capsys.readouterr().out
+    assert "cnn-pets-aaaa over cnn-pets-cccc: +35.00% accuracy" in said and "right alone 35 : 0" in said
+    assert "cnn-pets-aaaa is the best" in said
+    page = report.write(Run(tmp_path / GOOD)).read_text(encoding="utf-8")
+    assert "95 of 100 test samples right, 5 wrong" in page and "95.00%" in page and "95% interval: 9" in page

@@ -1,6 +1,7 @@
 """The page of a run that predicts numbers, from a directory made by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,31 @@ def test_a_network_that_lost_its_numbers_still_has_a_page(page_of: Any) -> None:
     assert "Furthest from the truth" in page_of(kept, {"test/r2": float("nan")})
 
 
-def test_it_is_not_compared_as_if_it_had_classes(run_like: Callable[..., Run], tmp_path: Path) -> None:
-    run = run_like(tmp_path / "20261123-120000-linear-dust-aaaa", None, classes=())
-    saved.save(run.folder, numbers())
-    with pytest.raises(
-        RunError, match=r"predicts numbers, and compare tells classifications apart; .* pipeline report"
-    ):
-        compare.evidence_of(run)
+@pytest.fixture
+def two(run_like: Callable[..., Run], changed: Callable[..., None], tmp_path: Path) -> list[Run]:
+    """The second is nearer to the truth."""
+    runs = [run_like(tmp_path / f"2026112{day}-120000-linear-dust-{day}aaa", None, classes=()) for day in (1, 2)]
+    for run, distance in zip(runs, (2.0, 1.0), strict=True):
+        kept = numbers()
+        saved.save(run.folder, replace(kept, predicted=kept.true + distance * (kept.predicted - kept.true)))
+        changed(run, "assembled.json", {"headline": "val/r2"})
+        changed(run, "result.json", {"metrics": {"test/r2": 1 - 0.08 * distance**2, "test/mae": 16.0 * distance}})
+    return runs
+
+
+def test_two_are_compared_sample_by_sample(two: list[Run], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    compare.compare(runs=f"{two[0].id},{two[1].id}", runs_dir=str(tmp_path), output="")
+    said = capsys.readouterr().out
+    assert "linear-dust-2aaa over linear-dust-1aaa: +0." in said and "nearer 100 : 0, adjusted p 0.0001" in said
+    assert "linear-dust-2aaa is the best" in said and "accuracy" not in said
+    page = (tmp_path / "compare-1aaa-2aaa.html").read_text(encoding="utf-8")
+    assert ">nearer</th>" in page and ">MAE</th>" in page and "Fisher 1935" in page and "McNemar" not in page
+
+
+def test_one_whose_numbers_are_none_is_not_compared(two: list[Run]) -> None:
+    saved.save(two[0].folder, replace(numbers(), predicted=np.full((100, 1), np.nan, np.float32)))
+    with pytest.raises(RunError, match=rf"{two[0].id} predicts numbers that are none .*: leave it out"):
+        compare.evidence_of(two[0])
 
 
 def test_the_furthest_stand_first(page_of: Any) -> None:

@@ -18,6 +18,7 @@ from pipeline.lifecycle.reports.statistics import (
     interval_of_r2,
     mcnemar,
     r2,
+    sign_flips,
 )
 
 
@@ -123,6 +124,26 @@ class TestMcNemar:
 
     def test_sees_nothing_where_both_are_right_alone_equally_often(self) -> None:
         assert mcnemar(0, 0) == mcnemar(8, 8) == 1.0
+
+
+class TestSignFlips:
+    def test_agree_with_the_permutation_test_of_scipy(self) -> None:
+        differences = np.random.default_rng(5).standard_t(3, size=60) + 0.35
+        theirs = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9_999, rng=1)
+        assert sign_flips(differences) == pytest.approx(theirs.pvalue, abs=0.01)
+
+    def test_of_few_samples_are_the_share_of_all_signs_worked_out_by_hand(self) -> None:
+        # All five on one side: 2 of 32 ways to draw the signs are as far from 0.
+        assert sign_flips(np.full(5, 0.1, dtype=np.float32)) == pytest.approx(2 / 32, abs=0.01)
+
+    def test_see_nothing_where_nothing_differs(self) -> None:
+        assert sign_flips(np.zeros(50)) == 1.0
+
+    def test_of_more_samples_than_signs_find_what_is_there_and_nothing_else(self) -> None:
+        differences = np.random.default_rng(6).normal(0, 1, 50_000)
+        differences -= differences.mean()
+        assert sign_flips(differences) == pytest.approx(1.0, abs=0.01)
+        assert sign_flips(differences + 0.02) < 0.001
 
 
 def test_holm_adjusts_as_worked_out_by_hand() -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from pipeline.data.leakage import digests, digests_of
+from pipeline.data.copies import digests, digests_of
 from pipeline.data.source import Part, Parts
 from pipeline.lifecycle.diagnosis.symptoms import Copies
 

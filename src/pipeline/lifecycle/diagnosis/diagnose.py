@@ -1,7 +1,5 @@
 """`pipeline diagnose`: what is wrong with a run, with the figures that led to it and a command to try next."""
 
-import logging
-
 from rich.console import Console
 from rich.text import Text
 
@@ -10,6 +8,7 @@ from pipeline.files import write_atomically
 from pipeline.lifecycle import exits
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.describe import shorten
 from pipeline.lifecycle.diagnosis import shown, wording
 from pipeline.lifecycle.diagnosis.examine import examine
@@ -18,7 +17,6 @@ from pipeline.lifecycle.diagnosis.findings import findings
 from pipeline.lifecycle.diagnosis.symptoms import Symptoms
 from pipeline.lifecycle.reports.evidence import gather
 from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.train import ToConsole, quieten
 
 NAME = "diagnosis.md"
 PICTURES = "suspicious.html"
@@ -30,9 +28,7 @@ def diagnose(reference: str, runs_dir: str, data_root: str | None = None) -> int
     `data_root` is where the data lies now, if no longer where the run found it.
     """
     run = runs.find(reference, runs_dir)
-    console = Console(highlight=False)
-    quieten(run.folder / "diagnose.log")
-    logging.getLogger("pipeline").addHandler(ToConsole(console))
+    console = console_beside(run.folder / "diagnose.log")
     return exits.code_of(lambda: _tell(run, console, data_root), run.folder)
 
 

@@ -4,16 +4,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.files import write_atomically
-from pipeline.lifecycle.reports import wording
+from pipeline.lifecycle.reports import contest, wording
 from pipeline.lifecycle.reports.comparison import Comparison, best_value, compared, render
 from pipeline.lifecycle.reports.evidence import Evidence, gather
-from pipeline.lifecycle.reports.predictions import load_labels
 from pipeline.lifecycle.run import Run, find
 
 STAMP = re.compile(r"^\d{8}-\d{6}-")
@@ -55,14 +55,13 @@ def check(chosen: Sequence[Run]) -> None:
 
 def evidence_of(run: Run) -> Evidence:
     found = gather(run)
-    are_labels = load_labels(run.folder) is not None
-    if found.numbers is not None or are_labels:
-        raise RunError(
-            f"{run.id} predicts {'sets of labels' if are_labels else 'numbers'}, and compare tells classifications "
-            f"apart; its figures with their intervals are in its report: pipeline report run={run.id}"
-        )
-    if found.predictions is None:
+    if found.judged is None:
         raise RunError(f"{run.id} has no test predictions: pipeline evaluate run={run.id} writes them")
+    if found.numbers is not None and not np.isfinite(found.numbers.predicted).all():
+        raise RunError(
+            f"{run.id} predicts numbers that are none (NaN or infinity), which are no nearer to the truth than others: "
+            "leave it out"
+        )
     return found
 
 
@@ -120,10 +119,11 @@ def _settings(comparison: Comparison) -> Table | None:
 
 
 def _duels(comparison: Comparison) -> list[str]:
-    names = comparison.names
+    names, measure = comparison.names, contest.measure_of(comparison.networks)
     return [
-        f"{names[duel.first]} over {names[duel.second]}: {duel.difference:+.2%} accuracy "
-        f"({duel.interval.low:+.2%} to {duel.interval.high:+.2%}), "
-        f"right alone {duel.only_first:,} : {duel.only_second:,}, adjusted p {wording.p_value(duel.adjusted)}"
+        f"{names[duel.first]} over {names[duel.second]}: "
+        f"{wording.change_of(measure.score, duel.difference)} {wording.name_of(measure.score)} "
+        f"({wording.interval_of_change(measure.score, duel.interval)}), "
+        f"{measure.alone} {duel.won:,} : {duel.lost:,}, adjusted p {wording.p_value(duel.adjusted)}"
         for duel in comparison.duels or ()
     ]

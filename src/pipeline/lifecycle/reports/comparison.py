@@ -9,7 +9,7 @@ from pipeline.lifecycle.reports.contest import NO_WINNER, Duel
 from pipeline.lifecycle.reports.evidence import Evidence
 from pipeline.lifecycle.reports.markup import Child, Html, command, element, join, table
 from pipeline.lifecycle.reports.page import columns, note, page, section
-from pipeline.lifecycle.reports.predictions import SavedPredictions
+from pipeline.lifecycle.reports.predictions import Saved
 from pipeline.lifecycle.reports.statistics import SIGNIFICANCE, Interval
 from pipeline.tracking import address
 
@@ -26,7 +26,7 @@ class Comparison:
 
     runs: Sequence[Evidence]
     names: Sequence[str]
-    networks: Sequence[SavedPredictions]
+    networks: Sequence[Saved]
     intervals: Sequence[dict[str, Interval]]
     duels: Sequence[Duel] | None
 
@@ -63,7 +63,7 @@ class Comparison:
 
 def compared(runs: Sequence[Evidence], names: Sequence[str]) -> Comparison:
     """All of them with predictions."""
-    networks = [run.predictions for run in runs if run.predictions is not None]
+    networks = [run.judged for run in runs if run.judged is not None]
     assert len(networks) == len(runs)
     fought = contest.duels(networks) if contest.are_comparable(networks) else None
     return Comparison(runs, names, networks, [sections.intervals(run) for run in runs], fought)
@@ -126,15 +126,13 @@ def best_value(comparison: Comparison, metric: str) -> float:
 def _duels(comparison: Comparison) -> Html | None:
     if comparison.duels is None:
         return None
+    measure = contest.measure_of(comparison.networks)
     rows: list[list[Child]] = [
         [
             _over(_named(comparison, duel.first), join("over ", _named(comparison, duel.second))),
-            f"{duel.only_first:,} : {duel.only_second:,}",
-            _over(f"{duel.difference:+.2%}", _small(f"{duel.interval.low:+.2%} to {duel.interval.high:+.2%}")),
-            _over(
-                f"{duel.loss_difference:+.4f}",
-                _small(f"{duel.loss_interval.low:+.4f} to {duel.loss_interval.high:+.4f}"),
-            ),
+            f"{duel.won:,} : {duel.lost:,}",
+            _change(measure.score, duel.difference, duel.interval),
+            _change(measure.cost, duel.cost_difference, duel.cost_interval),
             _over(
                 element("span", wording.p_value(duel.adjusted), class_="best" if duel.is_decided else None),
                 _small(f"alone {wording.p_value(duel.p_value)}"),
@@ -142,21 +140,25 @@ def _duels(comparison: Comparison) -> Html | None:
         ]
         for duel in comparison.duels
     ]
-    head = ["", "right alone", "accuracy", "loss", "p"]
+    head = ["", measure.alone, *map(wording.name_of, (measure.score, measure.cost)), "p"]
     return section(
         "Pair by pair, on the same samples",
         table(head, rows, class_="runs"),
         note(
-            "Right alone: samples that only the one got right, and only the other. Below a difference stands its "
-            f"{wording.LEVEL} by paired bootstrap (Efron 1979). p: how often chance alone would part two equals so far "
-            "(McNemar 1947, mid-p), adjusted for the number of pairs (Holm 1979) and bold below "
-            f"{SIGNIFICANCE:g}."
+            f"{measure.explained}: how often chance alone would part two equals so far, adjusted for the number of "
+            f"pairs (Holm 1979) and bold below {SIGNIFICANCE:g}. Below a difference stands its {wording.LEVEL} by "
+            "paired bootstrap (Efron 1979)."
         ),
     )
 
 
+def _change(metric: str, difference: float, interval: Interval) -> Html:
+    return _over(wording.change_of(metric, difference), _small(wording.interval_of_change(metric, interval)))
+
+
 def _curves(comparison: Comparison) -> Html | None:
     in_epochs = all(run.assembled["steps_per_epoch"] for run in comparison.runs)
+    headlines = dict.fromkeys(run.headline for run in comparison.runs)
 
     def chart(title: str, metric: str, *, logarithmic: bool = False) -> Html | None:
         lines = [
@@ -174,7 +176,7 @@ def _curves(comparison: Comparison) -> Html | None:
     return section(
         "Learning curves",
         columns(
-            chart("Validation accuracy", "val/accuracy"),
+            *(chart(f"Validation {wording.name_of(each)}", each) for each in headlines if each != "val/loss"),
             chart("Validation loss", "val/loss", logarithmic=True),
             chart("Training loss", "train/loss", logarithmic=True),
             chart("Learning rate", "train/learning_rate"),

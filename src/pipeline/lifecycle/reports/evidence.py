@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import RunError
 from pipeline.lifecycle.reports import predictions as saved
-from pipeline.lifecycle.reports.predictions import SavedNumbers, SavedPredictions
+from pipeline.lifecycle.reports.predictions import Saved, SavedLabels, SavedNumbers, SavedPredictions
 from pipeline.lifecycle.reports.statistics import Ints, confusion, r2
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import journal
@@ -25,7 +25,7 @@ class Evidence:
     start       the journal's record of the newest start
     result      result.json; status RUNNING and no metrics where there is none yet
 
-    predictions of classes, or else `numbers`; neither before the test
+    predictions of classes, or else `numbers` or `labels`; none of them before the test
 
     What an earlier life of a resumed run left behind does not count: neither its result nor its predictions.
     """
@@ -39,6 +39,12 @@ class Evidence:
     curves: Curves
     predictions: SavedPredictions | None
     numbers: SavedNumbers | None
+    labels: SavedLabels | None
+
+    @property
+    def judged(self) -> Saved | None:
+        """Whichever was predicted."""
+        return self.predictions or self.numbers or self.labels
 
     @property
     def status(self) -> str:
@@ -50,12 +56,12 @@ class Evidence:
     def metrics(self) -> dict[str, float]:
         """Of the test set; for a run that did not end by itself what its predictions tell, if it was judged since."""
         metrics: dict[str, float] = self.result["metrics"]
-        kept = self.predictions
-        if not metrics and kept is not None:
-            return {"test/accuracy": float(kept.right.mean()), "test/loss": float(kept.losses.mean())}
-        if not metrics and self.numbers is not None:
-            return {"test/r2": r2(self.numbers.true, self.numbers.predicted)}
-        return metrics
+        kept = self.judged
+        if metrics or kept is None:
+            return metrics
+        if isinstance(kept, SavedNumbers):
+            return {"test/r2": r2(kept.true, kept.predicted)}
+        return {"test/accuracy": float(kept.right.mean()), "test/loss": float(kept.losses.mean())}
 
     @property
     def data(self) -> dict[str, Any] | None:
@@ -119,6 +125,7 @@ def gather(run: Run) -> Evidence:
         curves=journal.history(run.journal_path),
         predictions=saved.load(run.folder) if is_judged(run) else None,
         numbers=saved.load_numbers(run.folder) if is_judged(run) else None,
+        labels=saved.load_labels(run.folder) if is_judged(run) else None,
     )
 
 

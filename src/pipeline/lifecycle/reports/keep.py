@@ -95,8 +95,7 @@ def _labels(assembly: Assembly, predictions: Predictions, digest: str) -> saved.
     )
 
 
-Kept = saved.SavedPredictions | saved.SavedNumbers | saved.SavedLabels
-KEPT: dict[TaskKind, Callable[[Assembly, Predictions, str], Kept]] = {
+KEPT: dict[TaskKind, Callable[[Assembly, Predictions, str], saved.Saved]] = {
     "multiclass": _classes,
     "binary": _classes,
     "multilabel": _labels,

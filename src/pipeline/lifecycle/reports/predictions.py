@@ -142,8 +142,21 @@ class SavedLabels:
     losses: Floats
     digest: str
 
+    @cached_property
+    def wrong(self) -> Bools:
+        """(N, K) labels that were said to hold and do not, or the other way round."""
+        unequal: Bools = (self.probabilities > 0.5) != self.true
+        return unequal
 
-Saved = TypeVar("Saved", SavedPredictions, SavedNumbers, SavedLabels)
+    @cached_property
+    def right(self) -> Bools:
+        """(N,) in all labels."""
+        found: Bools = self.wrong.sum(axis=1) == 0
+        return found
+
+
+Saved = SavedPredictions | SavedNumbers | SavedLabels
+Kind = TypeVar("Kind", SavedPredictions, SavedNumbers, SavedLabels)
 
 
 def compact(log_probabilities: Floats) -> Floats:
@@ -153,7 +166,7 @@ def compact(log_probabilities: Floats) -> Floats:
     return np.maximum(log_probabilities, LOWEST).astype(np.float16)
 
 
-def save(folder: Path, predictions: SavedPredictions | SavedNumbers | SavedLabels) -> None:
+def save(folder: Path, predictions: Saved) -> None:
     arrays: dict[str, Any] = {each.name: getattr(predictions, each.name) for each in fields(predictions)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -181,7 +194,7 @@ def digest_of_test(folder: Path) -> str | None:
     return None if kept is None else kept.digest
 
 
-def _read(folder: Path, kind: type[Saved]) -> Saved | None:
+def _read(folder: Path, kind: type[Kind]) -> Kind | None:
     try:
         with (folder / NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             held: dict[str, Any] = {

@@ -7,6 +7,7 @@ from pipeline.lifecycle.reports.charts import Line, Mark, line_chart
 from pipeline.lifecycle.reports.evidence import Evidence
 from pipeline.lifecycle.reports.markup import Child, Html, command, element, facts, join, table
 from pipeline.lifecycle.reports.page import columns, headline, note, section
+from pipeline.lifecycle.reports.predictions import SavedNumbers
 from pipeline.lifecycle.reports.statistics import (
     Interval,
     interval_of_accuracy,
@@ -32,12 +33,18 @@ STATES = {
 
 def intervals(evidence: Evidence) -> dict[str, Interval]:
     """Of the metrics that are means over samples or classes."""
-    predictions, numbers = evidence.predictions, evidence.numbers
+    predictions, numbers, labels = evidence.predictions, evidence.numbers, evidence.labels
     if numbers is not None:
         return {
             "test/r2": interval_of_r2(numbers.true, numbers.predicted),
             "test/mae": interval_of_mean(np.abs(numbers.residuals).mean(axis=1)),
             "test/loss": interval_of_mean(numbers.losses),
+        }
+    if labels is not None:
+        return {
+            "test/accuracy": interval_of_accuracy(labels.right),
+            "test/loss": interval_of_mean(labels.losses),
+            "test/hamming_loss": interval_of_mean(labels.wrong.mean(axis=1)),
         }
     if predictions is None:
         return {}
@@ -91,14 +98,14 @@ def figures(evidence: Evidence) -> Html | None:
 
 
 def _how_judged(evidence: Evidence) -> Html | None:
-    predictions, numbers, step = evidence.predictions, evidence.numbers, evidence.best_step
-    if predictions is not None:
-        wrong, size = int((~predictions.right).sum()), len(predictions.targets)
-        told = f"{size - wrong:,} of {size:,} test samples right, {wrong:,} wrong."
-    elif numbers is not None:
-        told = f"{len(numbers.true):,} test samples; the loss is in units of the training targets' variance."
-    else:
+    judged, step = evidence.judged, evidence.best_step
+    if judged is None:
         return None
+    if isinstance(judged, SavedNumbers):
+        told = f"{len(judged.true):,} test samples; the loss is in units of the training targets' variance."
+    else:
+        wrong, size = int((~judged.right).sum()), len(judged.right)
+        told = f"{size - wrong:,} of {size:,} test samples right, {wrong:,} wrong."
     monitor = str(evidence.run.config().checkpoint.monitor)
     best = "on the validation set" if monitor.startswith("val/") else f"by {monitor}"
     chosen = "" if step is None else f" The weights are those of step {step:,}, the best {best}."

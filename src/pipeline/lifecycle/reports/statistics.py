@@ -16,6 +16,8 @@ Bools = NDArray[np.bool_]
 RESAMPLES = 1_000
 DRAWS_AT_MOST = 100_000_000  # of all resamples together: a second or two
 BLOCK_DRAWS = 1_000_000  # bounds the memory
+FLIPS = 9_999
+FLIPPED_AT_MOST = 10_000  # signs
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 BINS = 15
@@ -164,6 +166,24 @@ def mcnemar(only_first: int, only_second: int) -> float:
     discordant, fewer = only_first + only_second, min(only_first, only_second)
     below = sum(_heads(count, discordant) for count in range(fewer))
     return 1.0 if only_first == only_second else min(2 * below + _heads(fewer, discordant), 1.0)
+
+
+def sign_flips(differences: Floats, *, seed: int = 0) -> float:
+    """The two-sided p value that the paired differences (N,) of two networks are 0 on average: how often their sum is
+    as far from 0 when a coin decides the sign of each (Fisher 1935), by FLIPS draws.
+
+    Of many samples neighbours keep their sign together.
+    """
+    together = np.array_split(differences.astype(np.float64), min(len(differences), FLIPPED_AT_MOST))
+    sums = np.array([each.sum() for each in together])
+    generator = np.random.default_rng(seed)
+    at_a_time = max(BLOCK_DRAWS // len(sums), 1)
+    as_far = 0
+    for first in range(0, FLIPS, at_a_time):
+        signs = generator.integers(0, 2, (min(at_a_time, FLIPS - first), len(sums)), dtype=np.int8)
+        # Equal sums in another order of adding differ in their last digits, and count as equal.
+        as_far += int((np.abs((2.0 * signs - 1) @ sums) >= abs(sums.sum()) * (1 - 1e-9)).sum())
+    return (as_far + 1) / (FLIPS + 1)
 
 
 def _heads(heads: int, tosses: int) -> float:

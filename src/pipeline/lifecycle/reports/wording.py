@@ -19,7 +19,9 @@ LEVEL = f"{CONFIDENCE:.0%} interval"
 
 
 def name_of(metric: str) -> str:
-    return NAMES.get(metric, metric.removeprefix("test/"))
+    """Of one of the test set, or of the validation set."""
+    name = metric.rpartition("/")[2]
+    return NAMES.get(f"test/{name}", name)
 
 
 def value_of(metric: str, value: float) -> str:
@@ -30,6 +32,14 @@ def interval_of(metric: str, interval: Interval) -> str:
     if metric in IN_PERCENT:
         return f"{100 * interval.low:.2f} to {interval.high:.2%}"
     return f"{interval.low:.4f} to {interval.high:.4f}"
+
+
+def change_of(metric: str, difference: float) -> str:
+    return f"{difference:+.2%}" if metric in IN_PERCENT else f"{difference:+.4f}"
+
+
+def interval_of_change(metric: str, interval: Interval) -> str:
+    return f"{change_of(metric, interval.low)} to {change_of(metric, interval.high)}"
 
 
 def duration(seconds: float) -> str:

@@ -11,19 +11,18 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
 from pipeline.training.callbacks.rand_augment import RandAugment
-from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.transform import BatchTransform, own
 
 # B batch of this process, W processes, C channels, H height, W width
 
 Transform = AugmentationBase2D | RandAugment
 
 
-class Augmentation(StepCallback):
-    """kornia's augmentations, one after the other, on pixels scaled to [0, 1].
+class Augmentation(BatchTransform):
+    """kornia's augmentations, one after the other, on pixels scaled to [0, 1]."""
 
-    What is drawn depends on (seed, step) alone and is drawn for the batch of all processes together, of which each
-    takes its rows: any number of processes sees the same pixels.
-    """
+    name = "augmentation"
+    kinds = ("image",)
 
     def __init__(self, *, transforms: Mapping[str, nn.Module]) -> None:
         wrong = [name for name, each in transforms.items() if not isinstance(each, AugmentationBase2D | RandAugment)]
@@ -52,21 +51,18 @@ class Augmentation(StepCallback):
 
 def augment(images: Tensor, transforms: Sequence[Transform], *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, C, H, W) uint8, or float in [0, 1] -> float32 in the same range, drawn from torch's generators."""
-    if images.ndim != 4:
-        raise ConfigError(
-            f"callbacks.augmentation needs images (channels, height, width); these inputs have shape "
-            f"{tuple(images.shape[1:])}: leave it out with callbacks=default"
-        )
     top = 255.0 if images.dtype == torch.uint8 else 1.0
     pixels = images.float() / top
-    rows = slice(rank * len(images), (rank + 1) * len(images))
     of_all_processes = torch.Size((world_size * len(images), *images.shape[1:]))
     for transform in transforms:
         if isinstance(transform, RandAugment):
             pixels = transform.change(pixels, rank=rank, world_size=world_size)
             continue
         drawn = transform.forward_parameters(of_all_processes)
-        mine = {name: value[rows] if len(value) == of_all_processes[0] else value for name, value in drawn.items()}
+        mine = {
+            name: own(value, rank, len(images)) if len(value) == of_all_processes[0] else value
+            for name, value in drawn.items()
+        }
         mine["forward_input_shape"] = torch.tensor(pixels.shape)
         pixels = transform(pixels, params=mine)
     return pixels.clamp(0, 1) * top

@@ -9,22 +9,31 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch, Mixed
-from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.transform import BatchTransform
 
 # B batch of this process, C channels, H height, W width
 
 Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 
-class _Mixing(StepCallback):
-    """Mixes the samples of each pair of neighbours: the first with the second, the third with the fourth, ...
+class OfPairs(BatchTransform):
+    """Changes each sample by its neighbour: the first by the second and the second by the first, the third by the
+    fourth, ...; a last one alone stays as it is.
 
-    The order of an epoch is random already, so neighbours are partners drawn at random; and no pair lies in two
-    processes, so any number of them mixes the same samples in the same way. How much is drawn once a batch, as in
-    the papers, from (seed, step) alone. A batch is left as it is with probability 1 - `p`.
+    The order of an epoch is random already, so neighbours are partners drawn at random.
     """
 
-    name = ""
+    def check_share(self, samples: int, processes: int) -> None:
+        if processes > 1 and samples % 2 == 1:
+            raise ConfigError(
+                f"callbacks.{self.name} takes samples in pairs, and data.batch_size={samples * processes} gives each "
+                f"of {processes} processes {samples}, which parts a pair: use a multiple of {2 * processes}, such as "
+                f"data.batch_size={(samples + 1) * processes}"
+            )
+
+
+class _Mixing(OfPairs):
+    """How much is drawn once a batch, as in the papers. A batch is left as it is with probability 1 - `p`."""
 
     def __init__(self, *, alpha: float, p: float) -> None:
         if alpha <= 0:
@@ -36,7 +45,6 @@ class _Mixing(StepCallback):
 
     @torch.no_grad()
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
-        check_pairs(self.name, len(batch), trainer.world_size)
         # Drawn on the CPU, whose generator is seeded with that of the device: to be read without waiting.
         is_left = float(torch.rand(())) >= self.p
         share = float(self.distribution.sample())
@@ -50,6 +58,7 @@ class MixUp(_Mixing):
     """Zhang et al. 2018: x <- (1 - share) x + share x', and the same of the targets; share ~ Beta(alpha, alpha)."""
 
     name = "mixup"
+    kinds = ("image", "table", "audio")  # amounts; tokens are names
 
     def mix(self, batch: Batch, share: float) -> Batch:
         return replace(batch, inputs=blend(batch.inputs, share), mixed=mixed(batch, share))
@@ -59,26 +68,13 @@ class CutMix(_Mixing):
     """Yun et al. 2019: a box of each picture is its partner's; its area is the partner's share of the target."""
 
     name = "cutmix"
+    kinds = ("image",)
 
     def mix(self, batch: Batch, share: float) -> Batch:
-        if batch.inputs.ndim != 4:
-            raise ConfigError(
-                f"callbacks.cutmix needs images (channels, height, width); these inputs have shape "
-                f"{tuple(batch.inputs.shape[1:])}: leave it out, or use callbacks=[default,mixup]"
-            )
         height, width = batch.inputs.shape[2:]
         top, bottom, left, right = box = drawn_box(height, width, share)
         area = (bottom - top) * (right - left) / (height * width)
         return replace(batch, inputs=patch(batch.inputs, box), mixed=mixed(batch, area))
-
-
-def check_pairs(name: str, samples: int, world_size: int) -> None:
-    """Raises ConfigError where a pair of neighbours would lie in two processes."""
-    if world_size > 1 and samples % 2 == 1:
-        raise ConfigError(
-            f"callbacks.{name} mixes pairs, which {samples} samples in each of {world_size} processes would part: "
-            f"use a data.batch_size that is a multiple of {2 * world_size}"
-        )
 
 
 def neighbours(values: Tensor) -> Tensor:
@@ -98,12 +94,7 @@ def mixed(batch: Batch, share: float) -> Mixed:
 
 
 def blend(inputs: Tensor, share: float) -> Tensor:
-    """(B, ...) of pictures or columns, each with `share` of its neighbour; whole numbers are rounded to such again."""
-    if inputs.ndim == 2 and not inputs.is_floating_point():
-        raise ConfigError(
-            f"callbacks.mixup needs amounts, and tokens (these inputs have shape {tuple(inputs.shape[1:])} and type "
-            f"{inputs.dtype}) are names: leave it out, or use callbacks=[default,token_dropout]"
-        )
+    """(B, ...) of amounts, each with `share` of its neighbour; whole numbers are rounded to such again."""
     if inputs.is_floating_point():
         return inputs.lerp(neighbours(inputs), share)
     amounts = inputs.float()

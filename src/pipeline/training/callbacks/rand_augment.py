@@ -10,6 +10,7 @@ from kornia.augmentation.container.params import ParamItem
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
+from pipeline.training.callbacks.transform import own
 
 # B batch of this process, W processes, C channels
 
@@ -41,15 +42,15 @@ class RandAugment(nn.Module):
         count = world_size * len(pixels)
         for _ in range(self.operations):
             # On the CPU, or to find the rows of an operation would wait for the device.
-            chosen = torch.randint(len(names), (count,), device="cpu")[rank * len(pixels) : (rank + 1) * len(pixels)]
+            chosen = own(torch.randint(len(names), (count,), device="cpu"), rank, len(pixels))
             pixels = pixels.clone()
             for number, name in enumerate(names):
                 drawn = self.choices[name].forward_parameters(torch.Size((count, *pixels.shape[1:])))  # type: ignore[operator]
                 rows = (chosen == number).nonzero().squeeze(1)
                 if len(rows):
                     here = rows.to(pixels.device)
-                    own = _of_rows(drawn, rows + rank * len(pixels), count, pixels[here].shape)
-                    pixels[here] = self.choices[name](pixels[here], params=own).clamp(0, 1)
+                    parameters = _of_rows(drawn, rows + rank * len(pixels), count, pixels[here].shape)
+                    pixels[here] = self.choices[name](pixels[here], params=parameters).clamp(0, 1)
         return pixels
 
 
@@ -58,11 +59,11 @@ def _of_rows(drawn: Sequence[Any], rows: Tensor, count: int, shape: torch.Size) 
     found = []
     for item in drawn:
         if isinstance(item.data, dict):
-            own = {
+            mine = {
                 name: value[rows.to(value.device)] if value.ndim and len(value) == count else value
                 for name, value in item.data.items()
             }
-            found.append(ParamItem(item.name, {**own, "forward_input_shape": torch.tensor(shape)}))
+            found.append(ParamItem(item.name, {**mine, "forward_input_shape": torch.tensor(shape)}))
         else:
             found.append(ParamItem(item.name, _of_rows(item.data, rows, count, shape)))
     return found

@@ -9,23 +9,13 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
-from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.transform import BatchTransform, own
 
 # B batch of this process, W processes, S samples of a waveform, M bands, F frames
 
 
-class SoundCallback(StepCallback):
-    """What is drawn, as of images' augmentation, for the batch of all processes together, from (seed, step) alone."""
-
-    name: str  # of the option
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        spec = getattr(trainer.datamodule, "spec", None)  # type: ignore[attr-defined]  # set by its connector
-        if spec is not None and spec.kind != "audio":
-            raise ConfigError(
-                f"callbacks.{self.name} needs sound; {spec.name} has {spec.kind} data: leave it out with "
-                "callbacks=default"
-            )
+class _OfSound(BatchTransform):
+    kinds = ("audio",)
 
     @torch.no_grad()
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
@@ -36,7 +26,7 @@ class SoundCallback(StepCallback):
         raise NotImplementedError
 
 
-class TimeShift(SoundCallback):
+class TimeShift(_OfSound):
     """Each recording earlier or later by up to a `share` of its length; silence comes in."""
 
     name = "time_shift"
@@ -51,7 +41,7 @@ class TimeShift(SoundCallback):
         return shifted(inputs, self.share, rank=trainer.global_rank, world_size=trainer.world_size)
 
 
-class WaveformNoise(SoundCallback):
+class WaveformNoise(_OfSound):
     """White noise in a share `p` of the recordings, fainter than these by `decibels` drawn between two bounds."""
 
     name = "waveform_noise"
@@ -72,7 +62,7 @@ class WaveformNoise(SoundCallback):
         return noisy(inputs, self.decibels, self.p, rank=trainer.global_rank, world_size=trainer.world_size)
 
 
-class SpecAugment(SoundCallback):
+class SpecAugment(_OfSound):
     """Bands and frames of the spectrogram masked by its mean (Park et al. 2019, without the warping of time):
     `frequency_masks` of up to `frequency_width` bands, `time_masks` of up to `time_width` frames.
 
@@ -141,8 +131,3 @@ def masked(pictures: Tensor, axis: int, width: int, *, rank: int = 0, world_size
     within = (places >= starts[:, None]) & (places < (starts + widths)[:, None])  # (W * B, size)
     form = (-1, 1, size, 1) if axis == 2 else (-1, 1, 1, size)
     return pictures.masked_fill(own(within, rank, len(pictures)).view(form), 0)
-
-
-def own(of_all_processes: Tensor, rank: int, count: int) -> Tensor:
-    """The rows of this process."""
-    return of_all_processes[rank * count : (rank + 1) * count]

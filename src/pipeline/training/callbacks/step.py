@@ -4,15 +4,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from pipeline.spec import Batch
-
 
 class StepCallback(pl.Callback):
     """Lightning's batch hooks run once a chunk of steps; these run at every step of a Learner.
 
     (`on_before_optimizer_step` is Lightning's own and also runs at every step.) A LightningModule of the user's own
-    knows nothing of them: there `after_optimizer_step` follows each batch that ended in a step, and `transform_batch`
-    never runs.
+    knows nothing of them: there `after_optimizer_step` follows each batch that ended in a step.
     """
 
     _steps_seen = 0
@@ -24,17 +21,6 @@ class StepCallback(pl.Callback):
         if not calls_step_callbacks(pl_module) and trainer.global_step > self._steps_seen:
             self._steps_seen = trainer.global_step
             self.after_optimizer_step(trainer, pl_module)
-
-    def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
-        """A new batch in place of this one, on the device, before the network sees it.
-
-        torch's generators have just been seeded with (seed, step), equally on all processes.
-        """
-        return batch
-
-    @property
-    def transforms_batches(self) -> bool:
-        return type(self).transform_batch is not StepCallback.transform_batch
 
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         """The weights have changed; `trainer.global_step` counts this step."""

@@ -8,18 +8,18 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
-from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.transform import BatchTransform, own
 
 # B batch of this process, W processes, T tokens
 
 PAD, UNKNOWN = 0, 1
 
 
-class TokenDropout(StepCallback):
-    """Each token becomes the unknown one with probability `p` (Iyyer et al. 2015): no word may decide by itself.
+class TokenDropout(BatchTransform):
+    """Each token becomes the unknown one with probability `p` (Iyyer et al. 2015): no word may decide by itself."""
 
-    Drawn, as images' augmentation is, for the batch of all processes together, from (seed, step) alone.
-    """
+    name = "token_dropout"
+    kinds = ("text",)
 
     def __init__(self, *, p: float) -> None:
         if not 0 <= p < 1:
@@ -34,11 +34,6 @@ class TokenDropout(StepCallback):
 
 def drop(tokens: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, T) token numbers -> the same, drawn from torch's generator; padding stays padding."""
-    if tokens.ndim != 2 or tokens.is_floating_point():
-        raise ConfigError(
-            f"callbacks.token_dropout needs text; these inputs have shape {tuple(tokens.shape[1:])} and type "
-            f"{tokens.dtype}: leave it out with callbacks=default"
-        )
     drawn = torch.rand((world_size * len(tokens), tokens.shape[1]), device=tokens.device)
-    dropped = drawn[rank * len(tokens) : (rank + 1) * len(tokens)] < p
+    dropped = own(drawn, rank, len(tokens)) < p
     return tokens.masked_fill(dropped & (tokens != PAD), UNKNOWN)
