@@ -126,3 +126,21 @@ def test_settings_that_mix_nothing_are_refused_with_what_to_do() -> None:
         MixUp(alpha=0, p=1.0)
     with pytest.raises(ConfigError, match=r"cutmix\.p=2: expected a probability"):
         CutMix(alpha=1.0, p=2)
+
+
+def test_numbers_of_names_are_not_blended() -> None:
+    names = ((), tuple(map(str, range(300))))
+    table = DataSpec(
+        "shops",
+        "table",
+        "regression",
+        (2,),
+        (),
+        (0.0, 0.0),
+        (1.0, 0.0),
+        feature_names=("size", "shop"),
+        categories=names,
+    )
+    with pytest.raises(ConfigError, match=r"shop of shops has numbers for 300 names: .*one_hot_up_to=300"):
+        MixUp(alpha=1.0, p=1.0).check_data(table)
+    MixUp(alpha=1.0, p=1.0).check_data(replace(table, categories=()))

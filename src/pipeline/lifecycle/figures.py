@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions, Verdict
+from pipeline.lifecycle.reports.statistics import label_scores
 from pipeline.lifecycle.reports.thumbnails import pictures_of
 from pipeline.lifecycle.run import Run
 from pipeline.spec import TaskKind
@@ -57,7 +58,8 @@ def of_numbers(assembly: Assembly, predictions: Predictions) -> dict[str, Figure
 
 
 def of_labels(assembly: Assembly, predictions: Predictions) -> dict[str, Figure]:
-    return {}
+    assert assembly.spec is not None
+    return {"labels": by_label(predictions, assembly.spec.class_names)}
 
 
 DRAWN: dict[TaskKind, Callable[[Assembly, Predictions], dict[str, Figure]]] = {
@@ -141,6 +143,22 @@ def confusion_matrix(predictions: Predictions, names: tuple[str, ...]) -> Figure
         panel.set_xticks(range(classes), names, rotation=45, ha="right")
         panel.set_yticks(range(classes), names)
     panel.set(xlabel="said", ylabel="true", title="confusion matrix, test set")
+    return figure
+
+
+def by_label(predictions: Predictions, names: tuple[str, ...]) -> Figure:
+    """Of what was said how much is true, and of what is true how much was said."""
+    scores = label_scores(predictions.targets.bool().numpy(), (predictions.answers > 0.5).numpy())
+    figure = Figure(figsize=(6, min(1.5 + 0.4 * len(names), 14)), layout="constrained")
+    panel = figure.subplots()
+    rows = torch.arange(len(names))
+    for offset, (what, values) in enumerate((("precision", scores.precision), ("recall", scores.recall))):
+        panel.barh(rows + (offset - 0.5) * 0.4, values, height=0.4, label=what)
+    panel.set_yticks(rows, [f"{name} ({count:,})" for name, count in zip(names, scores.support, strict=True)])
+    panel.invert_yaxis()
+    panel.set(xlim=(0, 1), title="labels, and how many samples have them, test set")
+    panel.legend()
+    panel.grid(axis="x", alpha=0.3)
     return figure
 
 

@@ -16,6 +16,7 @@ from pipeline.lifecycle.reports.statistics import (
     interval_of_f1,
     interval_of_mean,
     interval_of_r2,
+    label_scores,
     mcnemar,
     r2,
     sign_flips,
@@ -151,3 +152,12 @@ def test_holm_adjusts_as_worked_out_by_hand() -> None:
     assert holm([0.02, 0.6, 0.01, 0.03]) == pytest.approx([0.06, 0.6, 0.04, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+
+
+def test_labels_have_scores_of_their_own() -> None:
+    true = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0]], dtype=bool)
+    said = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0]], dtype=bool)
+    scores = label_scores(true, said)
+    assert scores.precision.tolist() == pytest.approx([2 / 3, 1.0, 0.0])
+    assert scores.recall.tolist() == pytest.approx([2 / 3, 0.5, 0.0])
+    assert scores.f1.tolist() == pytest.approx([2 / 3, 2 / 3, 0.0]) and scores.support.tolist() == [3, 2, 0]

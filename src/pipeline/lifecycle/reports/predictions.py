@@ -143,9 +143,15 @@ class SavedLabels:
     digest: str
 
     @cached_property
+    def said(self) -> Bools:
+        """(N, K) the likelier of the two, for each label by itself."""
+        likelier: Bools = self.probabilities > 0.5
+        return likelier
+
+    @cached_property
     def wrong(self) -> Bools:
         """(N, K) labels that were said to hold and do not, or the other way round."""
-        unequal: Bools = (self.probabilities > 0.5) != self.true
+        unequal: Bools = self.said != self.true
         return unequal
 
     @cached_property

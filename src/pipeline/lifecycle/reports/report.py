@@ -34,6 +34,7 @@ def render(evidence: Evidence) -> str:
         sections.figures(evidence),
         sections.learning_curves(evidence),
         verdicts.by_class(evidence),
+        verdicts.by_label(evidence),
         verdicts.sureness(evidence),
         verdicts.mistakes(evidence),
         verdicts.close_calls(evidence),

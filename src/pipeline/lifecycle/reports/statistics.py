@@ -126,8 +126,15 @@ def confusion(targets: Ints, said: Ints, *, classes: int) -> Ints:
 
 def class_scores(counts: Ints) -> ClassScores:
     """From (K, K) counts."""
-    hits, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    return _scores(np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
 
+
+def label_scores(true: Bools, said: Bools) -> ClassScores:
+    """Of labels (N, K), any of which may hold."""
+    return _scores((true & said).sum(axis=0), true.sum(axis=0), said.sum(axis=0))
+
+
+def _scores(hits: Ints, support: Ints, predicted: Ints) -> ClassScores:
     def share(part: Ints, whole: Ints) -> Floats:
         return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 

@@ -6,7 +6,7 @@ from pipeline.lifecycle.reports.images import picture
 from pipeline.lifecycle.reports.markup import Child, Html, element, table
 from pipeline.lifecycle.reports.page import columns, note, section
 from pipeline.lifecycle.reports.predictions import SavedPredictions
-from pipeline.lifecycle.reports.statistics import calibration, class_scores
+from pipeline.lifecycle.reports.statistics import ClassScores, calibration, class_scores, label_scores
 
 MOST_CLASSES = 30  # of a matrix that a person can read
 CONFUSIONS = 20
@@ -19,7 +19,17 @@ def by_class(evidence: Evidence) -> Html | None:
     if evidence.predictions is None:
         return None
     matrix = _matrix(evidence) if len(evidence.class_names) <= MOST_CLASSES else _confusions(evidence)
-    return section("By class", columns(matrix, _scores(evidence)))
+    return section(
+        "By class", columns(matrix, _scores("class", evidence.class_names, class_scores(evidence.confusion)))
+    )
+
+
+def by_label(evidence: Evidence) -> Html | None:
+    labels = evidence.labels
+    if labels is None:
+        return None
+    told = note("A label is said where its probability is above a half; `samples` have it in truth.")
+    return section("By label", _scores("label", evidence.class_names, label_scores(labels.true, labels.said)), told)
 
 
 def _matrix(evidence: Evidence) -> Html:
@@ -71,8 +81,7 @@ def _confusions(evidence: Evidence) -> Html:
     return element("div", element("h3", "Most frequent confusions"), table(["true", "said", "samples"], rows))
 
 
-def _scores(evidence: Evidence) -> Html:
-    scores, names = class_scores(evidence.confusion), evidence.class_names
+def _scores(what: str, names: list[str], scores: ClassScores) -> Html:
     order = range(len(names)) if len(names) <= MOST_ROWS else scores.f1.argsort()[:MOST_ROWS].tolist()
     rows: list[list[Child]] = [
         [
@@ -86,7 +95,7 @@ def _scores(evidence: Evidence) -> Html:
     return element(
         "div",
         element("h3", "Precision, recall and F1, in %"),
-        table(["class", "precision", "recall", "F1", "samples"], rows),
+        table([what, "precision", "recall", "F1", "samples"], rows),
         None if left_out is None else note(left_out),
     )
 

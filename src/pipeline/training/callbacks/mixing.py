@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ConfigError
-from pipeline.spec import Batch, Mixed
+from pipeline.spec import Batch, DataSpec, Mixed
 from pipeline.training.callbacks.transform import BatchTransform
 
 # B batch of this process, C channels, H height, W width
@@ -59,6 +59,16 @@ class MixUp(_Mixing):
 
     name = "mixup"
     kinds = ("image", "table", "audio")  # amounts; tokens are names
+
+    def check_data(self, spec: DataSpec) -> None:
+        super().check_data(spec)
+        for column, names in enumerate(spec.categories):
+            if names:
+                raise ConfigError(
+                    f"callbacks.mixup blends amounts, and {spec.feature_names[column]} of {spec.name} has numbers for "
+                    f"{len(names):,} names: leave it out, ~callbacks.mixup, or make each name an input of 0 and 1, "
+                    f"data.source.one_hot_up_to={len(names)}"
+                )
 
     def mix(self, batch: Batch, share: float) -> Batch:
         return replace(batch, inputs=blend(batch.inputs, share), mixed=mixed(batch, share))
