@@ -41,6 +41,8 @@ def test_a_blend_is_a_weighted_mean_in_the_type_it_is_stored_in() -> None:
     blended = blend(bytes_, 0.25)
     assert blended.dtype == torch.uint8 and blended.flatten().tolist() == [25, 75]
     torch.testing.assert_close(blend(torch.tensor([[0.0], [1.0]]), 0.25), torch.tensor([[0.25], [0.75]]))
+    sounds = blend(torch.tensor([[-100], [100]], dtype=torch.int16), 0.25)
+    assert sounds.dtype == torch.int16 and sounds.flatten().tolist() == [-50, 50]
 
 
 def test_the_box_is_the_partners_and_its_area_the_share() -> None:
