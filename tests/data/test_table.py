@@ -202,3 +202,17 @@ def test_what_is_learned_is_learned_after_the_cut(tmp_path: Path) -> None:
 def test_rows_in_two_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load(tmp_path, ROWS + ROWS)
     assert "rows stand in the train part, too" in caplog.text
+
+
+def test_a_class_that_training_never_shows_is_named_in_its_file_and_left_out_on_demand(tmp_path: Path) -> None:
+    rows = [f"{row},{'ab'[row % 2]}" for row in range(40)]
+    (tmp_path / "learn.csv").write_text("\n".join(["x,y", *rows]))
+    (tmp_path / "judge.csv").write_text("\n".join(["x,y", "50,b", "51,c", "52,a", "53,c"]))
+    settings = SETTINGS | {"train": "learn.csv", "test": "judge.csv", "target": "y"}
+    with pytest.raises(DataError, match=r"(?s)2 of 44 rows.*judge\.csv, line 3: y is c, which training never shows"):
+        Table(**settings).load(tmp_path)
+    parts = Table(**settings | {"on_bad_sample": "skip"}).load(tmp_path)
+    assert parts.class_names == ("a", "b") and parts.test.targets.tolist() == [1, 0]
+    assert [line.partition(":")[0] for line in parts.skipped] == [
+        f"{tmp_path}/judge.csv, line {line}" for line in (3, 5)
+    ]
