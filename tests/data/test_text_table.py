@@ -1,5 +1,6 @@
 """Sentences from files: read, cut, numbered, and refused with file and row where they are wrong."""
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -145,6 +146,42 @@ def test_a_bad_row_is_named_or_left_out(
     assert parts.skipped == (f"{tmp_path}/train.csv, {said}",) and parts.skipped[0] in caplog.text
 
 
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ('{"text": ["a", "film"], "label": 1}', "row 42 has ['a', 'film'] for a text, expected one in quotation marks"),
+        ('{"text": "a film", "label": ["1"]}', "row 42 has ['1'] for a label, expected one"),
+        ('{"text": "a film"}', "row 42 has no label"),
+        ('{"text": null, "label": 1}', "row 42 has an empty text"),
+        ('{"words": "a film", "label": 1}', "row 42 is no object with 'text' (data.source.text)"),
+        ("{oops", "row 42 is no JSON"),
+    ],
+)
+def test_what_is_no_text_or_label_in_json_is_named(line: str, said: str, tmp_path: Path) -> None:
+    good = [json.dumps({"text": text, "label": int(label)}) for text, label in ROWS]
+    (tmp_path / "train.jsonl").write_text("\n".join([*good, "", line]))
+    with pytest.raises(DataError, match=rf"1 of 41 rows cannot be used:\n.*{re.escape(said)}"):
+        source(train="train.jsonl").load(tmp_path)
+
+
+def test_a_label_with_one_sample_alone_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", "a film like no other,2")
+    with pytest.raises(DataError, match=r"train\.csv, row 42 is the only one with the label '2'\. Add samples"):
+        source().load(tmp_path)
+
+
+def test_semicolons_part_columns_where_the_first_row_has_them(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("\n".join(["text;label", *(f"{text}, yes;{label}" for text, label in ROWS)]))
+    parts = source().load(tmp_path)
+    assert parts.class_names == ("0", "1") and sum(len(part) for part in parts.by_name().values()) == 40
+
+
+def test_a_file_in_the_place_of_its_folder_is_told_from_it(tmp_path: Path) -> None:
+    write(tmp_path, "own.csv")
+    with pytest.raises(ConfigError, match=rf"data\.root={tmp_path} data\.source\.train=own\.csv"):
+        source().load(tmp_path / "own.csv")
+
+
 def test_a_label_that_training_never_shows_is_named(tmp_path: Path) -> None:
     write(tmp_path)
     write(tmp_path, "test.csv", rows=[("a film", "7"), ("a bad film", "0")])
@@ -196,12 +233,14 @@ def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) 
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "one.csv").write_text("text,label\na,1\nb,1\nc,1\nd,1\ne,1\n")
     (tmp_path / "open.csv").write_text('text,label\n"a,1\n' + "x" * 140_000)
+    (tmp_path / "left.csv").write_text('text,label\na,1\n"b,0\nc,1\n')
     for file, said in (
         ("train.csv", r"train\.csv cannot be read: No such file.*data\.root"),
         ("train.xml", r"no known kind; expected \.csv"),
         ("empty.csv", "has no sample"),
         ("one.csv", "every training sample is '1'"),
         ("open.csv", "quotation mark"),
+        ("left.csv", r"left\.csv, row 4: .*quotation mark left open"),
     ):
         with pytest.raises(DataError, match=said):
             source(train=file).load(tmp_path).fitted()
