@@ -85,7 +85,7 @@ def test_what_is_cut_by_time_is_not_folded(tmp_path: Path) -> None:
         ([*ROWS, "1,c,2026-01-01,1"], {"target": "town"}, "line 52: c is the only one of its class"),
         (ROWS, {"target": "prise"}, "has no column prise; did you mean price?"),
         ([], {}, "is empty"),
-        (ROWS[:2], {}, "leaves? a part empty"),
+        (ROWS[:2], {}, "of 2 samples leave a part empty; add some, or make the shares larger"),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_a_remedy(
@@ -95,10 +95,22 @@ def test_a_mistake_is_named_with_its_line_and_a_remedy(
         load(tmp_path, rows, **settings)
 
 
-def test_what_is_not_utf_8_or_no_table_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "own.csv").write_bytes("town,price\nKöln,1\n".encode("latin1"))
-    with pytest.raises(DataError, match=r"not UTF-8.*iconv"):
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("town,price\nKöln,1\nBonn,2\n".encode("latin1"), "1 of 2 rows.*own.csv, line 2 is not UTF-8; iconv"),
+        ("größe,price\n1,1\n".encode("latin1"), "own.csv: the first line is not UTF-8; iconv"),
+        ("town,price\nKöln,1\n".encode("utf-16"), "own.csv is in UTF-16.*iconv -f utf-16"),
+        (b"town,town,price\na,b,1\n", "own.csv: the first line names 'town' twice or not at all"),
+    ],
+)
+def test_what_is_not_utf_8_or_names_no_columns_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "own.csv").write_bytes(content)
+    with pytest.raises(DataError, match=f"(?s){said}"):
         Table(**SETTINGS).load(tmp_path / "own.csv")
+
+
+def test_a_folder_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected a file that ends in \.csv"):
         Table(**SETTINGS).load(tmp_path)
 

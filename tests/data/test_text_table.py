@@ -129,7 +129,7 @@ def test_the_tokenizer_that_is_kept_encodes_as_the_network_was_trained(tmp_path:
         (b"a film,", "row 42 has no label"),
         (b"a film", "row 42 has 1 columns, expected 2"),
         (b"a film,1,2", "row 42 has 3 columns, expected 2"),
-        (b"a caf\xe9,1", "row 42 is not UTF-8"),
+        (b"a caf\xe9,1", "row 42 is not UTF-8; iconv -f latin1 -t utf-8 OLD > NEW converts a file"),
     ],
 )
 def test_a_bad_row_is_named_or_left_out(
@@ -233,6 +233,8 @@ def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) 
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "one.csv").write_text("text,label\na,1\nb,1\nc,1\nd,1\ne,1\n")
     (tmp_path / "open.csv").write_text('text,label\n"a,1\n' + "x" * 140_000)
+    (tmp_path / "head.csv").write_bytes("text,größe\na,1\n".encode("latin1"))
+    (tmp_path / "wide.csv").write_bytes("text,label\na,1\n".encode("utf-16"))
     (tmp_path / "left.csv").write_text('text,label\na,1\n"b,0\nc,1\n')
     for file, said in (
         ("train.csv", r"train\.csv cannot be read: No such file.*data\.root"),
@@ -240,6 +242,8 @@ def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) 
         ("empty.csv", "has no sample"),
         ("one.csv", "every training sample is '1'"),
         ("open.csv", "quotation mark"),
+        ("head.csv", r"head\.csv: the first line is not UTF-8; iconv"),
+        ("wide.csv", r"wide\.csv is in UTF-16.*iconv -f utf-16"),
         ("left.csv", r"left\.csv, row 4: .*quotation mark left open"),
     ):
         with pytest.raises(DataError, match=said):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.label_sets import labels_in
-from pipeline.data.table_files import delimiter_of
+from pipeline.data.table_files import delimiter_of, first_line
 from pipeline.errors import DataError
 
 PARTS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
@@ -89,9 +89,7 @@ def in_list(root: Path, name: str, separator: str | None = None) -> tuple[list[L
     path = root / name
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=delimiter_of(path, first))
+            reader = csv.DictReader(file, delimiter=delimiter_of(path, first_line(file, path)))
             columns = tuple(reader.fieldnames or ())
             if not {"path", "label"} <= set(columns):
                 raise DataError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.data.table_files import delimiter_of
+from pipeline.data.table_files import NOT_UNICODE, delimiter_of, first_line, is_unicode
 from pipeline.errors import ConfigError, DataError
 
 Column = str | int
@@ -57,8 +57,10 @@ def read(
 def _delimited(path: Path, lines: io.StringIO, text: Column, label: Column, header: bool) -> Iterator[Sample | Wrong]:
     # In tables with tabs a quotation mark is what it is: part of the sentence.
     is_csv = path.suffix == ".csv"
-    delimiter = delimiter_of(path, lines.readline() if header else "") if is_csv else "\t"
-    lines.seek(0)
+    first = first_line(lines, path)
+    if header and not is_unicode(first):
+        raise DataError(f"{path}: the first line {NOT_UNICODE}.")
+    delimiter = delimiter_of(path, first if header else "") if is_csv else "\t"
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE
     rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     columns: list[str] | None = None
@@ -123,11 +125,8 @@ def _of_values(path: Path, line: int, text: Any, label: Any) -> Sample | Wrong:
 
 
 def _checked(path: Path, line: int, text: str, label: str) -> Sample | Wrong:
-    if not (text + label).isascii():
-        try:
-            (text + label).encode()
-        except UnicodeEncodeError:
-            return Wrong(path, line, "is not UTF-8")
+    if not is_unicode(text + label):
+        return Wrong(path, line, NOT_UNICODE)
     if not text.strip():
         return Wrong(path, line, "has an empty text")
     return Sample(path, line, text.strip(), label.strip())
