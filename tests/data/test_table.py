@@ -40,6 +40,14 @@ def test_numbers_names_and_dates_become_columns(tmp_path: Path) -> None:
     assert parts.train.inputs.dtype == torch.float32 and parts.train.targets.shape == (30, 1)
 
 
+def test_where_semicolons_part_cells_commas_part_fractions(tmp_path: Path) -> None:
+    plain = [f"{row / 8},{row}.5,Bath" if row % 2 else f"{row / 8},{row}.5,York" for row in range(40)]
+    parts = load(tmp_path, plain, header="size,price,town")
+    european = [row.replace(",", ";").replace(".", ",") for row in plain]
+    again = load(tmp_path, european, header="size;price;town")
+    assert again.feature_names == ("size", "town=Bath", "town=York") and digest(again) == digest(parts)
+
+
 def test_text_is_predicted_as_classes(tmp_path: Path) -> None:
     parts = load(tmp_path, ROWS, target="town")
     assert parts.task == "binary" and parts.class_names == ("a", "b")

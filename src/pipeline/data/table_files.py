@@ -1,6 +1,7 @@
 """The rows of a CSV, TSV or Parquet file, some at a time: a table may be larger than memory."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ Cells = Sequence[str] | npt.NDArray[np.float64]  # as they stand in the file; nu
 SUFFIXES = (".csv", ".tsv", ".parquet")
 CELLS_AT_A_TIME = 1_000_000
 VALUE_BYTES = 4
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
 NOT_UNICODE = "is not UTF-8; iconv -f latin1 -t utf-8 OLD > NEW converts a file"
 SAMPLE_BYTES = 1 << 20  # from which the number of lines is guessed
 
@@ -53,8 +55,10 @@ def chunks(path: Path) -> Iterator[Chunk]:
     try:
         # Bytes that are no UTF-8 are kept as surrogates, so that the rows with them can be named.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter_of(path, first_line(file, path)), strict=True)
-            yield from _chunks(((reader.line_num, row) for row in reader), path)
+            delimiter = delimiter_of(path, first_line(file, path))
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            rows = map(with_points, reader) if delimiter == ";" else reader
+            yield from _chunks(((reader.line_num, row) for row in rows), path)
     except (csv.Error, OSError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}. Correct the file.") from error
 
@@ -83,6 +87,11 @@ def delimiter_of(path: Path, header: str) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
     return ";" if header.count(";") > header.count(",") else ","
+
+
+def with_points(row: list[str]) -> list[str]:
+    """Where semicolons part the cells, a comma is that of a decimal fraction: 1,5 is 1.5."""
+    return [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row]
 
 
 def row_count(path: Path) -> int:
