@@ -1,3 +1,4 @@
+from itertools import permutations
 from pathlib import Path
 from textwrap import dedent
 
@@ -33,6 +34,24 @@ def test_interpolations_are_resolved_and_also_kept() -> None:
     composed = compose(["runs_dir=elsewhere"])
     assert composed.config.tracking.uri == "sqlite:///elsewhere/mlflow.db"
     assert "${runs_dir}" in to_yaml(composed.unresolved, resolve=False)
+
+
+def test_remedies_that_change_pictures_stay_in_force_beside_each_other() -> None:
+    names = ("augmentation", "erasing", "rand_augment")
+
+    def in_force(*remedies: str) -> dict[str, object]:
+        transforms = compose([f"remedy=[{','.join(remedies)}]"]).config.callbacks.augmentation.transforms
+        return {name: each for name, each in transforms.items() if each.get("p", 1.0) > 0}
+
+    for one, other in permutations(names, 2):
+        assert in_force(one, other) == in_force(one) | in_force(other), (one, other)
+
+
+def test_an_average_of_weights_takes_the_place_of_the_other() -> None:
+    assert "ema" in compose([]).config.callbacks
+    for typed in (["remedy=swa"], ["remedy=swa", "~callbacks.ema"]):
+        callbacks = compose(typed).config.callbacks
+        assert "swa" in callbacks and "ema" not in callbacks and "early_stopping" in callbacks
 
 
 def test_choices_and_overrides_are_told_as_typed() -> None:

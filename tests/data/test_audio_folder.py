@@ -140,7 +140,9 @@ def test_a_recording_that_cannot_be_used_is_named_and_left_out_on_demand(
     bad.write_bytes(bad.read_bytes()[:-25] if content is None else content)
     with pytest.raises(DataError, match=r"(?s)1 of 31 recordings.*bad\.wav is .*on_bad_sample=skip"):
         load(birds)
-    assert sum(len(part) for part in load(birds, on_bad_sample="skip").by_name().values()) == 30
+    parts = load(birds, on_bad_sample="skip")
+    assert sum(len(part) for part in parts.by_name().values()) == 30
+    assert len(parts.skipped) == 1 and parts.skipped[0].startswith(f"{bad} is ")
     assert "left out 1 of 31 recordings" in caplog.text
 
 
@@ -148,7 +150,9 @@ def test_names_that_do_not_fit_the_pattern_are_told_or_left_out(words: Path, rec
     record(words / "noise.wav")
     with pytest.raises(DataError, match=r"noise\.wav does not fit data\.source\.pattern=\{label\}_"):
         load(words, pattern=PATTERN)
-    assert sum(len(part) for part in load(words, pattern=PATTERN, on_bad_sample="skip").by_name().values()) == 30
+    parts = load(words, pattern=PATTERN, on_bad_sample="skip")
+    assert sum(len(part) for part in parts.by_name().values()) == 30
+    assert len(parts.skipped) == 1 and "noise.wav does not fit" in parts.skipped[0]
 
 
 def test_what_is_wrong_with_a_folder_is_said_with_the_remedy(tmp_path: Path, birds: Path, record: Record) -> None:

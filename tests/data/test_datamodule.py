@@ -91,7 +91,7 @@ class TestLoading:
             ({"folds": 1}, r"data\.folds=1: expected 2 or more"),
             ({"folds": 5, "fold": 5}, r"data\.fold=5: expected 0 to 4"),
             ({"fold": 2}, r"data\.fold=2: expected 0 as long as data\.folds is null"),
-            ({"folds": 121}, r"data\.folds=121 is more than the 120 samples"),
+            ({"folds": 121}, r"data\.folds=121 is more than the 120 samples to cut; use at most data\.folds=120"),
         ],
     )
     def test_folds_that_cannot_be_are_refused(self, asked: dict[str, int], told: str) -> None:

@@ -1,5 +1,6 @@
 """A user's own pictures: found, cut into parts, decoded once, and what is wrong with them named."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -214,12 +215,18 @@ def test_what_is_wrong_with_a_folder_is_said_with_the_remedy(tmp_path: Path, zoo
     (zoo / "labels.csv").write_text("file,label\ncat/00.png,cat\n")
     with pytest.raises(DataError, match="has the columns file, label; expected in its first line: path,label"):
         load(zoo, labels="labels.csv")
-    (zoo / "labels.csv").write_text("path,label\ncat/00.png,cat\ncat/77.png,cat\n")
-    with pytest.raises(DataError, match=r"line 3: .*77\.png does not exist"):
+
+
+def test_bad_rows_of_a_list_are_named_together_or_left_out(zoo: Path) -> None:
+    good = [f"{path.relative_to(zoo)};{path.parent.name};" for path in sorted(zoo.rglob("*.png"))]
+    bad = ["cat/77.png;cat;", "cat/00.png;cat;tset", "cat/00.png;;"]
+    (zoo / "labels.csv").write_text("\n".join(["path;label;split", *bad, *good]))
+    with pytest.raises(DataError, match=r"3 of 33 pictures") as raised:
         load(zoo, labels="labels.csv")
-    (zoo / "labels.csv").write_text("path,label,split\ncat/00.png,cat,train\ncat/01.png,cat,tset\n")
-    with pytest.raises(DataError, match="line 3: split='tset'; expected train, validation or test"):
-        load(zoo, labels="labels.csv")
+    for said in ("line 2: .*77.png does not exist", "line 3: split='tset'; expected train", "line 4: .*label=''"):
+        assert re.search(f"labels.csv, {said}", str(raised.value))
+    parts = load(zoo, labels="labels.csv", on_bad_sample="skip")
+    assert len(parts.skipped) == 3 and sum(len(part) for part in parts.by_name().values()) == 30
 
 
 def test_a_class_that_training_never_shows_is_named(tmp_path: Path) -> None:
@@ -228,3 +235,5 @@ def test_a_class_that_training_never_shows_is_named(tmp_path: Path) -> None:
     draw(tmp_path / "data" / "test" / "c" / "odd.png", 50)
     with pytest.raises(DataError, match=r"odd\.png \(test\) is of the class c, which no training picture shows"):
         load(tmp_path / "data")
+    (left_out,) = load(tmp_path / "data", on_bad_sample="skip").skipped
+    assert "odd.png (test) is of the class c" in left_out

@@ -41,6 +41,14 @@ def test_numbers_names_and_dates_become_columns(tmp_path: Path) -> None:
     assert parts.train.inputs.dtype == torch.float32 and parts.train.targets.shape == (30, 1)
 
 
+def test_where_semicolons_part_cells_commas_part_fractions(tmp_path: Path) -> None:
+    plain = [f"{row / 8},{row}.5,Bath" if row % 2 else f"{row / 8},{row}.5,York" for row in range(40)]
+    parts = load(tmp_path, plain, header="size,price,town")
+    european = [row.replace(",", ";").replace(".", ",") for row in plain]
+    again = load(tmp_path, european, header="size;price;town")
+    assert again.feature_names == ("size", "town=Bath", "town=York") and digest(again) == digest(parts)
+
+
 def test_text_is_predicted_as_classes(tmp_path: Path) -> None:
     parts = load(tmp_path, ROWS, target="town")
     assert parts.task == "binary" and parts.class_names == ("a", "b")
@@ -86,7 +94,7 @@ def test_what_is_cut_by_time_is_not_folded(tmp_path: Path) -> None:
         ([*ROWS, "1,c,2026-01-01,1"], {"target": "town"}, "line 52: c is the only one of its class"),
         (ROWS, {"target": "prise"}, "has no column prise; did you mean price?"),
         ([], {}, "is empty"),
-        (ROWS[:2], {}, "leaves? a part empty"),
+        (ROWS[:2], {}, "of 2 samples leave a part empty; add some, or make the shares larger"),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_a_remedy(
@@ -96,10 +104,22 @@ def test_a_mistake_is_named_with_its_line_and_a_remedy(
         load(tmp_path, rows, **settings)
 
 
-def test_what_is_not_utf_8_or_no_table_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "own.csv").write_bytes("town,price\nKöln,1\n".encode("latin1"))
-    with pytest.raises(DataError, match=r"not UTF-8.*iconv"):
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("town,price\nKöln,1\nBonn,2\n".encode("latin1"), "1 of 2 rows.*own.csv, line 2 is not UTF-8; iconv"),
+        ("größe,price\n1,1\n".encode("latin1"), "own.csv: the first line is not UTF-8; iconv"),
+        ("town,price\nKöln,1\n".encode("utf-16"), "own.csv is in UTF-16.*iconv -f utf-16"),
+        (b"town,town,price\na,b,1\n", "own.csv: the first line names 'town' twice or not at all"),
+    ],
+)
+def test_what_is_not_utf_8_or_names_no_columns_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "own.csv").write_bytes(content)
+    with pytest.raises(DataError, match=f"(?s){said}"):
         Table(**SETTINGS).load(tmp_path / "own.csv")
+
+
+def test_a_folder_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected a file that ends in \.csv"):
         Table(**SETTINGS).load(tmp_path)
 
@@ -238,3 +258,17 @@ def test_a_column_that_names_each_row_is_refused(tmp_path: Path) -> None:
     rows = [f"{row},person {row},2026-01-{row % 28 + 1:02},{row * 1.5}" for row in range(200)]
     with pytest.raises(DataError, match=r"town has 120 different texts in 120 training rows, of which 120 occur once"):
         load(tmp_path, rows)
+
+
+def test_a_class_that_training_never_shows_is_named_in_its_file_and_left_out_on_demand(tmp_path: Path) -> None:
+    rows = [f"{row},{'ab'[row % 2]}" for row in range(40)]
+    (tmp_path / "learn.csv").write_text("\n".join(["x,y", *rows]))
+    (tmp_path / "judge.csv").write_text("\n".join(["x,y", "50,b", "51,c", "52,a", "53,c"]))
+    settings = SETTINGS | {"train": "learn.csv", "test": "judge.csv", "target": "y"}
+    with pytest.raises(DataError, match=r"(?s)2 of 44 rows.*judge\.csv, line 3: y is c, which training never shows"):
+        Table(**settings).load(tmp_path)
+    parts = Table(**settings | {"on_bad_sample": "skip"}).load(tmp_path)
+    assert parts.class_names == ("a", "b") and parts.test.targets.tolist() == [1, 0]
+    assert [line.partition(":")[0] for line in parts.skipped] == [
+        f"{tmp_path}/judge.csv, line {line}" for line in (3, 5)
+    ]

@@ -1,5 +1,6 @@
 """Sentences from files: read, cut, numbered, and refused with file and row where they are wrong."""
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_the_tokenizer_that_is_kept_encodes_as_the_network_was_trained(tmp_path:
         (b"a film,", "row 42 has no label"),
         (b"a film", "row 42 has 1 columns, expected 2"),
         (b"a film,1,2", "row 42 has 3 columns, expected 2"),
-        (b"a caf\xe9,1", "row 42 is not UTF-8"),
+        (b"a caf\xe9,1", "row 42 is not UTF-8; iconv -f latin1 -t utf-8 OLD > NEW converts a file"),
     ],
 )
 def test_a_bad_row_is_named_or_left_out(
@@ -143,6 +144,42 @@ def test_a_bad_row_is_named_or_left_out(
         parts = source(on_bad_sample="skip").load(tmp_path).fitted()
     assert len(parts.train) == 24 and "left out 1 of 41 rows" in caplog.text
     assert parts.skipped == (f"{tmp_path}/train.csv, {said}",) and parts.skipped[0] in caplog.text
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ('{"text": ["a", "film"], "label": 1}', "row 42 has ['a', 'film'] for a text, expected one in quotation marks"),
+        ('{"text": "a film", "label": ["1"]}', "row 42 has ['1'] for a label, expected one"),
+        ('{"text": "a film"}', "row 42 has no label"),
+        ('{"text": null, "label": 1}', "row 42 has an empty text"),
+        ('{"words": "a film", "label": 1}', "row 42 is no object with 'text' (data.source.text)"),
+        ("{oops", "row 42 is no JSON"),
+    ],
+)
+def test_what_is_no_text_or_label_in_json_is_named(line: str, said: str, tmp_path: Path) -> None:
+    good = [json.dumps({"text": text, "label": int(label)}) for text, label in ROWS]
+    (tmp_path / "train.jsonl").write_text("\n".join([*good, "", line]))
+    with pytest.raises(DataError, match=rf"1 of 41 rows cannot be used:\n.*{re.escape(said)}"):
+        source(train="train.jsonl").load(tmp_path)
+
+
+def test_a_label_with_one_sample_alone_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", "a film like no other,2")
+    with pytest.raises(DataError, match=r"train\.csv, row 42 is the only one with the label '2'\. Add samples"):
+        source().load(tmp_path)
+
+
+def test_semicolons_part_columns_where_the_first_row_has_them(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("\n".join(["text;label", *(f"{text}, yes;{label}" for text, label in ROWS)]))
+    parts = source().load(tmp_path)
+    assert parts.class_names == ("0", "1") and sum(len(part) for part in parts.by_name().values()) == 40
+
+
+def test_a_file_in_the_place_of_its_folder_is_told_from_it(tmp_path: Path) -> None:
+    write(tmp_path, "own.csv")
+    with pytest.raises(ConfigError, match=rf"data\.root={tmp_path} data\.source\.train=own\.csv"):
+        source().load(tmp_path / "own.csv")
 
 
 def test_a_label_that_training_never_shows_is_named(tmp_path: Path) -> None:
@@ -196,12 +233,18 @@ def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) 
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "one.csv").write_text("text,label\na,1\nb,1\nc,1\nd,1\ne,1\n")
     (tmp_path / "open.csv").write_text('text,label\n"a,1\n' + "x" * 140_000)
+    (tmp_path / "head.csv").write_bytes("text,größe\na,1\n".encode("latin1"))
+    (tmp_path / "wide.csv").write_bytes("text,label\na,1\n".encode("utf-16"))
+    (tmp_path / "left.csv").write_text('text,label\na,1\n"b,0\nc,1\n')
     for file, said in (
         ("train.csv", r"train\.csv cannot be read: No such file.*data\.root"),
         ("train.xml", r"no known kind; expected \.csv"),
         ("empty.csv", "has no sample"),
         ("one.csv", "every training sample is '1'"),
         ("open.csv", "quotation mark"),
+        ("head.csv", r"head\.csv: the first line is not UTF-8; iconv"),
+        ("wide.csv", r"wide\.csv is in UTF-16.*iconv -f utf-16"),
+        ("left.csv", r"left\.csv, row 4: .*quotation mark left open"),
     ):
         with pytest.raises(DataError, match=said):
             source(train=file).load(tmp_path).fitted()

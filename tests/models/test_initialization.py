@@ -30,11 +30,16 @@ def test_orthogonal_rows_are() -> None:
 
 
 def test_zeros_are_zeros_and_norms_and_embeddings_stay() -> None:
-    model = nn.ModuleList([nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Embedding(4, 2), nn.GRU(2, 3)])
+    model = nn.ModuleList([nn.GRU(2, 3), nn.BatchNorm1d(2), nn.Embedding(4, 2)])
     kept = model[2].weight.clone()
     applied(Zeros(), model)
-    assert not any(parameter.any() for layer in (model[0], model[3]) for parameter in layer.parameters())
+    assert not any(parameter.any() for parameter in model[0].parameters())
     assert torch.equal(model[2].weight, kept) and model[1].weight.tolist() == [1, 1]
+
+
+def test_zeros_that_would_keep_a_deep_model_from_learning_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"initialization=zeros .*Sequential has 2 layers .*initialization=default"):
+        Zeros().apply(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)))
 
 
 def test_the_default_draws_nothing() -> None:

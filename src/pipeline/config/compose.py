@@ -61,6 +61,7 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     except COMPOSITION_ERRORS as problem:
         raise mistakes.explain(problem, groups) from None
     values = [override for override in parsed if override.key_or_group not in groups]
+    leave_out(config)
     assign(config, values, groups)
     fill_names(config, choices, config_name)
     resolved = resolve(config)
@@ -124,6 +125,14 @@ class _Composition:
         with open_dict(config):
             del config["hydra"]
         return config, {group: choice for group, choice in known.items() if not group.startswith("hydra/")}
+
+
+def leave_out(config: DictConfig) -> None:
+    """Callbacks of which an option says null, because it takes their place. Changes `config`."""
+    callbacks = config.get("callbacks") or {}
+    with open_dict(config):
+        for name in [name for name, callback in callbacks.items() if callback is None]:
+            del callbacks[name]
 
 
 def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,16 +40,17 @@ class Clips:
         if self.seconds is not None and self.seconds <= 0:
             raise ConfigError(f"data.source.seconds={self.seconds:g}: expected more than 0, such as 1.0")
 
-    def load(self, files: list[LabelledFile], selection: Selection, name: str) -> Parts:
+    def load(self, files: list[LabelledFile], selection: Selection, name: str, wrong: Sequence[str] = ()) -> Parts:
+        """`wrong` tells of what is no file to be used, a line each."""
         root = selection.root
-        labelled_files.check_labels_of(files, root, RECORDINGS)
+        files, skipped = selection.labelled(files, wrong)
         headers, bad = sound_files.read_headers([root / file.path for file in files])
         if len(bad) == len(files):
             raise DataError(f"{root}: none of its {len(files)} recordings can be read; the first {bad[0].reason}.")
         shape = self._shape(headers, files, root)
         files, found = selection.decoded(files, bad, partial(sound_files.cached, root, shape))
         names, task, parts = parts_of(files, found.inputs)
-        return Parts(name, "audio", task, names, *parts, sample_rate=shape.rate)
+        return Parts(name, "audio", task, names, *parts, skipped=skipped + found.skipped, sample_rate=shape.rate)
 
     def _shape(self, headers: list[Header | None], files: list[LabelledFile], root: Path) -> Shape:
         good = [header for header in headers if header is not None]
@@ -120,15 +122,14 @@ class AudioFolder:
     def load(self, root: Path | None) -> Parts:
         root = existing(root, option="audio_folder", noun=RECORDINGS.noun)
         selection = Selection(RECORDINGS, root, self.shares, self.split_seed, self.on_bad_sample)
-        return self.clips.load(self._files(root, selection), selection, root.resolve().name)
+        files, wrong = self._files(root)
+        return self.clips.load(files, selection, root.resolve().name, wrong)
 
-    def _files(self, root: Path, selection: Selection) -> list[LabelledFile]:
+    def _files(self, root: Path) -> tuple[list[LabelledFile], list[str]]:
+        """And what is wrong with others, a line each."""
         if self.labels is not None:
             return labelled_files.in_list(root, self.labels)
         if self.pattern is None:
-            return labelled_files.in_folders(root, RECORDINGS)
+            return labelled_files.in_folders(root, RECORDINGS), []
         files, others = in_names(root, self.pattern, self.group, RECORDINGS)
-        if others:
-            unlike = f"does not fit data.source.pattern={self.pattern.pattern}"
-            selection.refuse([f"{root / path} {unlike}" for path in others], len(files) + len(others))
-        return files
+        return files, [f"{root / path} does not fit data.source.pattern={self.pattern.pattern}" for path in others]

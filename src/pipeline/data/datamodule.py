@@ -220,7 +220,8 @@ def folded(parts: Parts, *, folds: int, fold: int) -> Parts:
     groups = None if whole.groups is None else whole.groups.numpy()
     most, what = (len(whole), "samples") if groups is None else (len(np.unique(groups)), "groups of samples")
     if folds > most:
-        raise ConfigError(f"data.folds={folds} is more than the {most} {what} to cut; such as data.folds=5")
+        fewer = f"use at most data.folds={most}" if most > 1 else "leave data.folds out"
+        raise ConfigError(f"data.folds={folds} is more than the {most} {what} to cut; {fewer}")
     train, validation = fold_of(whole.strata, folds=folds, fold=fold, seed=FOLD_SEED, groups=groups)
     return replace(
         parts, train=whole.rows(torch.from_numpy(train)), validation=whole.rows(torch.from_numpy(validation))

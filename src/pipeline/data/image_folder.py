@@ -52,18 +52,18 @@ class ImageFolder:
 
     def load(self, root: Path | None) -> Parts:
         root = existing(root, option="image_folder", noun=PICTURES.noun)
+        selection = Selection(PICTURES, root, self.shares, self.split_seed, self.on_bad_sample)
         if self.labels is not None:
-            pictures = labelled_files.in_list(root, self.labels, self.label_separator)
+            pictures, wrong = labelled_files.in_list(root, self.labels, self.label_separator)
         else:
-            pictures = labelled_files.in_folders(root, PICTURES)
-        labelled_files.check_labels_of(pictures, root, PICTURES)
+            pictures, wrong = labelled_files.in_folders(root, PICTURES), []
+        pictures, skipped = selection.labelled(pictures, wrong)
         headers = image_cache.headers_of(root, [picture.path for picture in pictures])
         shape = self._shape(headers, pictures, root)
-        selection = Selection(PICTURES, root, self.shares, self.split_seed, self.on_bad_sample)
         pictures, found = selection.decoded(pictures, headers.bad, partial(image_cache.cached, root, shape))
         names, task, parts = parts_of(pictures, found.inputs)
         name = root.resolve().name
-        return Parts(name, "image", task, names, *parts, skipped=found.skipped)
+        return Parts(name, "image", task, names, *parts, skipped=skipped + found.skipped)
 
     def _shape(self, headers: Headers, pictures: list[LabelledFile], root: Path) -> Shape:
         channels = self.channels if self.channels is not None else 3 if headers.is_coloured else 1

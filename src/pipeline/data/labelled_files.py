@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.label_sets import labels_in
+from pipeline.data.table_files import delimiter_of, first_line
 from pipeline.errors import DataError
 
 PARTS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
@@ -82,37 +83,45 @@ def folders(place: Path) -> list["os.DirEntry[str]"]:
         )
 
 
-def in_list(root: Path, name: str, separator: str | None = None) -> list[LabelledFile]:
-    """The rows of a CSV with the columns path (relative to the folder), label, and perhaps split; with a `separator`
-    labels stand side by side in their cell, or it is empty."""
+def in_list(root: Path, name: str, separator: str | None = None) -> tuple[list[LabelledFile], list[str]]:
+    """The rows of a CSV with the columns path (relative to the folder), label, and perhaps split, and what is wrong
+    with the others; with a `separator` labels stand side by side in their cell, or it is empty."""
     path = root / name
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, delimiter=delimiter_of(path, first_line(file, path)))
             columns = tuple(reader.fieldnames or ())
             if not {"path", "label"} <= set(columns):
                 raise DataError(
                     f"{path} has the columns {', '.join(columns) or '(none)'}; expected in its first line: path,label "
                     "and, where you have cut the data yourself, split (train, validation or test)."
                 )
-            return [_row(root, path, number, row, separator) for number, row in enumerate(reader, start=2)]
+            rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: data.source.labels names a CSV file in data.root.") from None
     except UnicodeDecodeError as problem:
         raise DataError(f"{path} is not UTF-8 ({problem.reason} at byte {problem.start}): save it as UTF-8.") from None
     except (csv.Error, OSError) as problem:
         raise DataError(f"{path} cannot be read: {problem}. Correct the file.") from None
+    read = [(line, _row(root, row, separator)) for line, row in rows]
+    wrong = [f"{path}, line {line}: {each}" for line, each in read if isinstance(each, str)]
+    return [each for _, each in read if isinstance(each, LabelledFile)], wrong
 
 
-def _row(root: Path, path: Path, number: int, row: dict[str, str | None], separator: str | None) -> LabelledFile:
+def _row(root: Path, row: dict[str, str | None], separator: str | None) -> LabelledFile | str:
+    """Or what is wrong with it."""
     file, label, part = ((row.get(column) or "").strip() for column in COLUMNS)
     if not file or not (label or separator):
-        raise DataError(f"{path}, line {number}: path={file!r}, label={label!r}; expected both to be filled in.")
+        return f"path={file!r}, label={label!r}; expected both to be filled in"
     if part and part.lower() not in PARTS:
-        raise DataError(f"{path}, line {number}: split={part!r}; expected train, validation or test.")
+        return f"split={part!r}; expected train, validation or test"
     if not (root / file).is_file():
-        raise DataError(f"{path}, line {number}: {root / file} does not exist; paths are relative to data.root.")
+        return f"{root / file} does not exist; paths are relative to data.root"
     return LabelledFile(file, label, PARTS[part.lower()] if part else None, separator=separator)
+
+
+def learned_labels(files: list[LabelledFile]) -> "Counter[str]":
+    return Counter(label for file in files if file.part in (None, "train") for label in file.labels)
 
 
 def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
@@ -123,7 +132,7 @@ def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
             f"{root / 'dog'}, with {', '.join(kind.suffixes)} files; or a CSV of path,label: "
             f"data.source.labels=labels.csv{kind.elsewhere}"
         )
-    learned = Counter(label for file in files if file.part in (None, "train") for label in file.labels)
+    learned = learned_labels(files)
     if len(learned) < 2:
         raise DataError(
             f"{root}: all {kind.noun}s to learn from are of one class, {', '.join(learned)}; expected two or more."
@@ -132,11 +141,4 @@ def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
         if count == 1:
             raise DataError(
                 f"{root}: the class {label} has 1 {kind.noun}; expected two or more. Add some, or leave it out."
-            )
-    for file in files:
-        strange = [label for label in file.labels if label not in learned]
-        if strange:
-            raise DataError(
-                f"{root / file.path} ({file.part}) is of the class {strange[0]}, which no training {kind.noun} "
-                f"shows; those are {', '.join(sorted(learned))}."
             )

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ import torch
 
 from pipeline.data import table_files
 from pipeline.data.columns import Column, Numbers
-from pipeline.data.stored import KEPT_BYTES, Inputs, RowFile, Stored
+from pipeline.data.stored import KEPT_BYTES, Inputs, RowFile, Stored, pick
 from pipeline.data.table_files import chunks
 from pipeline.data.table_reading import Reading
 from pipeline.errors import DataError
@@ -46,6 +46,13 @@ class RawTable:
     places: Numbered
     hashes: npt.NDArray[np.uint64]
     skipped: tuple[str, ...]
+
+    def without(self, rows: Numbered, skipped: tuple[str, ...]) -> "RawTable":
+        """`skipped` tells of these rows."""
+        kept = np.setdiff1d(np.arange(len(self.places)), rows)
+        each = {name: getattr(self, name)[kept] for name in ("others", "file_of", "places", "hashes")}
+        values = pick(self.values, torch.from_numpy(kept))
+        return replace(self, values=values, skipped=self.skipped + skipped, **each)
 
 
 def read(reading: Reading) -> RawTable:

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.data.copies import warn_of_copies
 from pipeline.data.label_sets import targets_of, task_of
-from pipeline.data.labelled_files import Kind, LabelledFile, check_labels_of
+from pipeline.data.labelled_files import Kind, LabelledFile, check_labels_of, learned_labels
 from pipeline.data.mapped_cache import Bad, Cached
 from pipeline.data.skipping import left_out
 from pipeline.data.source import Part
@@ -35,6 +35,20 @@ class Selection:
     split_seed: int
     on_bad_sample: Literal["fail", "skip"]
 
+    def labelled(self, files: Files, wrong: Sequence[str] = ()) -> tuple[Files, tuple[str, ...]]:
+        """Those of which the training part shows the label; `wrong` tells of what is left out besides, a line each."""
+        skipped = self._left_out(wrong, len(files) + len(wrong))
+        check_labels_of(files, self.root, self.kind)
+        learned = learned_labels(files)
+        unknown = {file.path: set(file.labels) - learned.keys() for file in files}
+        strange = [
+            f"{self.root / file.path} ({file.part}) is of the class {min(unknown[file.path])}, which no training "
+            f"{self.kind.noun} shows; those are {', '.join(sorted(learned))}"
+            for file in files
+            if unknown[file.path]
+        ]
+        return [file for file in files if not unknown[file.path]], skipped + self._left_out(strange, len(files))
+
     def decoded(
         self, files: Files, bad: Sequence[Bad], decode: Callable[[Sequence[str]], Cached]
     ) -> tuple[Files, Cached]:
@@ -48,18 +62,15 @@ class Selection:
         self._warn_of_copies(parted, found)
         return parted, found
 
-    def refuse(self, named: Sequence[str], total: int) -> tuple[str, ...]:
-        """Files that cannot be used, each with the reason: an end or, with `skip`, what is left out."""
+    def _left_out(self, named: Sequence[str], total: int) -> tuple[str, ...]:
         return left_out(named, on_bad_sample=self.on_bad_sample, of=total, what=f"{self.kind.noun}s")
 
     def _without(self, bad: Sequence[Bad], files: Files) -> tuple[Files, tuple[str, ...]]:
         if not bad:
             return files, ()
-        skipped = self.refuse([f"{self.root / files[each.row].path} {each.reason}" for each in bad], len(files))
         rows = {each.row for each in bad}
         kept = [file for row, file in enumerate(files) if row not in rows]
-        check_labels_of(kept, self.root, self.kind)
-        return kept, skipped
+        return self.labelled(kept, [f"{self.root / files[each.row].path} {each.reason}" for each in bad])
 
     def _parted(self, files: Files) -> Files:
         """Each with its part; part by part."""

@@ -49,10 +49,11 @@ def cut(
     if min(map(len, rows.values())) < 1:
         asked = " and ".join(f"data.source.{part}_share={share:g}" for part, share in shares.items())
         counted = f"{len(labels)} {noun}s" + ("" if groups is None else f" in {groups.max() + 1} groups")
-        raise ConfigError(
-            f"{asked} of {counted} leave a part empty; expected more than 0 each, and less than 1 together, such as "
-            "0.2 and 0.2"
-        )
+        if min(shares.values()) > 0 and sum(shares.values()) < 1:
+            remedy = "add some, or make the shares larger"
+        else:
+            remedy = "expected more than 0 each, and less than 1 together, such as 0.2 and 0.2"
+        raise ConfigError(f"{asked} of {counted} leave a part empty; {remedy}")
     return rows
 
 

@@ -14,7 +14,7 @@ from pipeline.data.columns import Column, Numbers
 from pipeline.data.copies import warn_of_equal_hashes
 from pipeline.data.encoding import encoded
 from pipeline.data.raw_table import RawTable
-from pipeline.data.skipping import OnBadSample
+from pipeline.data.skipping import OnBadSample, left_out
 from pipeline.data.source import Part, Parts
 from pipeline.data.splits import Indices, cut
 from pipeline.data.table_reading import Reading
@@ -74,7 +74,8 @@ class Table:
             table_files.check(path)
         apart = (self.target, self.answer, self.time, self.group)
         table = raw_table.read(Reading(files, self.categorical, self.ignore, *apart, self.on_bad_sample))
-        targets, class_names = targets_of(table, self.answer, files["train"])
+        table = without_strangers(table, list(files.values()), self.on_bad_sample)
+        targets, class_names = targets_of(table, self.answer, list(files.values()))
         groups = None if self.group is None else numbered(table.others[:, 1])
         rows = self._rows(table, targets, groups, files)
         whole = Part(table.values, targets, None if groups is None else torch.from_numpy(groups))
@@ -110,9 +111,26 @@ class Table:
         return given | {part: free[some] for part, some in cut_rows.items()}
 
 
-def targets_of(table: RawTable, answer: str | None, path: Path) -> tuple[Tensor, tuple[str, ...]]:
+def without_strangers(table: RawTable, files: Sequence[Path], on_bad_sample: OnBadSample) -> RawTable:
+    """Rows of other files have classes that the training file, the first, shows."""
+    column, labels = table.other_columns[0], table.others[:, 0]
+    if column.kind != "category":
+        return table
+    rows = np.flatnonzero(~np.isin(labels, labels[table.file_of == 0]))
+    named = [
+        f"{place_of(table, row, files)}: {column.name} is {column.levels[int(labels[row])]}, which training never shows"
+        for row in rows.tolist()
+    ]
+    return table.without(rows, left_out(named, on_bad_sample=on_bad_sample, of=len(labels), what="rows"))
+
+
+def place_of(table: RawTable, row: int, files: Sequence[Path]) -> str:
+    return table_files.place_in(files[table.file_of[row]], int(table.places[row]))
+
+
+def targets_of(table: RawTable, answer: str | None, files: Sequence[Path]) -> tuple[Tensor, tuple[str, ...]]:
     """Numbers (N, 1) float32 without names, or classes (N,) int64 with theirs. Raises DataError."""
-    column, values = table.other_columns[0], table.others[:, 0]
+    column, values, path = table.other_columns[0], table.others[:, 0], files[0]
     if column.kind != "category":
         return torch.from_numpy(values.astype(np.float32))[:, None], ()
     if answer == "number":
@@ -124,7 +142,7 @@ def targets_of(table: RawTable, answer: str | None, path: Path) -> tuple[Tensor,
     if counts.min() < 2:
         row = int((labels == counts.argmin()).argmax())
         raise DataError(
-            f"{table_files.place_in(path, int(table.places[row]))}: {names[labels[row]]} is the only one of its class. "
+            f"{place_of(table, row, files)}: {names[labels[row]]} is the only one of its class. "
             "Add samples or remove it; is it a number that is to be predicted? data.source.answer=number."
         )
     return torch.from_numpy(labels.astype(np.int64)), names

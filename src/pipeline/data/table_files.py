@@ -1,10 +1,12 @@
 """The rows of a CSV, TSV or Parquet file, some at a time: a table may be larger than memory."""
 
 import csv
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,8 @@ Cells = Sequence[str] | npt.NDArray[np.float64]  # as they stand in the file; nu
 SUFFIXES = (".csv", ".tsv", ".parquet")
 CELLS_AT_A_TIME = 1_000_000
 VALUE_BYTES = 4
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
+NOT_UNICODE = "is not UTF-8; iconv -f latin1 -t utf-8 OLD > NEW converts a file"
 SAMPLE_BYTES = 1 << 20  # from which the number of lines is guessed
 
 
@@ -49,21 +53,45 @@ def chunks(path: Path) -> Iterator[Chunk]:
         yield from _row_groups(path)
         return
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter_of(path, first), strict=True)
-            yield from _chunks(((reader.line_num, row) for row in reader), path)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 ({error.reason}). Convert it: iconv -f latin1 -t utf-8.") from error
+        # Bytes that are no UTF-8 are kept as surrogates, so that the rows with them can be named.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            delimiter = delimiter_of(path, first_line(file, path))
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            rows = map(with_points, reader) if delimiter == ";" else reader
+            yield from _chunks(((reader.line_num, row) for row in rows), path)
     except (csv.Error, OSError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}. Correct the file.") from error
+
+
+def first_line(file: TextIO, path: Path) -> str:
+    """Without moving on. Raises DataError where it tells that the file is in another encoding."""
+    line = file.readline()
+    file.seek(0)
+    if "\0" in line:
+        raise DataError(f"{path} is in UTF-16, or no text; expected UTF-8. Type iconv -f utf-16 -t utf-8 OLD > NEW")
+    return line
+
+
+def is_unicode(text: str) -> bool:
+    """Whether all bytes that it was decoded from were UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def delimiter_of(path: Path, header: str) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
     return ";" if header.count(";") > header.count(",") else ","
+
+
+def with_points(row: list[str]) -> list[str]:
+    """Where semicolons part the cells, a comma is that of a decimal fraction: 1,5 is 1.5."""
+    return [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row]
 
 
 def row_count(path: Path) -> int:
@@ -87,6 +115,8 @@ def size_of(path: Path) -> int:
 
 def _chunks(numbered: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[Chunk]:
     header = [name.strip() for name in next(numbered, (1, []))[1]]
+    if not is_unicode("".join(header)):
+        raise DataError(f"{path}: the first line {NOT_UNICODE}.")
     check_names(header, path)
     most = max(1, CELLS_AT_A_TIME // len(header))
     rows: list[list[str]] = []
@@ -95,6 +125,9 @@ def _chunks(numbered: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[C
     is_first = True
     for line, row in numbered:
         if not row:
+            continue
+        if not is_unicode("".join(row)):
+            bad.append((line, NOT_UNICODE))
             continue
         if len(row) != len(header):
             bad.append((line, f"has {len(row)} cells, expected {len(header)} as in line 1"))
@@ -116,8 +149,12 @@ def _chunk(header: list[str], rows: list[list[str]], places: list[int], bad: lis
 def check_names(header: list[str], path: Path) -> None:
     if not header:
         raise DataError(f"{path} is empty: expected a line with the columns' names, and rows below it.")
-    if len(set(header)) != len(header) or "" in header:
-        raise DataError(f"{path}: the first line names columns twice or not at all. Give each a name of its own.")
+    twice = [name for name, count in Counter(header).items() if count > 1 or not name]
+    if twice:
+        raise DataError(
+            f"{path}: the first line names {', '.join(map(repr, twice))} twice or not at all. Give each column a name "
+            "of its own."
+        )
 
 
 def _row_groups(path: Path) -> Iterator[Chunk]:

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
+from pipeline.data.table_files import NOT_UNICODE, delimiter_of, first_line, is_unicode
 from pipeline.errors import ConfigError, DataError
 
 Column = str | int
@@ -55,7 +57,12 @@ def read(
 def _delimited(path: Path, lines: io.StringIO, text: Column, label: Column, header: bool) -> Iterator[Sample | Wrong]:
     # In tables with tabs a quotation mark is what it is: part of the sentence.
     is_csv = path.suffix == ".csv"
-    rows = csv.reader(lines, delimiter="," if is_csv else "\t", quoting=csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE)
+    first = first_line(lines, path)
+    if header and not is_unicode(first):
+        raise DataError(f"{path}: the first line {NOT_UNICODE}.")
+    delimiter = delimiter_of(path, first if header else "") if is_csv else "\t"
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE
+    rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     columns: list[str] | None = None
     place: tuple[int, int] | None = None
     try:
@@ -102,16 +109,24 @@ def _json_lines(path: Path, lines: io.StringIO, text: str, label: str) -> Iterat
         if not isinstance(found, dict) or text not in found:
             yield Wrong(path, number, f"is no object with {text!r} (data.source.text)")
         else:
-            value = found.get(label)
-            yield _checked(path, number, str(found[text] or ""), "" if value is None else str(value))
+            yield _of_values(path, number, found[text], found.get(label))
+
+
+def _of_values(path: Path, line: int, text: Any, label: Any) -> Sample | Wrong:
+    if not isinstance(text, str | None):
+        return Wrong(path, line, f"has {text!r} for a text, expected one in quotation marks")
+    if isinstance(label, list | dict):
+        return Wrong(
+            path,
+            line,
+            f"""has {label!r} for a label, expected one; of several: "a;b" and 'data.source.label_separator=";"'""",
+        )
+    return _checked(path, line, text or "", "" if label is None else str(label))
 
 
 def _checked(path: Path, line: int, text: str, label: str) -> Sample | Wrong:
-    if not (text + label).isascii():
-        try:
-            (text + label).encode()
-        except UnicodeEncodeError:
-            return Wrong(path, line, "is not UTF-8")
+    if not is_unicode(text + label):
+        return Wrong(path, line, NOT_UNICODE)
     if not text.strip():
         return Wrong(path, line, "has an empty text")
     return Sample(path, line, text.strip(), label.strip())

@@ -1,5 +1,6 @@
 """Sentences and their classes in files of the user's own: CSV, TSV or JSON lines."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from pipeline.data.source import Part, Parts
 from pipeline.data.splits import cut
 from pipeline.data.text_rows import Sample, Wrong, read
 from pipeline.data.tokenizer import Tokenization, encode, fix_length
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 Samples = list[Sample]
 ORDER = ("train", "validation", "test")
@@ -62,10 +63,16 @@ class TextTable:
     def load(self, root: Path | None) -> Parts:
         if root is None:
             raise DataError(f"{self.name} comes from files of yours: say in which folder, data.root=FOLDER")
+        if root.is_file():
+            raise ConfigError(
+                f"data.root={root} is a file, expected the folder in which it is: data.root={root.parent} "
+                f"data.source.train={root.name}"
+            )
         found = {part: self._read(root / file) for part, file in self.files.items() if file is not None}
         skipped, samples = self._skipped(found), usable(found)
         if not samples["train"]:
             raise DataError(f"{root / str(self.files['train'])} has no sample: nothing can be learned from it.")
+        check_counts(samples["train"], self.separator)
         wanted = {part: share for part, share in self.shares.items() if self.files[part] is None}
         samples |= self._cut(samples["train"], wanted)
         names = class_names(samples["train"], self.separator)
@@ -115,6 +122,17 @@ def encoded(parts: Parts, *, texts: Sequence[str], tokenization: Tokenization) -
 
 def usable(found: Mapping[str, Sequence[Sample | Wrong]]) -> dict[str, Samples]:
     return {part: [row for row in rows if isinstance(row, Sample)] for part, rows in found.items()}
+
+
+def check_counts(train: Samples, separator: str | None) -> None:
+    """Raises DataError for a label of which there is nothing but one sample."""
+    labels = [(label, row) for row in train for label in labels_in(row.label, separator)]
+    counts = Counter(label for label, _ in labels)
+    for label, row in labels:
+        if counts[label] < 2:
+            raise DataError(
+                f"{row.file}, row {row.line} is the only one with the label {label!r}. Add samples or remove it."
+            )
 
 
 def class_names(train: Samples, separator: str | None) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What may change when a run is taken up again, and what would make it another run. No torch in here."""
 
+import shlex
 import time
 from typing import Any
 
@@ -69,11 +70,15 @@ def differences(before: DictConfig, now: DictConfig) -> dict[str, Any]:
 def check_may_change(run: Run, key: str, value: Any) -> None:
     """Raises RunError for a change that would make it another run, with the command for that one."""
     if key not in MAY_CHANGE and key.split(".")[0] not in GROUPS_THAT_MAY_CHANGE:
-        typed = " ".join([*overrides_of(run), f"{key}={value}", f"init_from={run.id}"])
         raise RunError(
             f"{key}={value} would make {run.id} another run; a resumed run may only change {', '.join(MAY_CHANGE)} "
-            f"and launch. For a new run that sets out from its weights:\n  pipeline train {typed}"
+            f"and launch. For a new run that sets out from its weights:\n  {setting_out_from(run, f'{key}={value}')}"
         )
+
+
+def setting_out_from(run: Run, *overrides: str) -> str:
+    """What to type for a new run that begins with this one's weights."""
+    return shlex.join(["pipeline", "train", *overrides_of(run), *overrides, f"init_from={run.id}"])
 
 
 def keep(run: Run, config: DictConfig, overrides: list[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.errors import RunError
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
-from pipeline.lifecycle.resume import overrides_of
+from pipeline.lifecycle.resume import setting_out_from
 from pipeline.lifecycle.run import Run
 
 
@@ -33,8 +33,7 @@ def check_same_data(run: Run, assembly: Assembly) -> None:
     """Raises RunError: going on with other data would be another run."""
     sentence = change_of_data(run, assembly)
     if sentence is not None:
-        typed = " ".join([*overrides_of(run), f"init_from={run.id}"])
         raise RunError(
             f"{sentence}. Put back what it was, or start a new run that sets out from its weights:\n"
-            f"  pipeline train {typed}"
+            f"  {setting_out_from(run)}"
         )

@@ -72,12 +72,21 @@ class Zeros:
     """For models of one layer. In a deeper one all units of a layer are alike and stay so: it does not learn."""
 
     def apply(self, model: nn.Module) -> None:
+        if (depth := len(layers_of(model))) > 1:
+            raise ConfigError(
+                f"initialization=zeros makes all units of a layer alike, and they stay so: {type(model).__name__} has "
+                f"{depth} layers and would not learn. Use initialization=default"
+            )
         draw(model, nn.init.zeros_)
+
+
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, LAYERS)]
 
 
 def draw(model: nn.Module, fill: Callable[[Tensor], Tensor]) -> None:
     """Matrices and kernels by `fill`, in the order of the modules; their biases 0."""
-    layers = [module for module in model.modules() if isinstance(module, LAYERS)]
+    layers = layers_of(model)
     if not layers:
         raise ConfigError(
             f"{type(model).__name__} has no layer of torch's with weights to draw: use initialization=default"
