@@ -76,7 +76,7 @@ def test_values_that_fit_are_accepted(override: str) -> None:
         ("checkpoint.keep=two", "is text; expected a whole number, such as the default 2"),
         ("tracking.uri=3", "is a whole number; expected text"),
         ("data.source=mnist", "cannot replace what has keys of its own"),
-        ("callbacks.early_stopping=null", "to leave it out  ~callbacks.early_stopping"),
+        ("callbacks.early_stopping=3", "to leave it out  ~callbacks.early_stopping"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_with_the_right_one(override: str, expected: str) -> None:

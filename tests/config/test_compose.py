@@ -54,6 +54,10 @@ def test_an_average_of_weights_takes_the_place_of_the_other() -> None:
         assert "swa" in callbacks and "ema" not in callbacks and "early_stopping" in callbacks
 
 
+def test_a_callback_that_is_set_to_null_is_left_out() -> None:
+    assert "early_stopping" not in compose(["callbacks.early_stopping=null"]).config.callbacks
+
+
 def test_choices_and_overrides_are_told_as_typed() -> None:
     composed = compose(["callbacks=[default,ema]", "trainer.max_epochs=3"])
     assert composed.choices["callbacks"] == ["default", "ema"]

@@ -61,8 +61,8 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     except COMPOSITION_ERRORS as problem:
         raise mistakes.explain(problem, groups) from None
     values = [override for override in parsed if override.key_or_group not in groups]
-    leave_out(config)
     assign(config, values, groups)
+    leave_out(config)
     fill_names(config, choices, config_name)
     resolved = resolve(config)
     if not OmegaConf.is_missing(resolved, "name"):
@@ -128,7 +128,7 @@ class _Composition:
 
 
 def leave_out(config: DictConfig) -> None:
-    """Callbacks of which an option says null, because it takes their place. Changes `config`."""
+    """Callbacks that are null: an option says so of one whose place it takes, or the user. Changes `config`."""
     callbacks = config.get("callbacks") or {}
     with open_dict(config):
         for name in [name for name, callback in callbacks.items() if callback is None]:
