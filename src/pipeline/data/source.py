@@ -51,7 +51,8 @@ class Parts:
     Face's tokenizers, as JSON: what turns a sentence into such inputs) where they are no text, `sample_rate` (values a
     second) is 0 where they are no sound. `test_sentences`: what the test part's inputs were made of, to show it to a
     person. `skipped`: what was left out, and why, a line each (data.source.on_bad_sample=skip). `is_ordered`: the parts
-    follow each other in time. `fit` makes of these parts those whose inputs a network takes, where something is learned
+    follow each other in time. `content`: a digest of what the inputs were made of, where they do not tell all of it.
+    `fit` makes of these parts those whose inputs a network takes, where something is learned
     from the training samples for it (medians, levels, a vocabulary).
     """
 
@@ -68,6 +69,7 @@ class Parts:
     skipped: tuple[str, ...] = ()
     sample_rate: int = 0
     is_ordered: bool = False
+    content: str = ""
     fit: "Callable[[Parts], Parts] | None" = None
 
     def fitted(self) -> "Parts":
