@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,14 @@ def test_the_same_rows_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
         )
     }
     assert len(digests) == 1
+
+
+def test_the_digest_changes_with_a_letter_that_the_network_never_sees(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = describe(source().load(tmp_path).fitted())
+    write(tmp_path, rows=[(ROWS[0][0].capitalize(), ROWS[0][1]), *ROWS[1:]])
+    after = describe(source().load(tmp_path).fitted())
+    assert after.digest != before.digest and replace(after, digest=before.digest) == before
 
 
 def test_only_the_training_part_gives_words_numbers(tmp_path: Path) -> None:

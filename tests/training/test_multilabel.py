@@ -37,5 +37,5 @@ def test_a_task_that_the_data_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"films has any of 3 labels to predict.*use task=multilabel"):
         Classification(spec=SPEC, label_smoothing=0.0)
     several = DataSpec("films", "table", "multiclass", (4,), ("funny", "sad", "long"), (0.0,) * 4, (1.0,) * 4)
-    with pytest.raises(ConfigError, match=r"films has 3 classes \(multiclass\).*data\.source\.label_separator=;"):
+    with pytest.raises(ConfigError, match=r"films has 3 classes \(multiclass\).*'data\.source\.label_separator=\";\"'"):
         Multilabel(spec=several, label_smoothing=0.0)

@@ -113,15 +113,13 @@ def _histogram(values: Tensor) -> Tensor:
 
 
 def digest(parts: Parts) -> str:
-    """SHA-256 over names, types, shapes and content of all parts: equal for equal data, on any machine.
-
-    Of rows in a file over the hashes of their content, where those are known.
-    """
-    return digest_of(parts.by_name())
+    """SHA-256 over names, types, shapes and content of all parts: equal for equal data, on any machine."""
+    of_numbers = digest_of(parts.by_name())
+    return hashlib.sha256(f"{of_numbers} {parts.content}".encode()).hexdigest() if parts.content else of_numbers
 
 
 def digest_of(parts: Mapping[str, Part]) -> str:
-    """The same of some parts alone."""
+    """The same of the numbers alone. Of rows in a file over the hashes of their content, where those are known."""
     result = hashlib.sha256()
     for name, part in parts.items():
         for tensor in (part.inputs, part.targets):

@@ -52,9 +52,10 @@ class Parts:
     where they are no text; `sample_rate` (values a second) is 0 where they are no sound.
 
     `test_sentences`: what the test part's inputs were made of, to show it to a person. `skipped`: what was left out,
-    and why, a line each (data.source.on_bad_sample=skip). `is_ordered`: the parts follow each other in time. `fit`
-    makes of these parts those whose inputs a network takes, where something is learned from the training samples for
-    it (medians, levels, a vocabulary).
+    and why, a line each (data.source.on_bad_sample=skip). `is_ordered`: the parts follow each other in time.
+    `content`: a digest of what the inputs were made of, where they do not tell all of it. `fit` makes of these parts
+    those whose inputs a network takes, where something is learned from the training samples for it (medians, levels, a
+    vocabulary).
     """
 
     name: str
@@ -72,6 +73,7 @@ class Parts:
     skipped: tuple[str, ...] = ()
     sample_rate: int = 0
     is_ordered: bool = False
+    content: str = ""
     fit: "Callable[[Parts], Parts] | None" = None
 
     def fitted(self) -> "Parts":

@@ -1,5 +1,7 @@
 """Sentences and their classes in files of the user's own: CSV, TSV or JSON lines."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -114,10 +116,12 @@ def encoded(parts: Parts, *, texts: Sequence[str], tokenization: Tokenization) -
     train, validation, test = (
         replace(part, inputs=encode(tokenizer, sentences[name])) for name, part in parts.by_name().items()
     )
-    learned, shown = tokenizer.to_str(), tuple(sentences["test"])
+    # Letters that are made small and words that get no number are the data's, too.
+    content = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()
     return replace(
-        parts, train=train, validation=validation, test=test, tokenizer=learned, test_sentences=shown, fit=None
-    )
+        parts, train=train, validation=validation, test=test, tokenizer=tokenizer.to_str(),
+        test_sentences=tuple(sentences["test"]), content=content, fit=None,
+    )  # fmt: skip
 
 
 def usable(found: Mapping[str, Sequence[Sample | Wrong]]) -> dict[str, Samples]:

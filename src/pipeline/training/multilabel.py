@@ -28,7 +28,8 @@ class Multilabel:
         if spec.task != "multilabel":
             raise ConfigError(
                 f"task=multilabel predicts any number of labels; {spec.name} has {spec.answers} ({spec.task}): leave "
-                "task out, or say what separates labels, such as data.source.label_separator=;"
+                "task out, or say what separates labels, such as "
+                """'data.source.label_separator=";"'"""
             )
         self.num_labels = spec.num_classes
         self.label_smoothing = label_smoothing
