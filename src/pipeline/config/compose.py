@@ -59,8 +59,9 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     except COMPOSITION_ERRORS as problem:
         raise mistakes.explain(problem, groups) from None
     values = [override for override in parsed if override.key_or_group not in groups]
+    replaced = [name for name, callback in (config.get("callbacks") or {}).items() if callback is None]
     assign(config, values, groups)
-    leave_out(config)
+    leave_out(config, replaced)
     fill_names(config, choices, config_name)
     resolved = resolve(config)
     check_name(resolved.name)
@@ -124,12 +125,11 @@ class _Composition:
         return config, {group: choice for group, choice in known.items() if not group.startswith("hydra/")}
 
 
-def leave_out(config: DictConfig) -> None:
-    """Callbacks of which an option says null, because it takes their place. Changes `config`."""
-    callbacks = config.get("callbacks") or {}
+def leave_out(config: DictConfig, replaced: Sequence[str]) -> None:
+    """The callbacks of which an option says null, because it takes their place. Changes `config`."""
     with open_dict(config):
-        for name in [name for name, callback in callbacks.items() if callback is None]:
-            del callbacks[name]
+        for name in replaced:
+            config.callbacks.pop(name, None)  # it may have been typed away, too
 
 
 def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> None:
