@@ -56,6 +56,10 @@ def test_an_address_without_one_passes(shipped: DictConfig, uri: str) -> None:
         ),
         (["data.batch_size=100", "trainer.devices=[0,1,2]"], "cannot be split over 3 processes"),
         (["data.batch_size=100", "trainer.devices=2", "trainer.num_nodes=3"], "cannot be split over 6 processes"),
+        (
+            ["data.balanced=true", "task.class_weights=balanced"],
+            "make rare ones count more than the others: leave one of them out",
+        ),
         (["trainer.max_epochs=-1"], "are both unset"),
         (["trainer.max_epochs=null", "trainer.max_steps=-1"], "are both unset"),
         (["data.train_fraction=0"], "expected more than 0, at most 1"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.data.conftest import Record
 
+from pipeline.data import sound_files
 from pipeline.data.mapped_cache import Unreadable
 from pipeline.data.sound_files import Header, Shape, decode, in_the_middle, read_header, resampled
 
@@ -46,7 +47,10 @@ def test_what_is_shorter_stands_in_the_middle_of_silence_and_of_what_is_longer_t
     assert in_the_middle(sound, 5).tolist() == [1, 2, 3, 4, 5]
 
 
-def test_what_holds_no_sound_or_none_that_is_read_says_what_it_is(record: Record, tmp_path: Path) -> None:
+def test_what_holds_no_sound_or_none_that_is_read_says_what_it_is(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound_files, "find_spec", lambda name: None)  # as where soundfile is not installed
     whole = record(tmp_path / "whole.wav").read_bytes()
     floating = bytearray(whole)
     floating[20:22] = struct.pack("<H", 3)  # WAVE_FORMAT_IEEE_FLOAT
@@ -57,13 +61,30 @@ def test_what_holds_no_sound_or_none_that_is_read_says_what_it_is(record: Record
         "is no WAV file that can be read": b"no sound at all, but long enough to be some",
         "is cut off before its sound begins": whole[:6],
         "is cut off: it has 1,000 bytes, and its sound is said to have 1,600": whole[:1000],
-        r"is encoded in a way that is not read \(unknown format: 3\); expected PCM of 8, 16, 24 or 32": bytes(floating),
+        r"is encoded in a way that is not read \(unknown format: 3\); expected PCM .*soundfile": bytes(floating),
         "has a length of zero: there is no sound in it": (tmp_path / "silent.wav").read_bytes(),
     }
     for reason, content in contents.items():
         (tmp_path / "bad.wav").write_bytes(content)
         with pytest.raises(Unreadable, match=reason):
             read_header(tmp_path / "bad.wav")
+
+
+@pytest.mark.parametrize("encoding, off", [("FLOAT", 1), ("DOUBLE", 1), ("PCM_24", 1), ("ULAW", 1000)])
+@pytest.mark.parametrize("container", ["WAV", "WAVEX"])
+def test_any_encoding_of_wav_is_read_with_soundfile(tmp_path: Path, container: str, encoding: str, off: int) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    path = tmp_path / "tone.wav"
+    soundfile.write(str(path), TONE, 8000, format=container, subtype=encoding)
+    assert read_header(path) == Header(8000, 1600)
+    assert np.abs(decode(path, Shape(8000, 1600)) - TONE * 32768).max() <= off
+
+
+def test_values_that_are_no_numbers_are_no_sound(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    soundfile.write(str(tmp_path / "nan.wav"), np.array([0.1, np.nan, 0.2]), 8000, subtype="FLOAT")
+    with pytest.raises(Unreadable, match="holds values that are no finite numbers"):
+        decode(tmp_path / "nan.wav", Shape(8000, 3))
 
 
 @pytest.mark.parametrize("suffix", ["flac", "ogg"])

@@ -85,6 +85,7 @@ def check_facts(config: dict[str, Any]) -> None:
         *_batch(config),
         *_root(config),
         *_folds(config),
+        *_balance(config),
         *_end(config),
         *_modes(config),
         *_memory(config),
@@ -151,6 +152,14 @@ def _folds(config: dict[str, Any]) -> Iterator[str]:
     if isinstance(fold, int) and fold > 0 and (folds is None or (isinstance(folds, int) and fold >= folds)):
         wanted = "0 as long as data.folds is null; such as data.folds=5" if folds is None else f"0 to {folds - 1}"
         yield f"data.fold={fold}: expected {wanted}"
+
+
+def _balance(config: dict[str, Any]) -> Iterator[str]:
+    if _at(config, "data.balanced") is True and _at(config, "task.class_weights") == "balanced":
+        yield (
+            "data.balanced=true and task.class_weights=balanced each make all classes count alike; together they make "
+            "rare ones count more than the others: leave one of them out"
+        )
 
 
 def _end(config: dict[str, Any]) -> Iterator[str]:

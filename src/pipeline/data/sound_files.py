@@ -1,13 +1,14 @@
 """Recordings and what their files say of them, decoded into the cache as one waveform each."""
 
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from math import gcd
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,15 @@ from pipeline.errors import DataError
 
 VERSION = 1  # of what decoding does: another one, and all caches are made anew
 HIGHEST = 32767  # of int16
-ENCODINGS = "PCM of 8, 16, 24 or 32 bits: ffmpeg -i OLD.wav -c:a pcm_s16le NEW.wav"
+ENCODINGS = "PCM of 8, 16, 24 or 32 bits (or python -m pip install soundfile, which reads all)"
 
 Waveform = npt.NDArray[np.int16]
 Channels = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+
+class OtherEncoding(Unreadable):
+    """A WAV file that holds no plain PCM."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +70,7 @@ def read_header(path: Path) -> Header:
         raise Unreadable(f"cannot be read: {problem.strerror}") from problem
     if size == 0:
         raise Unreadable("is empty")
-    if _is_wave(path):
-        with _wave(path) as file:
-            header = Header(file.getframerate(), file.getnframes())
-            told = file.getnframes() * file.getnchannels() * file.getsampwidth()
-        if told > size:
-            raise Unreadable(f"is cut off: it has {size:,} bytes, and its sound is said to have {told:,}")
-    else:
-        with _soundfile() as soundfile:
-            about = soundfile.info(str(path))
-            header = Header(about.samplerate, about.frames)
+    header = _read(path, _header_of_wave, _header_of_other)
     if header.samples == 0 or header.rate == 0:
         raise Unreadable("has a length of zero: there is no sound in it")
     return header
@@ -82,7 +79,7 @@ def read_header(path: Path) -> Header:
 def decode(path: Path, shape: Shape) -> Waveform:
     """(S,), the mean of the channels, at the rate that is asked for. What is shorter stands in the middle of silence,
     of what is longer the middle is kept."""
-    rate, channels = _read_wave(path) if _is_wave(path) else _read_other(path)
+    rate, channels = _read(path, _sound_of_wave, _sound_of_other)
     mono = resampled(channels.mean(axis=1, dtype=np.float64), rate, shape.rate)
     return in_the_middle(np.clip(np.rint(mono), -HIGHEST - 1, HIGHEST).astype(np.int16), shape.samples)
 
@@ -114,11 +111,35 @@ def resampled(sound: npt.NDArray[np.float64], rate: int, wanted: int) -> npt.NDA
     return found
 
 
-def _is_wave(path: Path) -> bool:
-    return path.suffix.lower() in (".wav", ".wave")
+def _read(path: Path, of_wave: Callable[[Path], T], of_other: Callable[[Path], T]) -> T:
+    """Without the package soundfile as far as can be: of WAV files that hold plain PCM."""
+    if path.suffix.lower() != ".wav":
+        return of_other(path)
+    try:
+        return of_wave(path)
+    except OtherEncoding:
+        if find_spec("soundfile") is None:
+            raise
+        return of_other(path)
 
 
-def _read_wave(path: Path) -> tuple[int, Channels]:
+def _header_of_wave(path: Path) -> Header:
+    with _wave(path) as file:
+        header = Header(file.getframerate(), file.getnframes())
+        told = file.getnframes() * file.getnchannels() * file.getsampwidth()
+    size = path.stat().st_size
+    if told > size:
+        raise Unreadable(f"is cut off: it has {size:,} bytes, and its sound is said to have {told:,}")
+    return header
+
+
+def _header_of_other(path: Path) -> Header:
+    with _soundfile() as soundfile:
+        about = soundfile.info(str(path))
+    return Header(about.samplerate, about.frames)
+
+
+def _sound_of_wave(path: Path) -> tuple[int, Channels]:
     """The rate, and (S, C) in units of int16."""
     with _wave(path) as file:
         rate, width, count = file.getframerate(), file.getsampwidth(), file.getnchannels()
@@ -140,9 +161,11 @@ def _numbers(content: npt.NDArray[np.uint8], width: int) -> Channels:
     return (wide.view("<i4")[:, 0] / 65536).astype(np.float32)
 
 
-def _read_other(path: Path) -> tuple[int, Channels]:
+def _sound_of_other(path: Path) -> tuple[int, Channels]:
     with _soundfile() as soundfile:
         values, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    if not np.isfinite(values).all():
+        raise Unreadable("holds values that are no finite numbers")
     return rate, values * (HIGHEST + 1)
 
 
@@ -153,7 +176,7 @@ def _wave(path: Path) -> Iterator[wave.Wave_read]:
             yield file
     except wave.Error as problem:
         if "format" in str(problem) or "sample width" in str(problem):
-            raise Unreadable(f"is encoded in a way that is not read ({problem}); expected {ENCODINGS}") from problem
+            raise OtherEncoding(f"is encoded in a way that is not read ({problem}); expected {ENCODINGS}") from problem
         raise Unreadable(f"is no WAV file that can be read ({problem})") from problem
     except EOFError as problem:
         raise Unreadable("is cut off before its sound begins") from problem

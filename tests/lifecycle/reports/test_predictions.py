@@ -126,3 +126,4 @@ def test_sound_is_shown_as_a_spectrogram_from_black_to_white_with_high_sounds_ab
     assert rows[0] > 30 and rows[1] < 10
     assert (spectrograms(torch.zeros(1, 800, dtype=torch.int16), 8000) == 0).all()
     assert thumbnails(shown).shape == (2, 25, 64)
+    assert thumbnails(spectrograms(torch.zeros(0, 8000, dtype=torch.int16), 8000)).shape == (0, 25, 64)

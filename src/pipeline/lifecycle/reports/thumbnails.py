@@ -30,6 +30,8 @@ def pictures_of(assembly: Assembly, part: Literal["train", "test"], rows: Tensor
 
 def spectrograms(waveforms: Tensor, sample_rate: int) -> Tensor:
     """(P, S) -> (P, 1, M, F), high sounds above; each from its faintest, black, to its loudest, white."""
+    if len(waveforms) == 0:  # no mistake was made; MKL has no Fourier transform of nothing
+        return torch.zeros(0, *LogMel.shape(waveforms.shape[1], sample_rate=sample_rate))
     loudness: Tensor = LogMel(sample_rate=sample_rate)(waveforms).flip(2)
     faintest, loudest = loudness.amin(dim=(1, 2, 3), keepdim=True), loudness.amax(dim=(1, 2, 3), keepdim=True)
     return 255 * (loudness - faintest) / (loudest - faintest).clamp(min=1e-6)
