@@ -137,12 +137,12 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         "sent, reason",
         [
-            (gzip.compress(CONTENT[::-1]), "has other content"),
+            (gzip.compress(CONTENT[::-1], mtime=0), "has other content"),
             (PACKED[:1000], "is cut off or damaged"),
             (PACKED[:1000] + bytes(8) + PACKED[1008:], "is cut off or damaged|has other content"),
             (b"<html>Log in to the network first</html>", "holds 40 bytes, expected 200,000"),
             (bytes(1_000_000), "is longer than the 204,296 bytes expected at most"),
-            (gzip.compress(bytes(100_000_000), 1), "is longer than|holds more than the expected 200,000"),
+            (gzip.compress(bytes(100_000_000), 1, mtime=0), "is longer than|holds more than the expected 200,000"),
         ],
         ids=["swapped", "truncated", "corrupted", "captive portal", "too long", "bomb"],
     )

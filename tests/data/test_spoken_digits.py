@@ -177,7 +177,11 @@ class TestTheDownload:
             downloaded(mirror.url, contents)
         assert [path.name for path in cache.iterdir()] == [".spoken_digits.lock"]
 
-    @pytest.mark.parametrize("sent", [b"<html>Log in first</html>", packed({})[:50], b"\x1f\x8b" + bytes(99)])
+    @pytest.mark.parametrize(
+        "sent",
+        [b"<html>Log in first</html>", packed({})[:50], b"\x1f\x8b" + bytes(99)],
+        ids=["a page", "cut off", "damaged"],  # else the time of packing would stand in its name
+    )
     def test_what_is_no_archive_is_refused(self, mirror: "Mirror", contents: dict[str, bytes], sent: bytes) -> None:
         mirror.files = {URL: sent}
         with pytest.raises(DataError, match="is cut off or damaged"):
