@@ -92,6 +92,12 @@ def test_what_cannot_work_is_refused_with_what_would(shipped: DictConfig, overri
     assert expected in str(caught.value)
 
 
+def test_weights_that_nobody_has_trained_are_not_held_back() -> None:
+    with pytest.raises(ConfigError, match=r"these are random: add init_from=RUN, or model\.pretrained="):
+        facts_of(compose(["callbacks=[default,unfreezing]"]).config, [])
+    assert facts_of(compose(["callbacks=[default,unfreezing]", "init_from=latest"]).config, [])
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

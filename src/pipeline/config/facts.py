@@ -32,7 +32,7 @@ NEEDED = (
     "launch",
 )
 
-
+UNFREEZING = "pipeline.training.callbacks.unfreezing.Unfreezing"
 # Launchers whose processes see this machine's files; a cluster's nodes may see others.
 HERE = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")
 
@@ -86,6 +86,7 @@ def check_facts(config: dict[str, Any]) -> None:
         *_root(config),
         *_folds(config),
         *_balance(config),
+        *_unfreezing(config),
         *_end(config),
         *_modes(config),
         *_memory(config),
@@ -159,6 +160,18 @@ def _balance(config: dict[str, Any]) -> Iterator[str]:
         yield (
             "data.balanced=true and task.class_weights=balanced each make all classes count alike; together they make "
             "rare ones count more than the others: leave one of them out"
+        )
+
+
+def _unfreezing(config: dict[str, Any]) -> Iterator[str]:
+    """Of a model of the user's own nobody knows here where its weights come from."""
+    model, nodes = config.get("model") or {}, (config.get("callbacks") or {}).items()
+    names = [name for name, node in nodes if isinstance(node, dict) and node.get("_target_") == UNFREEZING]
+    is_shipped = str(model.get("_target_")).startswith("pipeline.")
+    if names and is_shipped and not model.get("pretrained") and config.get("init_from") is None:
+        yield (
+            f"callbacks.{names[0]} holds back weights that were learned elsewhere, and these are random: add "
+            "init_from=RUN, or model.pretrained=... of model=timm and model=hugging_face"
         )
 
 
