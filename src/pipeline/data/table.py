@@ -117,6 +117,8 @@ def without_strangers(table: RawTable, files: Sequence[Path], on_bad_sample: OnB
     if column.kind != "category":
         return table
     rows = np.flatnonzero(~np.isin(labels, labels[table.file_of == 0]))
+    if not len(rows):
+        return table  # as it is: leaving rows out copies all others
     named = [
         f"{place_of(table, row, files)}: {column.name} is {column.levels[int(labels[row])]}, which training never shows"
         for row in rows.tolist()
