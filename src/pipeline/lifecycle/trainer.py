@@ -37,8 +37,8 @@ def build_trainer(
     if isinstance(assembly.module, Learner):
         for name in OURS:
             settings.pop(name, None)
-        if settings.get("precision") in OF_WEIGHTS:
-            plugins.append(OF_WEIGHTS[settings.pop("precision")]())
+        if str(settings.get("precision")) in OF_WEIGHTS:
+            plugins.append(OF_WEIGHTS[str(settings.pop("precision"))]())
     # The processes are there already; how many is theirs to say.
     if not isinstance(settings.get("devices"), list):
         settings["devices"] = here.local_world_size

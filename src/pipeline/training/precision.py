@@ -23,4 +23,5 @@ OF_WEIGHTS: dict[str, Callable[[], Precision]] = {
     "16-true": lambda: Half("16-true"),
     "bf16-true": lambda: Half("bf16-true"),
     "64-true": Double,
+    "64": Double,  # Lightning's other name for it
 }
