@@ -275,6 +275,14 @@ class TestIsRefused:
         check_transforms([callback], assemble("data.batch_size=8", place=place))
         check_transforms([callback], assemble("data.batch_size=7"))
 
+    def test_a_change_of_batches_that_nothing_would_call(self) -> None:
+        class Blur(pl.Callback):
+            def transform_batch(self, trainer: Any, batch: Any) -> Any:
+                return batch
+
+        with pytest.raises(UserError, match=r"Blur has a transform_batch .*callbacks\.transform\.BatchTransform"):
+            check_transforms([Blur()], assemble())
+
     @pytest.mark.parametrize("setting", ["trainer.precision=17", "trainer.accelerator=abacus", "trainer.strategy=ddpp"])
     def test_a_setting_that_lightning_does_not_know(self, setting: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"^trainer: "):
@@ -284,6 +292,13 @@ class TestIsRefused:
 def trainer(folder: Path, *overrides: str) -> Any:
     config = compose([*OWN, *overrides]).config
     return build_trainer(config, assembly=assemble(), callbacks=[], loggers=False, folder=folder, here=ALONE)
+
+
+@pytest.mark.parametrize("precision", ["64", "64-true", "bf16-true"])
+def test_weights_of_another_precision_leave_batches_as_they_are(tmp_path: Path, precision: str) -> None:
+    built = trainer(tmp_path, f"trainer.precision={precision}")
+    batch = assemble().data.example(2)
+    assert built.precision_plugin.convert_input(batch) is batch
 
 
 def test_the_trainer_does_not_repeat_what_the_learner_does_itself(tmp_path: Path) -> None:

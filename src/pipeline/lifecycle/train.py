@@ -98,6 +98,11 @@ def check_transforms(callbacks: list[pl.Callback], assembly: Assembly) -> None:
     """Raises ConfigError for a callback that would change batches which it never sees, or cannot change."""
     for callback in callbacks:
         if not isinstance(callback, BatchTransform):
+            if hasattr(callback, "transform_batch"):
+                raise ConfigError(
+                    f"{type(callback).__name__} has a transform_batch that nothing would call: derive the class from "
+                    "pipeline.training.callbacks.transform.BatchTransform"
+                )
             continue
         if not isinstance(assembly.module, Learner):
             raise ConfigError(
