@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/pipeline"
 MODULES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "kornia", "mlflow", "matplotlib", "numpy"}
-# We aim at 200 and 40; past these it is time to divide.
-MAX_LINES_OF_A_FILE = 260
+# A file is one subject, a function one screen; past these it is time to divide.
+MAX_LINES_OF_A_FILE = 500
 MAX_LINES_OF_A_FUNCTION = 50
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}
 
