@@ -13,7 +13,7 @@ from pipeline.config import listing
 from pipeline.config.listing import Verb
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
-from pipeline.lifecycle.begin import train
+from pipeline.lifecycle.begin import check_run, train
 from pipeline.lifecycle.scaffold import project
 from pipeline.output import lasting_output, report
 
@@ -60,6 +60,7 @@ def run(arguments: list[str]) -> int:
 
 def evaluate(arguments: list[str]) -> int:
     asked = typed.run_and_data(arguments)
+    check_run(asked[0], asked[1])
     from pipeline.lifecycle import evaluate as lifecycle
 
     return lifecycle.evaluate(*asked)
@@ -67,6 +68,7 @@ def evaluate(arguments: list[str]) -> int:
 
 def diagnose(arguments: list[str]) -> int:
     asked = typed.run_and_data(arguments)
+    check_run(asked[0], asked[1])
     from pipeline.lifecycle.diagnosis import diagnose as lifecycle
 
     return lifecycle.diagnose(*asked)

@@ -77,6 +77,8 @@ def test_an_address_without_one_passes(shipped: DictConfig, uri: str) -> None:
             ["callbacks.early_stopping.monitor=val/accuracy", "callbacks.early_stopping.mode=min"],
             "add callbacks.early_stopping.mode=max",
         ),
+        (["+trainer.limit_train_batches=3"], "counts DataLoader batches; with this model use data.train_fraction=0.1"),
+        (["+trainer.fast_dev_run=true"], "use trainer.max_steps=1"),
         (["batch.on_out_of_memory=half"], "expected stop, or halve"),
         (["batch.on_out_of_memory=halve", "trainer.strategy=fsdp"], "use trainer.strategy=ddp"),
         (["trainer.devices=0"], "expected auto, a number of devices from 1"),

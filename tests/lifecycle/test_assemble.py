@@ -189,7 +189,6 @@ class TestIsRefused:
             (("model.widths=[4,4,4,4]",), ["8x8 images 4 times", "use at most 3 blocks"]),
             (("model.activation=rely",), ["'rely' is not known", "relu, leaky_relu"]),
             (("scheduler.warmup_epochs=20",), ["warmup_epochs=20 does not fit into 10 epochs"]),
-            (("+trainer.limit_train_batches=3",), ["counts DataLoader batches", "trainer.max_steps=100"]),
             (("optimizer.betas=[0.9,1.5]",), ["optimizer or scheduler", "1.5"]),
         ],
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.config.kinds import shown
 from pipeline.config.places import MISSING
+from pipeline.config.stated import is_lightning
 from pipeline.errors import ConfigError
 
 # A run is built from these; what is not wanted has an option `none` or `default`, not a hole.
@@ -31,6 +32,16 @@ NEEDED = (
     "tracking",
     "launch",
 )
+
+# Settings that count DataLoader batches, which our own loader does not hand to Lightning one by one.
+COUNT_BATCHES = {
+    "limit_train_batches": "data.train_fraction=0.1",
+    "limit_val_batches": "data.source.validation_share=0.05, where the data has one",
+    "limit_test_batches": "data.source.test_share=0.05, where the data has one",
+    "overfit_batches": "data.train_fraction=0.01",
+    "fast_dev_run": "trainer.max_steps=1",
+    "val_check_interval": "trainer.check_val_every_n_epoch=1",
+}
 
 UNFREEZING = "pipeline.training.callbacks.unfreezing.Unfreezing"
 # Launchers whose processes see this machine's files; a cluster's nodes may see others.
@@ -88,6 +99,7 @@ def check_facts(config: dict[str, Any]) -> None:
         *_balance(config),
         *_unfreezing(config),
         *_end(config),
+        *_batches(config),
         *_modes(config),
         *_memory(config),
         *_secrets(config),
@@ -185,6 +197,14 @@ def _end(config: dict[str, Any]) -> Iterator[str]:
             "trainer.max_epochs and trainer.max_steps are both unset: training would never end; "
             "set one, such as trainer.max_epochs=10"
         )
+
+
+def _batches(config: dict[str, Any]) -> Iterator[str]:
+    """Of a model of the user's own that is no LightningModule the Learner is in charge, as of ours."""
+    trainer, model = config.get("trainer"), _at(config, "model._target_")
+    for key in trainer if isinstance(trainer, dict) and not is_lightning(model) else ():
+        if key in COUNT_BATCHES:
+            yield f"trainer.{key} counts DataLoader batches; with this model use {COUNT_BATCHES[key]}"
 
 
 def _modes(config: dict[str, Any]) -> Iterator[str]:

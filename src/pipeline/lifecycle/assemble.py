@@ -22,14 +22,6 @@ from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
 from pipeline.training.task import Task, check_scores
 
-# Settings that count DataLoader batches, which our own loader does not hand to Lightning one by one.
-COUNT_BATCHES = {
-    "limit_train_batches": "data.train_fraction=0.1 or trainer.max_steps=100",
-    "overfit_batches": "data.train_fraction=0.01",
-    "fast_dev_run": "trainer.max_steps=1",
-    "val_check_interval": "trainer.check_val_every_n_epoch",
-}
-
 
 @dataclass(frozen=True)
 class Assembly:
@@ -116,9 +108,6 @@ def build_data(config: DictConfig, place: Place, loaded: DataModule | None = Non
 def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec: DataSpec, task: Task) -> Assembly:
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model._target_={config.model._target_} is not a torch.nn.Module")
-    for key, instead in COUNT_BATCHES.items():
-        if key in config.trainer:
-            raise ConfigError(f"trainer.{key} counts DataLoader batches; with this model use {instead}")
     accumulate = config.trainer.get("accumulate_grad_batches", 1)
     if not isinstance(data, DataModule) and accumulate != 1:
         raise ConfigError(

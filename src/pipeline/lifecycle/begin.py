@@ -1,6 +1,7 @@
 """`pipeline train`: what was typed becomes a configuration and is checked; whatever is heavy is imported after that."""
 
 import gc
+import os
 
 from pipeline import typed
 from pipeline.config import listing, places
@@ -20,11 +21,13 @@ def train(arguments: list[str]) -> int:
         from pipeline.config.check import check
         from pipeline.config.compose import compose, to_yaml
         from pipeline.config.given import check_given
+        from pipeline.lifecycle.variables import check_variables
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
         if options.cfg is not None:
             print(to_yaml(composed.config) if options.resolve else to_yaml(composed.unresolved, resolve=False), end="")
             return DONE
+        check_variables(os.environ)
         check(composed.config, composed.shipped)
         check_given(composed.config, composed.choices, composed.folders)
     finally:
@@ -34,3 +37,15 @@ def train(arguments: list[str]) -> int:
     from pipeline.lifecycle import start
 
     return start.train(composed, ["pipeline", "train", *arguments])
+
+
+def check_run(reference: str, runs_dir: str) -> None:
+    """Raises UserError where there is no such run, or where something in the environment would change its figures.
+
+    In the name of verbs that import torch, which takes seconds.
+    """
+    from pipeline.lifecycle import run
+    from pipeline.lifecycle.variables import check_variables
+
+    check_variables(os.environ)
+    run.find(reference, runs_dir)

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline.lifecycle.variables import recorded
+
 PACKAGES = (
     "pipeline",
     "torch",
@@ -36,6 +38,7 @@ def describe(command: list[str]) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "variables": recorded(os.environ),
     }
 
 

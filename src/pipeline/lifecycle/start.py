@@ -1,5 +1,6 @@
 """How a run begins and goes on: its directory is chosen and frozen, its processes are launched. No torch in here."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.lifecycle import environment, resume
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.claim import Claim
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.variables import check_variables
 from pipeline.process import Place, given_place, job, module_command
 from pipeline.tracking import address
 
@@ -60,6 +62,7 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str) -> int:
 
     Raises RunError for a run that has nothing left to do, and for overrides that would change what it means.
     """
+    check_variables(os.environ)
     run, here = runs.find(reference, runs_dir), given_place()
     leads = here is None or here.is_first
     if leads:

@@ -1,5 +1,6 @@
 """Training, from a frozen configuration to the verdict of the test set."""
 
+import os
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from pipeline.lifecycle.reports.keep import keep_assembled
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.same_data import check_same_data
 from pipeline.lifecycle.trainer import build_trainer
+from pipeline.lifecycle.variables import check_variables
 from pipeline.process import Place, place
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import Averaging
@@ -32,6 +34,7 @@ from pipeline.training.learner import Learner
 
 def train(run: Run, here: Place, console: Console, interruption: Interruption) -> None:
     """Train, judge on the test set, and leave everything in the run directory."""
+    check_variables(os.environ)  # of this process, which may have been started on another machine
     config = run.config()
     resolve.check_signatures(config)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -43,10 +44,10 @@ def build_trainer(
     if not isinstance(settings.get("devices"), list):
         settings["devices"] = here.local_world_size
     settings["num_nodes"] = here.nodes
-    if here.world_size > 1:
-        plugins.append(TorchElasticEnvironment())  # reads RANK, WORLD_SIZE, ... and starts nothing itself
-        if settings.get("strategy") == "auto":
-            settings["strategy"] = "ddp"
+    # Told, not left to be found: of a job of SLURM's Lightning would take over the signals, and count its tasks anew.
+    plugins.append(LightningEnvironment() if here.world_size == 1 else TorchElasticEnvironment())
+    if here.world_size > 1 and settings.get("strategy") == "auto":
+        settings["strategy"] = "ddp"
     if settings.get("strategy") == "fsdp" and isinstance(assembly.module, Learner):
         settings["strategy"] = Sharded(processes=here.world_size) if here.world_size > 1 else "auto"
     try:

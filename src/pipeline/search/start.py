@@ -1,6 +1,7 @@
 """`pipeline search`: begin a search, go on with it, or look at one."""
 
 import gc
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.config.names import check_name
 from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
+from pipeline.lifecycle.variables import check_variables
 from pipeline.search import plan as plans
 from pipeline.search import recipe, words
 from pipeline.search.plan import Plan
@@ -24,6 +26,7 @@ def search(typed: Sequence[str]) -> int:
     """Its exit code. Raises UserError for whatever can be found wrong before the first trial."""
     if typed and "=" not in typed[0] and not typed[0].startswith(("~", "-")):  # no override
         return _look(typed)
+    check_variables(os.environ)
     gc.disable()  # as for `train`: many small objects and hardly a cycle among them
     try:
         plan, folder = _plan(typed)

@@ -1,0 +1,91 @@
+"""Variables of the environment that reach into training past the configuration: refused, or kept with the run."""
+
+from collections.abc import Mapping
+
+from pipeline.config import places
+from pipeline.config.arguments import AT_RUN_TIME
+from pipeline.config.facts import COUNT_BATCHES
+from pipeline.errors import ConfigError
+
+# By how a name begins. What is in no list has no say in a run: PL_GLOBAL_SEED and PL_SEED_WORKERS, because each run
+# seeds itself; Fabric's LT_*, because nothing here is built with Fabric; MLFLOW_*, because metrics go one way; SLURM_*
+# and what torchrun sets, because `process` reads them alone and Lightning is told the answer.
+ARITHMETIC = {
+    "ATEN_CPU_CAPABILITY": "which of torch's kernels compute, which round in their own ways",
+    "CUBLASLT_WORKSPACE_SIZE": "which of cuBLAS's kernels fit",
+    "CUBLAS_WORKSPACE_CONFIG": "whether cuBLAS adds up in the same order each time",
+    "DNNL_": "oneDNN: its instructions and its precision",
+    "MIOPEN_": "which of AMD's kernels compute",
+    "MKL_CBWR": "whether MKL rounds the same on all processors",
+    "MKL_ENABLE_INSTRUCTIONS": "MKL's instructions",
+    "NCCL_ALGO": "in which order gradients of several GPUs are added",
+    "NCCL_PROTO": "the same",
+    "NVIDIA_TF32_OVERRIDE": "whether matrices are multiplied with 10 bits of a number or 23",
+    "ONEDNN_": "as DNNL_",
+    "PYTHONHASHSEED": "the order of sets, in code of the user's own",
+    "PYTORCH_ENABLE_MPS_FALLBACK": "what a Mac's CPU computes in place of its GPU",
+    "PYTORCH_TUNABLEOP_": "kernels chosen by trying",
+    "TIMM_FUSED_ATTN": "which of two kernels models of timm attend with",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "as NVIDIA_TF32_OVERRIDE",
+    "TORCH_BLAS_PREFER_": "which library multiplies matrices",
+    "TORCH_CUDNN_": "which of cuDNN's kernels compute",
+    "TORCH_LINALG_PREFER_": "which library solves equations",
+    "TORCH_LINEAR_": "how torch lays matrices out",
+    "TORCH_MKLDNN_": "from which size on oneDNN multiplies",
+}
+SPEED = {
+    "CUDA_": "which GPUs there are, and how they are waited for",
+    "DISABLE_MPS": "whether Lightning sees a Mac's GPU",
+    "GLOO_": "how processes talk to each other",
+    "GOMP_": "threads",
+    "HIP_": "which of AMD's GPUs there are",
+    "KMP_": "threads",
+    "LD_PRELOAD": "mostly another allocator",
+    "MALLOC_": "the C library's allocator",
+    "MKL_": "threads",
+    "NCCL_": "how GPUs talk to each other",
+    "OMP_": "threads; a sum over other threads is rounded in another way, too",
+    "OPENBLAS_": "threads",
+    "PYTHONOPTIMIZE": "whether assertions are checked",
+    "PYTORCH_": "torch's allocators",
+    "ROCR_": "which of AMD's GPUs there are",
+    "TORCH": "torch's compiler and its process groups: TORCH_, TORCHINDUCTOR_, TORCHDYNAMO_",
+}
+
+
+OF_TRAINER = "PL_TRAINER_"
+REFUSED = {
+    OF_TRAINER: "Lightning's Trainer",
+    "PL_DEEPSPEED_CONFIG_PATH": "Lightning's DeepSpeed strategy",
+}
+
+
+def check_variables(environment: Mapping[str, str]) -> None:
+    """Raises ConfigError for those that would change what is trained, where no configuration says so."""
+    names = sorted(name for name, value in environment.items() if name.startswith(tuple(REFUSED)) and value)
+    if not names:
+        return
+    reader = next(reader for prefix, reader in REFUSED.items() if names[0].startswith(prefix))
+    raise ConfigError(
+        f"{names[0]}={environment[names[0]]} is set in the environment, where {reader} would take it for a setting, "
+        f"and no run keeps it\n  to do without it  unset {' '.join(names)}\n"
+        f"  for one command   env {' '.join(f'-u {name}' for name in names)} pipeline ..."
+        f"{_key(names[0], environment[names[0]])}"
+    )
+
+
+def _key(name: str, value: str) -> str:
+    """A line with what of ours says the same; empty where nothing does."""
+    setting = name.removeprefix(OF_TRAINER).lower()
+    if not name.startswith(OF_TRAINER) or setting in AT_RUN_TIME["trainer"]:
+        return ""
+    is_shipped = setting in places.read("trainer/default", [places.shipped_folder()])
+    plain = value.lower() if value in ("True", "False", "None") else value
+    same = COUNT_BATCHES.get(setting, f"{'' if is_shipped else '+'}trainer.{setting}={plain}")
+    return f"\n  to ask for it     {same}"
+
+
+def recorded(environment: Mapping[str, str]) -> dict[str, str]:
+    """What has to do with speed and the last digits: kept with a run, so that two that differ can be told apart."""
+    prefixes = (*ARITHMETIC, *SPEED)
+    return {name: value for name, value in sorted(environment.items()) if name.startswith(prefixes) and value}
