@@ -132,6 +132,15 @@ def read_verified(path: Path, *, size: int, sha256: str, unpack: bool = True) ->
 
 def cache_folder() -> Path:
     """Where this user keeps what can be fetched again: $XDG_CACHE_HOME/pipeline, else ~/.cache/pipeline."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
+    return _own_folder("XDG_CACHE_HOME", "~/.cache")
+
+
+def state_folder() -> Path:
+    """Where this user keeps what cannot: $XDG_STATE_HOME/pipeline, else ~/.local/state/pipeline."""
+    return _own_folder("XDG_STATE_HOME", "~/.local/state")
+
+
+def _own_folder(variable: str, default: str) -> Path:
+    named = os.environ.get(variable, "")
     # "All paths must be absolute. [Else] consider the path invalid and ignore it." (XDG Base Directory, 0.8)
-    return (Path(named) if os.path.isabs(named) else Path("~/.cache").expanduser()) / "pipeline"
+    return (Path(named) if os.path.isabs(named) else Path(os.path.expanduser(default))) / "pipeline"

@@ -122,3 +122,10 @@ def test_a_run_is_found_by_what_mlflow_calls_it(three: Path) -> None:
     run = Run(three / "runs" / NAMES[0])
     progress.save(run.folder, progress.Progress(uri="sqlite:///x.db", mlflow_run_id="ab" * 16))
     assert runs.find("ab" * 16, "runs").id == run.id
+
+
+def test_a_new_run_was_made_here_and_a_changed_one_was_not(empty_folder: Path) -> None:
+    run = make()
+    assert run.is_made_here
+    run.config_path.write_text("seed: 1\n")
+    assert not run.is_made_here

@@ -6,10 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline import seal
 from pipeline.config import compose
 from pipeline.errors import RunError
 from pipeline.files import write_atomically
-from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.run import OVERRIDES, Run
 from pipeline.lifecycle.standing import UNKNOWN, launched_state
 from pipeline.tracking import journal
 
@@ -82,10 +83,12 @@ def setting_out_from(run: Run, *overrides: str) -> str:
 
 
 def keep(run: Run, config: DictConfig, overrides: list[str]) -> None:
-    """From now on this is what the run does."""
+    """From now on this is what the run does; one of another user's stays theirs."""
+    is_ours, so_far = run.is_made_here, overrides_of(run)
     write_atomically(run.config_path, compose.to_yaml(config))
-    with (run.folder / "overrides.txt").open("a", encoding="utf-8") as file:
-        file.writelines(f"{override}\n" for override in overrides)
+    write_atomically(run.folder / OVERRIDES, "".join(f"{each}\n" for each in [*so_far, *overrides]))
+    if is_ours:
+        seal.set_seal(run.folder)
 
 
 def wait_for(run: Run, config: DictConfig) -> None:
@@ -98,7 +101,7 @@ def wait_for(run: Run, config: DictConfig) -> None:
 
 
 def overrides_of(run: Run) -> list[str]:
-    return (run.folder / "overrides.txt").read_text(encoding="utf-8").splitlines()
+    return (run.folder / OVERRIDES).read_text(encoding="utf-8").splitlines()
 
 
 def _flat(config: DictConfig) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from pipeline import seal
 from pipeline.config import compose
 from pipeline.errors import RunError, TrackingError
 from pipeline.files import write_atomically
@@ -20,6 +21,7 @@ from pipeline.launch import job, parent
 from pipeline.tracking import address, progress
 
 LATEST = "latest"
+OVERRIDES = "overrides.txt"
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,19 @@ class Run:
         result = self.result()
         return result is not None and result["status"] == "FINISHED"
 
+    @property
+    def is_made_here(self) -> bool:
+        """By this user; else its configuration is somebody else's word, on which no code is called or token sent."""
+        return seal.is_made_here(self.folder)
+
     def config(self) -> DictConfig:
         return compose.load(self.config_path)
+
+    def freeze(self, config_yaml: str, overrides: list[str]) -> None:
+        """Write its configuration. Raises OSError."""
+        write_atomically(self.config_path, config_yaml)
+        write_atomically(self.folder / OVERRIDES, "".join(f"{override}\n" for override in overrides))
+        seal.set_seal(self.folder)
 
     def result(self) -> dict[str, Any] | None:
         path = self.folder / "result.json"
@@ -116,8 +129,7 @@ def create(*, name: str, runs_dir: str, config_yaml: str, overrides: list[str], 
     try:
         folder.mkdir(parents=True)
         run.checkpoints.mkdir()
-        write_atomically(run.config_path, config_yaml)
-        write_atomically(folder / "overrides.txt", "".join(f"{override}\n" for override in overrides))
+        run.freeze(config_yaml, overrides)
         run.write_json("environment.json", environment)
     except OSError as problem:
         run.discard()

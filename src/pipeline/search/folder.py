@@ -17,7 +17,6 @@ from pipeline.errors import RunError
 from pipeline.files import write_atomically
 from pipeline.lifecycle.run import Run
 from pipeline.search import outcome as outcomes
-from pipeline.search import plan as plans
 from pipeline.search import storage
 from pipeline.search import study as studies
 from pipeline.search.plan import Plan
@@ -52,9 +51,7 @@ def trial_run(folder: Path, number: int, plan: Plan, picked: Picked, config: Dic
     """The trial's own run directory, with its frozen configuration: a run that `train` could have made."""
     run = Run(folder / TRIALS / f"{number:04}")
     run.folder.mkdir(exist_ok=True)
-    write_atomically(run.config_path, compose.to_yaml(config))
-    overrides = [*plan.fixed, *plan.space.overrides(picked)]
-    write_atomically(run.folder / plans.FIXED, "".join(f"{override}\n" for override in overrides))
+    run.freeze(compose.to_yaml(config), [*plan.fixed, *plan.space.overrides(picked)])
     run.write_json("environment.json", {**facts, "choices": plan.composed(picked).choices})
     return run
 

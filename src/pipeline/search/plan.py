@@ -9,6 +9,7 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from pipeline import seal
 from pipeline.config import compose, places
 from pipeline.config.assign import assign
 from pipeline.config.check import check
@@ -124,8 +125,12 @@ class Plan:
         return {CONFIG: compose.to_yaml(self.config), FIXED: "".join(f"{override}\n" for override in self.fixed)}
 
     def save(self, folder: Path) -> None:
+        """One of another user's stays theirs."""
+        is_ours = not (folder / CONFIG).exists() or seal.is_made_here(folder)
         for name, text in self.texts().items():
             write_atomically(folder / name, text)
+        if is_ours:
+            seal.set_seal(folder)
 
     @cached_property
     def _groups(self) -> frozenset[str]:

@@ -1,0 +1,62 @@
+"""Which run directories this user made. One of another's may name code to call and servers that a password goes to.
+
+A seal is a keyed digest (HMAC-SHA256) of a directory's configuration, with a key that lies among this user's own
+files. It stays valid where a directory is moved or renamed, and no longer where its configuration was changed by hand.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.files import state_folder, write_atomically
+
+SEALED = ("config.yaml", "overrides.txt")
+SEAL = "seal.txt"
+KEY = "key"
+KEY_BYTES = 32
+
+
+def set_seal(folder: Path) -> None:
+    """Once its configuration is written. Without a place for a key (a read-only home) the directory stays unsealed."""
+    with suppress(OSError):
+        write_atomically(folder / SEAL, f"{_digest(folder, _own_key())}\n")
+
+
+def is_made_here(folder: Path) -> bool:
+    """Whether this user's own key sealed the directory as it stands."""
+    try:
+        found = (folder / SEAL).read_bytes()[: 2 * hashlib.sha256().digest_size]
+        key = (state_folder() / KEY).read_bytes()
+        return len(key) == KEY_BYTES and hmac.compare_digest(found, _digest(folder, key).encode())
+    except OSError:
+        return False
+
+
+def _digest(folder: Path, key: bytes) -> str:
+    sealed = hmac.new(key, digestmod=hashlib.sha256)
+    for name in SEALED:
+        sealed.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    return sealed.hexdigest()
+
+
+def _own_key() -> bytes:
+    path = state_folder() / KEY
+    with suppress(FileNotFoundError):
+        if len(key := path.read_bytes()) == KEY_BYTES:
+            return key
+        path.unlink()  # a damaged one seals nothing
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{KEY}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(KEY_BYTES))
+    try:
+        os.link(temporary, path)  # of several that begin at once only one wins
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    return path.read_bytes()
