@@ -127,6 +127,22 @@ def at(node: Any, path: tuple[Any, ...]) -> Any:
     return node
 
 
+def against_the_restricted_standard(pod: dict[str, Any]) -> list[str]:
+    """What https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted has against a pod."""
+    kinds = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+    of_pod = pod.get("securityContext", {})
+    found = [f"volume {volume}" for volume in pod.get("volumes", []) if not volume.keys() - {"name"} <= kinds]
+    found += [key for key in ("hostNetwork", "hostPID", "hostIPC") if pod.get(key)]
+    for container in pod["containers"]:
+        context = of_pod | container.get("securityContext", {})
+        found += ["privileged"] if context.get("privileged") else []
+        found += ["root"] if context.get("runAsNonRoot") is not True or context.get("runAsUser") == 0 else []
+        found += ["escalation"] if context.get("allowPrivilegeEscalation") is not False else []
+        found += ["capabilities"] if context.get("capabilities") != {"drop": ["ALL"]} else []
+        found += ["seccomp"] if context.get("seccompProfile", {}).get("type") != "RuntimeDefault" else []
+    return found
+
+
 class TestTheManifest:
     @pytest.mark.parametrize("options", [LEAST, ALL])
     def test_the_models_and_the_schema_made_strict_accept_every_line(self, options: dict[str, Any]) -> None:
@@ -147,8 +163,18 @@ class TestTheManifest:
         assert (spec["trainer"]["numNodes"], spec["trainer"]["numProcPerNode"]) == (2, 8)
         amounts = {"cpu": 32, "memory": "64Gi", "nvidia.com/gpu": 8}
         assert spec["trainer"]["resourcesPerNode"] == {"requests": amounts, "limits": amounts}
-        assert pod["nodeSelector"] == {"node-type": "a100"} and pod["securityContext"] == {"fsGroup": 1000}
+        assert pod["nodeSelector"] == {"node-type": "a100"} and pod["securityContext"]["fsGroup"] == 1000
         assert pod["terminationGracePeriodSeconds"] == 60
+
+    @pytest.mark.parametrize("options", [LEAST, ALL])
+    def test_a_namespace_that_enforces_the_restricted_standard_admits_it(self, options: dict[str, Any]) -> None:
+        options = {**options, "volumes": {path: each for path, each in options["volumes"].items() if path != "/data"}}
+        assert against_the_restricted_standard(pod_of(manifest(**options))) == []
+
+    def test_an_image_that_runs_as_root_takes_the_baseline_standard(self) -> None:
+        pod = pod_of(manifest(**LEAST, pod_security="baseline"))
+        assert "securityContext" not in pod and "securityContext" not in pod["containers"][0]
+        assert against_the_restricted_standard(pod) != []
 
     def test_a_secret_is_named_and_its_value_is_not(self) -> None:
         entries = {entry["name"]: entry for entry in manifest(**ALL)["spec"]["trainer"]["env"]}
@@ -274,6 +300,7 @@ class TestMistakes:
             ({"gpus_per_node": -1}, r"launch\.gpus_per_node=-1: expected 0 or more"),
             ({"cpus_per_node": 0}, r"launch\.cpus_per_node=0: expected 1 or more"),
             ({"nodes": 0}, r"launch\.nodes=0"),
+            ({"pod_security": "strict"}, r"launch\.pod_security=strict: expected restricted, or baseline"),
             ({"memory_per_node": "64"}, r"launch\.memory_per_node=64GB"),
             ({"time": "4"}, r"launch\.time=4h"),
             ({"notice_seconds": 0}, r"launch\.notice_seconds=0"),

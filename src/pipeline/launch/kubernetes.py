@@ -49,6 +49,7 @@ class Kubernetes:
         node_selector: Mapping[str, str] | None,
         tolerations: Sequence[Mapping[str, Any]] | None,
         pod: Mapping[str, Any] | None,
+        pod_security: str,
         labels: Mapping[str, str] | None,
         managed_by: str | None,
         max_restarts: int,
@@ -69,6 +70,7 @@ class Kubernetes:
         self.environment, self.secrets = environment or {}, secrets or {}
         self.gpu_resource = gpu_resource
         self.node_selector, self.tolerations, self.pod = node_selector, tolerations, pod or {}
+        self.pod_security = pod_security
         self.labels, self.managed_by = labels, managed_by
         self.max_restarts = max_restarts
         self.notice_seconds = notice_seconds
@@ -198,19 +200,23 @@ class Kubernetes:
 
     def _pod(self) -> dict[str, Any]:
         volumes, mounts = trainjob.mounted(self.volumes)
+        of_pod, of_container = trainjob.security_contexts(self.pod_security)
         ours = {
             **_given(
                 nodeSelector=self.node_selector,
                 tolerations=self.tolerations,
                 terminationGracePeriodSeconds=self.notice_seconds,
             ),
-            "containers": [{"name": NODE, "volumeMounts": mounts}],
+            "containers": [{"name": NODE, "volumeMounts": mounts, **_given(securityContext=of_container)}],
             "volumes": volumes,
         }
         both = sorted(ours.keys() & self.pod.keys())
         if both:
             raise ConfigError(f"launch.pod.{both[0]} is what other options of launch are for; leave it out")
-        return {**self.pod, **ours}
+        asked = self.pod.get("securityContext", {})
+        if of_pod is None or not isinstance(asked, Mapping):  # what is no mapping, the check of the fields refuses
+            return {**self.pod, **ours}
+        return {**self.pod, **ours, "securityContext": {**of_pod, **asked}}
 
 
 def _noted(folder: Path) -> dict[str, Any] | None:

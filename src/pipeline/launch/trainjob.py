@@ -14,6 +14,10 @@ from pipeline.launch.torchrun import OWN_STORE
 LONGEST_NAME = 63
 OF_A_MOUNT = ("readOnly", "subPath")  # beside the source of a volume; all else is the source
 OF_ONE_POD = ("emptyDir", "ephemeral", "configMap", "secret", "downwardAPI", "projected", "image", "gitRepo")
+# https://kubernetes.io/docs/concepts/security/pod-security-standards: what "restricted" demands of a pod and of each
+# container in it. "baseline" demands nothing that our pods do not keep to anyway.
+RESTRICTED_POD = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+RESTRICTED_CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 SECONDS_FOR_IMAGES = 600  # the other pods wait this long for the first to be there
 
 
@@ -110,6 +114,17 @@ def shared_by_all(folder: Path, volumes: Mapping[str, Any]) -> bool:
     claim = source.get("persistentVolumeClaim") if isinstance(source, Mapping) else None
     parts = [part for part in (source, claim) if isinstance(part, Mapping)]
     return not any(part.get("readOnly") or any(kind in part for kind in OF_ONE_POD) for part in parts)
+
+
+def security_contexts(standard: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Of the pod and of its container, for one of Kubernetes' Pod Security Standards. Raises ConfigError."""
+    if standard == "restricted":
+        return dict(RESTRICTED_POD), dict(RESTRICTED_CONTAINER)
+    if standard == "baseline":
+        return None, None
+    raise ConfigError(
+        f"launch.pod_security={standard}: expected restricted, or baseline for an image that runs as root"
+    )
 
 
 def written(manifest: Mapping[str, Any], run_id: str) -> str:
