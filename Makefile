@@ -106,8 +106,8 @@ help:  ## this list
 # would go on importing from the old one). Files in a rule could not do this where a path holds a space.
 ready-run ready-dev:
 	@STAMP="$(VENV)/.$@"; \
-	if [ -x "$(VENV)/bin/python" ] && [ "$$STAMP" -nt pyproject.toml ] && [ "$$STAMP" -nt constraints.txt ] \
-		&& [ "$$(cat "$$STAMP")" = "$$(pwd -P)" ]; then exit 0; fi; \
+	if [ -x "$(VENV)/bin/python" ] && [ -e "$$STAMP" ] && [ "$$(cat "$$STAMP")" = "$$(pwd -P)" ] \
+		&& [ -z "$$(find pyproject.toml constraints -newer "$$STAMP")" ]; then exit 0; fi; \
 	set -- $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python3.14); \
 	for CANDIDATE in "$$@"; do \
 		if "$$CANDIDATE" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \

@@ -143,8 +143,9 @@ class TestGoals:
         (venv / "bin/python").write_text(f"#!/bin/sh\nPYTHONPATH='{ROOT / 'src'}' exec '{sys.executable}' \"$@\"\n")
         folder = tmp_path / "checkout"
         folder.mkdir()
-        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        for name in ("Makefile", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / "constraints", folder / "constraints")
         for extent in ("run", "dev"):
             (venv / f".ready-{extent}").write_text(f"{folder.resolve()}\n")
         (folder / "benchmarks.py").write_text("import os, sys\nprint(sys.argv[1:], 'PIPELINE_MAKE_ARGS' in os.environ)")
@@ -220,8 +221,9 @@ class TestSetUp:
     def checkout(self, tmp_path: Path) -> Path:
         folder = tmp_path.resolve() / "a checkout"
         folder.mkdir()
-        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        for name in ("Makefile", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / "constraints", folder / "constraints")
         return folder
 
     @pytest.fixture
@@ -239,7 +241,7 @@ class TestSetUp:
         outputs = [run("train"), run("train"), run("test"), run("test"), run("setup"), run("evaluate")]
         assert outputs == ["set up run\nran\n", "ran\n", "set up dev\nran\n", "ran\n", "", "ran\n"]
 
-    @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+    @pytest.mark.parametrize("name", ["pyproject.toml", "constraints/run.txt"])
     def test_happens_again_when_what_it_installs_has_changed(
         self, run: Callable[..., str], checkout: Path, name: str
     ) -> None:

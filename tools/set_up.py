@@ -1,9 +1,10 @@
 """Makes the virtual environment that `make` works in: python3 tools/set_up.py FOLDER run|dev
 
-Installs what constraints.txt pins, and this checkout so that its files are used where they are. A torch
-that is there already, in FOLDER or beside the Python that runs this, is kept; PINNED=1 takes the pinned one
-all the same. Without an NVIDIA GPU a Linux machine gets torch's CPU build where one can be had: the usual
-one brings gigabytes of CUDA. Needs nothing but the standard library.
+Installs what constraints/ lists, each file held against its SHA-256, and this checkout so that its files are used
+where they are. A torch that is there already, in FOLDER or beside the Python that runs this, is kept; PINNED=1 takes
+the pinned one all the same. Without an NVIDIA GPU a Linux machine gets torch's CPU build where one can be had: the
+usual one brings gigabytes of CUDA. (The CPU build alone is in no list: it comes from torch's own index, which names
+its SHA-256.) Needs nothing but the standard library.
 """
 
 import fcntl
@@ -25,6 +26,8 @@ from typing import NamedTuple
 from urllib.request import Request, urlopen
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+CONSTRAINTS = CHECKOUT / "constraints"
+LISTS = {"run": ("run",), "dev": ("run", "dev")}
 EXTRAS = {"run": "", "dev": "[dev,dashboard,search,server]"}
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_TIMEOUT_SECONDS = 3
@@ -61,7 +64,7 @@ def main(folder: Path, extent: str) -> None:
 def is_ready(folder: Path, extent: str) -> bool:
     """The Makefile's question, asked again once no other set-up is under way."""
     stamp = folder / f".ready-{extent}"
-    depends_on = [CHECKOUT / "pyproject.toml", CHECKOUT / "constraints.txt"]
+    depends_on = [CHECKOUT / "pyproject.toml", *CONSTRAINTS.glob("*.txt")]
     return (
         os.access(folder / "bin/python", os.X_OK)
         and stamp.exists()
@@ -99,18 +102,24 @@ def runs(*command: str | Path) -> bool:
 def install(python: Path, extent: str, log: Path) -> None:
     """torch first, so that the choice of its build is made before anything else asks for it."""
     pip = Pip(python, log)
-    pinned = pinned_torch()
     kept = None if os.environ.get("PINNED") == "1" else keep_torch(python)
     if kept is not None:
         print(f"  torch {kept.version} is here and is kept", flush=True)
-    elif sys.platform == "linux" and not has_nvidia():
-        install_cpu_torch(pip, pinned)
-    with tempfile.TemporaryDirectory() as temporary:
-        pins = Path(temporary) / "constraints.txt"
-        pins.write_text(pins_beside(kept) if kept is not None else (CHECKOUT / "constraints.txt").read_text())
-        print("  all other packages", flush=True)
-        if not pip.install("--constraint", str(pins), "--editable", f".{EXTRAS[extent]}"):
-            raise SetUpError(f"{pip.last_lines()}\nThe packages could not be installed. All of it: {log}")
+    elif sys.platform != "linux" or has_nvidia() or not install_cpu_torch(pip, pinned_torch()):
+        print("  torch", flush=True)
+        pip.install_listed((CONSTRAINTS / "torch.txt").read_text())
+    own = set() if kept is None or is_pinned(kept) else {"torch", *kept.requires}
+    print("  all other packages", flush=True)
+    for name in LISTS[extent]:
+        pip.install_listed(without(own, (CONSTRAINTS / f"{name}.txt").read_text()))
+    # All that is needed is there: only what a torch of the user's own goes with may be fetched now.
+    pip.install_checkout(EXTRAS[extent], may_fetch=bool(own))
+
+
+def without(names: set[str], listed: str) -> str:
+    """A list of constraints/ but for these packages, each of which is its pin and the indented lines below it."""
+    blocks = re.split(r"^(?=\S)", listed, flags=re.MULTILINE)
+    return "".join(block for block in blocks if package_name(block) not in names)
 
 
 def keep_torch(python: Path) -> Torch | None:
@@ -168,18 +177,12 @@ def numbers(text: str) -> tuple[int, int]:
 
 
 def pinned_torch() -> str:
-    (version,) = re.findall(r"^torch==(\S+)", (CHECKOUT / "constraints.txt").read_text(), re.MULTILINE)
+    (version,) = re.findall(r"^torch==([^\s\\]+)", (CONSTRAINTS / "torch.txt").read_text(), re.MULTILINE)
     return str(version)
 
 
-def pins_beside(kept: Torch) -> str:
-    """The pins, but for torch and what it needs: another torch may need other versions."""
-    pins = (CHECKOUT / "constraints.txt").read_text()
-    if kept.version.split("+")[0] == pinned_torch():
-        return pins
-    own = {"torch", *kept.requires}
-    others = [line for line in pins.splitlines() if package_name(line) not in own]
-    return "\n".join([*others, f"torch=={kept.version}", ""])
+def is_pinned(kept: Torch) -> bool:
+    return kept.version.split("+")[0] == pinned_torch()
 
 
 def has_nvidia() -> bool:
@@ -190,18 +193,19 @@ def has_nvidia() -> bool:
     )
 
 
-def install_cpu_torch(pip: "Pip", version: str) -> None:
-    """From wherever pip looks already, else from torch's own index. Leaves torch to pip where neither has it."""
+def install_cpu_torch(pip: "Pip", version: str) -> bool:
+    """From wherever pip looks already, else from torch's own index. False where neither has it."""
     print(f"  torch {version}, CPU build (no NVIDIA GPU here)", flush=True)
     wanted = ("--no-deps", f"torch=={version}+cpu")
     if pip.install(*wanted):
-        return
+        return True
     if answers(TORCH_CPU_INDEX):
         if pip.install("--index-url", TORCH_CPU_INDEX, *wanted):
-            return
+            return True
         if "No matching distribution" not in pip.last_lines():  # no reason to take another
             raise SetUpError(f"{pip.last_lines()}\n{TORCH_CPU_INDEX} broke off; the same command tries again.")
-    print("  none can be had: pip chooses, and may bring gigabytes of CUDA packages", flush=True)
+    print("  none can be had: the usual build may bring gigabytes of CUDA packages", flush=True)
+    return False
 
 
 def answers(index: str) -> bool:
@@ -220,11 +224,26 @@ class Pip:
         self.log = log
         log.write_text("")
 
+    def install_listed(self, listed: str) -> None:
+        """What a list of constraints/ names, and nothing else; every file must have one of the listed SHA-256."""
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / "listed.txt"
+            path.write_text(listed)
+            self._must("--require-hashes", "--no-deps", "--requirement", str(path))
+
+    def install_checkout(self, extras: str, *, may_fetch: bool) -> None:
+        reach = () if may_fetch else ("--isolated", "--no-index")  # nor from a folder that the environment names
+        self._must("--no-build-isolation", *reach, "--editable", f".{extras}")
+
     def install(self, *arguments: str) -> bool:
         quietly = ("--no-input", "--disable-pip-version-check")
         command: list[str | Path] = [self.python, "-m", "pip", "install", *quietly, *arguments]
         with self.log.open("a") as log:
             return subprocess.run(command, cwd=CHECKOUT, stdout=log, stderr=log, check=False).returncode == 0
+
+    def _must(self, *arguments: str) -> None:
+        if not self.install(*arguments):
+            raise SetUpError(f"{self.last_lines()}\nThe packages could not be installed. All of it: {self.log}")
 
     def last_lines(self) -> str:
         return "\n".join(self.log.read_text().splitlines()[-LOG_LINES_SHOWN:])

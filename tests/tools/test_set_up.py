@@ -1,8 +1,10 @@
 """The set-up, with real virtual environments and a real pip, for a checkout of a few files and offline."""
 
+import hashlib
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -25,27 +27,22 @@ def set_up() -> ModuleType:
     return module
 
 
-class TestPins:
-    def test_are_used_as_they_are_beside_the_torch_that_they_name(self, set_up: ModuleType) -> None:
-        kept = set_up.Torch(set_up.pinned_torch() + "+cu130", ["sympy"])
-        assert set_up.pins_beside(kept) == (ROOT / "constraints.txt").read_text()
-
+class TestLists:
     def test_leave_another_torch_and_what_it_needs_alone(self, set_up: ModuleType) -> None:
-        kept = set_up.Torch("2.6.0+cu124", ["sympy", "typing-extensions"])
-        pins = set_up.pins_beside(kept).splitlines()
-        names = {line.split("==")[0].lower() for line in pins}
-        assert "torch==2.6.0+cu124" in pins
-        assert not {"sympy", "typing_extensions"} & names
+        listed = (ROOT / "constraints/run.txt").read_text()
+        left = set_up.without({"torch", "sympy", "typing-extensions"}, listed)
+        names = {set_up.package_name(line) for line in left.splitlines() if "==" in line}
+        assert not {"sympy", "typing-extensions"} & names
         assert {"numpy", "mlflow", "torchmetrics"} < names
+        assert len(names) == len(re.findall(r"(?m)^\w.*==", listed)) - 2
+        assert left.count("--hash") < listed.count("--hash")
 
     def test_name_a_torch_that_the_package_works_with(self, set_up: ModuleType) -> None:
         assert set_up.numbers(set_up.pinned_torch()) >= set_up.oldest_torch()
 
-    def test_name_no_build_of_torch_and_no_cuda_package(self) -> None:
-        lines = (ROOT / "constraints.txt").read_text().splitlines()
-        pins = [line for line in lines if not line.startswith("#")]
-        assert all(line.count("==") == 1 and "+" not in line for line in pins)
-        assert not [line for line in pins if line.startswith(("nvidia", "triton"))]
+    def test_bring_no_cuda_package_to_a_machine_without_a_gpu(self) -> None:
+        listed = "".join((ROOT / f"constraints/{name}.txt").read_text() for name in ("run", "dev", "server"))
+        assert [line for line in listed.splitlines() if line.startswith(("nvidia", "cuda", "triton", "torch="))] == []
 
 
 def test_a_closed_port_is_no_index(set_up: ModuleType) -> None:
@@ -78,14 +75,16 @@ dependencies = ["torch>=2.6"]
 """
 
 
-def write_torch(folder: Path, version: str) -> None:
+def write_wheel(folder: Path, name: str, version: str) -> str:
+    """A package of one file; its line in a list."""
     folder.mkdir(exist_ok=True)
-    info = f"torch-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"torch-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("torch/__init__.py", f"__version__ = {version!r}\n")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+    info, path = f"{name}-{version}.dist-info", folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}/__init__.py", f"__version__ = {version!r}\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
+    return f"{name}=={version} \\\n    --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
 class Checkout:
@@ -98,8 +97,12 @@ class Checkout:
         shutil.copy(ROOT / "tools/set_up.py", folder / "tools")
         (folder / "backend.py").write_text(BACKEND)
         (folder / "pyproject.toml").write_text(PYPROJECT)
-        (folder / "constraints.txt").write_text("torch==2.13.0\n")
-        write_torch(self.wheels, "2.13.0")
+        (folder / "constraints").mkdir()
+        self.list("torch", write_wheel(self.wheels, "torch", "2.13.0"))
+        self.list("run", write_wheel(self.wheels, "tidy", "1.0"))
+
+    def list(self, name: str, lines: str) -> None:
+        (self.folder / f"constraints/{name}.txt").write_text(lines)
 
     def run(self, name: str, python: str | Path = sys.executable, **variables: str) -> str:
         """The Python of these tests has a torch of its own, which only PINNED=1 keeps out of a new environment."""
@@ -128,7 +131,7 @@ def without_gpu() -> bool:
 class TestTorch:
     @pytest.mark.skipif(platform.system() != "Linux" or not without_gpu(), reason="Linux without a GPU only")
     def test_is_the_cpu_build_on_linux_without_a_gpu(self, checkout: Checkout) -> None:
-        write_torch(checkout.wheels, "2.13.0+cpu")
+        write_wheel(checkout.wheels, "torch", "2.13.0+cpu")
         told = checkout.run(".venv", PINNED="1")
         assert "CPU build (no NVIDIA GPU here)" in told
         assert checkout.torch(".venv") == "2.13.0+cpu"
@@ -136,14 +139,13 @@ class TestTorch:
 
     def test_that_the_environment_has_is_kept(self, checkout: Checkout) -> None:
         checkout.run(".venv", PINNED="1")
-        write_torch(checkout.wheels, "2.14.0")
-        (checkout.folder / "constraints.txt").write_text("torch==2.14.0\n")
+        checkout.list("torch", write_wheel(checkout.wheels, "torch", "2.14.0"))
         assert "torch 2.13.0 is here and is kept" in checkout.run(".venv")
         assert checkout.torch(".venv") == "2.13.0"
 
     def test_that_the_users_own_python_has_is_kept_unless_the_pinned_is_asked_for(self, checkout: Checkout) -> None:
-        write_torch(checkout.wheels, "2.13.0+cpu")
-        write_torch(checkout.wheels, "2.7.1+cu126")
+        write_wheel(checkout.wheels, "torch", "2.13.0+cpu")
+        write_wheel(checkout.wheels, "torch", "2.7.1+cu126")
         mine = checkout.folder / "mine"
         subprocess.run([sys.executable, "-m", "venv", mine], check=True)
         wheel = checkout.wheels / "torch-2.7.1+cu126-py3-none-any.whl"
@@ -156,13 +158,29 @@ class TestTorch:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_installed_is_told_with_pips_words_and_leaves_no_stamp(checkout: Checkout) -> None:
-    (checkout.folder / "constraints.txt").write_text("torch==9.9.9\n")
-    told = checkout.run(".venv", PINNED="1")
-    assert "The packages could not be installed" in told
-    assert "The user requested (constraint) torch==9.9.9" in told
-    assert "Traceback" not in told
-    assert not (checkout.folder / ".venv/.ready-run").exists()
+class TestWhatCannotBeInstalled:
+    def refused(self, checkout: Checkout) -> str:
+        told = checkout.run(".venv", PINNED="1")
+        assert "The packages could not be installed" in told
+        assert "Traceback" not in told
+        assert not (checkout.folder / ".venv/.ready-run").exists()
+        return told
+
+    def test_is_told_with_pips_words_and_leaves_no_stamp(self, checkout: Checkout) -> None:
+        checkout.list("run", "nowhere==9.9.9 --hash=sha256:" + 64 * "0")
+        assert "No matching distribution found for nowhere==9.9.9" in self.refused(checkout)
+
+    @pytest.mark.parametrize("name", ["tidy", "torch"])
+    def test_is_a_file_with_other_bytes_than_those_that_are_listed(self, checkout: Checkout, name: str) -> None:
+        (wheel,) = checkout.wheels.glob(f"{name}-*.whl")
+        with zipfile.ZipFile(wheel, "a") as file:
+            file.writestr(f"{name}/more.py", "print('not what was reviewed')")
+        assert "DO NOT MATCH THE HASHES" in self.refused(checkout)
+
+    def test_is_a_package_that_no_list_names(self, checkout: Checkout) -> None:
+        write_wheel(checkout.wheels, "stray", "1.0")
+        (checkout.folder / "backend.py").write_text(BACKEND.replace("torch>=2.6", "stray"))
+        assert "No matching distribution found for stray" in self.refused(checkout)
 
 
 def test_a_folder_with_something_else_in_it_is_not_touched(checkout: Checkout) -> None:
