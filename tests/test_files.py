@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import files
 from pipeline.files import (
     ContentError,
     cache_folder,
@@ -189,3 +190,63 @@ class TestCacheFolder:
         monkeypatch.setenv("XDG_CACHE_HOME", named)
         monkeypatch.setenv("HOME", "/home/someone")
         assert cache_folder() == Path("/home/someone/.cache/pipeline")
+
+
+class TestAFileInAFolder:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "run" / "inner").mkdir(parents=True)
+        (tmp_path / "run" / "inner" / "a.txt").write_text("mine")
+        (tmp_path / "key").write_text("secret")
+        return tmp_path / "run"
+
+    def test_is_read_by_its_name_by_its_whole_path_and_through_links_that_stay_inside(self, folder: Path) -> None:
+        (folder / "link").symlink_to("inner/a.txt")
+        (folder / "folder").symlink_to(folder / "inner")
+        for path in ("inner/a.txt", folder / "inner" / "a.txt", "link", "folder/a.txt", "inner/../inner/a.txt"):
+            assert files.read_inside(folder, path) == b"mine"
+
+    def test_is_none_where_the_way_leads_out(self, folder: Path) -> None:
+        (folder / "link").symlink_to("../key")
+        (folder / "absolute").symlink_to(folder.parent / "key")
+        (folder / "up").symlink_to("..")
+        (folder / "chain").symlink_to("link")
+        for path in ("../key", folder.parent / "key", "link", "absolute", "up/key", "chain", "inner/../../key"):
+            with pytest.raises(files.ContentError, match=f"leads out of .*{folder.parent / 'key'}"):
+                files.read_inside(folder, path)
+
+    def test_is_none_where_it_is_something_else(self, folder: Path) -> None:
+        os.mkfifo(folder / "pipe")
+        (folder / "loop").symlink_to("loop")
+        for path in ("inner", ".", "", "pipe", "loop", "a\0b"):
+            with pytest.raises(files.ContentError):
+                files.read_inside(folder, path)
+        with pytest.raises(FileNotFoundError):
+            files.read_inside(folder, "nosuch")
+
+    def test_is_not_read_beyond_what_it_may_hold(self, folder: Path) -> None:
+        assert files.read_inside(folder, "inner/a.txt", most_bytes=4) == b"mine"
+        with pytest.raises(files.ContentError, match="more than 3 bytes"):
+            files.read_inside(folder, "inner/a.txt", most_bytes=3)
+
+    def test_is_not_followed_to_what_took_its_place_after_the_look(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real_open = os.open
+
+        def swapped(path: object, *arguments: object, **named: object) -> int:
+            if path == "a.txt":
+                (folder / "inner" / "a.txt").unlink()
+                (folder / "inner" / "a.txt").symlink_to(folder.parent / "key")
+            return real_open(path, *arguments, **named)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(os, "open", swapped)
+        with pytest.raises(OSError, match=r"a\.txt|symbolic"):
+            files.read_inside(folder, "inner/a.txt")
+
+    def test_is_not_appended_to_through_a_link(self, folder: Path) -> None:
+        (folder / "log").symlink_to("../key")
+        with pytest.raises(OSError, match="symbolic"):
+            files.append_to(folder / "log")
+        with pytest.raises(OSError, match="symbolic"), files.locked(folder / "log"):
+            pass

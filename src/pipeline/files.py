@@ -3,18 +3,22 @@
 import fcntl
 import gzip
 import hashlib
+import json
 import os
 import secrets
 import shutil
+import stat
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 GZIP_MAGIC = b"\x1f\x8b"
 POLL_SECONDS = 0.05
 CHUNK_BYTES = 1 << 20
+MOST_BYTES = 64 << 20  # of a file that is read as a whole and of which nobody knows how large it ought to be
 
 
 class ContentError(Exception):
@@ -74,6 +78,57 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def open_inside(folder: Path, path: Path | str) -> IO[bytes]:
+    """A plain file in `folder` or below it, opened for reading. `path` is relative to `folder`, or absolute.
+
+    What names it may be anybody's: links count as far as they stay inside. Raises ContentError for what leads out, or
+    is no plain file; FileNotFoundError and other OSErrors as `open` does.
+    """
+    try:
+        root = folder.resolve(strict=True)
+        real = (root / path).resolve(strict=True)
+    except (RuntimeError, ValueError) as problem:  # a link to itself; a NUL in a name
+        raise ContentError(f"leads nowhere ({problem})") from problem
+    if not real.is_relative_to(root):
+        raise ContentError(f"leads out of {root}, to {real}")
+    # From folder to folder, through no link that was put there meanwhile: what was checked is what is opened.
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    for part in real.relative_to(root).parts:
+        try:
+            inner = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=here)  # nobody waits for a pipe
+        finally:
+            os.close(here)
+        here = inner
+    if not stat.S_ISREG(os.fstat(here).st_mode):
+        os.close(here)
+        raise ContentError("is no plain file")
+    return open(here, "rb")
+
+
+def read_inside(folder: Path, path: Path | str, *, most_bytes: int = MOST_BYTES) -> bytes:
+    """The content of `open_inside`. Raises ContentError also for more than `most_bytes`."""
+    with open_inside(folder, path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ContentError(f"holds more than {most_bytes:,} bytes")
+    return content
+
+
+def append_to(path: Path) -> IO[bytes]:
+    """Opened for writing at its end, made when absent; never through a link, which may lead anywhere."""
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+
+
+def parsed(content: bytes) -> Any:
+    """What JSON says. Raises ContentError for whatever is none, however odd."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as problem:
+        if not content.strip(b"\0"):
+            raise ContentError("is empty" if not content else "holds nothing but zero bytes") from problem
+        raise ContentError(f"is no JSON ({problem})") from problem
+
+
 @contextmanager
 def locked(path: Path, timeout_seconds: float | None = None) -> Iterator[None]:
     """Holds an exclusive lock among processes (and threads) on the lock file `path`, made when absent.
@@ -81,7 +136,7 @@ def locked(path: Path, timeout_seconds: float | None = None) -> Iterator[None]:
     The lock falls with its holder, however that ends. The file stays: whoever removes a lock file lets two
     in at once. Raises TimeoutError when the lock is not free within `timeout_seconds`; None waits for ever.
     """
-    with path.open("ab") as file:
+    with append_to(path) as file:
         if timeout_seconds is None:
             fcntl.flock(file, fcntl.LOCK_EX)
         else:

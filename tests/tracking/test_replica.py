@@ -199,6 +199,48 @@ def test_files_come_behind_the_metrics_and_a_missing_one_holds_up_nothing(
     assert held.files(replica.run_id) == ["config.yaml", "figures"]
 
 
+OUTSIDE = {
+    "by a relative path": lambda run_dir, key: "../private_key",
+    "by an absolute path": lambda run_dir, key: str(key),
+    "through a link": lambda run_dir, key: link(run_dir / "notes.txt", key).name,
+    "through a folder that is a link": lambda run_dir, key: f"{link(run_dir / 'figures', key.parent).name}/private_key",
+    "by way of a folder of its own": lambda run_dir, key: "checkpoints/../../private_key",
+    "a folder": lambda run_dir, key: "..",
+    "itself": lambda run_dir, key: ".",
+}
+
+
+def link(path: Path, target: Path) -> Path:
+    path.symlink_to(target)
+    return path
+
+
+@pytest.mark.parametrize("named", OUTSIDE.values(), ids=OUTSIDE)
+def test_a_file_outside_of_the_run_directory_is_never_sent(
+    run_dir: Path,
+    journal: Journal,
+    begin: Begin,
+    store: MlflowStore,
+    held: Any,
+    named: Callable[[Path, Path], str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    key = run_dir.parent / "private_key"
+    key.write_text("secret")
+    (run_dir / "checkpoints").mkdir()
+    (run_dir / "own.txt").write_text("mine")
+    begin(journal)
+    for path in (named(run_dir, key), "own.txt"):
+        journal.artifact(path)
+    replica = Replica(run_dir, store)
+    uploads = Uploads(replica, None)
+    replica.ship()
+    while uploads.ship_next():
+        pass
+    assert held.files(replica.run_id) == ["own.txt"]
+    assert "is no file of the run, and is not sent" in caplog.text
+
+
 def test_a_model_that_cannot_be_logged_is_tried_again_and_then_left_for_later(
     run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore
 ) -> None:

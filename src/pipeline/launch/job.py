@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline import run_files
 from pipeline.files import write_atomically
 
-NAME = "job.json"
+NAME = run_files.JOB.name
 
 
 def note(folder: Path, **facts: Any) -> None:
@@ -14,8 +15,5 @@ def note(folder: Path, **facts: Any) -> None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    path = folder / NAME
-    if not path.exists():
-        return None
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return facts
+    """None where nothing was started. Raises Damaged."""
+    return run_files.JOB.record(folder)

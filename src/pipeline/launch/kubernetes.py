@@ -91,7 +91,7 @@ class Kubernetes:
 
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
         facts = _noted(folder)
-        submission = 1 if facts is None else facts["submission"] + 1
+        submission = 1 if facts is None else facts.get("submission", 0) + 1
         name = trainjob.name_of(folder.name, submission, self.nodes)
         manifest = self.manifest(command, folder, name)
         path = folder / MANIFEST
@@ -125,7 +125,7 @@ class Kubernetes:
         try:
             answer = kubectl("get", *place, "--ignore-not-found", "--output=json")
         except (ConfigError, RunError):
-            if facts["dry_run"]:  # only a file so far, as far as anyone knows: that needs no cluster
+            if facts.get("dry_run"):  # only a file so far, as far as anyone knows: that needs no cluster
                 return None
             raise
         return state_of(json.loads(answer)) if answer else None
@@ -222,7 +222,8 @@ class Kubernetes:
 def _noted(folder: Path) -> dict[str, Any] | None:
     """What a run left here when it was submitted in this way; its configuration may have changed since."""
     facts = job.read(folder)
-    return facts if facts is not None and facts["launcher"] == "kubernetes" else None
+    is_ours = facts is not None and facts.get("launcher") == "kubernetes"
+    return facts if facts is not None and is_ours and facts.get("job") and facts.get("namespace") else None
 
 
 def _given(**facts: Any) -> dict[str, Any]:

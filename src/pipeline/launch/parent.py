@@ -25,14 +25,19 @@ def note(folder: Path, launcher: str) -> None:
 def of(folder: Path, launcher: str) -> psutil.Process | None:
     """Which process did, if it is on this machine and alive."""
     facts = job.read(folder)
-    if facts is None or facts.get("launcher") != launcher or facts.get("host") != socket.gethostname():
+    if (
+        facts is None
+        or facts.get("launcher") != launcher
+        or facts.get("host") != socket.gethostname()
+        or not facts.get(PROCESS)
+    ):
         return None
     try:
         process = psutil.Process(facts[PROCESS])
         # Two processes may have the same number, one after the other; not the same beginning. And one that nobody
         # has waited for keeps its number after its end.
-        alive = process.create_time() == facts["started_at"] and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        alive = process.create_time() == facts.get("started_at") and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, ValueError):  # a number that none can have
         return None
     return process if alive else None
 

@@ -41,7 +41,10 @@ class Flock:
             pass
         if self.parent.run_id is None:
             return False
+        inside = self.folder.resolve()
         for path in sorted(self.folder.glob(f"{CHILDREN}/*/{JOURNAL}")):
+            if not path.resolve().is_relative_to(inside):
+                continue  # a link to a run elsewhere: not of this search
             if path.parent not in self.arrived and self._ship_child(path.parent, self.parent.run_id):
                 self.arrived.add(path.parent)
         return self.parent.progress.status is not None

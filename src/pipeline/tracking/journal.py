@@ -24,6 +24,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import time as clock
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,12 +32,29 @@ from typing import Any, Literal
 
 import orjson
 
+from pipeline import run_files
+from pipeline.files import ContentError, open_inside, parsed
+from pipeline.shape import Each, Maybe, mismatch
+
 Record = dict[str, Any]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 DIVERGED_TAG = "resume.diverged"
 PLAIN = {float}
 MEASURED = "system/"  # metrics that measure the machine: of course they differ when a step is repeated
+ANY = Each(Maybe(object))
+LONGEST_LINE = 64 << 20  # bytes
+SHAPES: dict[str, Any] = {  # what each kind must have besides its time, whoever wrote it
+    "start": {"name": str, "experiment": str, "run_uid": str, "params": ANY, "tags": ANY},
+    "metrics": {"step": int, "epoch": Maybe(int), "values": Each(float)},
+    "tags": {"tags": ANY},
+    "note": {"text": str},
+    "dataset": {"name": str, "digest": str, "sizes": Each(int), "source": str},
+    "artifact": {"path": str, "folder": Maybe(re.compile(r"(?!.*\.\.)[^/].*"))},
+    "model": {},
+    "resume": {"step": int},
+    "end": {"status": re.compile("FINISHED|FAILED|KILLED"), "error": Maybe(str)},
+}
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +156,8 @@ class Journal:
                 log.warning("%s cannot be written (%s): records are lost, the run goes on", self.path, error.strerror)
 
     def _open(self) -> None:
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(self.path, flags, 0o644)
         size = os.fstat(self._descriptor).st_size
         self._torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
         try:
@@ -155,11 +174,11 @@ def encode(record: Record) -> bytes:
 def is_open(path: Path) -> bool:
     """Whether a process has the journal open for writing."""
     try:
-        with path.open("rb") as file:
+        with open_inside(path.parent, path.name) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no journal, or no locks
+    except (OSError, ContentError):  # no journal, or no locks
         return False
     return False
 
@@ -168,22 +187,39 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
     """The whole records from byte `offset` on, each with the offset behind it. A journal not yet there is empty.
 
     A last line without its end is left for later. A broken line in the middle, where a writer died or the disk was
-    full, is passed over.
+    full, is passed over, as is one that `record_of` does not take. Raises Damaged for what is no file of the run.
     """
-    if not path.exists():
+    file = run_files.JOURNAL.open(path.parent)
+    if file is None:
         return
-    with path.open("rb") as file:
+    with file:
         file.seek(offset)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            offset += len(line)
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and "kind" in record:
+        while line := file.readline(LONGEST_LINE):
+            whole = line
+            while not whole.endswith(b"\n"):  # too long for any record, or the last
+                offset += len(whole)
+                whole = file.readline(LONGEST_LINE)
+                if not whole:
+                    return
+            offset += len(whole)
+            record = record_of(line)
+            if record is not None:
                 yield record, offset
+
+
+def record_of(line: bytes) -> Record | None:
+    """None for what is no record: no JSON, or not of the shape of its kind."""
+    try:
+        found = parsed(line)
+    except ContentError:
+        return None
+    problem = mismatch(found, {"kind": str, "time": int})
+    if problem is None:
+        problem = mismatch(found, SHAPES.get(found["kind"], {}))
+    if problem is not None:
+        return None
+    record: Record = found
+    return record
 
 
 def history(path: Path) -> dict[str, list[tuple[int, float]]]:

@@ -5,7 +5,6 @@ import subprocess
 import time
 
 from pipeline.tracking.journal import read
-from pipeline.tracking.mlflow_calls import Refused
 from pipeline.tracking.replica import Replica
 
 PAGE = "report.html"
@@ -37,7 +36,7 @@ class LivePage:
         if self.on_validation is None or self.replica.run_id is None or self.replica.progress.status is not None:
             return
         if self._command is not None:
-            self._send_when_made(self.replica.run_id)
+            self._send_when_made()
         elif time.monotonic() - self._looked_at >= self.pause_seconds:
             self._looked_at = time.monotonic()
             if self._is_news():
@@ -50,15 +49,11 @@ class LivePage:
             found = found or any(name.startswith(JUDGED) for name in record.get("values", ()))
         return found
 
-    def _send_when_made(self, run_id: str) -> None:
+    def _send_when_made(self) -> None:
         if self._command is None or self._command.poll() is None:
             return
         code, self._command = self._command.returncode, None
         if code != 0:
             log.warning("%s could not be made (exit code %s)", PAGE, code)
             return
-        try:
-            with self.replica.new_run_if_gone():
-                self.replica.store.log_artifact(run_id, self.replica.run_dir / PAGE, None)
-        except Refused as refused:
-            log.warning("MLflow refuses %s: %s", PAGE, refused)
+        self.replica.ship_file(PAGE, None)

@@ -4,11 +4,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline import run_files
 from pipeline.files import write_atomically
+from pipeline.run_files import Damaged
 from pipeline.tracking import journal
 
-JOURNAL = "journal.jsonl"
-PROGRESS = "sync.json"
+JOURNAL = run_files.JOURNAL.name
+PROGRESS = run_files.SYNC.name
 LOCK = ".sync.lock"  # held by whoever carries the journal to MLflow
 
 
@@ -33,11 +35,14 @@ class Progress:
 
 
 def load(run_dir: Path) -> Progress | None:
-    """None if nothing has been shipped yet, or another version of this package noted it: shipping again is harmless."""
+    """None if nothing has been shipped yet, or another version of this package noted it, or the note is damaged:
+    shipping again is harmless."""
     try:
-        return Progress(**json.loads((run_dir / PROGRESS).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
+        noted = run_files.SYNC.record(run_dir)
+        found = None if noted is None else Progress(**noted)
+    except (Damaged, TypeError):
         return None
+    return found if found is None or min(found.offset, found.files_offset) >= 0 else None
 
 
 def save(run_dir: Path, progress: Progress) -> None:

@@ -2,10 +2,13 @@
 
 import logging
 import math
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.files import ContentError, open_inside
 from pipeline.tracking import address, names, progress, ui
 from pipeline.tracking.backend import Point
 from pipeline.tracking.journal import Record, read
@@ -51,6 +54,24 @@ class Replica:
                     self._ship_record(run_id, record)
                 self.progress.offset = batch[-1][1]
                 self.note_progress()
+
+    def ship_file(self, path: str, folder: str | None) -> None:
+        """A file of the run directory; anything else that the journal may name is passed by. Not before `ship`."""
+        assert self.run_id is not None
+        try:
+            # A copy is sent: backends open files by their name, and what has that name may have changed since.
+            with open_inside(self.run_dir, path) as file, tempfile.TemporaryDirectory() as place:
+                copy = Path(place, Path(path).name)
+                with copy.open("wb") as target:
+                    shutil.copyfileobj(file, target)
+                with self.new_run_if_gone():
+                    self.store.log_artifact(self.run_id, copy, folder)
+        except FileNotFoundError:
+            log.warning("%s is not in the run directory and cannot be sent", path)
+        except ContentError as problem:
+            log.warning("%s %s: it is no file of the run, and is not sent", path, problem)
+        except Refused as refused:
+            log.warning("MLflow refuses %s: %s", path, refused)
 
     def mark_killed(self) -> None:
         """For a journal without an end, whose writer is gone."""

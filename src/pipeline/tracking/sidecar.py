@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.files import append_to
 from pipeline.process import module_command
 from pipeline.tracking import address, progress
 from pipeline.tracking.carrier import BUSY, Errand
@@ -68,7 +69,7 @@ def start(
 
 def launch(run_dir: Path, errand: Errand, *, module: str = "pipeline.tracking.carrier") -> Sidecar:
     try:
-        with (run_dir / LOG).open("ab") as output:
+        with append_to(run_dir / LOG) as output:
             process = subprocess.Popen(
                 module_command(module, str(run_dir)),
                 stdin=subprocess.PIPE,

@@ -4,8 +4,8 @@ import logging
 import os
 import subprocess
 
-from pipeline.tracking.journal import Record, read
-from pipeline.tracking.mlflow_calls import Refused, Unavailable
+from pipeline.tracking.journal import read
+from pipeline.tracking.mlflow_calls import Unavailable
 from pipeline.tracking.replica import Replica
 
 MODEL_ATTEMPTS = 3
@@ -45,23 +45,12 @@ class Uploads:
             if record["kind"] == "model" and not self._model_is_there(run_id):
                 return True
             if record["kind"] == "artifact":
-                self._ship_file(run_id, record)
+                self.replica.ship_file(record["path"], record["folder"])
             progress.files_offset = end
             if record["kind"] in ("artifact", "model"):
                 self.replica.note_progress()
                 return True
         return False
-
-    def _ship_file(self, run_id: str, record: Record) -> None:
-        path = self.replica.run_dir / record["path"]
-        if not path.exists():
-            log.warning("%s is not there and cannot be sent", path)
-            return
-        try:
-            with self.replica.new_run_if_gone():
-                self.replica.store.log_artifact(run_id, path, record["folder"])
-        except Refused as refused:
-            log.warning("MLflow refuses %s: %s", path, refused)
 
     def _model_is_there(self, run_id: str) -> bool:
         if self.on_model is None:

@@ -1,0 +1,200 @@
+"""The files of a run directory and their one reader. Whoever wrote them, and whatever became of them since."""
+
+import re
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.errors import RunError
+from pipeline.files import ContentError, open_inside, parsed, read_inside
+from pipeline.output import report
+from pipeline.shape import Each, Maybe, mismatch
+
+WORD = re.compile(r"\w[\w.-]*")  # never an option of the program that is given it
+
+
+class Damaged(RunError):
+    """A file of a run cannot be understood: which one, why, what that costs, and what to type."""
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """cost     what cannot be had without it
+    remedy      what to do about it; {run} is the run's directory, {file} the file
+    shape       of the object in it, see `shape.mismatch`; None for what is no JSON
+    """
+
+    name: str
+    cost: str
+    remedy: str
+    shape: Any = None
+
+    def open(self, folder: Path) -> IO[bytes] | None:
+        """None where there is none. Raises Damaged for what is no plain file of the run directory."""
+        try:
+            return open_inside(folder, self.name)
+        except FileNotFoundError:
+            return None
+        except (ContentError, OSError) as problem:
+            raise self.damaged(folder, problem) from problem
+
+    def text(self, folder: Path) -> str | None:
+        """None where there is none. Raises Damaged."""
+        content = self._content(folder)
+        if content is None:
+            return None
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as problem:
+            raise self.damaged(folder, ContentError("is no UTF-8 text")) from problem
+        if "\0" in text:
+            raise self.damaged(folder, ContentError("holds zero bytes"))
+        return text
+
+    def record(self, folder: Path) -> dict[str, Any] | None:
+        """None where there is none. Raises Damaged."""
+        content = self._content(folder)
+        if content is None:
+            return None
+        try:
+            found = parsed(content)
+            problem = mismatch(found, self.shape)
+            if problem is not None:
+                raise ContentError(f"has another shape: {problem}")
+        except ContentError as error:
+            raise self.damaged(folder, error) from error
+        record: dict[str, Any] = found
+        return record
+
+    def text_or_warn(self, folder: Path) -> str | None:
+        """None, after one warning, also where it is damaged: for whoever can go on without."""
+        try:
+            return self.text(folder)
+        except Damaged as damaged:
+            warn(str(damaged))
+            return None
+
+    def record_or_warn(self, folder: Path) -> dict[str, Any] | None:
+        """As `text_or_warn`."""
+        try:
+            return self.record(folder)
+        except Damaged as damaged:
+            warn(str(damaged))
+            return None
+
+    def damaged(self, folder: Path, problem: Exception) -> Damaged:
+        path = folder / self.name
+        why = problem.strerror if isinstance(problem, OSError) else str(problem)
+        remedy = self.remedy.format(run=folder, file=path)
+        return Damaged(f"{path} is damaged (it {why}): {self.cost}; {remedy}")
+
+    def _content(self, folder: Path) -> bytes | None:
+        try:
+            return read_inside(folder, self.name)
+        except FileNotFoundError:
+            return None
+        except (ContentError, OSError) as problem:
+            raise self.damaged(folder, problem) from problem
+
+
+@lru_cache(maxsize=1000)
+def warn(sentence: str) -> None:
+    """Once."""
+    report("warning", sentence, sys.stderr)
+
+
+CONFIG = RunFile(
+    "config.yaml",
+    "without it nobody knows what this run is",
+    "put back a copy, such as the one among the run's files in MLflow",
+)
+OVERRIDES = RunFile(
+    "overrides.txt",
+    "what was typed for this run is not known, so commands that are made of it are incomplete",
+    "config.yaml holds all settings",
+)
+RESULT = RunFile(
+    "result.json",
+    "its status and its figures are taken from the journal",
+    "pipeline evaluate run={run} finds the figures again",
+    {
+        "status": str,
+        "metrics": Each(float),
+        "best_checkpoint": Maybe(str),
+        "mlflow_run_id": Maybe(str),
+        "seconds": float,
+        "command": Maybe(str),
+    },
+)
+ENVIRONMENT = RunFile(
+    "environment.json",
+    "on which machine and with which versions it was trained is not known",
+    "nothing else depends on it",
+    {
+        "command": Maybe(Each(str, named=False)),
+        "choices": Maybe({}),
+        "packages": Maybe(Each(str)),
+        "git": Maybe({"commit": str, "dirty": bool}),
+        **dict.fromkeys(("python", "user", "host", "platform", "processor"), Maybe(str)),
+        "cores": Maybe(int),
+    },
+)
+ASSEMBLED = RunFile(
+    "assembled.json",
+    "what a report tells of data, network and devices is lost",
+    "pipeline evaluate run={run} writes it anew",
+    {
+        "data": Maybe(
+            {
+                "name": str,
+                "digest": str,
+                "sizes": Each(int),
+                "input_shape": Each(int, named=False),
+                "class_names": Each(str, named=False),
+                "sample_rate": Maybe(int),
+            }
+        ),
+        "model": {"name": str, "parameters": int},
+        "devices": {"count": int, "kind": str, "precision": str},
+        "headline": Maybe(str),
+        "steps_per_epoch": Maybe(int),
+        "total_steps": Maybe(int),
+    },
+)
+JOB = RunFile(
+    "job.json",
+    "whether a machine or a cluster works on the run is not known",
+    "once nothing does: rm {file}",
+    {
+        "launcher": Maybe(str),
+        "host": Maybe(str),
+        "pid": Maybe(int),
+        "started_at": Maybe(float),
+        "job": Maybe(WORD),
+        "namespace": Maybe(WORD),
+        "submission": Maybe(int),
+        "dry_run": Maybe(bool),
+    },
+)
+SYNC = RunFile(
+    "sync.json",
+    "what of the run is in MLflow already is not known",
+    "pipeline sync run={run} sends all of it again, which changes nothing there",
+    {
+        "uri": str,
+        **dict.fromkeys(("experiment_id", "mlflow_run_id", "status", "problem"), Maybe(str)),
+        **dict.fromkeys(("offset", "files_offset", "metrics", "infinite", "refused"), int),
+    },
+)
+JOURNAL = RunFile(
+    "journal.jsonl",
+    "the course of the training is lost",
+    "put back a copy, or remove what is in its place",
+)
+PREDICTIONS = RunFile(
+    "predictions.npz",
+    "the report cannot show single samples, and nothing can be compared",
+    "pipeline evaluate run={run} writes it anew",
+)
