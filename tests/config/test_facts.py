@@ -72,6 +72,12 @@ def test_an_address_without_one_passes(shipped: DictConfig, uri: str) -> None:
         (["checkpoint.monitor=val/loss", "checkpoint.mode=max"], "add checkpoint.mode=min"),
         (["checkpoint.monitor=val/rmse", "checkpoint.mode=max"], "add checkpoint.mode=min"),
         (["checkpoint.monitor=val/r2", "checkpoint.mode=min"], "add checkpoint.mode=max"),
+        (["checkpoint.monitor=val/hamming_loss", "checkpoint.mode=max"], "add checkpoint.mode=min"),
+        (
+            ["checkpoint.monitor=test/loss"],
+            "the test set chooses nothing; monitor what validation measures, such as val/",
+        ),
+        (["callbacks.early_stopping.monitor=test/loss"], "such as val/loss"),
         (["+data.source.test_share=1.0"], "expected more than 0, below 1"),
         (
             ["callbacks.early_stopping.monitor=val/accuracy", "callbacks.early_stopping.mode=min"],

@@ -1,47 +1,112 @@
 """Which version is the champion."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.register import check_name, verdict
+from pipeline.lifecycle import looks
+from pipeline.lifecycle.monitored import Monitored, of_run, of_tags
+from pipeline.lifecycle.register import check_name, figures_of_test, verdict
+from pipeline.lifecycle.run import Run
+from pipeline.metrics import mode_of
+from pipeline.tracking.journal import Journal, read
 from pipeline.tracking.registry import Version
 
 
-def version(number: str, digest: str = "same", **metrics: float) -> Version:
-    named = {f"test/{name}": repr(value) for name, value in metrics.items()}
-    return Version(number, {"test.digest": digest, **named})
+def version(number: str, value: float, metric: str = "val/loss", samples: str = "same", **test: float) -> Version:
+    score = Monitored(metric, mode_of(metric) or "min", value, samples)
+    return Version(
+        number, {"test.digest": "t", **score.tags(), **{f"test/{name}": repr(each) for name, each in test.items()}}
+    )
 
 
 def test_the_first_of_its_name_is_the_champion() -> None:
-    assert verdict(version("1", accuracy=0.5), None) == (True, "the first of its name")
+    assert verdict(version("1", 0.5), None) == (True, "the first of its name")
 
 
 @pytest.mark.parametrize(
     "new, champion, moves",
     [
-        ({"accuracy": 0.99, "loss": 0.5}, {"accuracy": 0.98, "loss": 0.1}, True),
-        ({"accuracy": 0.98}, {"accuracy": 0.98}, False),
-        ({"accuracy": 0.97}, {"accuracy": 0.98}, False),
-        ({"loss": 0.1}, {"loss": 0.2}, True),
-        ({"loss": 0.3}, {"loss": 0.2}, False),
-        ({"accuracy": 0.99}, {"loss": 0.2}, False),
-        ({}, {"accuracy": 0.9}, False),
+        (version("2", 0.3, accuracy=0.90), version("1", 0.4, accuracy=0.99), True),
+        (version("2", 0.4, accuracy=0.99), version("1", 0.3, accuracy=0.90), False),
+        (version("2", 0.9, "val/accuracy", accuracy=0.1), version("1", 0.8, "val/accuracy", accuracy=0.9), True),
+        (version("2", 0.3), version("1", 0.3), False),
+        (version("2", float("nan")), version("1", 0.3), False),
+        (version("2", 0.3), version("1", float("nan")), True),
     ],
 )
-def test_only_a_better_test_result_takes_its_place(
-    new: dict[str, float], champion: dict[str, float], moves: bool
+def test_only_a_better_validation_score_takes_its_place_whatever_the_test_set_says(
+    new: Version, champion: Version, moves: bool
 ) -> None:
-    assert verdict(version("2", **new), version("1", **champion))[0] is moves
+    assert verdict(new, champion)[0] is moves
 
 
-def test_a_result_on_other_test_data_is_no_better() -> None:
-    moves, reason = verdict(version("2", "other", accuracy=0.99), version("1", accuracy=0.5))
-    assert not moves and reason.endswith("on other data")
+@pytest.mark.parametrize(
+    "new, champion, reason",
+    [
+        (version("2", 0.1, samples="other"), version("1", 0.9), "but on other validation samples"),
+        (version("2", 0.1, samples=""), version("1", 0.9, samples=""), "but on other validation samples"),
+        (version("2", 0.1), version("1", 0.9, "val/accuracy"), "val/loss chose this one and val/accuracy version 1"),
+        (version("2", 0.1), Version("1", {"test/accuracy": "0.5"}), "version 1 has no validation score"),
+        (Version("2", {}), version("1", 0.9), "version 2 has no validation score"),
+        (version("2", 0.1), Version("1", {**version("1", 0.9).tags, "validation.value": "high"}), "version 1 has no"),
+    ],
+)
+def test_what_cannot_be_compared_replaces_nobody(new: Version, champion: Version, reason: str) -> None:
+    moves, told = verdict(new, champion)
+    assert not moves and told.startswith("not comparable, ") and reason in told
 
 
 def test_the_reason_has_both_figures() -> None:
-    _, reason = verdict(version("2", accuracy=0.99), version("1", accuracy=0.5))
-    assert reason == "test/accuracy 0.9900 against version 1's 0.5000"
+    assert verdict(version("2", 0.25), version("1", 0.5))[1] == "val/loss 0.2500 against version 1's 0.5000"
+
+
+def test_the_figures_of_test_stand_beside_it() -> None:
+    new, champion = version("2", 0.25, accuracy=0.99), version("1", 0.5, accuracy=0.98)
+    assert list(figures_of_test(new, champion, 3)) == [
+        "test/accuracy 0.9900, version 1's 0.9800; it chooses nothing",
+        "looked at 3 times in this MLflow, each with other weights",
+    ]
+    elsewhere = Version("1", {**champion.tags, "test.digest": "other"})
+    assert "0.9800 on another test set" in next(iter(figures_of_test(new, elsewhere, 1)))
+
+
+class TestTheScoreOfARun:
+    def run(self, folder: Path, **assembled: object) -> Run:
+        run = Run(folder)
+        run.config_path.write_text("checkpoint:\n  monitor: val/loss\n  mode: min\n")
+        run.write_json("assembled.json", assembled)
+        journal = Journal(run.journal_path)
+        for step, loss in ((10, 0.5), (20, 0.3), (30, 0.4)):
+            journal.metrics({"val/loss": loss, "val_acc": 1 - loss}, step=step)
+        journal.close()
+        return run
+
+    def test_is_that_of_its_best_weights(self, tmp_path: Path) -> None:
+        run = self.run(tmp_path, validation_digest="d", monitor={"monitor": "val_acc", "mode": "max"})
+        assert of_run(run) == Monitored("val_acc", "max", 0.7, "d")
+
+    def test_of_an_older_version_is_known_but_not_its_samples(self, tmp_path: Path) -> None:
+        assert of_run(self.run(tmp_path)) == Monitored("val/loss", "min", 0.3, "")
+
+    def test_is_none_where_nothing_was_monitored(self, tmp_path: Path) -> None:
+        assert of_run(self.run(tmp_path, monitor=None)) is None
+
+    def test_survives_its_way_through_the_registry(self) -> None:
+        score = Monitored("val/loss", "min", 0.1 + 0.2, "d")
+        assert of_tags(score.tags()) == score
+
+
+def test_a_look_at_a_test_set_is_noted_once_for_the_same_weights(tmp_path: Path) -> None:
+    run, journal = Run(tmp_path), Journal(tmp_path / "journal.jsonl")
+    for weights in ("step-1.ckpt", "step-1.ckpt", "step-2.ckpt", "step-1.ckpt"):
+        looks.note(run, "a" * 64, weights, journal)
+    looks.note(run, "b" * 64, "step-1.ckpt", journal)
+    journal.close()
+    tags = [record["tags"] for record, _ in read(run.journal_path)]
+    first, other = "test_looks." + "a" * 12, "test_looks." + "b" * 12
+    assert tags == [{first: "step-1.ckpt"}, {first: "step-1.ckpt step-2.ckpt"}, {other: "step-1.ckpt"}]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's", " ", "mnist-cnn ", "."])

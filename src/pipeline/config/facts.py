@@ -10,6 +10,7 @@ from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
+from pipeline import metrics
 from pipeline.config.kinds import shown
 from pipeline.config.places import MISSING
 from pipeline.config.stated import is_lightning
@@ -217,10 +218,15 @@ def _modes(config: dict[str, Any]) -> Iterator[str]:
         mode, monitor = node["mode"], str(node.get("monitor"))
         if mode not in ("min", "max"):
             yield f"{path}.mode={mode}: expected min (lower is better) or max (higher is better)"
-        if mode == "max" and monitor.endswith(("/loss", "/mae", "/rmse", "/calibration_error")):
-            yield f"{path}.monitor={monitor} is better when it is lower; add {path}.mode=min"
-        if mode == "min" and monitor.endswith(("/accuracy", "/f1_macro", "/auroc", "/r2")):
-            yield f"{path}.monitor={monitor} is better when it is higher; add {path}.mode=max"
+        if monitor.startswith("test/"):
+            yield (
+                f"{path}.monitor={monitor}: the test set chooses nothing; monitor what validation measures, such as "
+                f"val/{monitor.removeprefix('test/')}"
+            )
+        better = metrics.OURS.get(monitor.rpartition("/")[2])
+        if better is not None and better != mode:
+            way = {"min": "lower", "max": "higher"}[better]
+            yield f"{path}.monitor={monitor} is better when it is {way}; add {path}.mode={better}"
 
 
 def _memory(config: dict[str, Any]) -> Iterator[str]:

@@ -4,17 +4,18 @@ import pytorch_lightning as pl
 from rich.table import Table
 
 from pipeline.errors import RunError
-from pipeline.lifecycle import exits
+from pipeline.lifecycle import exits, looks
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.judge import Verdict, best_checkpoint, judge
 from pipeline.lifecycle.reassemble import reassemble
 from pipeline.lifecycle.reports.evidence import ASSEMBLED, is_judged
-from pipeline.lifecycle.reports.keep import keep_assembled, keep_predictions
+from pipeline.lifecycle.reports.keep import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import ALONE
+from pipeline.tracking.journal import Journal
 
 
 def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int:
@@ -34,6 +35,11 @@ def judged(run: Run, data_root: str | None) -> Verdict:
         keep_assembled(run, assembly, trainer)
     if verdict.predictions is not None and not is_judged(run):
         keep_predictions(run, assembly, verdict.predictions)
+    digest = digest_of_test(assembly, verdict.predictions)
+    if digest is not None and verdict.metrics:
+        writer = Journal(run.journal_path)
+        looks.note(run, digest, verdict.weights, writer)  # MLflow hears of it with the next `pipeline sync`
+        writer.close()
     return verdict
 
 

@@ -1,4 +1,3 @@
-"""By which test metric a run is known, and which way it is better."""
+"""By which test metric a run is known. It tells; it never chooses."""
 
 HEADLINES = ("test/accuracy", "test/r2", "test/loss")  # the first that a run has
-LOWER_IS_BETTER = ("loss", "error", "mae", "rmse")  # how the names of such metrics end

@@ -46,6 +46,10 @@ class Verdict:
     checkpoint: Path | None
     predictions: Predictions | None
 
+    @property
+    def weights(self) -> str:
+        return "last" if self.checkpoint is None else self.checkpoint.name
+
 
 def judge(run: Run, trainer: pl.Trainer, assembly: Assembly) -> Verdict:
     """Test the run's best checkpoint; the newest where none was ever the best."""

@@ -14,13 +14,13 @@ from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.lifecycle import describe, figures
+from pipeline.lifecycle import describe, figures, looks
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.hosts import Hosts
 from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.reports import report
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
-from pipeline.lifecycle.reports.keep import keep_predictions
+from pipeline.lifecycle.reports.keep import digest_of_test, keep_predictions
 from pipeline.lifecycle.run import Run
 from pipeline.process import Place, module_command
 from pipeline.tracking import sidecar
@@ -102,6 +102,8 @@ class Recording:
         self.verdict = verdict
         if self.is_writer:
             self._write_result("RUNNING", None)  # the figures come first, but the result must not wait for them
+            if (digest := digest_of_test(self.assembly, verdict.predictions)) is not None and verdict.metrics:
+                looks.note(self.run, digest, verdict.weights, self.journal)
 
     def _begin(self, resumed_from: Path | None) -> None:
         self.run.become_latest()

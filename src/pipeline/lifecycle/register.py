@@ -1,21 +1,28 @@
 """`pipeline register`: a run's model under a name of its own, and the best of that name as its champion."""
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from pipeline.errors import DONE, ConfigError, RunError, TrackingError
+from pipeline.lifecycle import looks, monitored
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.describe import UI, command_of
-from pipeline.lifecycle.headline import HEADLINES, LOWER_IS_BETTER
+from pipeline.lifecycle.headline import HEADLINES
+from pipeline.lifecycle.looks import tag_of
 from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.reports import predictions
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import address, sync, ui
+from pipeline.tracking.journal import Journal
 from pipeline.tracking.registry import CHAMPION, SCHEME, Registry, Version
 
 DIGEST_TAG = "test.digest"
+LOOKS_TAG = "test.looks"
 
 
 def register(reference: str, name: str, runs_dir: str, *, force: bool) -> int:
@@ -27,18 +34,21 @@ def register(reference: str, name: str, runs_dir: str, *, force: bool) -> int:
         raise RunError(
             f"{run.id} was trained with tracking=none, so no MLflow has its model: train with tracking=mlflow"
         )
+    digest = predictions.digest_of_test(run.folder)
+    if digest is not None:
+        _look(run, digest)
     try:
         run_id = _in_mlflow(run)
         registry = Registry(uri)
         before = registry.champion(name)
-        tags = {
-            "run_uid": run.id,
-            DIGEST_TAG: _digest_of_test(run),
-            **{key: repr(value) for key, value in metrics.items()},
-        }
-        version = registry.register(name, run_id=run_id, tags=tags, description=_lineage(run, metrics))
+        seen = 0 if digest is None else registry.looks(tag_of(digest))
+        version = registry.register(
+            name, run_id=run_id, tags=_tags(run, metrics, digest, seen), description=_lineage(run, metrics)
+        )
         if version is None:
             raise RunError(f"{run.id} has no model in MLflow, only its metrics: a module of your own is not exported")
+        if digest is not None:
+            registry.tag(name, {tag_of(digest): str(seen)})
         moves, reason = verdict(version, before)
         if moves or force:
             registry.crown(name, version)
@@ -51,6 +61,8 @@ def register(reference: str, name: str, runs_dir: str, *, force: bool) -> int:
     else:
         assert before is not None
         console.print(f"champion    stays version {before.number}: {reason}; force=true moves it all the same")
+    for sentence in figures_of_test(version, before, seen):
+        console.print(f"test set    {sentence}")
     page = ui.link(uri if address.is_server(uri) else UI, ui.version_page(name, version.number))
     console.print(f"MLflow      {page}" + ("" if address.is_server(uri) else "  (after: pipeline ui)"))
     console.print(f"use it      pipeline evaluate run={SCHEME}{name}@{CHAMPION}")
@@ -67,19 +79,66 @@ def check_name(name: str, example: str) -> str:
 
 
 def verdict(new: Version, champion: Version | None) -> tuple[bool, str]:
-    """Whether the new version becomes the champion, and why: only a better result on the same test set is a reason."""
+    """Whether the new version becomes the champion, and why: only a better score on the same validation samples is a
+    reason. The test set chooses nothing."""
     if champion is None:
         return True, "the first of its name"
     if champion.number == new.number:
         return False, "that is this one"
-    name = next((each for each in HEADLINES if each in new.tags and each in champion.tags), None)
+    mine, theirs = monitored.of_tags(new.tags), monitored.of_tags(champion.tags)
+    for version, score in ((new, mine), (champion, theirs)):
+        if score is None:
+            return False, f"not comparable, version {version.number} has no validation score"
+    assert mine is not None and theirs is not None
+    if (mine.metric, mine.mode) != (theirs.metric, theirs.mode):
+        return False, f"not comparable, {mine.metric} chose this one and {theirs.metric} version {champion.number}"
+    said = f"{mine.metric} {mine.value:.4f} against version {champion.number}'s {theirs.value:.4f}"
+    if not mine.digest or mine.digest != theirs.digest:
+        return False, f"not comparable, {said}, but on other validation samples"
+    return mine.is_better_than(theirs), said
+
+
+def figures_of_test(new: Version, champion: Version | None, looks: int) -> Iterator[str]:
+    """What stands beside the choice, for a person."""
+    mine, theirs = _figures(new), {} if champion is None or champion.number == new.number else _figures(champion)
+    name = next((each for each in HEADLINES if each in mine), None)
     if name is None:
-        return False, "they have no test metric in common"
-    mine, theirs = float(new.tags[name]), float(champion.tags[name])
-    said = f"{name} {mine:.4f} against version {champion.number}'s {theirs:.4f}"
-    if new.tags.get(DIGEST_TAG) != champion.tags.get(DIGEST_TAG):
-        return False, f"{said}, but on other data"
-    return (mine < theirs if name.endswith(LOWER_IS_BETTER) else mine > theirs), said
+        return
+    said = f"{name} {mine[name]:.4f}"
+    if champion is not None and name in theirs:
+        same = new.tags.get(DIGEST_TAG) == champion.tags.get(DIGEST_TAG)
+        said += f", version {champion.number}'s {theirs[name]:.4f}{'' if same else ' on another test set'}"
+    yield f"{said}; it chooses nothing"
+    if looks:
+        times = "once" if looks == 1 else f"{looks} times"
+        yield f"looked at {times} in this MLflow, each with other weights"
+
+
+def _figures(version: Version) -> dict[str, float]:
+    found = {}
+    for name in HEADLINES:
+        with suppress(KeyError, ValueError):  # anybody may write a tag
+            found[name] = float(version.tags[name])
+    return found
+
+
+def _tags(run: Run, metrics: dict[str, float], digest: str | None, looks: int) -> dict[str, str]:
+    score = monitored.of_run(run)
+    return {
+        "run_uid": run.id,
+        DIGEST_TAG: digest or "",
+        LOOKS_TAG: str(looks),
+        **({} if score is None else score.tags()),
+        **{key: repr(value) for key, value in metrics.items()},
+    }
+
+
+def _look(run: Run, digest: str) -> None:
+    """A run of an older version has not noted by itself that it was tested."""
+    best = (run.result() or {}).get("best_checkpoint")
+    writer = Journal(run.journal_path)
+    looks.note(run, digest, "last" if best is None else Path(best).name, writer)
+    writer.close()
 
 
 def _judged(run: Run) -> dict[str, float]:
@@ -99,10 +158,6 @@ def _in_mlflow(run: Run) -> str:
         why = state.problem or f"{state.waiting} left"
         raise RunError(f"{run.id} is not in MLflow yet ({why}); once it can be: pipeline sync run={run.id}")
     return state.mlflow_run_id
-
-
-def _digest_of_test(run: Run) -> str:
-    return predictions.digest_of_test(run.folder) or ""
 
 
 def _lineage(run: Run, metrics: dict[str, float]) -> str:

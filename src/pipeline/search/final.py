@@ -10,8 +10,9 @@ from typing import Any
 
 from pipeline.errors import DONE
 from pipeline.files import write_atomically
-from pipeline.lifecycle.headline import HEADLINES, LOWER_IS_BETTER
+from pipeline.lifecycle.headline import HEADLINES
 from pipeline.lifecycle.run import Run
+from pipeline.metrics import lower_is_better
 from pipeline.process import module_command
 from pipeline.search import recipe
 from pipeline.search.plan import Plan
@@ -44,7 +45,7 @@ class Comparison:
             return "the default configuration is the best"
         if min(len(self.best), len(self.default)) < 3:
             return "too few seeds to tell them apart"
-        sign = -1 if self.metric.endswith(LOWER_IS_BETTER) else 1
+        sign = -1 if lower_is_better(self.metric) else 1
         better = min(sign * each for each in self.best) > max(sign * each for each in self.default)
         worse = max(sign * each for each in self.best) < min(sign * each for each in self.default)
         return "a clear gain" if better else "it is worse" if worse else "no clear gain"

@@ -16,13 +16,14 @@ from pipeline.config import resolve
 from pipeline.config.allowed import targets
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError, TrainingFailed, UserError
-from pipeline.lifecycle import describe
+from pipeline.lifecycle import describe, looks
 from pipeline.lifecycle.assemble import Assembly, assemble, build_data
-from pipeline.lifecycle.headline import LOWER_IS_BETTER
 from pipeline.lifecycle.judge import scores_of_parts
+from pipeline.lifecycle.reports.keep import digest_of_part
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import check_averages, check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
+from pipeline.metrics import lower_is_better
 from pipeline.process import ALONE, Place
 from pipeline.search import outcome
 from pipeline.search.outcome import DIVERGED, FINISHED, PRUNED
@@ -93,7 +94,7 @@ class Watch(pl.Callback):
         if name in self.plan.constraints:
             return f"for search.constraints {others}"
         headline = f"val/{module.task.headline}" if isinstance(module, Learner) else "val/loss"
-        direction = "minimize" if headline.endswith(LOWER_IS_BETTER) else "maximize"
+        direction = "minimize" if lower_is_better(headline) else "maximize"
         return f"type 'search.objectives={{{headline}: {direction}}}', or {others}"
 
     def _is_hopeless(self, study: Study, metrics: dict[str, float]) -> bool:
@@ -166,6 +167,8 @@ def train(
     seconds = time.monotonic() - began
     judged = judge(trainer, assembly, watch) if state == FINISHED else None
     if here.is_first:
+        if judged is not None and "test" in judged and (digest := digest_of_part(assembly, "test")) is not None:
+            looks.note(run, digest, "last", journal)
         journal.tags({"trial.state": state.lower()})
         journal.end("FAILED" if state == DIVERGED else "FINISHED", error=reason)
         journal.close()

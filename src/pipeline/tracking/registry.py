@@ -1,8 +1,8 @@
 """MLflow's model registry: versions of a model, and which of them is the champion. mlflow is imported inside."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RunError
 from pipeline.tracking.mlflow_calls import client_of, quieten, status_of, translated
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 RUN_UID_TAG = "run_uid"
 SCHEME = "models:/"
+PAGE = 1000  # runs
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,33 @@ class Registry:
                 made = self._client.create_model_version(
                     name, source, run_id, tags=dict(tags), description=description, model_id=model_id
                 )
-            return _version(made)
+            for key, value in tags.items():  # one that is there may be an older version's, or be told anew
+                if made.tags.get(key) != value:
+                    self._client.set_model_version_tag(name, made.version, key, value)
+            return Version(str(made.version), {**made.tags, **tags})
+
+    def tag(self, name: str, tags: Mapping[str, str]) -> None:
+        """Of the model as a whole."""
+        with translated():
+            for key, value in tags.items():
+                self._client.set_registered_model_tag(name, key, value)
+
+    def looks(self, tag: str) -> int:
+        """Over all runs of the store, deleted ones among them: how many different words this tag of theirs holds."""
+        from mlflow.entities import ViewType
+
+        with translated():
+            experiments = _pages(lambda token: self._client.search_experiments(ViewType.ALL, page_token=token))
+            ids = [each.experiment_id for each in experiments]
+            seen: set[tuple[str, str]] = set()
+            for run in _pages(
+                lambda token: self._client.search_runs(
+                    ids, f"tags.`{tag}` != ''", ViewType.ALL, max_results=PAGE, page_token=token
+                )
+            ):
+                uid = run.data.tags.get(RUN_UID_TAG, run.info.run_id)  # one that MLflow has twice is one
+                seen |= {(uid, word) for word in run.data.tags[tag].split()}
+            return len(seen)
 
     def champion(self, name: str) -> Version | None:
         found = self._find(f"{SCHEME}{name}@{CHAMPION}")
@@ -95,6 +122,16 @@ class Registry:
         try:
             self._client.create_registered_model(name)
         except MlflowException:  # it exists, then; else the version will be refused
+            return
+
+
+def _pages(call: Callable[[str | None], Any]) -> Iterator[Any]:
+    token: str | None = None
+    while True:
+        page = call(token)
+        yield from page
+        token = page.token
+        if not token:
             return
 
 

@@ -1,5 +1,6 @@
 """What a comparison of several runs says, part by part."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from pipeline.lifecycle.reports.markup import Child, Html, command, element, joi
 from pipeline.lifecycle.reports.page import columns, note, page, section
 from pipeline.lifecycle.reports.predictions import Saved
 from pipeline.lifecycle.reports.statistics import SIGNIFICANCE, Interval
+from pipeline.metrics import mode_of
 from pipeline.tracking import address
 
 STYLES = 8  # colours of the style sheet: s0 to s7
@@ -119,8 +121,9 @@ def _small(text: str) -> Html:
 
 
 def best_value(comparison: Comparison, metric: str) -> float:
+    """NaN, which equals none of them, for a metric whose name does not tell which way is better."""
     values = [run.metrics[metric] for run in comparison.runs if metric in run.metrics]
-    return min(values) if metric in wording.LOWER_IS_BETTER else max(values)
+    return {"min": min, "max": max}[mode](values) if (mode := mode_of(metric)) else math.nan
 
 
 def _duels(comparison: Comparison) -> Html | None:

@@ -38,6 +38,7 @@ def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
         },
         "devices": {"count": trainer.world_size, "kind": kind, "precision": str(trainer.precision)},
         "headline": assembly.headline,
+        "validation_digest": digest_of_part(assembly, "validation"),
         "steps_per_epoch": assembly.steps_per_epoch,
         "total_steps": assembly.total_steps,
     }
@@ -57,7 +58,8 @@ def keep_of_data(run: Run, parts: Parts) -> None:
 def keep_predictions(run: Run, assembly: Assembly, predictions: Predictions) -> None:
     """The test part's predictions; of classes with small pictures, or the sentences, of those that a report shows."""
     assert assembly.spec is not None
-    digest = _digest_of_test(assembly, predictions)
+    digest = digest_of_test(assembly, predictions)
+    assert digest is not None
     saved.save(run.folder, KEPT[assembly.spec.task](assembly, predictions, digest))
 
 
@@ -121,9 +123,17 @@ def shortened(sentence: str) -> str:
     return sentence if len(sentence) <= saved.LONGEST else f"{sentence[: saved.LONGEST - 4]} ..."
 
 
-def _digest_of_test(assembly: Assembly, predictions: Predictions) -> str:
+def digest_of_part(assembly: Assembly, part: str) -> str | None:
+    """SHA-256 of the samples of validation or test; None where nobody can tell what they are."""
     if isinstance(assembly.data, DataModule):
-        return digest_of({"test": assembly.data.parts.test})
-    # A data module of the user's own shows us no parts: its own digest, and the answers.
+        return digest_of({part: assembly.data.parts.by_name()[part]})
+    # A data module of the user's own shows us no parts: its own digest, which is that of all of them.
+    return None if assembly.spec is None else hashlib.sha256(f"{part} {assembly.spec.digest}".encode()).hexdigest()
+
+
+def digest_of_test(assembly: Assembly, predictions: Predictions | None) -> str | None:
+    """Of a data module of the user's own, with the answers that are known from the test."""
+    if isinstance(assembly.data, DataModule) or predictions is None:
+        return digest_of_part(assembly, "test")
     own = "" if assembly.spec is None else assembly.spec.digest
     return hashlib.sha256(own.encode() + predictions.targets.contiguous().numpy().tobytes()).hexdigest()

@@ -14,7 +14,6 @@ NAMES = {
     "test/calibration_error": "calibration error",
 }
 IN_PERCENT = frozenset(("test/accuracy", "test/f1_macro"))
-LOWER_IS_BETTER = frozenset(("test/loss", "test/hamming_loss", "test/calibration_error", "test/mae", "test/rmse"))
 LEVEL = f"{CONFIDENCE:.0%} interval"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from pipeline import metrics
 from pipeline.errors import ConfigError
 from pipeline.training import checkpoints
 from pipeline.training.agreement import Agreement
@@ -42,7 +43,7 @@ class Checkpointing(Checkpoint, StepCallback):
         self.folder = folder
         self.interruption = interruption
         self.monitor = monitor
-        self.higher_is_better = mode == "max"
+        self.mode = mode
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self.keep = keep
@@ -92,11 +93,8 @@ class Checkpointing(Checkpoint, StepCallback):
                 f"{', '.join(sorted(trainer.callback_metrics))}"
             )
         score = float(trainer.callback_metrics[self.monitor])
-        if self.best_score is None or self._is_better(score, self.best_score):
+        if self.best_score is None or metrics.is_better(score, self.best_score, self.mode):
             self.best_score, self.is_new_best = score, True
-
-    def _is_better(self, score: float, than: float) -> bool:
-        return score > than if self.higher_is_better else score < than
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         own, device = self.interruption.signal_number, trainer.strategy.root_device
