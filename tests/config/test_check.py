@@ -11,9 +11,8 @@ SHIPPED = [(group, option) for group, options in groups([shipped_folder()]).item
 
 
 def refusal(*overrides: str) -> str:
-    composed = compose(overrides)
     with pytest.raises(ConfigError) as caught:
-        check(composed.config, composed.shipped)
+        is_accepted(*overrides)
     return str(caught.value)
 
 

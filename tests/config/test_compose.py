@@ -33,7 +33,7 @@ def test_without_tracking_there_is_no_experiment() -> None:
 def test_interpolations_are_resolved_and_also_kept() -> None:
     composed = compose(["runs_dir=elsewhere"])
     assert composed.config.tracking.uri == "sqlite:///elsewhere/mlflow.db"
-    assert "${runs_dir}" in to_yaml(composed.unresolved, resolve=False)
+    assert "${runs_dir}" in to_yaml(composed.unresolved)
 
 
 def test_remedies_that_change_pictures_stay_in_force_beside_each_other() -> None:
@@ -195,7 +195,7 @@ class TestMistakes:
             ("model.widths={a:1}", "model.widths={a:1} cannot be set"),
             ("hydra.run.dir=x", "Hydra's own settings have no effect here"),
             ("name=${nope}", "name refers to nothing: interpolation key 'nope' not found"),
-            ("seed=${oc.env:SURELY_NOT_SET}", "Environment variable 'SURELY_NOT_SET' not found"),
+            ("seed=${oc.env:SURELY_NOT_SET}", "SURELY_NOT_SET is not set: export SURELY_NOT_SET=VALUE"),
         ],
     )
     def test_says_what_to_type(self, override: str, expected: str) -> None:

@@ -85,10 +85,10 @@ def test_nothing_is_written_over_and_nothing_written_beside_it(empty_folder: Pat
 
 def test_a_project_keeps_the_package_that_it_has(empty_folder: Path) -> None:
     new_model(["name=one", "package=weather"])
-    own = Path("conf/_own.yaml").read_text()
+    own = Path("conf/allow_packages.yaml").read_text()
     new_model(["name=two"])
-    assert Path("weather/two.py").exists() and Path("conf/_own.yaml").read_text() == own
-    with pytest.raises(ConfigError, match=r"add it to allow_packages in conf/_own.yaml, or use package=weather"):
+    assert Path("weather/two.py").exists() and Path("conf/allow_packages.yaml").read_text() == own
+    with pytest.raises(ConfigError, match=r"add it to conf/allow_packages.yaml, or use package=weather"):
         new_model(["name=three", "package=other"])
 
 

@@ -1,12 +1,13 @@
 """Whose code a `_target_` may call. A configuration is often somebody else's: it must not run what it likes."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import ConfigError
 
-ALLOWED = (
+# Packages that may be imported because a configuration names something in them.
+IMPORTED = (
     "pipeline.data",
     "pipeline.launch",
     "pipeline.models",
@@ -20,6 +21,35 @@ ALLOWED = (
     "kornia",
     "optuna.samplers",
     "optuna.pruners",
+)
+# Where a class must be defined: those that only are made, and load, write, download or start nothing by that.
+CLASSES = (
+    "pipeline.data",
+    "pipeline.launch",
+    "pipeline.models",
+    "pipeline.training.callbacks",
+    "pipeline.training.multilabel",
+    "pipeline.training.regularizers",
+    "pipeline.training.task",
+    "torch.optim",
+    "torch.nn.modules",
+    "pytorch_lightning.trainer.trainer",
+    "pytorch_lightning.callbacks",
+    "torchmetrics.aggregation",
+    "torchmetrics.classification",
+    "torchmetrics.regression",
+    "kornia.augmentation",
+    "optuna.samplers",
+    "optuna.pruners",
+)
+# Made, it fetches a network from the internet.
+EXCEPT = ("kornia.augmentation._2d.intensity.dissolving",)
+FUNCTIONS = (
+    "pipeline.training.optimizers",
+    "pipeline.training.schedules",
+    "pipeline.training.task.of_data",
+    "torch.nn.functional",
+    "torch.nn.init",
 )
 
 
@@ -39,25 +69,40 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 def packages_of(config: Mapping[str, Any]) -> list[str]:
     """What the user allows beyond ours. Raises ConfigError for what is no list of top-level packages."""
     packages = config.get("allow_packages") or []
-    if isinstance(packages, str) or not all(isinstance(name, str) and name.isidentifier() for name in packages):
+    if isinstance(packages, str | Mapping) or not all(
+        isinstance(name, str) and name.isidentifier() for name in packages
+    ):
         raise ConfigError(
             f"allow_packages={packages}: expected a list of top-level packages, such as allow_packages=[my_package]"
         )
     return list(packages)
 
 
-def check_allowed(dotted: str, path: str, packages: Sequence[str], *, stands_for: str | None = None) -> None:
-    """Raises ConfigError for a name outside the list.
+def check_name(dotted: str, path: str, packages: Sequence[str]) -> None:
+    """Raises ConfigError for a name for which nothing may be imported, before anything is."""
+    is_private = any(part.startswith("_") for part in dotted.split("."))
+    if not _is_in(dotted, packages) and (is_private or not _is_in(dotted, IMPORTED)):
+        raise _refusal(dotted, path, packages)
 
-    `stands_for` is the module in which the object was really defined, once that is known.
-    """
-    if any(f"{stands_for or dotted}.".startswith(f"{prefix}.") for prefix in (*ALLOWED, *packages)):
-        return
-    found = f" (it stands for something in {stands_for})" if stands_for else ""
-    top = (stands_for or dotted).partition(".")[0]
+
+def check_origin(origin: str, dotted: str, path: str, packages: Sequence[str], *, is_class: bool) -> None:
+    """Raises ConfigError for what is not to be called: `origin` is the full name by which it was defined."""
+    ours = () if _is_in(origin, EXCEPT) else (*FUNCTIONS, *CLASSES) if is_class else FUNCTIONS
+    if not _is_in(origin, [*packages, *ours]):
+        raise _refusal(dotted, path, packages, origin)
+
+
+def _is_in(dotted: str, places: Iterable[str]) -> bool:
+    return any(f"{dotted}.".startswith(f"{place}.") for place in places)
+
+
+def _refusal(dotted: str, path: str, packages: Sequence[str], origin: str | None = None) -> ConfigError:
+    found = f" (it stands for {origin})" if origin not in (None, dotted) else ""
+    top = (origin or dotted).partition(".")[0]
     is_library = top == "pipeline" or top in sys.stdlib_module_names or not top.isidentifier()
     remedy = "call it in a package of your own" if is_library else f"'allow_packages=[{','.join([*packages, top])}]'"
-    raise ConfigError(
+    return ConfigError(
         f"{path}._target_={dotted}{found} is not in a package that a configuration may call\n"
-        f"  to allow it  {remedy}\n  allowed: {', '.join([*ALLOWED, *packages])}"
+        f"  to allow it  {remedy}\n  allowed: classes in {', '.join([*CLASSES])}; all in "
+        f"{', '.join([*FUNCTIONS, *packages])}"
     )

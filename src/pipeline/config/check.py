@@ -1,12 +1,13 @@
 """What can be found wrong in a configuration before torch is imported: in tenths of a second, not in tens."""
 
+import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import signature, source
-from pipeline.config.allowed import ALLOWED, check_allowed, packages_of, targets
+from pipeline.config.allowed import IMPORTED, check_name, check_origin, packages_of, targets
 from pipeline.config.arguments import check_arguments, is_special
 from pipeline.config.facts import check_facts
 from pipeline.config.kinds import UNKNOWN, check_kind
@@ -35,11 +36,11 @@ def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
     if shipped is not None:
         _check_new_keys(plain, defaults)
     _check_types(plain, defaults, "", signatures)
-    check_facts(plain)
+    check_facts(_plain(config, resolve=True))
 
 
-def _plain(config: DictConfig) -> Node:
-    plain = OmegaConf.to_container(config, resolve=False)
+def _plain(config: DictConfig, *, resolve: bool = False) -> Node:
+    plain = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(plain, dict)
     return {str(name): value for name, value in plain.items()}
 
@@ -53,7 +54,10 @@ def _signature(path: str, node: Node, packages: Sequence[str]) -> Signature | No
         entity = source.find(target)
     except source.NotFound as problem:
         raise _wrong_target(path, target, problem, packages) from None
-    check_allowed(target, path, packages)
+    check_name(target, path, packages)
+    if isinstance(entity, source.Definition) and isinstance(entity.node, ast.ClassDef | ast.FunctionDef):
+        origin = f"{entity.module.name}.{entity.node.name}"
+        check_origin(origin, target, path, packages, is_class=isinstance(entity.node, ast.ClassDef))
     if isinstance(entity, source.Module):
         classes = (f"{target}.{name}" for name in source.classes_in(entity))
         raise ConfigError(
@@ -65,7 +69,7 @@ def _signature(path: str, node: Node, packages: Sequence[str]) -> Signature | No
 def _wrong_target(path: str, target: str, problem: source.NotFound, packages: Sequence[str]) -> ConfigError:
     """With the whole path that was probably meant."""
     if not problem.place:
-        known = {name.partition(".")[0] for name in (*ALLOWED, *packages)} - {problem.name}
+        known = {name.partition(".")[0] for name in (*IMPORTED, *packages)} - {problem.name}
         tops = nearest(problem.name, sorted(known))
         meant = did_you_mean(f"{top}{target[len(problem.name) :]}" for top in tops)
         remedy = meant or "\n  a package of your own is found in the working directory, or must be installed"

@@ -16,7 +16,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import mistakes, places
+from pipeline.config.allowed import packages_of
 from pipeline.config.assign import assign
+from pipeline.config.interpolations import filled_in
 from pipeline.config.names import check_name
 from pipeline.config.overrides import check_choices, parse
 from pipeline.config.places import PRIMARY, RECIPES, Choice
@@ -28,7 +30,8 @@ COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, Va
 
 @dataclass(frozen=True)
 class Composed:
-    """config     resolved, plain and closed: no interpolation, no key can be added; what must be given may be missing
+    """config     resolved, plain and closed: no interpolation but of the environment, no key can be added; what must
+               be given may be missing
     unresolved    the same with its interpolations
     shipped       the same choice of options with nobody's values in them: what types are held against
     choices       {group: option}
@@ -61,7 +64,11 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     except COMPOSITION_ERRORS as problem:
         raise mistakes.explain(problem, groups) from None
     values = [override for override in parsed if override.key_or_group not in groups]
+    own = places.own_packages()
+    _leave_out_packages(config, own, _files(config_name, choices, folders))
     assign(config, values, groups)
+    with open_dict(config):
+        config.allow_packages = list(dict.fromkeys([*own, *packages_of(config)]))
     leave_out(config)
     fill_names(config, choices, config_name)
     resolved = resolve(config)
@@ -135,6 +142,29 @@ def leave_out(config: DictConfig) -> None:
             del callbacks[name]
 
 
+def _leave_out_packages(config: DictConfig, own: Sequence[str], files: Sequence[Path]) -> None:
+    """What a file allows for itself does not count. Raises ConfigError where nobody else allows it."""
+    brought = [name for name in packages_of(config) if name not in own]
+    if brought:
+        telling = (file for file in files if places.read_file(file).get(places.ALLOW_PACKAGES))
+        raise ConfigError(
+            f"{next(telling, 'a configuration file')} allows its own packages, {', '.join(brought)}, whose code could "
+            "do anything; take that line out of it\n"
+            f"  to allow them once            'allow_packages=[{','.join(brought)}]'\n"
+            f"  to allow them in this folder  write  allow_packages: [{', '.join([*own, *brought])}]  to "
+            f"conf/{places.ALLOW_PACKAGES}.yaml"
+        )
+    with open_dict(config):
+        config.allow_packages = []
+
+
+def _files(config_name: str, choices: dict[str, Choice], folders: Sequence[Path]) -> list[Path]:
+    """Those that were composed, but for what they include."""
+    chosen = [(group, choice if isinstance(choice, list) else [choice]) for group, choice in choices.items()]
+    names = [config_name, *(f"{group}/{option}" for group, options in chosen for option in options if option)]
+    return [file for name in names if (file := places.find(name, folders)) is not None]
+
+
 def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> None:
     """`name` and MLflow's experiment where they were left to us: cnn-mnist5k in mnist5k. Changes `config`."""
     written: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
@@ -148,9 +178,12 @@ def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str)
 
 
 def resolve(config: DictConfig) -> DictConfig:
-    """Every interpolation replaced by its value. Raises ConfigError for one that leads nowhere; ??? stays."""
+    """Every interpolation replaced by its value, but for what comes out of the environment; ??? stays.
+
+    Raises ConfigError for one that leads nowhere.
+    """
     try:
-        plain = OmegaConf.to_container(config, resolve=True)
+        plain = filled_in(config)
     except OmegaConfBaseException as problem:
         raise mistakes.unresolvable(problem) from None
     resolved = OmegaConf.create(plain)
@@ -159,9 +192,9 @@ def resolve(config: DictConfig) -> DictConfig:
     return resolved
 
 
-def to_yaml(config: DictConfig, *, resolve: bool = True) -> str:
-    """What yaml.safe_load and `load` read back as the same values; interpolations stay only if not resolved."""
-    return OmegaConf.to_yaml(config, resolve=resolve)
+def to_yaml(config: DictConfig) -> str:
+    """What yaml.safe_load and `load` read back as the same values, with what interpolations it has."""
+    return OmegaConf.to_yaml(config, resolve=False)
 
 
 def load(path: Path) -> DictConfig:

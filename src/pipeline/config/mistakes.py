@@ -75,6 +75,7 @@ def unresolvable(problem: Exception) -> ConfigError:
             f"{key} refers to nothing: {reason[:1].lower()}{reason[1:]}\n"
             "  an interpolation is the full path of another key, such as ${optimizer.learning_rate}"
         )
+    reason = reason.partition("while resolving interpolation: ")[2].strip("'\"") or reason
     return ConfigError(f"{key} cannot be resolved: {reason}" if key else reason)
 
 

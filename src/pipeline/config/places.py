@@ -7,11 +7,13 @@ from typing import Any
 
 import yaml
 
+from pipeline.config.allowed import packages_of
 from pipeline.errors import ConfigError
 
 PRIMARY = "train"
 # Recipes: a choice in this group brings other people's values, which are no defaults to hold values against.
 RECIPES = "experiment"
+ALLOW_PACKAGES = "allow_packages"  # counts where it is typed, and in a file of that name
 MISSING = "???"  # instead of a default: the value must be given
 
 Groups = dict[str, dict[str, Path]]
@@ -40,6 +42,17 @@ def folders(config_dirs: Sequence[str] = ()) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def own_packages() -> list[str]:
+    """Those of `conf/allow_packages.yaml` in the working directory. Raises ConfigError if it holds anything else."""
+    path = Path("conf", f"{ALLOW_PACKAGES}.yaml")
+    if not path.is_file():
+        return []
+    content = read_file(path)
+    if set(content) != {ALLOW_PACKAGES}:
+        raise ConfigError(f"{path}: expected one line and nothing else, such as  {ALLOW_PACKAGES}: [my_package]")
+    return packages_of(content)
+
+
 def find(name: str, places: Sequence[Path]) -> Path | None:
     """The file of a configuration such as `train` or `model/cnn`."""
     candidates = (place / f"{name.removesuffix('.yaml')}.yaml" for place in places)
@@ -48,7 +61,8 @@ def find(name: str, places: Sequence[Path]) -> Path | None:
 
 def primaries(places: Sequence[Path]) -> list[str]:
     """What --config-name can name."""
-    return sorted({path.stem for place in places for path in place.glob("*.yaml") if _is_option(path)})
+    names = {path.stem for place in places for path in place.glob("*.yaml") if _is_option(path)}
+    return sorted(names - {ALLOW_PACKAGES})
 
 
 def groups(places: Sequence[Path]) -> Groups:

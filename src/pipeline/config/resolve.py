@@ -1,6 +1,7 @@
 """From a node of the configuration to an object. What a name resolves to is checked, not only the name."""
 
 import functools
+import inspect
 import re
 import traceback
 from typing import Any
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from pipeline.config import signature
-from pipeline.config.allowed import check_allowed, packages_of, targets
+from pipeline.config.allowed import check_name, check_origin, packages_of, targets
 from pipeline.config.arguments import check_arguments
 from pipeline.errors import ConfigError, UserError
 
@@ -73,17 +74,19 @@ def _mistake(problem: Exception, path: str) -> UserError | None:
 
 
 def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node) if isinstance(node, DictConfig | ListConfig) else node
+    """Filled in: what an interpolation brings is called as well."""
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
 
 
 def _object(target: Any, path: str, packages: list[str]) -> Any:
     """What a dotted name stands for, once it is known to be allowed, by name and by where it was defined."""
-    check_allowed(str(target), path, packages)
+    check_name(str(target), path, packages)
     try:
         found = hydra.utils.get_object(str(target))
     except (ImportError, AttributeError, ValueError) as problem:
         raise ConfigError(f"{path}._target_={target} cannot be imported: {problem}") from problem
-    check_allowed(str(target), path, packages, stands_for=str(getattr(found, "__module__", None)))
+    origin = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', '')}"
+    check_origin(origin, str(target), path, packages, is_class=inspect.isclass(found))
     if not callable(found):
         raise ConfigError(f"{path}._target_={target} is {found!r}; expected a class or a function")
     return found

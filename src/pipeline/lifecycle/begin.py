@@ -25,7 +25,7 @@ def train(arguments: list[str]) -> int:
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
         if options.cfg is not None:
-            print(to_yaml(composed.config) if options.resolve else to_yaml(composed.unresolved, resolve=False), end="")
+            print(to_yaml(composed.config if options.resolve else composed.unresolved), end="")
             return DONE
         check_variables(os.environ)
         check(composed.config, composed.shipped)

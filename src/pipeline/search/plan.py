@@ -15,6 +15,7 @@ from pipeline.config.assign import assign
 from pipeline.config.check import check
 from pipeline.config.compose import Composed
 from pipeline.config.given import check_given
+from pipeline.config.interpolations import as_written
 from pipeline.config.overrides import parse
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
@@ -196,7 +197,7 @@ def make(typed: Sequence[str]) -> Plan:
     _check_launcher(config, str(composed.choices.get("launch")))
     fixed = [word for word in rest if not (is_own(word) or is_of_the_search(word) or is_about_launching(word))]
     named = {word.lstrip("+~").partition("=")[0] for word in fixed}
-    fixed += [f"{key}={OmegaConf.select(config, key)}" for key in config.search.fixed if key not in named]
+    fixed += [f"{key}={as_written(config, key)}" for key in config.search.fixed if key not in named]
     plan = Plan(config, fixed, _space_of(config))
     _check_repeats(plan)
     if not plan.space.dimensions:

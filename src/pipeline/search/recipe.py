@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline.config import places
+from pipeline.config.interpolations import as_written
 from pipeline.config.overrides import parse
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
@@ -27,14 +28,15 @@ def recipe_of(plan: Plan, params: Mapping[str, Any], remarks: tuple[str, ...] = 
     more: list[str] = []
     for override in parse(command_of(plan, params)[2:]):
         key = override.key_or_group
-        if override.is_delete():  # of what the defaults bring; a file can only add
+        # A file can only add to what the defaults bring, and does not say itself whose code it may call.
+        if override.is_delete() or key == places.ALLOW_PACKAGES:
             more.append(str(override.input_line))
         elif key == "experiment":
             defaults[key] = str(choices[key])
         elif key in places.groups(places.folders()):
             defaults[key] = f"override /{key}: {_flow(choices[key])}"
         else:
-            OmegaConf.update(values, key, OmegaConf.select(config, key), force_add=True)
+            OmegaConf.update(values, key, as_written(config, key), force_add=True)
     lines = ["# @package _global_", *(f"# {remark}" for remark in remarks)]
     if more:
         lines.append(f"# To be typed as well: {' '.join(more)}")

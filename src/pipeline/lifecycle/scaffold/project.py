@@ -13,7 +13,7 @@ from pipeline.files import write_atomically
 
 TEMPLATES = Path(__file__).with_name("templates")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-OWN = Path("conf/_own.yaml")  # tells which package is the project's; every option includes it
+OWN = Path("conf", f"{places.ALLOW_PACKAGES}.yaml")  # tells which package is the project's
 PACKAGE = "my_package"
 
 # What is typed beside `data=NAME` to train on it; the templates of a kind are data_KIND.py.txt and data_KIND.yaml.txt.
@@ -79,13 +79,11 @@ def is_module(name: str) -> bool:
 
 def project_package(asked: str) -> str:
     """The one package whose classes the project's options may name. Raises ConfigError for another than it has."""
-    known = places.read_file(OWN).get("allow_packages") or []
+    known = places.own_packages()
     if asked and not is_module(asked):
         raise ConfigError(f"package={asked}: expected the name of a Python package, such as package={PACKAGE}")
     if asked and known and asked not in known:
-        raise ConfigError(
-            f"package={asked} is not this project's: add it to allow_packages in {OWN}, or use package={known[0]}"
-        )
+        raise ConfigError(f"package={asked} is not this project's: add it to {OWN}, or use package={known[0]}")
     return asked or (known[0] if known else PACKAGE)
 
 
@@ -103,7 +101,7 @@ def write(templates: Mapping[str, str], words: Mapping[str, str]) -> None:
         "title": words["name"].replace("_", " ").strip().capitalize(),
     }
     filled = {path: filled_in(template, all_words) for path, template in templates.items()}
-    shared = {f"{words['package']}/__init__.py": "", str(OWN): filled_in("own.yaml", words)}
+    shared = {f"{words['package']}/__init__.py": "", str(OWN): filled_in("allow_packages.yaml", words)}
     filled |= {path: content for path, content in shared.items() if not Path(path).exists()}
     try:
         for path, content in filled.items():
