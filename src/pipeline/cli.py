@@ -16,6 +16,7 @@ from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, 
 from pipeline.lifecycle.begin import check_run, train
 from pipeline.lifecycle.scaffold import project
 from pipeline.output import lasting_output, report
+from pipeline.tracking.address import redacted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,10 +36,10 @@ def _main(arguments: Sequence[str] | None) -> int:
             given += decode_make_arguments(os.environ)
         return run(given)
     except UserError as mistake:
-        report("error", str(mistake), sys.stderr)
+        report("error", redacted(str(mistake)), sys.stderr)
         return USER_ERROR
     except TrainingFailed as failure:
-        report("failed", str(failure), sys.stderr)
+        report("failed", redacted(str(failure)), sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

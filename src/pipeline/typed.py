@@ -6,6 +6,7 @@ from typing import NoReturn
 from pipeline.config import completion as completions
 from pipeline.config import places
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.config.texts import check_given
 from pipeline.errors import ConfigError
 
 
@@ -43,6 +44,9 @@ def named_values(arguments: list[str], defaults: dict[str, str]) -> dict[str, st
                 f"{argument} means nothing here{did_you_mean(suggestions)}"
                 f"{all_of('expected', [f'{name}=VALUE' for name in defaults])}"
             )
+        check_given(
+            key, value, without=f"leave it out{f', it is {default} then' if (default := defaults[key]) else ''}"
+        )
         named[key] = value
     return named
 

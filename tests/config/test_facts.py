@@ -22,31 +22,6 @@ def facts_of(shipped: DictConfig, overrides: list[str]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "uri",
-    [
-        "http://me:secret@mlflow.example:5000",
-        "https://secret@mlflow.example/prefix",
-        "postgresql://me:secret@db/mlflow",
-        "postgresql://db/mlflow?user=me&password=secret",
-        "mysql+pymysql://me:se@secret@db/mlflow",
-    ],
-)
-def test_an_address_with_a_password_is_refused_without_repeating_it(shipped: DictConfig, uri: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"would be kept in the run directory; leave it out .*(MLFLOW_TRACKING|PG)"
-    ) as told:
-        facts_of(shipped, [f'tracking.uri="{uri}"'])
-    assert "secret" not in str(told.value)
-
-
-@pytest.mark.parametrize(
-    "uri", ["https://mlflow.example:5000", "postgresql://me@db:5432/mlflow", "sqlite:////home/a:b@c/mlflow.db"]
-)
-def test_an_address_without_one_passes(shipped: DictConfig, uri: str) -> None:
-    assert facts_of(shipped, [f'tracking.uri="{uri}"'])
-
-
-@pytest.mark.parametrize(
     "overrides, expected",
     [
         (["data.batch_size=0"], "data.batch_size=0: expected 1 or more, such as data.batch_size=128"),

@@ -40,7 +40,7 @@ def test_the_default_configuration_comes_first() -> None:
         (["seed=1,2", "search.objectives={test/accuracy: maximize}"], "the test set is not searched on"),
         (["seed=1,2", "launch=torchrun"], "launch=torchrun cannot run a search: type launch=local"),
         (["seed=1,2", "search.storage=sqlite:///x.db"], "expected postgresql://USER@HOST/DATABASE, or null"),
-        (["seed=1,2", "search.storage=postgresql://me:secret@host/db"], "search.storage holds a password"),
+        (["seed=1,2", "search.storage=postgresql://me:secret@host/db"], "search.storage holds a user, a password"),
         (["seed=1,2", "search.constraints={parameters: 5}"], "expected bounds, such as {max: 100000}"),
         (["seed=1,2", "search.constraints={parameters: {max: few}}"], "parameters.max=few: expected a number"),
         (["seed=1,2", "search.constraints={test/loss: {max: 1}}"], "the test set is not searched on"),

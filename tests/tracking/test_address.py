@@ -26,6 +26,12 @@ def test_a_relative_database_is_found_from_any_directory(monkeypatch: pytest.Mon
         ),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
         ("https://host:5000/#/experiments", "https://host:5000/#/experiments"),
+        ("http://ann:hunter2/pw@127.0.0.1:5640", "http://***@127.0.0.1:5640"),
+        ("error: http://ann:hun@ter:2@a@host/x is no address", "error: http://***@host/x is no address"),
+        ("http://host/?token=abc&x=1", "http://host/?token=***&x=1"),
+        ("s3://bucket/x?X-Amz-Signature=abc&sig=d;API_KEY=e", "s3://bucket/x?X-Amz-Signature=***&sig=***;API_KEY=***"),
+        ("https://host/a?access_key=abc, or https://host/b", "https://host/a?access_key=*** or https://host/b"),
+        ("https://host/a?design=blue&signal=3", "https://host/a?design=blue&signal=3"),
     ],
 )
 def test_passwords_are_never_shown(text: str, shown: str) -> None:

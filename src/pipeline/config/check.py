@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import signature, source
+from pipeline.config.addresses import check_addresses, check_secrets
 from pipeline.config.allowed import IMPORTED, check_name, check_origin, packages_of, targets
 from pipeline.config.arguments import check_arguments, is_special
 from pipeline.config.facts import check_facts
@@ -14,6 +15,7 @@ from pipeline.config.kinds import UNKNOWN, check_kind
 from pipeline.config.places import MISSING
 from pipeline.config.signature import Signature
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.config.texts import check_texts
 from pipeline.errors import ConfigError
 
 Node = dict[str, Any]
@@ -28,6 +30,8 @@ def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
     """
     plain, defaults = _plain(config), {} if shipped is None else _plain(shipped)
     packages = packages_of(plain)
+    check_secrets(plain)  # first: what others find wrong they show
+    check_texts(plain, defaults)
     signatures = {path: _signature(path, node, packages) for path, node in targets(plain)}
     for path, node in targets(plain):
         found = signatures[path]
@@ -36,7 +40,9 @@ def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
     if shipped is not None:
         _check_new_keys(plain, defaults)
     _check_types(plain, defaults, "", signatures)
-    check_facts(_plain(config, resolve=True))
+    filled_in = _plain(config, resolve=True)
+    check_addresses(filled_in)
+    check_facts(filled_in)
 
 
 def _plain(config: DictConfig, *, resolve: bool = False) -> Node:

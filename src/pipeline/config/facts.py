@@ -3,7 +3,6 @@
 Only keys that are there are looked at, so that a user's own nodes with other keys pass.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil, inf
@@ -103,7 +102,6 @@ def check_facts(config: dict[str, Any]) -> None:
         *_batches(config),
         *_modes(config),
         *_memory(config),
-        *_secrets(config),
     ):
         raise ConfigError(problem)
 
@@ -238,24 +236,6 @@ def _memory(config: dict[str, Any]) -> Iterator[str]:
             f"batch.on_out_of_memory=halve needs gradients that each process holds whole, which "
             f"trainer.strategy={strategy} does not have: use trainer.strategy=ddp, or a smaller data.batch_size with "
             "trainer.accumulate_grad_batches"
-        )
-
-
-def _secrets(config: dict[str, Any]) -> Iterator[str]:
-    """A configuration is written to the run directory and sent to MLflow. What was found is not repeated here."""
-    uri = str(_at(config, "tracking.uri") or "")
-    user, at, _ = uri.partition("://")[2].partition("/")[0].rpartition("@")
-    in_query = re.search(r"[?&](password|token)=", uri, re.IGNORECASE) is not None
-    if uri.startswith(("http://", "https://")) and (at or in_query):
-        yield (
-            "tracking.uri holds a user or a password, which would be kept in the run directory; leave it out "
-            "(https://HOST), and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, "
-            "or write mlflow_tracking_username and mlflow_tracking_password under [mlflow] in ~/.mlflow/credentials"
-        )
-    elif ":" in user or in_query:
-        yield (
-            "tracking.uri holds a password, which would be kept in the run directory; leave it out "
-            "(postgresql://USER@HOST/DATABASE), and set PGPASSWORD, or write it to ~/.pgpass"
         )
 
 

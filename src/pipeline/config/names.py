@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from pipeline.config.texts import check_given
 from pipeline.errors import ConfigError
 
 LONGEST = 100
@@ -11,6 +12,8 @@ FORM = re.compile(r"\w[\w.+-]*")
 
 def check_name(name: Any) -> None:
     """Raises ConfigError, with a name that would do."""
+    if isinstance(name, str):
+        check_given("name", name, without="name=null")
     if isinstance(name, str) and len(name) <= LONGEST and FORM.fullmatch(name):
         return
     cleaned = re.sub(r"[^\w.+]+", "-", str(name)).strip("-.+")[:LONGEST] or "run"

@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.config.addresses import check_secrets, check_store
 from pipeline.config.names import check_name
 from pipeline.errors import ConfigError
 from pipeline.launch.units import seconds_of
@@ -52,15 +53,10 @@ def check_storage(address: Any) -> None:
         return
     if not re.match(r"postgresql://[^/]+/\w", str(address)):
         raise ConfigError(
-            f"search.storage={address}: expected postgresql://USER@HOST/DATABASE, or null for a file in the search's "
-            "directory"
+            "search.storage: expected postgresql://USER@HOST/DATABASE, or null for a file in the search's directory"
         )
-    user, _, _ = str(address).partition("://")[2].rpartition("@")
-    if ":" in user or "password=" in str(address):
-        raise ConfigError(
-            "search.storage holds a password, which would be kept in the search's directory; leave it out "
-            "(postgresql://USER@HOST/DATABASE), and set PGPASSWORD, or write it to ~/.pgpass"
-        )
+    check_secrets({"search": {"storage": address}})
+    check_store("search.storage", str(address))
 
 
 def _check_constraints(constraints: Any) -> None:

@@ -13,6 +13,7 @@ from pipeline.config.check import check
 from pipeline.config.completion import LOOKING
 from pipeline.config.names import check_name
 from pipeline.config.suggestions import did_you_mean, nearest
+from pipeline.config.texts import check_given
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
 from pipeline.lifecycle.variables import check_variables
@@ -20,6 +21,7 @@ from pipeline.search import plan as plans
 from pipeline.search import recipe, words
 from pipeline.search.plan import Plan
 from pipeline.search.settings import CHANGEABLE, check_settings, check_storage
+from pipeline.search.words import OF_THE_SEARCH
 
 
 def search(typed: Sequence[str]) -> int:
@@ -54,6 +56,8 @@ def _look(typed: Sequence[str]) -> int:
 
 def _plan(typed: Sequence[str]) -> tuple[Plan, Path]:
     named = dict(word.split("=", 1) for word in typed if "=" in word)
+    for key in OF_THE_SEARCH:
+        check_given(key, named.get(key, "?"), without="leave it out")
     runs_dir, name, database = named.get("runs_dir", "runs"), named.get("name"), named.get("search.storage")
     place = Path(runs_dir).absolute() / plans.SEARCHES
     if name is not None and database is not None and not (place / name / plans.CONFIG).exists():
@@ -87,7 +91,7 @@ def _continued(typed: Sequence[str], folder: Path) -> Plan:
         plan.config.launch = compose.compose([*plan.fixed, *launch], config_name=plans.PRIMARY).config.launch
     for word in typed:
         key, _, value = word.partition("=")
-        if key in words.OF_THE_SEARCH or word in launch:
+        if key in OF_THE_SEARCH or word in launch:
             continue
         setting = key.removeprefix("search.")
         is_elsewhere = key == "search.storage" and plan.settings.storage is not None  # the database as seen from here

@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 SQLITE = "sqlite:///"
-USER_AND_PASSWORD = re.compile(r"(?<=://)[^/\s]+@")
-PASSWORD_IN_QUERY = re.compile(r"(?<=password=)[^&\s]+", re.IGNORECASE)
+# To the last @: a password may hold any character, if it is not written as an address asks for.
+USER_AND_PASSWORD = re.compile(r"(?<=://)[^/\s]\S*@")
+SECRET = r"passw|pwd|token|secret|credential|api[_-]?key|access[_-]?key|account[_-]?key|signature|\bsig\b"
+SECRET_VALUE = re.compile(rf"([?&;][\w.-]*(?:{SECRET})[\w.-]*=|password=)[^&;\s'\"]+", re.IGNORECASE)
 
 
 def absolute(uri: str) -> str:
@@ -39,4 +41,4 @@ def artifact_root(uri: str, artifacts: str | None) -> str | None:
 
 def redacted(text: str) -> str:
     """An address, or any text with addresses in it, without their users and passwords: fit for a file or a log."""
-    return PASSWORD_IN_QUERY.sub("***", USER_AND_PASSWORD.sub("***@", text))
+    return SECRET_VALUE.sub(r"\1***", USER_AND_PASSWORD.sub("***@", text))

@@ -1,0 +1,122 @@
+"""Addresses in a configuration: whether they lead anywhere, and hold no password that would be kept with a run.
+
+What is found wrong with one that may hold a password is told without it.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from pipeline.config.suggestions import did_you_mean, nearest
+from pipeline.errors import ConfigError
+
+SERVERS = ("http", "https")
+DATABASES = ("postgresql", "mysql", "mssql")
+STORES = (*SERVERS, "sqlite", *DATABASES)
+FILES = ("file", "s3", "gs", "wasbs", "abfss", "hdfs", "viewfs", "dbfs", "sftp", "ftp", "r2", "mlflow-artifacts")
+SECRET = (
+    r"[\w-]*(?:passw|pwd|token|secret|credential|api[_-]?key|access[_-]?key|account[_-]?key|signature|\bsig\b)[\w-]*"
+)
+# A name in a query, and a variable that is set in a line of shell; one that stands for another variable is no secret.
+IN_QUERY = re.compile(rf"[?&;]{SECRET}=", re.IGNORECASE)
+IN_SHELL = re.compile(rf"(?<![\w.?&]){SECRET}=(?![$\s]|$)\S", re.IGNORECASE)
+SECRET_NAME = re.compile(SECRET, re.IGNORECASE)
+USER_AND_PASSWORD = re.compile(r"://[^/\s]*:[^\s]*@")
+INSTEAD = {
+    "http": "leave it out (https://HOST), and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+    "MLFLOW_TRACKING_TOKEN, or write mlflow_tracking_username and mlflow_tracking_password under [mlflow] in "
+    "~/.mlflow/credentials",
+    "postgresql": "leave it out (postgresql://USER@HOST/DATABASE), and set PGPASSWORD, or write it to ~/.pgpass",
+    "launch.environment": "name a secret of the cluster in launch.secrets",
+    "": "put it into a variable of the environment and name that, '{key}=${{oc.env:NAME}}'",
+}
+
+
+def check_store(key: str, address: str) -> None:
+    """Raises ConfigError for what is no address of a store that tracks runs, or of a search's trials."""
+    scheme, _, rest = address.partition("://")
+    kind = scheme.partition("+")[0]
+    if not rest or kind not in STORES:
+        meant = [f"{key}={each}://{rest}" for each in nearest(kind, STORES)] if rest and _is_plain(address) else []
+        raise ConfigError(
+            f"{key}={_shown(address)}: expected an address that begins with one of "
+            f"{', '.join(f'{each}://' for each in STORES)}{did_you_mean(meant)}"
+        )
+    if kind == "sqlite":
+        if not re.match(r"sqlite(\+\w+)?:///[^/?\s]|sqlite(\+\w+)?:////", address):
+            raise ConfigError(
+                f"{key}={_shown(address)}: expected a file behind three slashes, sqlite:///FOLDER/FILE.db"
+            )
+        return
+    problem = _problem(address)
+    if problem is not None:
+        example = "http://HOST:5000" if kind in SERVERS else "postgresql://USER@HOST/DATABASE"
+        raise ConfigError(f"{key}={_shown(address)}: {problem}; expected such as {key}={example}")
+
+
+def check_addresses(config: dict[str, Any]) -> None:
+    """Of the store, with what the environment holds filled in."""
+    tracking = config.get("tracking") or {}
+    uri, artifacts = tracking.get("uri"), tracking.get("artifacts")
+    if isinstance(uri, str):
+        check_store("tracking.uri", uri)
+    if isinstance(artifacts, str) and "://" in artifacts:
+        scheme = artifacts.partition("://")[0]
+        if scheme not in (*FILES, *SERVERS):
+            meant = [f"{each}://" for each in nearest(scheme, FILES)]
+            raise ConfigError(f"tracking.artifacts={_shown(artifacts)}: {scheme}:// is not known{did_you_mean(meant)}")
+
+
+def check_secrets(config: Any, path: str = "") -> None:
+    """Raises ConfigError for a password in what is written to the run directory and sent to MLflow, as it stands."""
+    for name, value in config.items() if isinstance(config, dict) else enumerate(config):
+        key = f"{path}.{name}" if path else str(name)
+        if isinstance(value, dict | list):
+            check_secrets(value, key)
+        elif isinstance(value, str) and any(_found(key, value)):
+            instead = next(text for start, text in INSTEAD.items() if value.startswith(start) or key.startswith(start))
+            raise ConfigError(
+                f"{key} holds a user, a password or a token, which would be kept in the run directory; "
+                f"{instead.format(key=key)}"
+            )
+
+
+def _found(key: str, text: str) -> Iterator[bool]:
+    literal = re.sub(r"\$\{oc\.\w+:[^{}]*\}", "", text)
+    is_server = text.startswith(tuple(f"{each}://" for each in SERVERS))
+    yield USER_AND_PASSWORD.search(literal) is not None
+    yield IN_QUERY.search(literal) is not None
+    yield is_server and "@" in literal
+    yield key.startswith("launch.") and IN_SHELL.search(literal) is not None
+    yield key.startswith("launch.environment.") and bool(literal) and SECRET_NAME.search(key) is not None
+
+
+def _problem(address: str) -> str | None:
+    if re.search(r"[\s\x00-\x1f\x7f\\\"'<>]", address):
+        return "there is a blank or another character in it that no address has"
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return "its host or port cannot be read; an @, / or : in a password would have to be written %40, %2F or %3A"
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        return "there is an @ behind the host; an @, / or : in a password would have to be written %40, %2F or %3A"
+    if port == 0:
+        return "port 0 is none"
+    if not _is_host(parts):
+        return "there is no host in it"
+    return None
+
+
+def _is_host(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    return bool(re.fullmatch(r"[\w.\-]+|[0-9a-f:.%]+", host, re.IGNORECASE)) or parts.scheme in DATABASES
+
+
+def _is_plain(address: str) -> bool:
+    return "@" not in address and "?" not in address
+
+
+def _shown(address: str) -> str:
+    return address if _is_plain(address) else f"{address.partition('://')[0]}://***"

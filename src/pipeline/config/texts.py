@@ -1,0 +1,43 @@
+"""Where a text may be empty: nowhere that we read one, since it is mostly what an unset variable of a shell left."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.config.allowed import IMPORTED
+from pipeline.errors import ConfigError
+
+SEPARATOR = "separator"  # whose names end so stands between labels, and may well be a blank
+
+
+def check_given(key: str, value: str, *, without: str) -> None:
+    """Raises ConfigError for an empty text after `key=`; `without` says what holds if it is left out."""
+    if not value.strip():
+        raise ConfigError(
+            f"{key}= has nothing after it: is a variable of your shell not set?\n"
+            f"  to give it  {key}=VALUE\n  else        {without}"
+        )
+
+
+def check_texts(config: dict[str, Any], shipped: dict[str, Any]) -> None:
+    """Raises ConfigError for the first empty text that is a setting of ours or of a library's."""
+    for key, value in _settings(config):
+        if value if key.endswith(SEPARATOR) else value.strip():
+            continue
+        default: Any = shipped
+        for name in key.split("."):
+            default = default.get(name) if isinstance(default, dict) else None
+        check_given(key, "", without=f"{key}=null" if default is None else f"leave it out, it is {default} then")
+
+
+def _settings(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(key, text); not those of a class of the user's own, nor what an argument of keys and values has in it."""
+    is_called = isinstance(node, dict) and "_target_" in node
+    if is_called and not str(node["_target_"]).startswith(IMPORTED):
+        return
+    children = node.items() if isinstance(node, dict) else enumerate(node)
+    for name, value in children:
+        where = f"{path}.{name}" if path else str(name)
+        if isinstance(value, str):
+            yield where, value
+        elif isinstance(value, list) or (isinstance(value, dict) and (not is_called or "_target_" in value)):
+            yield from _settings(value, where)
