@@ -1,28 +1,75 @@
-"""How the processes of a run show whoever started them that they get on."""
+"""How the processes of a run show whoever started them where they are, and that they get on."""
 
+import faulthandler
 import mmap
 import os
+import signal
 import struct
+import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 FOLDER = "PIPELINE_PULSE"  # set by who starts the processes and watches over them
-FORM = struct.Struct("qdd?")  # aligned, so that each number changes at once
+MOMENT = struct.Struct("qqdd")  # aligned, so that each number changes at once
+COLLECTIVES = struct.Struct("q")  # behind it: a thread of its own writes it
+SIZE = MOMENT.size + COLLECTIVES.size
+COUNT_SECONDS = 0.25
+
+
+class Phase(IntEnum):
+    SET_UP = 0
+    MEETING = 1  # until all others have come
+    EPOCH_START = 2  # its first batch is on the way
+    TRAINING = 3
+    VALIDATION = 4
+    TEST = 5
+    EPOCH_END = 6  # figures over all of it, and what callbacks do then
+    CHECKPOINT = 7
+    CLOSING = 8
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether one beat of it takes about as long as the next."""
+        return self in (Phase.EPOCH_START, Phase.TRAINING, Phase.VALIDATION, Phase.TEST)
+
+    @property
+    def words(self) -> str:
+        return DOING[self]
+
+
+DOING = {
+    Phase.SET_UP: "setting up",
+    Phase.MEETING: "meeting the others",
+    Phase.EPOCH_START: "fetching the first batch of an epoch",
+    Phase.TRAINING: "training",
+    Phase.VALIDATION: "validating",
+    Phase.TEST: "testing",
+    Phase.EPOCH_END: "ending an epoch",
+    Phase.CHECKPOINT: "saving a checkpoint",
+    Phase.CLOSING: "finishing the run",
+}
 
 
 @dataclass(frozen=True)
 class Beat:
-    """count    beats so far
-    at       time.monotonic() of the newest, which all processes of a machine share
-    longest  seconds between two, at most so far
-    waited   whether the next one is due (not: a checkpoint is being written, figures are being drawn)
+    """phase        where the process is
+    count        beats of this phase so far
+    at           time.monotonic() of the newest, which all processes of a machine share
+    longest      seconds between two of this phase that followed each other, at most so far
+    collectives  operations of all processes together that this one has entered: of those that wait for each other, the
+                 one that all wait for has the fewest
     """
 
+    phase: Phase
     count: int
     at: float
     longest: float
-    waited: bool
+    collectives: int
 
 
 class Pulse:
@@ -30,41 +77,71 @@ class Pulse:
 
     def __init__(self, rank: int) -> None:
         folder = os.environ.get(FOLDER)
-        self._page = bytearray(FORM.size) if folder is None else _page_of(file_of(Path(folder), rank))
-        self._count, self._at, self._longest, self._waited = 0, time.monotonic(), 0.0, False
+        self._page = bytearray(SIZE) if folder is None else _page_of(file_of(Path(folder), rank))
+        self._stacks = sys.stderr if folder is None else stack_file_of(Path(folder), rank).open("w")
+        self._phase, self._at = Phase.SET_UP, time.monotonic()
+        self._counts, self._longest = [0] * len(Phase), [0.0] * len(Phase)
 
-    def beat(self) -> None:
-        """One step of the way is done, and the next one will not take much longer than those before."""
+    def beat(self, phase: Phase) -> None:
+        """From now on the process is in `phase`; again: one more piece of it is done."""
         now = time.monotonic()
-        if self._waited and now - self._at > self._longest:
-            self._longest = now - self._at
-        self._count, self._at, self._waited = self._count + 1, now, True
-        FORM.pack_into(self._page, 0, self._count, now, self._longest, True)
+        if phase is self._phase and now - self._at > self._longest[phase]:
+            self._longest[phase] = now - self._at
+        self._phase, self._at = phase, now
+        self._counts[phase] += 1
+        MOMENT.pack_into(self._page, 0, phase, self._counts[phase], now, self._longest[phase])
 
-    def rest(self) -> None:
-        """What comes now may take its time."""
-        self._at, self._waited = time.monotonic(), False
-        FORM.pack_into(self._page, 0, self._count, self._at, self._longest, False)
+    def tell_where_it_stands(self) -> None:
+        """When this process is asked (SIGUSR2): to whoever watches over it, else to everybody.
+
+        To be said again when Lightning's Trainer is done: it resets all signals that Python has no handler for.
+        """
+        faulthandler.unregister(signal.SIGUSR2)
+        with suppress(AttributeError, OSError, ValueError):  # no such stream (`>&-`)
+            faulthandler.register(signal.SIGUSR2, file=self._stacks)
+
+    def count_collectives(self, entered: Callable[[], int]) -> None:
+        """From now on a thread writes down how many this process has entered: it may be waiting in one."""
+
+        def watch() -> None:
+            known = 0
+            while True:
+                newest = entered()
+                # Where nothing is new nothing is written: it would count as use of a disk. 0: their group is no more.
+                if newest > known:
+                    known = newest
+                    COLLECTIVES.pack_into(self._page, MOMENT.size, known)
+                time.sleep(COUNT_SECONDS)
+
+        threading.Thread(target=watch, name="pulse", daemon=True).start()
 
 
-def read(folder: Path, rank: int) -> Beat | None:
-    """The newest beat of a process; None before its first."""
-    try:
-        content = file_of(folder, rank).read_bytes()
-    except FileNotFoundError:
-        return None
-    beat = Beat(*FORM.unpack(content)) if len(content) == FORM.size else None
-    return None if beat is None or beat.at == 0 else beat
+def begin(folder: Path, rank: int) -> None:
+    """For a process that is about to be started: it may hang before it comes to its first beat."""
+    first = MOMENT.pack(Phase.SET_UP, 0, time.monotonic(), 0.0) + COLLECTIVES.pack(0)
+    file_of(folder, rank).write_bytes(first)
 
 
-def _page_of(path: Path) -> "mmap.mmap":
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
-        os.ftruncate(descriptor, FORM.size)
-        return mmap.mmap(descriptor, FORM.size)
-    finally:
-        os.close(descriptor)
+def read(folder: Path, rank: int) -> Beat:
+    content = file_of(folder, rank).read_bytes()
+    phase, count, at, longest = MOMENT.unpack_from(content)
+    (collectives,) = COLLECTIVES.unpack_from(content, MOMENT.size)
+    return Beat(Phase(phase), count, at, longest, collectives)
 
 
 def file_of(folder: Path, rank: int) -> Path:
     return folder / f"rank{rank}"
+
+
+def stack_file_of(folder: Path, rank: int) -> Path:
+    """Where a process writes where it stands when it is asked (SIGUSR2): not in the run directory, whose file system
+    may be what it hangs in."""
+    return folder / f"rank{rank}.stack"
+
+
+def _page_of(path: Path) -> "mmap.mmap":
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        return mmap.mmap(descriptor, SIZE)
+    finally:
+        os.close(descriptor)

@@ -36,7 +36,41 @@ class Breaks(pl.Callback):
 
     def sleeps_for_ever(self):
         time.sleep(1000)
+
+# In one process, at one moment of Lightning's, `after` of them; `seconds` are for one that is only slow.
+class Hangs(pl.Callback):
+    def __init__(self, at: str, rank: int = 1, after: int = 0, seconds: float = 1000.0) -> None:
+        self.rank, self.left, self.seconds = rank, after, seconds
+        self.hang() if at == "set-up" else setattr(self, at, self.hang)
+
+    def hang(self, *_):
+        if os.environ["RANK"] == str(self.rank):
+            self.left -= 1
+            if self.left < 0:
+                time.sleep(self.seconds)
+
+# From the first checkpoint on, the first process waits in the kernel for a file.
+class DeadFileSystem(pl.Callback):
+    def on_save_checkpoint(self, *_):
+        if os.environ["RANK"] == "0":
+            os.mkfifo("dead")
+            open("dead", "w")
 """
+HANG = {  # where, what else is typed, words of the console
+    "set-up": ("{_target_: mine.Hangs, at: set-up}", "setting up"),
+    "the first batch of an epoch": (
+        "{_target_: mine.Hangs, at: on_train_epoch_start, after: 1}",
+        "fetching the first batch of an epoch",
+    ),
+    "validation": ("{_target_: mine.Hangs, at: on_validation_batch_start, after: 1}", "validating"),
+    "validation, in the first process": (
+        "{_target_: mine.Hangs, at: on_validation_batch_start, after: 1, rank: 0}",
+        "validating",
+    ),
+    "the test": ("{_target_: mine.Hangs, at: on_test_batch_start}", "testing"),
+    "the end of the run": ("{_target_: mine.Hangs, at: on_test_end, rank: 0}", "finishing the run"),
+    "a dead file system": ("{_target_: mine.DeadFileSystem}", "saving a checkpoint"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +144,43 @@ def test_when_one_is_killed_all_end_and_it_is_named(program: Any, tmp_path: Path
 def test_when_one_hangs_all_end_and_it_is_told_where_it_stood(program: Any, tmp_path: Path, watched: Any) -> None:
     ended, seconds = break_down(program, tmp_path / "home", watched, "sleeps_for_ever")
     assert ended.code == 1 and seconds < SECONDS_TO_END
-    assert "process 1 of 2 has not moved for 10 s" in ended.err
+    assert "process 1 of 2 has not moved for 1" in ended.err  # 10 s, or a second or two more
     assert "mine.py" in ended.err and "sleeps_for_ever" in ended.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", HANG)
+def test_wherever_one_hangs_it_is_named_and_all_tell_where_they_stood(
+    program: Any, tmp_path: Path, watched: Any, where: str
+) -> None:
+    hangs, doing = HANG[where]
+    process = watched(start_hanging(program, tmp_path / "home", hangs))
+    ended = process.end(120)
+    culprit = 0 if "rank: 0" in hangs or "Dead" in hangs else 1
+    assert ended.code == 1, ended.err
+    assert f"process {culprit} of 2 has not moved for" in ended.err
+    assert doing in ended.err
+    assert ended.err.count("process 0:") == ended.err.count("process 1:") == 1
+    assert "mine.py" in ended.err and "pipeline resume run=" in ended.err
+    log = (program.only_run(tmp_path / "home") / "run.log").read_text()
+    assert f"process {culprit} of 2 has not moved for" in log and log.count('mine.py"') >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["on_validation_batch_start", "on_save_checkpoint", "set-up"])
+def test_one_that_is_slow_by_nature_is_waited_for(program: Any, tmp_path: Path, watched: Any, moment: str) -> None:
+    """Five times hang_seconds: a checkpoint, set-up, each batch of validation."""
+    slow = f"{{_target_: mine.Hangs, at: {moment}, seconds: 5}}"
+    process = watched(start_hanging(program, tmp_path / "home", slow))
+    ended = process.end()
+    assert ended.code == 0, ended.err
+
+
+def start_hanging(program: Any, home: Path, callback: str) -> Any:
+    home.mkdir()
+    (home / "mine.py").write_text(BREAKS)
+    settings = (*TWO, "trainer.max_epochs=2", "allow_packages=[mine]", f"+callbacks.hangs={callback}")
+    return program.start(home, "train", *program.SMALL, *settings, "launch.hang_seconds=1")
 
 
 @pytest.mark.slow

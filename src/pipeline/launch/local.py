@@ -7,24 +7,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
 from pipeline import pulse
 from pipeline.errors import FAILED, ConfigError
-from pipeline.launch import parent
+from pipeline.launch import parent, stacks
 from pipeline.launch.devices import core_count, machine_is_busy, oom_kills, process_count
 from pipeline.launch.launcher import Resources
-from pipeline.launch.watch import Failure, first_failure
+from pipeline.launch.watch import Failure, Watch, first_failure
 from pipeline.process import PARENT, Place, environment_of
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0  # for the others, once one process has failed
-SECONDS_TO_FOLLOW = 120.0  # for the others, once one is done: the first draws figures and waits for its sidecar
+END_SECONDS = 5.0  # a process that waits in the kernel for a dead file system cannot be ended
 GRACE_AFTER_HANG_SECONDS = 4.0
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 LINES_SHOWN = 15
+LOG = "run.log"  # of the run's first process, where also stands why it was ended
 NAME = "local"  # in the note about who launched the run
 
 
@@ -32,8 +33,8 @@ class Local:
     """The processes are children in a process group each, so that a signal reaches each of them exactly once:
     from here, and not also from the terminal.
 
-    One that has not moved for `hang_seconds` (and ten times its longest step) while others wait for it counts as
-    failed; null waits for ever.
+    Processes that do not move for `hang_seconds`, and longer where that is in the nature of what they do (see Watch),
+    count as failed; null waits for ever.
     """
 
     def __init__(self, *, hang_seconds: float | None) -> None:
@@ -50,16 +51,16 @@ class Local:
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
         count = resources.processes_per_node
         with ExitStack() as stack:
-            pulses = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")))
+            pages = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")))
             port = free_port()
             parent.note(folder, NAME)
             processes = [
-                self._start(command, Place(rank, count, rank, count), port, folder, pulses, stack)
+                self._start(command, Place(rank, count, rank, count), port, folder, pages, stack)
                 for rank in range(count)
             ]
             stack.callback(_end, processes)
             _forward_signals(processes)
-            return self._wait(processes, folder, pulses)
+            return self._wait(processes, folder, pages)
 
     def state(self, folder: Path) -> str | None:
         return "RUNNING" if parent.of(folder, NAME) is not None else None
@@ -68,12 +69,12 @@ class Local:
         return parent.cancel(folder, NAME)
 
     def _start(
-        self, command: list[str], place: Place, port: int, folder: Path, pulses: Path, stack: ExitStack
+        self, command: list[str], place: Place, port: int, folder: Path, pages: Path, stack: ExitStack
     ) -> subprocess.Popen[bytes]:
         environment = os.environ | environment_of(place, master_address="127.0.0.1", master_port=port)
         environment[PARENT] = str(os.getpid())
-        if place.world_size > 1:
-            environment[pulse.FOLDER] = str(pulses)
+        environment[pulse.FOLDER] = str(pages)
+        pulse.begin(pages, place.rank)
         # Several processes that each use all cores spin against each other: 20 ms became 200.
         environment.setdefault("OMP_NUM_THREADS", str(max(core_count() // place.world_size, 1)))
         if machine_is_busy():
@@ -83,46 +84,61 @@ class Local:
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
         )
 
-    def _wait(self, processes: list[subprocess.Popen[bytes]], folder: Path, pulses: Path) -> int:
-        """Until all have ended; when one fails or leaves, the others get some seconds."""
-        deadline: float | None = None
+    def _wait(self, processes: list[subprocess.Popen[bytes]], folder: Path, pages: Path) -> int:
+        """Until all have ended; when one fails, or none gets on, the others get some seconds."""
         kills = oom_kills()
+        watch = None if self.hang_seconds is None else Watch(processes, pages, self.hang_seconds)
         while any(process.poll() is None for process in processes):
-            failure = first_failure(processes, pulses, self.hang_seconds, kills)
+            failure = first_failure(processes, kills) or (None if watch is None else watch.hang())
             if failure is not None:
-                return self._end_all(failure, processes, folder)
-            if deadline is None and any(process.poll() is not None for process in processes):
-                deadline = time.monotonic() + SECONDS_TO_FOLLOW
-            if deadline is not None and time.monotonic() > deadline:
-                break
+                return _end_all(failure, processes, folder, pages)
             time.sleep(POLL_SECONDS)
-        _end(processes)
-        failure = first_failure(processes, pulses, None, kills)
+        failure = first_failure(processes, kills)
         if failure is not None:
-            return self._end_all(failure, processes, folder)
+            return _end_all(failure, processes, folder, pages)
         return max(process.returncode for process in processes)
 
-    def _end_all(self, failure: Failure, processes: list[subprocess.Popen[bytes]], folder: Path) -> int:
-        culprit = processes[failure.rank]
-        hangs = culprit.poll() is None
-        if hangs:
-            # It tells in its log where it stands; the others then lose their connection and end by themselves.
-            culprit.send_signal(signal.SIGUSR2)
-            time.sleep(10 * POLL_SECONDS)
-            culprit.kill()
-        deadline = time.monotonic() + (GRACE_AFTER_HANG_SECONDS if hangs else GRACE_SECONDS)
-        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
-        _end(processes)
-        could_not_tell = hangs or failure.code < 0
-        if failure.rank > 0 or could_not_tell:
-            lines = _last_lines(folder / f"rank{failure.rank}.log") if failure.rank > 0 else []
-            sentence = f"process {failure.rank} of {len(processes)} {failure.what}"
-            print(f"{sentence}:" if lines else sentence, *lines, sep="\n  ", file=sys.stderr)
-        if could_not_tell:
-            print(f"to go on from what was saved: pipeline resume run={folder.name}", file=sys.stderr)
-        # A process that a signal ended has a negative code here; a shell would say 128 + signal.
-        return FAILED if hangs else failure.code if failure.code > 0 else 128 - failure.code
+
+def _end_all(failure: Failure, processes: list[subprocess.Popen[bytes]], folder: Path, pages: Path) -> int:
+    answers = stacks.ask(processes, pages) if failure.is_hang else []
+    if failure.is_hang:
+        # The others lose their connection and end by themselves; the first can still write down how the run ended.
+        for rank in failure.ranks or range(1, len(processes)):
+            processes[rank].kill()
+    deadline = time.monotonic() + (GRACE_AFTER_HANG_SECONDS if failure.is_hang else GRACE_SECONDS)
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    _end(processes)
+    if failure.is_hang:
+        _tell_hang(failure, answers, folder)
+        return FAILED
+    (rank,) = failure.ranks
+    could_not_tell = failure.code < 0
+    if rank > 0 or could_not_tell:
+        lines = _last_lines(folder / f"rank{rank}.log") if rank > 0 else []
+        sentence = f"process {rank} of {len(processes)} {failure.what}"
+        print(f"{sentence}:" if lines else sentence, *lines, sep="\n  ", file=sys.stderr)
+    if could_not_tell:
+        print(_to_go_on(folder), file=sys.stderr)
+    # A process that a signal ended has a negative code here; a shell would say 128 + signal.
+    return failure.code if failure.code > 0 else 128 - failure.code
+
+
+def _tell_hang(failure: Failure, answers: list[list[str]], folder: Path) -> None:
+    """Of every process where it stood: in short here, all of it in the run's log."""
+    numbers = " and ".join(str(rank) for rank in failure.ranks)
+    subject = f"process {numbers} of {len(answers)}" if failure.ranks else f"the {len(answers)} processes have"
+    sentence = f"{subject} {failure.what}"
+    print(f"{sentence}:", file=sys.stderr)
+    others = [rank for rank in range(len(answers)) if rank not in failure.ranks]
+    for rank in (*failure.ranks, *others):
+        print(f"process {rank}:", *stacks.short(answers[rank]), sep="\n  ", file=sys.stderr)
+    print(_to_go_on(folder), file=sys.stderr)
+    stacks.keep(folder / LOG, sentence, answers)
+
+
+def _to_go_on(folder: Path) -> str:
+    return f"to go on from what was saved: pipeline resume run={folder.name}"
 
 
 def free_port() -> int:
@@ -143,13 +159,13 @@ def _forward_signals(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _last_lines(log: Path) -> list[str]:
-    lines = log.read_text(errors="replace").splitlines()
-    stacks = [number for number, line in enumerate(lines) if line.endswith("(most recent call first):")]
-    return lines[stacks[-1] + 1 :][:LINES_SHOWN] if stacks else lines[-LINES_SHOWN:]
+    return log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         if process.poll() is None:
             process.kill()
-        process.wait()
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)

@@ -4,7 +4,6 @@ Imports the training, which takes seconds, only when a signal that comes meanwhi
 without a traceback: nothing has been begun that would have to be saved.
 """
 
-import faulthandler
 import os
 import signal
 import sys
@@ -14,7 +13,8 @@ from types import FrameType
 from pipeline.errors import INTERRUPTED, PREEMPTED
 from pipeline.launch import slurm
 from pipeline.output import lasting_output
-from pipeline.process import end, environment_of, follow_parent, given_place, see_working_directory
+from pipeline.process import end, environment_of, follow_parent, given_place, place, see_working_directory
+from pipeline.pulse import Pulse
 from pipeline.training.interruption import SIGNALS
 
 
@@ -27,13 +27,14 @@ def work(folder: Path) -> int:
     for number in SIGNALS:
         signal.signal(number, leave)
     _tell_place()
-    faulthandler.register(signal.SIGUSR2, all_threads=False)  # the launcher asks one that hangs where it stands
+    pulse = Pulse(place().rank)
+    pulse.tell_where_it_stands()
     follow_parent()
     see_working_directory()
     with lasting_output():
         from pipeline.lifecycle import train
 
-        return train.main(folder)
+        return train.main(folder, pulse)
 
 
 def _tell_place() -> None:

@@ -21,6 +21,7 @@ from pipeline.lifecycle.same_data import check_same_data
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.lifecycle.variables import check_variables
 from pipeline.process import Place, place
+from pipeline.pulse import Pulse
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import Averaging
 from pipeline.training.callbacks.checkpointing import Checkpointing
@@ -32,7 +33,7 @@ from pipeline.training.interruption import Interruption
 from pipeline.training.learner import Learner
 
 
-def train(run: Run, here: Place, console: Console, interruption: Interruption) -> None:
+def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: Interruption) -> None:
     """Train, judge on the test set, and leave everything in the run directory."""
     check_variables(os.environ)  # of this process, which may have been started on another machine
     config = run.config()
@@ -51,8 +52,8 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
     # What watches.
     recording = Recording(run, config, assembly, here, console)
     callbacks = [
+        Heartbeat(pulse),  # the first, so that it tells where the others hang
         *resolve.instantiate(config.callbacks, config).values(),
-        *([Heartbeat(here.rank)] if here.world_size > 1 else []),
         *recording.callbacks,
         progress(config, assembly, console),
         Timing(),
@@ -70,8 +71,10 @@ def train(run: Run, here: Place, console: Console, interruption: Interruption) -
     console.print(describe.plan(run, assembly, trainer, start_from), soft_wrap=True)
     with recording.of_run(resumed_from=start_from):
         trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)
+        pulse.tell_where_it_stands()
         recording.training_ended()
         recording.conclude(judge(run, trainer, assembly))
+        pulse.tell_where_it_stands()
 
 
 def progress(config: DictConfig, assembly: Assembly, console: Console) -> ProgressDisplay:
@@ -129,11 +132,11 @@ def check_averages(callbacks: list[pl.Callback]) -> None:
         )
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, pulse: Pulse) -> int:
     """In one process of the run; the exit code."""
     run, here = Run(folder), place()
     interruption = Interruption()
     interruption.install()
     log_path = run.log_path if here.is_first else run.folder / f"rank{here.rank}.log"
     console = console_beside(log_path, quiet=not here.is_first)
-    return exits.code_of(lambda: train(run, here, console, interruption), run.folder)
+    return exits.code_of(lambda: train(run, here, pulse, console, interruption), run.folder)

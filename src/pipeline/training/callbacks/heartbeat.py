@@ -3,41 +3,66 @@
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import distributed
 
-from pipeline.pulse import Pulse
+from pipeline.pulse import Phase, Pulse
 from pipeline.training.callbacks.step import StepCallback
 
 
 class Heartbeat(StepCallback):
-    """Beats when a loss is computed and when a step is done: of processes that wait for each other in a collective
-    operation, the one that all wait for has the fewest."""
+    """Tells where training is, and beats there: when a loss is computed, a step is done, a batch is judged."""
 
-    def __init__(self, rank: int) -> None:
-        self.pulse = Pulse(rank)
+    def __init__(self, pulse: Pulse) -> None:
+        self.pulse = pulse
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size > 1:
+            self.pulse.count_collectives(_collectives_entered)
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.pulse.beat(Phase.EPOCH_START)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.pulse.beat(Phase.TRAINING)
 
     def on_before_backward(self, *_: Any) -> None:
-        self.pulse.beat()
+        self.pulse.beat(Phase.TRAINING)
 
     def after_optimizer_step(self, *_: Any) -> None:
-        self.pulse.beat()
+        self.pulse.beat(Phase.TRAINING)
+
+    def on_validation_start(self, *_: Any) -> None:
+        self.pulse.beat(Phase.VALIDATION)
 
     def on_validation_batch_end(self, *_: Any) -> None:
-        self.pulse.beat()
-
-    def on_test_batch_end(self, *_: Any) -> None:
-        self.pulse.beat()
+        self.pulse.beat(Phase.VALIDATION)
 
     def on_validation_epoch_end(self, *_: Any) -> None:
-        self.pulse.rest()
-
-    def on_test_epoch_end(self, *_: Any) -> None:
-        self.pulse.rest()
+        self.pulse.beat(Phase.EPOCH_END)
 
     def on_train_epoch_end(self, *_: Any) -> None:
-        self.pulse.rest()
+        self.pulse.beat(Phase.EPOCH_END)
 
     def on_save_checkpoint(self, *_: Any) -> None:
-        self.pulse.rest()
+        self.pulse.beat(Phase.CHECKPOINT)
+
+    def on_fit_end(self, *_: Any) -> None:
+        self.pulse.beat(Phase.CLOSING)
+
+    def on_test_start(self, *_: Any) -> None:
+        self.pulse.beat(Phase.TEST)
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        self.pulse.beat(Phase.TEST)
+
+    def on_test_epoch_end(self, *_: Any) -> None:
+        self.pulse.beat(Phase.CLOSING)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.pulse.rest()
+        self.pulse.beat(Phase.CLOSING)
+
+
+def _collectives_entered() -> int:
+    """Also those of DDP's hooks, which no Python sees."""
+    group = distributed.group.WORLD
+    return 0 if group is None else int(group._get_sequence_number_for_group())  # type: ignore[attr-defined]
