@@ -37,6 +37,13 @@ def ranks(folder: Path | None) -> Iterator[Figure]:
     pairs = in_pairs(lambda: speed(TWO, 1), lambda: speed(ALONE, 2), PAIRS)
     two, one = (f"{each:,.0f}/s" for each in medians(pairs))
     yield Figure("CNN, two processes: share of one's speed", two, one, median_ratio(pairs), 0.9, "higher")
+    for model in ("cnn", "mlp"):
+        often = "trainer.log_every_n_steps=20"
+        settings = (*_mnist(folder, 3), f"model={model}", "trainer.accelerator=cpu", TWO, often)
+        pairs = _probed("GlobalBatchAside", *settings, environment={"OMP_NUM_THREADS": "1"})
+        whole, own = (f"{1000 * seconds:.2f} ms/step" for seconds in medians([(a, b) for a, b in pairs]))
+        added = 100 * (median_ratio([(a, b) for a, b in pairs]) - 1)
+        yield Figure(f"{model}, two processes: share of the global batch's norm", whole, own, added, 3, "lower", " %")
 
 
 def overhead(folder: Path | None) -> Iterator[Figure]:

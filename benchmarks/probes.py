@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,54 @@ from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.heartbeat import Heartbeat
 
 
-class EngineAside(pl.Callback):
-    """Every other interval of steps goes without agreement, checkpoints, signs of life and journal.
+class _Aside(pl.Callback):
+    """Every other interval of steps goes without something.
 
-    What is written in the background is waited for within the interval that asked for it, so that it never burdens the
-    other kind. `report` gets pairs of seconds a step (with, without), without the first epoch's.
+    `report` gets pairs of seconds a step (with, without), without the first epoch's.
     """
 
     def __init__(self, report: str) -> None:
         self.report = report
         self.pairs: list[tuple[float, float]] = []
-        self.with_engine: float | None = None
-        self.engine_is_on = True
+        self.seconds_with: float | None = None
+        self.is_on = True
         self.started_at, self.steps_before = 0.0, 0
+
+    def switch(self, trainer: pl.Trainer, pl_module: Any, *, on: bool) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """What an interval with it has left undone."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        self.steps_before, self.started_at = trainer.global_step, time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if self.is_on:
+            self.finish()
+        seconds = (time.perf_counter() - self.started_at) / max(trainer.global_step - self.steps_before, 1)
+        if self.is_on:
+            self.seconds_with = seconds
+        elif self.seconds_with is not None and trainer.current_epoch > 0:
+            self.pairs.append((self.seconds_with, seconds))
+        self.is_on = not self.is_on
+        self.switch(trainer, pl_module, on=self.is_on)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.is_on, self.seconds_with = True, None
+        self.switch(trainer, pl_module, on=True)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            Path(self.report).write_text(json.dumps(self.pairs))
+
+
+class EngineAside(_Aside):
+    """Without agreement, checkpoints, signs of life and journal.
+
+    What is written in the background is waited for within the interval that asked for it, so that it never burdens the
+    other kind.
+    """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.step_callbacks = list(pl_module._step_callbacks)
@@ -31,28 +67,22 @@ class EngineAside(pl.Callback):
         self.loggers = list(trainer.loggers)
         (self.checkpointing,) = (each for each in self.step_callbacks if isinstance(each, Checkpointing))
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        self.steps_before, self.started_at = trainer.global_step, time.perf_counter()
+    def switch(self, trainer: pl.Trainer, pl_module: Any, *, on: bool) -> None:
+        pl_module._step_callbacks = self.step_callbacks if on else self.others
+        trainer.loggers = self.loggers if on else []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        if self.engine_is_on:
-            self.checkpointing.writer.wait()
-        seconds = (time.perf_counter() - self.started_at) / max(trainer.global_step - self.steps_before, 1)
-        if self.engine_is_on:
-            self.with_engine = seconds
-        elif self.with_engine is not None and trainer.current_epoch > 0:
-            self.pairs.append((self.with_engine, seconds))
-        self.engine_is_on = not self.engine_is_on
-        pl_module._step_callbacks = self.step_callbacks if self.engine_is_on else self.others
-        trainer.loggers = self.loggers if self.engine_is_on else []
+    def finish(self) -> None:
+        self.checkpointing.writer.wait()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.engine_is_on, self.with_engine = True, None
-        pl_module._step_callbacks, trainer.loggers = self.step_callbacks, self.loggers
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if trainer.is_global_zero:
-            Path(self.report).write_text(json.dumps(self.pairs))
+class GlobalBatchAside(_Aside):
+    """With torch's own dropout, and batch norm of each process's samples."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.sharing = pl_module.sharing
+
+    def switch(self, trainer: pl.Trainer, pl_module: Any, *, on: bool) -> None:
+        pl_module.sharing = self.sharing if on else lambda rows: nullcontext()
 
 
 class Blocked(pl.Callback):

@@ -49,13 +49,8 @@ class Batch:
     def to(self, device: "device | str", *, non_blocking: bool = False) -> "Batch":
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def split(self, parts: int) -> "list[Batch]":
-        """At most `parts` batches of consecutive rows, as equal as can be; views, nothing is copied."""
-        size = -(-len(self) // parts)
-        starts = range(0, len(self), size)
-        return [self if size >= len(self) else self._rows(slice(start, start + size)) for start in starts]
-
-    def _rows(self, rows: slice) -> "Batch":
+    def rows(self, rows: slice) -> "Batch":
+        """Some of them; views, nothing is copied."""
         return self._each(lambda tensor: tensor[rows])
 
     def _each(self, change: "Callable[[Tensor], Tensor]") -> "Batch":

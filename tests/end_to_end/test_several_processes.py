@@ -108,8 +108,8 @@ def test_they_see_the_batches_that_one_process_sees(program: Any, both: Any, tmp
     alone = program.run(tmp_path / "home", "train", *program.SMALL, *TWO, "trainer.devices=1")
     assert alone.code == 0, alone.err
     one, two = (history(run / "journal.jsonl")["train/loss"] for run in (program.only_run(tmp_path / "home"), both[0]))
-    # Not the same digits: each process has batch norm's statistics, and dropout, of its own half.
-    assert [value for _, value in two] == pytest.approx([value for _, value in one], rel=0.2)
+    # Not the same digits: a convolution amplifies what float32 rounds (test_any_number_of_processes.py has float64).
+    assert [value for _, value in two] == pytest.approx([value for _, value in one], rel=0.02)
 
 
 def break_down(program: Any, home: Path, watched: Any, how: str) -> Any:

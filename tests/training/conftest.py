@@ -107,6 +107,7 @@ def make_learner() -> Callable[..., Learner]:
             "gradient_clip_val": 1.0,
             "gradient_clip_algorithm": "norm",
             "on_out_of_memory": "stop",
+            "sync_batchnorm": True,
         }
         return Learner(**(settings | changes))
 

@@ -14,12 +14,13 @@ MORE_THAN_THERE_IS = 2**50
 class Hungry(nn.Module):
     """Takes all memory for more than `most` samples while it learns."""
 
-    def __init__(self, most, norm=False):
+    def __init__(self, most, norm=False, dropout=0.0):
         super().__init__()
         self.most = most
         self.layers = nn.Sequential(
             nn.Flatten(), nn.Linear(64, 16), *([nn.BatchNorm1d(16)] if norm else []), nn.Tanh(), nn.Linear(16, 10)
         )
+        self.layers.insert(-1, nn.Dropout(dropout))
 
     def forward(self, images):
         scores = self.layers(images)
@@ -41,9 +42,10 @@ def values_of(module):
     return list(module.state_dict().values())
 
 
-def test_halved_batches_train_the_same_network(fit, tmp_path, make_data):
-    _, whole, plain = fit(tmp_path / "whole", learner={"network": network(make_data, 1000)})
-    _, halved, metrics = fit(tmp_path / "halved", learner=halving(make_data, 13))
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_halved_batches_train_the_same_network(fit, tmp_path, make_data, dropout):
+    _, whole, plain = fit(tmp_path / "whole", learner={"network": network(make_data, 1000, dropout=dropout)})
+    _, halved, metrics = fit(tmp_path / "halved", learner=halving(make_data, 13, dropout=dropout))
     assert halved.gradients.parts == 4
     for one, other in zip(values_of(whole), values_of(halved), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,7 @@
 """Stochastic weight averaging: of which weights, with which statistics, and the same after a resume."""
 
+from contextlib import nullcontext
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -58,7 +60,7 @@ def test_batch_norm_gets_the_statistics_of_the_averaged_weights(fit, tmp_path):
     norms = [each for each in learner.modules() if isinstance(each, nn.BatchNorm2d)]
     loader = learner.trainer.train_dataloader
     loader._epoch = lambda: 3
-    take_anew(learner, norms, (batch.inputs for batch in loader.batches()))
+    take_anew(learner, norms, (batch.inputs for batch in loader.batches()), learner.sharing)
     for name, value in learner.state_dict().items():
         torch.testing.assert_close(value, kept[name])
 
@@ -66,7 +68,9 @@ def test_batch_norm_gets_the_statistics_of_the_averaged_weights(fit, tmp_path):
 def test_statistics_are_the_mean_over_all_batches_and_modes_stay():
     norm, dropout = nn.BatchNorm1d(1, momentum=0.3), nn.Dropout(0.5)
     network = nn.Sequential(dropout, norm).train()
-    take_anew(network, [norm], iter([torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [8.0]])]))
+    take_anew(
+        network, [norm], iter([torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [8.0]])]), lambda rows: nullcontext()
+    )
     assert norm.running_mean.tolist() == [3.5] and norm.running_var.tolist() == [5.0]
     assert norm.momentum == 0.3 and norm.training and dropout.training
 

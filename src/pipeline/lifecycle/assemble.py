@@ -131,6 +131,7 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
         gradient_clip_val=config.trainer.get("gradient_clip_val"),
         gradient_clip_algorithm=config.trainer.get("gradient_clip_algorithm", "norm"),
         on_out_of_memory=on_out_of_memory(config),
+        sync_batchnorm=config.trainer.get("sync_batchnorm", True),
     )
     try:
         learner.configure_optimizers()  # tried here, so that what does not fit is not found after the run has begun

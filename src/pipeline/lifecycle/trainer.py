@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -19,7 +20,7 @@ from pipeline.training.precision import OF_WEIGHTS
 from pipeline.training.sharding import Sharded
 
 # Settings of Lightning's Trainer that Lightning leaves to whoever optimises by hand: here, the Learner.
-OURS = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
+OURS = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "sync_batchnorm")
 
 
 def build_trainer(
@@ -40,6 +41,8 @@ def build_trainer(
             settings.pop(name, None)
         if str(settings.get("precision")) in OF_WEIGHTS:
             plugins.append(OF_WEIGHTS[str(settings.pop("precision"))]())
+    elif settings.get("sync_batchnorm"):  # by torch's own, which refuses the CPU
+        settings["sync_batchnorm"] = torch.cuda.is_available() and settings["accelerator"] != "cpu"
     # The processes are there already; how many is theirs to say.
     if not isinstance(settings.get("devices"), list):
         settings["devices"] = here.local_world_size

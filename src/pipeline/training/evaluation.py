@@ -48,7 +48,8 @@ class Evaluation(nn.Module):
 
 
 def share_buffers(network: nn.Module) -> None:
-    """Of the first process, to all: each has batch norm's statistics of its own samples, and all must judge alike."""
+    """Of the first process, to all, which must judge alike: without `trainer.sync_batchnorm` each has batch norm's
+    statistics of its own samples."""
     if distributed.is_available() and distributed.is_initialized():
         for buffer in network.buffers():
             distributed.broadcast(buffer, src=0)

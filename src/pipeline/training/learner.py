@@ -22,6 +22,7 @@ from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.chunk import as_batch, as_chunk
 from pipeline.training.evaluation import Evaluation, share_buffers
+from pipeline.training.global_batch import Share, sharing
 from pipeline.training.loops import rewind_to_epoch_start
 from pipeline.training.memory import Gradients, Halving, Sums, Together
 from pipeline.training.mixing import hits_of, loss_of
@@ -42,6 +43,7 @@ class Learner(pl.LightningModule):
     steps_per_epoch  optimiser steps in an epoch
     total_steps      optimiser steps in the whole of training, for the schedule
     on_out_of_memory halve: the samples of a step in smaller parts, from then on
+    sync_batchnorm   whether several processes take batch norm's statistics together
     """
 
     calls_step_callbacks = True
@@ -60,6 +62,7 @@ class Learner(pl.LightningModule):
         gradient_clip_val: float | None,
         gradient_clip_algorithm: str,
         on_out_of_memory: Literal["stop", "halve"],
+        sync_batchnorm: bool,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -75,6 +78,8 @@ class Learner(pl.LightningModule):
         self.gradient_clip_algorithm = gradient_clip_algorithm
         halves = on_out_of_memory == "halve"
         apart = self._without_synchronisation
+        # Not where one process may run out of memory in the middle of what the others wait for.
+        self.sync_batchnorm = sync_batchnorm and not halves
         self.gradients: Gradients = Halving(network, apart) if halves else Together(apart)
         self.validation = Evaluation(task)
         self.testing = Evaluation(task, keep_scores=True)
@@ -156,6 +161,12 @@ class Learner(pl.LightningModule):
         sums = {"loss": loss.detach() * len(batch)}
         sums |= {name: hit.sum() for name, hit in hits_of(self.task, scores.detach(), batch).items()}
         return loss, (sums, len(batch))
+
+    def sharing(self, rows: slice) -> AbstractContextManager[None]:
+        """Torch works on these rows of this process's part of the global batch, whose other parts are as large."""
+        first, processes = self.global_rank * rows.stop, self.trainer.world_size
+        of_all = slice(first + rows.start, first + rows.stop, rows.step)
+        return sharing(Share(processes * rows.stop, of_all, self.sync_batchnorm and processes > 1))
 
     def _without_synchronisation(self) -> AbstractContextManager[None]:
         """Accumulate on each process; the last micro-batch's backward sums over them."""
@@ -251,8 +262,10 @@ class _Step:
     def prepare(self, batch: Batch, index: int) -> Batch:
         return self.learner.augmented(batch, self.number, index)
 
-    def compute(self, batch: Batch, share: float, draw: str) -> Sums:
-        reseed(self.learner.seed, f"network {draw}", self.number, self.learner.global_rank)
-        loss, sums = self.learner.loss_and_sums(batch)
-        self.steps.backward(loss * share if share != 1 else loss)
+    def compute(self, batch: Batch, share: float, index: int, rows: slice) -> Sums:
+        reseed(self.learner.seed, f"network {index}", self.number)
+        # Backward, too: it may compute parts of the forward pass again.
+        with self.learner.sharing(rows):
+            loss, sums = self.learner.loss_and_sums(batch)
+            self.steps.backward(loss * share if share != 1 else loss)
         return sums

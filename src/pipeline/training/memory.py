@@ -22,8 +22,8 @@ class Work(Protocol):
     def prepare(self, batch: Batch, index: int) -> Batch:
         """On the device, augmented."""
 
-    def compute(self, batch: Batch, share: float, draw: str) -> Sums:
-        """Forward and backward of a mean loss that counts `share` in the step's; `draw` names its random numbers.
+    def compute(self, batch: Batch, share: float, index: int, rows: slice) -> Sums:
+        """Forward and backward of a mean loss that counts `share` in the step's; of the micro-batch these rows.
 
         Returns sums over its samples, for the running means, and their number.
         """
@@ -50,13 +50,13 @@ class Together:
         for index, batch in enumerate(micro_batches):
             prepared = work.prepare(batch, index)
             with nullcontext() if index == len(micro_batches) - 1 else self.unsynchronised():
-                sums.append(work.compute(prepared, share, str(index)))
+                sums.append(work.compute(prepared, share, index, slice(0, len(prepared))))
         return sums
 
 
 class Halving:
     """Where memory does not suffice for a micro-batch, its halves one after the other, from then on: the optimiser
-    sees the gradient of the same samples. (Batch norm takes its statistics from the smaller parts.)
+    sees the gradient of the same samples. (Batch norm takes its statistics from the smaller parts, of each process.)
 
     Of several processes all halve when one of them must. They can know that only after backward, so gradients are
     summed up when all is computed, not while: a step takes a little longer than without this.
@@ -100,10 +100,18 @@ class Halving:
 
     def _computed(self, micro_batches: Sequence[Batch], work: Work) -> Iterator[Sums]:
         for index, batch in enumerate(micro_batches):
-            pieces = work.prepare(batch, index).split(self.parts)
-            for number, piece in enumerate(pieces):
-                share = len(piece) / len(batch) / len(micro_batches)
-                yield work.compute(piece, share, str(index) if len(pieces) == 1 else f"{index}.{number}")
+            whole = work.prepare(batch, index)
+            for rows in _interleaved(len(whole), self.parts):
+                piece = whole.rows(rows)
+                share = len(piece) / len(whole) / len(micro_batches)
+                yield work.compute(piece, share, index, rows)
+
+
+def _interleaved(count: int, parts: int) -> list[slice]:
+    """Rows of at most `parts` pieces, as equal as can be; every n-th row, so that together with those of the other
+    processes a piece has the rows that one process alone would take for it."""
+    pieces = min(parts, count)
+    return [slice(first, count, pieces) for first in range(pieces)]
 
 
 def is_out_of_memory(problem: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """The mean of the weights along the end of training."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from math import ceil
 from typing import Any
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
 from pipeline.training.callbacks.averaging import Averaging, state
+from pipeline.training.callbacks.step import calls_step_callbacks
 from pipeline.training.chunk import as_batch
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
+Sharing = Callable[[slice], AbstractContextManager[None]]
 
 
 class SWA(Averaging):
@@ -58,7 +61,7 @@ class SWA(Averaging):
         if norms:
             inputs = islice(_training_inputs(trainer), self.batch_norm_steps)
             with torch.no_grad(), trainer.precision_plugin.forward_context():
-                take_anew(pl_module, norms, (each.to(pl_module.device) for each in inputs))
+                take_anew(pl_module, norms, (each.to(pl_module.device) for each in inputs), sharing_of(pl_module))
             for name, value in state(pl_module).items():
                 self.average[name].copy_(value)
 
@@ -69,7 +72,7 @@ class SWA(Averaging):
         self.count = state_dict["count"]
 
 
-def take_anew(network: nn.Module, norms: list[_BatchNorm], batches: Iterator[Tensor]) -> None:
+def take_anew(network: nn.Module, norms: list[_BatchNorm], batches: Iterator[Tensor], sharing: Sharing) -> None:
     """The running mean and variance of `norms`, parts of `network`, as the mean over these batches of inputs."""
     was = [(norm, norm.momentum, norm.training) for norm in norms]
     was_training = network.training
@@ -79,11 +82,17 @@ def take_anew(network: nn.Module, norms: list[_BatchNorm], batches: Iterator[Ten
         norm.momentum = None  # the mean over all batches since then
         norm.train()
     for inputs in batches:
-        network(inputs)
+        with sharing(slice(0, len(inputs))):
+            network(inputs)
     network.train(was_training)
     for norm, momentum, training in was:
         norm.momentum = momentum
         norm.train(training)
+
+
+def sharing_of(module: pl.LightningModule) -> Sharing:
+    """A module of the user's own has batch norm's statistics of each process's samples."""
+    return module.sharing if calls_step_callbacks(module) else lambda rows: nullcontext()  # type: ignore[return-value]
 
 
 def _training_inputs(trainer: pl.Trainer) -> Iterator[Tensor]:
