@@ -5,6 +5,7 @@ import pytest
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.places import folders, groups, shipped_folder
+from pipeline.config.unread import check_read
 from pipeline.errors import ConfigError
 
 SHIPPED = [(group, option) for group, options in groups([shipped_folder()]).items() for option in options]
@@ -19,6 +20,7 @@ def refusal(*overrides: str) -> str:
 def is_accepted(*overrides: str) -> bool:
     """Raises ConfigError if not: a failed test then shows the reason."""
     composed = compose(overrides, config_name="search" if overrides[0].startswith("search") else "train")
+    check_read(composed)
     check(composed.config, composed.shipped)
     return True
 

@@ -88,13 +88,8 @@ def _wrong_target(path: str, target: str, problem: source.NotFound, packages: Se
 def _check_new_keys(plain: Node, shipped: Node) -> None:
     """Keys that + or a recipe added where nothing would ever read them.
 
-    At the top a new key may be a variable that others refer to, unless it looks like a slip. Inside a node
-    with a `_target_` the signature has been asked already. Anywhere else only new objects can be added.
+    Inside a node with a `_target_` the signature has been asked already. Anywhere else only new objects can be added.
     """
-    for name in plain.keys() - shipped.keys():
-        close = nearest(name, shipped, at_most=1)
-        if close and not isinstance(plain[name], dict):
-            raise ConfigError(f"{name} does not exist{did_you_mean(close)}")
     for name, node in plain.items():
         default = shipped.get(name)
         if isinstance(node, dict) and isinstance(default, dict) and "_target_" not in node:

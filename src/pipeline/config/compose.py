@@ -1,6 +1,6 @@
 """Hydra's files and overrides -> one plain configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Composed:
     choices: dict[str, Choice]
     folders: list[Path]
     overrides: list[str]
+    config_name: str
+    files: dict[Path, str]
 
 
 def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs: Sequence[str] = ()) -> Composed:
@@ -64,8 +66,8 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     except COMPOSITION_ERRORS as problem:
         raise mistakes.explain(problem, groups) from None
     values = [override for override in parsed if override.key_or_group not in groups]
-    own = places.own_packages()
-    _leave_out_packages(config, own, _files(config_name, choices, folders))
+    own, files = places.own_packages(), _files(config_name, choices, folders)
+    _leave_out_packages(config, own, files)
     assign(config, values, groups)
     with open_dict(config):
         config.allow_packages = list(dict.fromkeys([*own, *packages_of(config)]))
@@ -74,7 +76,7 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     resolved = resolve(config)
     if not OmegaConf.is_missing(resolved, "name"):
         check_name(resolved.name)
-    return Composed(resolved, config, shipped, choices, folders, list(overrides))
+    return Composed(resolved, config, shipped, choices, folders, list(overrides), config_name, files)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def leave_out(config: DictConfig) -> None:
             del callbacks[name]
 
 
-def _leave_out_packages(config: DictConfig, own: Sequence[str], files: Sequence[Path]) -> None:
+def _leave_out_packages(config: DictConfig, own: Sequence[str], files: Iterable[Path]) -> None:
     """What a file allows for itself does not count. Raises ConfigError where nobody else allows it."""
     brought = [name for name in packages_of(config) if name not in own]
     if brought:
@@ -158,11 +160,13 @@ def _leave_out_packages(config: DictConfig, own: Sequence[str], files: Sequence[
         config.allow_packages = []
 
 
-def _files(config_name: str, choices: dict[str, Choice], folders: Sequence[Path]) -> list[Path]:
-    """Those that were composed, but for what they include."""
+def _files(config_name: str, choices: dict[str, Choice], folders: Sequence[Path]) -> dict[Path, str]:
+    """{file: its group} of all that were composed, but for what they include."""
     chosen = [(group, choice if isinstance(choice, list) else [choice]) for group, choice in choices.items()]
-    names = [config_name, *(f"{group}/{option}" for group, options in chosen for option in options if option)]
-    return [file for name in names if (file := places.find(name, folders)) is not None]
+    named = {config_name: ""} | {
+        f"{group}/{option}": group for group, options in chosen for option in options if option
+    }
+    return {file: group for name, group in named.items() if (file := places.find(name, folders)) is not None}
 
 
 def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> None:

@@ -21,6 +21,7 @@ def train(arguments: list[str]) -> int:
         from pipeline.config.check import check
         from pipeline.config.compose import compose, to_yaml
         from pipeline.config.given import check_given
+        from pipeline.config.unread import check_read
         from pipeline.lifecycle.variables import check_variables
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
@@ -28,6 +29,7 @@ def train(arguments: list[str]) -> int:
             print(to_yaml(composed.config if options.resolve else composed.unresolved), end="")
             return DONE
         check_variables(os.environ)
+        check_read(composed)
         check(composed.config, composed.shipped)
         check_given(composed.config, composed.choices, composed.folders)
     finally:

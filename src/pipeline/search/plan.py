@@ -17,6 +17,7 @@ from pipeline.config.compose import Composed
 from pipeline.config.given import check_given
 from pipeline.config.interpolations import as_written
 from pipeline.config.overrides import parse
+from pipeline.config.unread import check_read
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
 from pipeline.search import sweeps
@@ -113,6 +114,7 @@ class Plan:
         for picked in self._probes():
             try:
                 config, composed = self.config_of(picked), self.composed(picked)
+                check_read(composed)
                 check(config, composed.shipped)
                 check_given(config, composed.choices, composed.folders)
             except ConfigError as problem:
@@ -185,6 +187,7 @@ def make(typed: Sequence[str]) -> Plan:
     free = {key: word for word in rest if (key := word.partition("=")[0].removeprefix(f"{OWN}.")) in FREE}
     rest = [word for word in rest if word not in free.values()]
     composed = compose.compose(rest, config_name=PRIMARY)
+    check_read(composed)
     check(composed.config, composed.shipped)
     config = composed.config
     with open_dict(config.search):

@@ -1,0 +1,104 @@
+"""Values that are nobody's: they stand where nothing reads them, and no other value refers to them."""
+
+import functools
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from pipeline.config import places
+from pipeline.config.allowed import targets
+from pipeline.config.compose import Composed
+from pipeline.config.kinds import shown
+from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.errors import ConfigError
+
+GLOBAL = "_global_"
+PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
+
+
+def check_read(composed: Composed) -> None:
+    """Raises ConfigError for the first of them, with the line that is missing in its file."""
+    config: dict[str, Any] = OmegaConf.to_container(composed.unresolved, resolve=False)  # type: ignore[assignment]
+    known = _known(composed.config_name)
+    for name, node in config.items():
+        if name not in known and name not in _referred_to(config, but_in=name):
+            raise _unread(name, node, known, composed.files)
+        if isinstance(node, dict) and "_target_" not in node and name in known:
+            _check_keys(name, node, known[name], _referred_to(config))
+
+
+def _check_keys(name: str, node: dict[str, Any], known: Iterable[str], referred: set[str]) -> None:
+    for key, value in node.items():
+        is_object = any(True for _ in targets(value))
+        if key not in known and not is_object and value is not None and key not in referred:
+            raise ConfigError(
+                f"{name}.{key} does not exist{did_you_mean(f'{name}.{each}' for each in nearest(key, known))}"
+                f"{all_of(f'all keys of {name}', known)}"
+            )
+
+
+@functools.cache
+def _known(config_name: str) -> dict[str, list[str]]:
+    """{key: the keys in it}, of the file that we ship and of all options of its groups."""
+    shipped = [places.shipped_folder()]
+    primary = config_name if places.find(config_name, shipped) is not None else places.PRIMARY
+    groups = places.groups(shipped)
+    known: dict[str, list[str]] = {}
+    for name in (places.PRIMARY, primary):
+        content = {key: value for key, value in places.read(name, shipped).items() if key != "defaults"}
+        known |= {key: list(value) if isinstance(value, dict) else [] for key, value in content.items()}
+        for group in places.chosen_by_default(name, shipped):
+            files = [file for file in groups.get(group, {}).values() if _package(file, group) == group]
+            if files:  # the options of the others have their values all over the configuration
+                keys = (key for file in files for key in places.read_file(file))
+                known[group] = [*dict.fromkeys(key for key in keys if key != "defaults")]
+    return known
+
+
+def _package(file: Path, group: str) -> str:
+    """Where the values of an option go."""
+    named = PACKAGE.search(file.read_text(encoding="utf-8", errors="replace"))
+    return group.replace("/", ".") if named is None else named.group(1)
+
+
+def _referred_to(config: dict[str, Any], *, but_in: str | None = None) -> set[str]:
+    """All names in interpolations."""
+    texts = (text for name, node in config.items() if name != but_in for text in _texts(node))
+    return {word for text in texts if "${" in text for word in re.findall(r"\w+", text)}
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _texts(inner)
+
+
+def _unread(name: str, node: Any, known: Iterable[str], files: dict[Path, str]) -> ConfigError:
+    for file, group in files.items():
+        package = _package(file, group) if group else GLOBAL
+        if package.partition(".")[0] == name:
+            content = places.read_file(file)
+            keys = ", ".join(key for key in content if key != "defaults")
+            first = PACKAGE.search(file.read_text(encoding="utf-8", errors="replace"))
+            where = "" if first is None else f" in place of  {first.group()}"
+            return ConfigError(
+                f"{file}: nothing reads what it sets ({keys}), because it goes to {package} and not to where its keys "
+                f"are\n  to be read, it must begin with the line{where}\n    # @package {GLOBAL}"
+            )
+        if package == GLOBAL and name in places.read_file(file):
+            return _slip(name, node, known, f" in {file}")
+    return _slip(name, node, known, "")
+
+
+def _slip(name: str, node: Any, known: Iterable[str], where: str) -> ConfigError:
+    close = nearest(name, known, at_most=1)
+    if close and not isinstance(node, dict):
+        return ConfigError(f"{name}{where} does not exist{did_you_mean(close)}")
+    return ConfigError(
+        f"{name}{f'={shown(node)}' if not isinstance(node, dict) else ''}{where}: nothing reads it, and no other value "
+        f"refers to it (${{{name}}}): leave it out{did_you_mean(close)}{all_of('all that is read', known)}"
+    )
