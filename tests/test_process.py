@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from pipeline.process import PARENT
+from pipeline.errors import ConfigError
+from pipeline.process import ALONE, PARENT, Place, given_place, place
 
 FOLLOWER = "from pipeline.process import follow_parent; follow_parent(poll_seconds=0.05); import time; time.sleep(60)"
 
@@ -49,3 +50,47 @@ def test_a_process_ends_whose_output_is_closed() -> None:
     program = "from pipeline.process import end; end(3)"
     ended = subprocess.run(["sh", "-c", f"exec {sys.executable} -c '{program}' >&- 2>&-"], check=False)
     assert ended.returncode == 3
+
+
+HERE = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+TOLD = [  # what is in the environment, and what it means: a place, nothing, or a mistake with these words
+    ({}, None),
+    ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", **HERE}, Place(1, 2, 1, 2)),
+    ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", **HERE}, Place(3, 4, 1, 2)),
+    ({"RANK": "0", "WORLD_SIZE": "1"}, None),
+    ({"WORLD_SIZE": "1"}, None),
+    ({"RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}, ALONE),
+    ({"RANK": "0"}, None),
+    ({"RANK": "x"}, None),
+    ({"WORLD_SIZE": "2"}, None),
+    ({"LOCAL_RANK": "1"}, None),
+    ({"RANK": "x", "WORLD_SIZE": "2", **HERE}, "RANK=x"),
+    ({"RANK": "2", "WORLD_SIZE": "2", **HERE}, "0 to 1"),
+    ({"RANK": "-1", "WORLD_SIZE": "2", **HERE}, "RANK=-1"),
+    ({"RANK": "0", "WORLD_SIZE": "", **HERE}, "WORLD_SIZE= is set"),
+    ({"RANK": "0", "WORLD_SIZE": "0"}, "1 or more"),
+    ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "two", **HERE}, "LOCAL_RANK=two"),
+    ({"RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2", **HERE}, "do not divide"),
+    ({"RANK": "0", "WORLD_SIZE": "2"}, "not MASTER_ADDR and MASTER_PORT"),
+    ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": "99999"}, "1 to 65535"),
+    ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}, Place(1, 2, 1, 2)),
+    ({"SLURM_STEP_NUM_TASKS": "two"}, "SLURM_STEP_NUM_TASKS=two"),
+    ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "2"}, "unset SLURM_STEP_NUM_TASKS SLURM_PROCID SLURM_LOCALID"),
+]
+
+
+@pytest.mark.parametrize("variables, meaning", TOLD)
+def test_what_an_earlier_launch_left_in_the_shell_is_harmless_or_answered(
+    variables: dict[str, str], meaning: Place | str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in os.environ:
+        if name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "TORCHELASTIC_")):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if isinstance(meaning, str):
+        with pytest.raises(ConfigError) as refused:
+            given_place()
+        assert meaning in str(refused.value) and "\n  unset " in str(refused.value)
+    else:
+        assert given_place() == meaning and place() == (meaning or ALONE)

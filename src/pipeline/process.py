@@ -32,6 +32,7 @@ class Place:
         return self.world_size // self.local_world_size
 
 
+LEFT_OVER = "RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT"  # by torchrun, in a shell that it was exported to
 ALONE = Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
 
 
@@ -43,18 +44,59 @@ def place() -> Place:
 def given_place() -> Place | None:
     """As told by our launcher or torchrun (RANK, WORLD_SIZE, ...), or by srun for a step of several tasks.
 
-    Raises ConfigError where the nodes of a SLURM step run different numbers of tasks.
+    One of these variables without the others, and a world of one process that torchrun did not make, say nothing: they
+    are left over in a shell. Raises ConfigError for values that contradict each other, and where the nodes of a SLURM
+    step run different numbers of tasks.
     """
-    read = os.environ.get
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        world_size = int(read("WORLD_SIZE", "1"))
-        local_world_size = int(read("LOCAL_WORLD_SIZE", world_size))
-        return Place(int(read("RANK", "0")), world_size, int(read("LOCAL_RANK", "0")), local_world_size)
+        world_size = _number("WORLD_SIZE", 1, least=1)
+        place = Place(
+            _number("RANK", 0, below=world_size),
+            world_size,
+            _number("LOCAL_RANK", 0, below=world_size),
+            _number("LOCAL_WORLD_SIZE", world_size, least=1, below=world_size + 1),
+        )
+        if world_size % place.local_world_size != 0:
+            raise ConfigError(
+                f"WORLD_SIZE={world_size} processes do not divide into nodes of LOCAL_WORLD_SIZE="
+                f"{place.local_world_size}: every node must run as many. {to_be_alone()}"
+            )
+        if world_size == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+            return None
+        if world_size > 1:
+            _check_meeting_point()
+        return place
     # Not SLURM_NTASKS: that is also set in a batch script, outside of any task.
-    tasks = int(read("SLURM_STEP_NUM_TASKS", "1"))
+    tasks = _number("SLURM_STEP_NUM_TASKS", 1, least=1)
     if tasks > 1:
-        return Place(int(read("SLURM_PROCID", "0")), tasks, int(read("SLURM_LOCALID", "0")), _tasks_on_a_node(tasks))
+        rank, local_rank = _number("SLURM_PROCID", 0, below=tasks), _number("SLURM_LOCALID", 0, below=tasks)
+        return Place(rank, tasks, local_rank, _tasks_on_a_node(tasks))
     return None
+
+
+def to_be_alone() -> str:
+    """What to type where variables of an earlier launch made this process one of several, in a sentence."""
+    by_srun = "SLURM_STEP_NUM_TASKS" in os.environ and "RANK" not in os.environ
+    names = "SLURM_STEP_NUM_TASKS SLURM_PROCID SLURM_LOCALID" if by_srun else LEFT_OVER
+    return f"If nobody else was started, the variables are left over in this shell:\n  unset {names}"
+
+
+def _number(name: str, default: int, *, least: int = 0, below: int | None = None) -> int:
+    text = os.environ.get(name, str(default))
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < least or (below is not None and int(text) >= below):
+        wanted = f"{least} or more" if below is None else f"{least} to {below - 1}"
+        raise ConfigError(f"{name}={text} is set in the environment: expected a number, {wanted}. {to_be_alone()}")
+    return int(text)
+
+
+def _check_meeting_point() -> None:
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        raise ConfigError(
+            f"RANK={os.environ['RANK']} and WORLD_SIZE={os.environ['WORLD_SIZE']} are set in the environment, but not "
+            f"{' and '.join(missing)}, where the processes are to meet. {to_be_alone()}"
+        )
+    _number("MASTER_PORT", 1, least=1, below=65536)
 
 
 def _tasks_on_a_node(tasks: int) -> int:

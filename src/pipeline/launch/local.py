@@ -25,6 +25,7 @@ END_SECONDS = 5.0  # a process that waits in the kernel for a dead file system c
 GRACE_AFTER_HANG_SECONDS = 4.0
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 LINES_SHOWN = 15
+JOURNAL = "journal.jsonl"
 LOG = "run.log"  # of the run's first process, where also stands why it was ended
 NAME = "local"  # in the note about who launched the run
 
@@ -119,7 +120,7 @@ def _end_all(failure: Failure, processes: list[subprocess.Popen[bytes]], folder:
         sentence = f"process {rank} of {len(processes)} {failure.what}"
         print(f"{sentence}:" if lines else sentence, *lines, sep="\n  ", file=sys.stderr)
     if could_not_tell:
-        print(_to_go_on(folder), file=sys.stderr)
+        _tell_how_to_go_on(folder)
     # A process that a signal ended has a negative code here; a shell would say 128 + signal.
     return failure.code if failure.code > 0 else 128 - failure.code
 
@@ -133,12 +134,13 @@ def _tell_hang(failure: Failure, answers: list[list[str]], folder: Path) -> None
     others = [rank for rank in range(len(answers)) if rank not in failure.ranks]
     for rank in (*failure.ranks, *others):
         print(f"process {rank}:", *stacks.short(answers[rank]), sep="\n  ", file=sys.stderr)
-    print(_to_go_on(folder), file=sys.stderr)
     stacks.keep(folder / LOG, sentence, answers)
+    _tell_how_to_go_on(folder)
 
 
-def _to_go_on(folder: Path) -> str:
-    return f"to go on from what was saved: pipeline resume run={folder.name}"
+def _tell_how_to_go_on(folder: Path) -> None:
+    if (folder / JOURNAL).exists():  # else it had not begun, and nothing of it stays
+        print(f"to go on from what was saved: pipeline resume run={folder.name}", file=sys.stderr)
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.errors import RunError
 from pipeline.files import locked, write_atomically
 from pipeline.lifecycle.run import Run
+from pipeline.process import to_be_alone
 
 FOLDER = ".claims"
 PATIENCE_SECONDS = 120.0
@@ -60,5 +61,6 @@ class Claim:
             time.sleep(POLL_SECONDS)
         raise RunError(
             f"process {rank} waited {PATIENCE_SECONDS:g} s for process 0 to choose a run directory in "
-            f"{self.runs_dir.absolute()}: all nodes must share that folder; say which with runs_dir=PATH"
+            f"{self.runs_dir.absolute()}: all nodes must share that folder; say which with runs_dir=PATH. "
+            f"{to_be_alone()}"
         )

@@ -40,7 +40,7 @@ def work(folder: Path) -> int:
 def _tell_place() -> None:
     """Lightning and torch.distributed look for the variables that torchrun sets; SLURM has others."""
     here = given_place()
-    if here is not None and "RANK" not in os.environ:
+    if here is not None and not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         address, port = slurm.meeting_point()
         os.environ.update(environment_of(here, master_address=address, master_port=port))
 

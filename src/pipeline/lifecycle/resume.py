@@ -12,6 +12,7 @@ from pipeline.errors import RunError
 from pipeline.files import write_atomically
 from pipeline.lifecycle.run import OVERRIDES, Run
 from pipeline.lifecycle.standing import UNKNOWN, launched_state
+from pipeline.process import to_be_alone
 from pipeline.tracking import journal
 
 # How long it goes on, where, how often it saves, and who hears of it.
@@ -96,7 +97,9 @@ def wait_for(run: Run, config: DictConfig) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while run.config() != config:
         if time.monotonic() > deadline:
-            raise RunError(f"{run.id}: the first process has not written config.yaml within {PATIENCE_SECONDS:g} s")
+            raise RunError(
+                f"{run.id}: process 0 has not written config.yaml within {PATIENCE_SECONDS:g} s. {to_be_alone()}"
+            )
         time.sleep(POLL_SECONDS)
 
 

@@ -16,7 +16,7 @@ from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.claim import Claim
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.variables import check_variables
-from pipeline.process import Place, given_place, job, module_command
+from pipeline.process import Place, given_place, job, module_command, to_be_alone
 from pipeline.tracking import address
 
 
@@ -35,8 +35,9 @@ def train(composed: compose.Composed, command: list[str]) -> int:
     if key is None:
         if here is not None and here.world_size > 1:
             raise RunError(
-                f"{here.world_size} processes were started (WORLD_SIZE), but nothing tells which run is theirs: "
-                f"name it, name={config.name} auto_resume=true"
+                f"RANK={here.rank} and WORLD_SIZE={here.world_size} are set in the environment, as if this were one of "
+                f"{here.world_size} processes. {to_be_alone()}\nIf {here.world_size} were started, tell them which run "
+                f"is theirs:\n  name={config.name} auto_resume=true"
             )
         return _launch(_new(composed, command), config, here)
     claim = Claim(Path(config.runs_dir), key)

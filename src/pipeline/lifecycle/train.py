@@ -31,11 +31,14 @@ from pipeline.training.callbacks.timing import Timing
 from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.interruption import Interruption
 from pipeline.training.learner import Learner
+from pipeline.training.meeting import Meeting
 
 
 def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: Interruption) -> None:
     """Train, judge on the test set, and leave everything in the run directory."""
     check_variables(os.environ)  # of this process, which may have been started on another machine
+    meeting = Meeting(here, pulse, console, interruption)
+    meeting.when_all_have_started()
     config = run.config()
     resolve.check_signatures(config)
 
@@ -69,6 +72,7 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
     if here.is_first:
         keep_assembled(run, assembly, trainer)
     console.print(describe.plan(run, assembly, trainer, start_from), soft_wrap=True)
+    meeting.when_all_are_set_up()
     with recording.of_run(resumed_from=start_from):
         trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)
         pulse.tell_where_it_stands()

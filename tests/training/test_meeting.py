@@ -1,0 +1,84 @@
+"""Real processes that wait for each other, of which some do not come."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.launch.local import free_port
+
+PROGRAM = """
+import sys
+from rich.console import Console
+from pipeline.process import place
+from pipeline.pulse import Pulse
+from pipeline.training import meeting
+from pipeline.training.interruption import Interruption
+meeting.START_SECONDS, meeting.TELL_SECONDS = float(sys.argv[1]), 0.3
+interruption = Interruption()
+interruption.install()
+here = place()
+met = meeting.Meeting(here, Pulse(here.rank), Console(), interruption)
+met.when_all_have_started()
+import torch.distributed
+torch.distributed.init_process_group("gloo")
+met.when_all_are_set_up()
+torch.distributed.barrier()
+print("met")
+"""
+
+
+class Ranks:
+    def __init__(self) -> None:
+        self.port = str(free_port())
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, rank: int, of: int, seconds: float) -> "subprocess.Popen[str]":
+        told = {"RANK": str(rank), "WORLD_SIZE": str(of), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": self.port}
+        command = [sys.executable, "-c", PROGRAM, str(seconds)]
+        pipe = subprocess.PIPE
+        self.started.append(subprocess.Popen(command, env=os.environ | told, stdout=pipe, stderr=pipe, text=True))
+        return self.started[-1]
+
+
+@pytest.fixture
+def ranks() -> Iterator[Ranks]:
+    made = Ranks()
+    yield made
+    for each in made.started:
+        each.kill()
+        each.communicate()
+
+
+def test_those_that_all_come_go_on_together(ranks: Ranks) -> None:
+    started = [ranks.start(rank, 3, 60) for rank in (2, 1, 0)]
+    assert [each.communicate(timeout=90)[0].splitlines()[-1] for each in started] == ["met"] * 3
+
+
+def test_those_that_came_say_who_did_not(ranks: Ranks) -> None:
+    first, second = ranks.start(0, 4, 8), ranks.start(2, 4, 8)
+    for each in (first, second):
+        out, err = each.communicate(timeout=90)
+        assert each.returncode != 0
+        assert "waited 8 s for processes 1, 3 of 4" in err or "for process 0 of 4" in err or "2, 3 of 4" in err
+        assert "unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT" in err
+    assert "waiting for process" in out
+
+
+def test_the_first_is_missed_as_well(ranks: Ranks) -> None:
+    alone = ranks.start(1, 2, 1)
+    _, err = alone.communicate(timeout=90)
+    assert f"process 1 waited 1 s for process 0 of 2, which did not come to 127.0.0.1:{ranks.port}" in err
+
+
+def test_a_signal_ends_the_waiting(ranks: Ranks) -> None:
+    alone = ranks.start(0, 2, 600)
+    assert alone.stdout is not None and "waiting for process 1 of 2" in alone.stdout.readline()
+    sent = time.monotonic()
+    alone.send_signal(signal.SIGTERM)
+    _, err = alone.communicate(timeout=30)
+    assert "Interrupted" in err and time.monotonic() - sent < 20
