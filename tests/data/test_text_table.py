@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 (other alphabets are what it is about)
 """Sentences from files: read, cut, numbered, and refused with file and row where they are wrong."""
 
 import json
@@ -265,3 +266,88 @@ def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) 
 def test_sizes_that_leave_nothing_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"data\.source\.tokenizer\.{name}=0: expected"):
         Tokenization(**(WORDS | {name: 0}))
+
+
+# What is the same word however it is written, and what is cut apart.
+CUT = {
+    "Chinese": ("这部电影非常好看。", "这 部 电 影 非 常 好 看 。"),
+    "Chinese with a name in it": ("我爱iPhone15了", "我 爱 iphone15 了"),
+    "Japanese": ("とてもいいコーヒー", "と て も い い コ ー ヒ ー"),
+    "half-width Japanese": ("ﾅｶﾞｲ", "ナ ガ イ"),
+    "Thai": ("สวยมาก", "ส ว ย ม า ก"),
+    "Lao": ("ພາສາ", "ພ າ ສ າ"),
+    "Khmer, marks stay on": ("ភាសា", "ភា សា"),
+    "Burmese, marks stay on": ("မြန်မာ", "မြ န် မာ"),
+    "Korean has spaces": ("한국어 문장", "한국어 문장"),
+    "an accent apart from its letter": ("cafe\u0301", "café"),
+    "a Turkish capital": ("İSTANBUL istanbul", "istanbul istanbul"),
+    "wide letters and digits": ("１２３ Ｆｕｌｌ", "123 full"),
+    "emoji one by one": ("great🎉🎉👍🏽!!!", "great 🎉 🎉 👍🏽 !!!"),
+    "flags, families, a heart with a selector": ("🇩🇪🇫🇷 👨\u200d👩 ❤\ufe0f", "🇩🇪 🇫🇷 👨 👩 ❤"),
+    "marks of direction": ("שלום\u200f עולם", "שלום עולם"),
+    "what has no width": ("he\u200bllo \u00adfoo \ufeffbar\x00", "hello foo bar"),
+    "Persian joiners": ("می\u200cخواهم", "میخواهم"),
+}
+
+
+@pytest.mark.parametrize("kind", ["words", "bpe"])
+@pytest.mark.parametrize("case", CUT)
+def test_words_are_found_in_every_script(case: str, kind: str) -> None:
+    text, expected = CUT[case]
+    learned = Tokenization(**(WORDS | {"kind": kind, "vocabulary_size": 1000})).learn([text] * 3)
+    tokens = learned.encode(text).tokens
+    found = tokens if kind == "words" else pieces_joined(tokens, expected)
+    assert found == expected.split()
+    again = Tokenizer.from_str(learned.to_str())
+    assert again.encode(text).tokens == tokens, "what is kept cuts alike"
+
+
+def pieces_joined(tokens: list[str], expected: str) -> list[str]:
+    """No piece may reach over the end of a word; a word may be several."""
+    words, rest = [], list(tokens)
+    for word in expected.split():
+        taken = ""
+        while len(taken) < len(word):
+            taken += rest.pop(0)
+        words.append(taken)
+    assert not rest
+    return words
+
+
+def test_nothing_but_marks_without_a_width_is_an_empty_text(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", "\u200b\ufeff ,1")
+    with pytest.raises(DataError, match="row 42 has an empty text"):
+        source().load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changed, remedy",
+    [
+        ({}, r"data\.source\.tokenizer\.kind=bpe"),
+        ({"least_count": 2}, r"data\.source\.tokenizer\.least_count=1"),
+        ({"kind": "bpe"}, r"data\.source\.tokenizer\.vocabulary_size=200"),
+    ],
+)
+def test_validation_in_words_that_training_never_shows_is_warned_of(
+    changed: dict[str, Any], remedy: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path)
+    write(tmp_path, "dev.csv", rows=[("a ΩΨ ΞΦ number 1", "1"), ("a bad film", "0")])
+    source(validation="dev.csv", tokenizer=Tokenization(**(WORDS | changed))).load(tmp_path).fitted()
+    unknown = r"\d+ of the \d+ validation tokens \(\d\d%\) are not in the vocabulary, such as 'Ω.*"
+    assert re.search(unknown + remedy, caplog.text)
+
+
+def test_validation_in_words_that_training_shows_is_not_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path)
+    write(tmp_path, "dev.csv", rows=[("a very bad film number 1", "1"), ("a bad film", "0")])
+    source(validation="dev.csv").load(tmp_path).fitted()
+    assert "vocabulary" not in caplog.text
+
+
+def test_a_tokenizer_that_is_damaged_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": {')
+    with pytest.raises(DataError, match=r"tokenizer\.json is no tokenizer that can be read: .*Put a whole copy"):
+        Tokenization(**(WORDS | {"kind": str(tmp_path / "tokenizer.json")})).learn([])

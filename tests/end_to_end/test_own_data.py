@@ -79,5 +79,27 @@ def test_data_that_changed_since_training_is_told(files: Path) -> None:
     assert resumed.returncode == 2 and told in resumed.stderr and f"init_from={latest(files)}" in resumed.stderr
 
 
+def test_a_language_without_spaces_is_learned_by_its_characters(tmp_path: Path) -> None:
+    """No word of the test part is in the training part, but every character is; chance is one half."""
+    rolled = random.Random(0)
+    shown = {"good": ("好看", "精彩", "动人", "有趣", "温暖"), "bad": ("难看", "无聊", "乏味", "冗长", "俗气")}
+    unseen = {"good": ("好听", "精美", "感动", "趣味"), "bad": ("难听", "无味", "乏力", "漫长")}
+    subjects, degrees = ("这部电影", "那部影片", "昨天的片子", "这个故事"), ("非常", "真的很", "有点", "实在太")
+    for name, words, count in (("train", shown, 40), ("test", unseen, 10)):
+        sentences = {
+            f"{rolled.choice(subjects)}{rolled.choice(degrees)}{word}{rolled.choice(['。', '了。'])}": label
+            for label, some in words.items()
+            for word in some
+            for _ in range(count)
+        }
+        rows = ["text,label", *(f"{text},{label}" for text, label in sentences.items())]
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows))
+    asked = "data=text_table data.root=. data.source.train=train.csv data.source.test=test.csv model=text_cnn"
+    trained = run(f"pipeline train {asked}", "trainer.max_epochs=10", "tracking=none", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    accuracy = float(re.findall(r"test/accuracy\D+([-\d.]+)", trained.stdout)[0])
+    assert accuracy > 0.7 and "not in the vocabulary" not in trained.stdout + trained.stderr
+
+
 def latest(files: Path) -> str:
     return (files / "runs" / "latest").resolve().name

@@ -127,7 +127,7 @@ def _of_values(path: Path, line: int, text: Any, label: Any) -> Sample | Wrong:
 def _checked(path: Path, line: int, text: str, label: str) -> Sample | Wrong:
     if not is_unicode(text + label):
         return Wrong(path, line, NOT_UNICODE)
-    if not text.strip():
+    if not any(each.isprintable() and each != " " for each in text):  # marks of no width are no text
         return Wrong(path, line, "has an empty text")
     return Sample(path, line, text.strip(), label.strip())
 

@@ -18,7 +18,7 @@ from pipeline.data.skipping import left_out
 from pipeline.data.source import Part, Parts
 from pipeline.data.splits import cut
 from pipeline.data.text_rows import Sample, Wrong, read
-from pipeline.data.tokenizer import Tokenization, encode, fix_length
+from pipeline.data.tokenizer import Tokenization, encode, fix_length, warn_of_unknown
 from pipeline.errors import ConfigError, DataError
 
 Samples = list[Sample]
@@ -116,6 +116,7 @@ def encoded(parts: Parts, *, texts: Sequence[str], tokenization: Tokenization) -
     train, validation, test = (
         replace(part, inputs=encode(tokenizer, sentences[name])) for name, part in parts.by_name().items()
     )
+    warn_of_unknown(tokenizer, sentences["validation"], tokenization.remedy)
     # Letters that are made small and words that get no number are the data's, too.
     content = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()
     return replace(

@@ -1,5 +1,6 @@
 """Sentences as numbers: a vocabulary that is learned from the training part alone."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,21 @@ from pipeline.spec import PADDING, UNKNOWN
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+log = logging.getLogger(__name__)
+
 # N samples, T tokens of the longest that is kept
+
+# What no reader sees and no keyboard shows: marks of direction, joiners, spaces of no width, variation selectors.
+INVISIBLE = r"[\p{Cf}\p{Cc}\x{FE00}-\x{FE0F}&&[^\s]]"
+# Scripts that put no spaces between words: a character, with the marks on it, is a word of its own (as Devlin et al.
+# 2019 do for Chinese). So are emoji, flags being two letters each.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Bopomofo}\p{Yi}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+EMOJI = r"\p{Extended_Pictographic}[\x{1F3FB}-\x{1F3FF}]?|[\x{1F1E6}-\x{1F1FF}]{2}"
+ALONE = rf"[{UNSPACED}]\p{{M}}*|{EMOJI}"
+
+UNKNOWN_NAMES = (UNKNOWN, "<unk>")
+MUCH_UNKNOWN = 0.2  # of the validation tokens
+EXAMPLES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +65,7 @@ class Tokenization:
     def learn(self, sentences: Sequence[str]) -> "Tokenizer":
         """Raises DataError where the package is missing, or a file that it is to be read from."""
         try:
-            from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+            from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
         except ImportError as error:
             raise DataError(
                 "Text needs the package tokenizers, which is not installed. Type python -m pip install tokenizers."
@@ -59,9 +74,12 @@ class Tokenization:
             return self._read(Path(self.kind).expanduser())
         is_words = self.kind == "words"
         tokenizer = Tokenizer((models.WordLevel if is_words else models.BPE)(unk_token=UNKNOWN))
-        steps = [normalizers.NFC(), *([normalizers.Lowercase()] if self.lowercase else [])]
-        tokenizer.normalizer = normalizers.Sequence(steps)
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        # One form of what looks alike (é in one piece or two, 12 in wide digits); the Turkish capital İ as i, not as two.
+        small = [normalizers.Lowercase(), normalizers.Replace("i\u0307", "i")] if self.lowercase else []
+        seen = normalizers.Replace(Regex(INVISIBLE), "")
+        tokenizer.normalizer = normalizers.Sequence([seen, normalizers.NFKC(), *small])
+        apart = pre_tokenizers.Split(Regex(ALONE), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([apart, pre_tokenizers.Whitespace()])
         trainer = (trainers.WordLevelTrainer if is_words else trainers.BpeTrainer)(
             vocab_size=self.vocabulary_size,
             min_frequency=self.least_count,
@@ -72,12 +90,26 @@ class Tokenization:
         tokenizer.enable_truncation(self.max_length)
         return tokenizer
 
+    @property
+    def remedy(self) -> str:
+        """What makes more words known."""
+        if self.kind.endswith(".json"):
+            return "Take the tokenizer of a model for this language, or data.source.tokenizer.kind=bpe"
+        if self.least_count > 1:
+            return "Number rarer words, too: data.source.tokenizer.least_count=1"
+        if self.kind == "words":
+            return "Cut words into pieces: data.source.tokenizer.kind=bpe"
+        return f"Learn more pieces: data.source.tokenizer.vocabulary_size={2 * self.vocabulary_size}, or add sentences"
+
     def _read(self, path: Path) -> "Tokenizer":
         from tokenizers import Tokenizer
 
         if not path.is_file():
             raise DataError(f"data.source.tokenizer.kind={path} does not exist.")
-        tokenizer = Tokenizer.from_buffer(path.read_bytes())
+        try:
+            tokenizer = Tokenizer.from_buffer(path.read_bytes())
+        except Exception as problem:  # tokenizers raises nothing more special
+            raise DataError(f"{path} is no tokenizer that can be read: {problem}. Put a whole copy there.") from problem
         first = tokenizer.id_to_token(0)
         if first is None or "pad" not in first.lower():
             raise DataError(
@@ -103,6 +135,25 @@ def encode(tokenizer: "Tokenizer", sentences: Sequence[str]) -> Tensor:
     """(N, T) in the smallest type that holds the vocabulary; the tokenizer's length is fixed."""
     numbers = [encoding.ids for encoding in tokenizer.encode_batch(list(sentences))]
     return torch.tensor(numbers, dtype=smallest_type(tokenizer.get_vocab_size()))
+
+
+def warn_of_unknown(tokenizer: "Tokenizer", sentences: Sequence[str], remedy: str) -> None:
+    """Where the network would see little of what it is judged by."""
+    unknown = next((number for name in UNKNOWN_NAMES if (number := tokenizer.token_to_id(name)) is not None), None)
+    tokens = strange = 0
+    examples: dict[str, None] = {}  # in the order in which they come
+    for sentence, encoding in zip(sentences, tokenizer.encode_batch(list(sentences)), strict=True):
+        tokens += sum(encoding.attention_mask)
+        for (start, end), number in zip(encoding.offsets, encoding.ids, strict=True):
+            if number == unknown:
+                strange += 1
+                examples[sentence[start:end]] = None
+    if strange > MUCH_UNKNOWN * tokens:
+        shown = ", ".join(repr(each) for each in list(examples)[:EXAMPLES])
+        log.warning(
+            f"{strange:,} of the {tokens:,} validation tokens ({strange / tokens:.0%}) are not in the vocabulary, such "
+            f"as {shown}: the network sees each as the same unknown one. {remedy}"
+        )
 
 
 def smallest_type(vocabulary_size: int) -> torch.dtype:

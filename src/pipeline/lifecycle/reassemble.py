@@ -2,13 +2,15 @@
 
 import logging
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import compose, resolve
 from pipeline.lifecycle.assemble import Assembly, assemble
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.same_data import change_of_data
 from pipeline.process import ALONE
+
+LEARNED = ("words", "bpe")  # kinds of tokenizers
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,15 @@ def reassemble(run: Run, data_root: str | None = None) -> tuple[DictConfig, Asse
     if data_root is not None:
         compose.update(config, "data.root", data_root)
     resolve.check_signatures(config)
-    assembly = assemble(config, ALONE)
+    assembly = assemble(with_its_tokenizer(run, config), ALONE)
     if (sentence := change_of_data(run, assembly)) is not None:
         log.warning(sentence)
     return config, assembly
+
+
+def with_its_tokenizer(run: Run, config: DictConfig) -> DictConfig:
+    """A copy that takes the tokenizer of the run's beginning: an older version learned another one of the same data."""
+    key, changed = "data.source.tokenizer.kind", config.copy()
+    if run.tokenizer_path.is_file() and OmegaConf.select(config, key, throw_on_missing=False) in LEARNED:
+        OmegaConf.update(changed, key, str(run.tokenizer_path))
+    return changed

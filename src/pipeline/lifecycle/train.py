@@ -14,6 +14,7 @@ from pipeline.lifecycle import describe, exits
 from pipeline.lifecycle.assemble import Assembly, assemble, set_out_from
 from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.judge import judge
+from pipeline.lifecycle.reassemble import with_its_tokenizer
 from pipeline.lifecycle.recording import Recording
 from pipeline.lifecycle.reports.keep import keep_assembled
 from pipeline.lifecycle.run import Run
@@ -43,7 +44,7 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
     resolve.check_signatures(config)
 
     # What learns, and from what.
-    assembly = assemble(config, here)
+    assembly = assemble(with_its_tokenizer(run, config), here)
     start_from, damaged = checkpoints.newest_intact(run.checkpoints)
     for sentence in damaged:
         console.print(f"[yellow]{sentence}: taking the one before it[/]")
