@@ -74,7 +74,7 @@ class Tokenization:
             return self._read(Path(self.kind).expanduser())
         is_words = self.kind == "words"
         tokenizer = Tokenizer((models.WordLevel if is_words else models.BPE)(unk_token=UNKNOWN))
-        # One form of what looks alike (é in one piece or two, 12 in wide digits); the Turkish capital İ as i, not as two.
+        # One form of what looks alike (é in one piece or two, 12 in wide digits); the Turkish İ as one letter.
         small = [normalizers.Lowercase(), normalizers.Replace("i\u0307", "i")] if self.lowercase else []
         seen = normalizers.Replace(Regex(INVISIBLE), "")
         tokenizer.normalizer = normalizers.Sequence([seen, normalizers.NFKC(), *small])
