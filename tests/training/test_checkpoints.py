@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 
@@ -24,16 +26,50 @@ def test_digest_is_what_sha256sum_would_print(tmp_path):
     assert checkpoints.digest_of(path).read_text() == expected
 
 
-@pytest.mark.parametrize("harm", ["truncate", "alter", "lose digest"])
+@pytest.mark.parametrize("lost", [None, b"", b"\0" * 85, b"0" * 85, b"abc", b"\xff\xfe", "folder"])
+def test_a_lost_digest_is_no_proof_of_damage(tmp_path, lost):
+    path = save(tmp_path, 8)
+    checkpoints.digest_of(path).unlink()
+    if lost == "folder":
+        checkpoints.digest_of(path).mkdir()
+    elif lost is not None:
+        checkpoints.digest_of(path).write_bytes(lost)
+    assert checkpoints.newest_intact(tmp_path) == (path, [])
+    assert torch.equal(checkpoints.load(path)["weights"], torch.arange(1000) + 8)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+@pytest.mark.parametrize("harm", ["cut", "altered", "emptied", "zeros", "in its end", "no archive"])
+def test_a_damaged_checkpoint_is_found_out_with_and_without_a_digest(tmp_path, harm, lost):
+    older, newer = save(tmp_path, 7), save(tmp_path, 8)
+    content = newer.read_bytes()
+    middle = content.index((torch.arange(1000) + 8).numpy().tobytes()) + 4000
+    damaged = {
+        "cut": content[:-100],
+        "altered": content[:middle] + b"!" + content[middle + 1 :],
+        "emptied": b"",
+        "zeros": bytes(len(content)),
+        "in its end": content[:-40] + bytes(40),
+        "no archive": b"word",
+    }
+    newer.write_bytes(damaged[harm])
+    if lost:
+        checkpoints.digest_of(newer).unlink()
+    found, sentences = checkpoints.newest_intact(tmp_path)
+    assert found == older
+    assert len(sentences) == 1 and sentences[0].startswith("step-00000008.ckpt is truncated or altered")
+    with pytest.raises(RunError, match=r"step-00000008.* is truncated or altered"):
+        checkpoints.load(newer)
+
+
+@pytest.mark.parametrize("harm", ["truncate", "alter"])
 def test_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(tmp_path, harm):
     older, newer = save(tmp_path, 7), save(tmp_path, 8)
     content = newer.read_bytes()
     if harm == "truncate":
         newer.write_bytes(content[:-100])
-    elif harm == "alter":
-        newer.write_bytes(content[:500] + b"!" + content[501:])
     else:
-        checkpoints.digest_of(newer).unlink()
+        newer.write_bytes(content[:500] + b"!" + content[501:])
     with pytest.raises(RunError, match="step-00000008"):
         checkpoints.load(newer)
     found, damaged = checkpoints.newest_intact(tmp_path)
@@ -48,7 +84,25 @@ def test_checkpoint_cannot_run_code(tmp_path):
 
     path = tmp_path / "step-00000001.ckpt"
     checkpoints.save({"trap": Trap()}, path)
-    with pytest.raises(Exception, match="Weights only load failed"):
+    with pytest.raises(
+        RunError, match=r"it holds more than numbers, text and tensors .*print.* run any code"
+    ) as caught:
+        checkpoints.load(path)
+    assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [[1, 2], 7, {"state_dict": 3}, {"weights": 1}])
+def test_what_is_no_checkpoint_is_refused_in_a_sentence(tmp_path, content):
+    path = tmp_path / "other.ckpt"
+    torch.save(content, path)
+    with pytest.raises(RunError, match="holds no weights of a module"):
+        checkpoints.evaluation_weights(checkpoints.load(path))
+
+
+def test_a_plain_pickle_is_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "other.ckpt"
+    path.write_bytes(pickle.dumps({"state_dict": {}}))
+    with pytest.raises(RunError, match=r"other\.ckpt is truncated or altered"):
         checkpoints.load(path)
 
 

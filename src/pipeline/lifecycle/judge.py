@@ -90,9 +90,10 @@ def scores_of_parts(
 
 
 def best_checkpoint(run: Run) -> Path | None:
+    """Raises RunError for a link that leads out of the run: it would be judged, exported and sent as if of this run."""
     best = run.checkpoints / "best.ckpt"
     if best.exists():
-        return best.resolve()
+        return run.within(best)
     newest, _ = checkpoints.newest_intact(run.checkpoints)
     return newest
 

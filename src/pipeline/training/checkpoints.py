@@ -7,6 +7,10 @@ checkpoints/last.ckpt, best.ckpt        links to two of them
 
 import hashlib
 import os
+import pickle
+import re
+import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,9 +18,12 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pipeline.errors import RunError
-from pipeline.files import sha256, write_atomically
+from pipeline.files import ContentError, read_inside, sha256, write_atomically
 
 NAME = "step-{:08d}.ckpt"
+DIGEST = re.compile("[0-9a-f]{64}")
+MOST_BYTES_OF_DIGEST = 4096
+GLOBAL = re.compile(r"(?:Unsupported global: GLOBAL|Unsupported class|Trying to (?:call|load)[^`]*`?) ?([\w.]+)")
 
 
 class VerifiedCheckpointIO(TorchCheckpointIO):
@@ -69,26 +76,68 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
 def load(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     """Plain values and tensors only (`weights_only`): a checkpoint can never run code.
 
-    Raises RunError for a file that is missing, or not what was saved.
+    Raises RunError for a file that is missing, not what was saved, or no checkpoint.
     """
     real = path.resolve()
     problem = damage(real)
     if problem is not None:
-        raise RunError(f"checkpoint {path}: {problem}")
-    checkpoint: dict[str, Any] = torch.load(real, map_location=map_location, weights_only=True)
+        raise RunError(f"checkpoint {path} {problem}")
+    try:
+        checkpoint = torch.load(real, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RunError(
+            f"checkpoint {path} is not loaded: it holds more than numbers, text and tensors{_what(error)}, which could "
+            "run any code; take one that `pipeline train` saved"
+        ) from None
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
+        if "out of memory" in str(error):
+            raise
+        raise RunError(f"checkpoint {path} cannot be read ({first_line(error)}); take another one") from error
+    if not isinstance(checkpoint, dict):
+        raise RunError(f"checkpoint {path} holds no weights of a module; take one that `pipeline train` saved")
     return checkpoint
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file, or None."""
-    if not path.exists():
+    """What is wrong with a checkpoint file, or None where it is proven to be what was saved.
+
+    The proof is the digest beside it. Where that is lost or damaged, the sums that the file, a zip archive, has of all
+    that is in it: a power cut may take the one and spare the other.
+    """
+    try:
+        digest = _recorded(path)
+        if digest is not None:
+            intact = digest == sha256(path)
+            return None if intact else "is truncated or altered: its SHA-256 is not the one recorded when it was saved"
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except FileNotFoundError:
         return "does not exist"
-    recorded = digest_of(path)
-    if not recorded.exists():
-        return f"has no {recorded.name} beside it, so it cannot be trusted"
-    if recorded.read_text(encoding="utf-8").split()[:1] != [sha256(path)]:
-        return "is truncated or altered: its SHA-256 is not the one recorded when it was saved"
-    return None
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        return f"is truncated or altered, and has no digest beside it ({first_line(error)})"
+    return None if wrong is None else f"is truncated or altered, and has no digest beside it ({wrong} is damaged)"
+
+
+def _recorded(path: Path) -> str | None:
+    """The digest beside a checkpoint, as far as it is one."""
+    try:
+        found = read_inside(path.parent, digest_of(path).name, most_bytes=MOST_BYTES_OF_DIGEST).split()[:1]
+    except (OSError, ContentError):
+        return None
+    text = found[0].decode(errors="replace") if found else ""
+    return text if DIGEST.fullmatch(text) else None
+
+
+def _what(error: pickle.UnpicklingError) -> str:
+    """Such as " (numpy.core.multiarray.scalar)", of the sixty lines that torch says."""
+    found = GLOBAL.search(str(error))
+    return "" if found is None else f" ({found[1]})"
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -131,8 +180,10 @@ def sweep(folder: Path) -> None:
 
 
 def evaluation_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The weights to judge and use: their moving average where one was kept."""
-    weights: dict[str, Any] = checkpoint.get("evaluation_state_dict") or checkpoint["state_dict"]
+    """The weights to judge and use: their moving average where one was kept. Raises RunError where there are none."""
+    weights = checkpoint.get("evaluation_state_dict") or checkpoint.get("state_dict")
+    if not isinstance(weights, dict):
+        raise RunError("the checkpoint holds no weights of a module; take one that `pipeline train` saved")
     return weights
 
 
