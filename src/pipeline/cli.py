@@ -133,19 +133,21 @@ def chaos(arguments: list[str]) -> int:
 
 def sync(arguments: list[str]) -> int:
     words = ["run=all" if word == "--all" else word for word in arguments]
-    named = typed.named_values(words, {"run": "latest", "runs_dir": "runs", "upgrade": "false"})
+    defaults = {"run": "latest", "runs_dir": "runs", "upgrade": "false", "tracking.uri": "", "tracking.artifacts": ""}
+    named = typed.named_values(words, defaults)
     upgrade = typed.yes_or_no(named, "upgrade")
     from pipeline.lifecycle import sync as lifecycle
 
-    return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"], upgrade=upgrade)
+    return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"], upgrade=upgrade, typed=named)
 
 
 def register(arguments: list[str]) -> int:
-    named = typed.named_values(arguments, {"run": "latest", "name": "", "force": "false", "runs_dir": "runs"})
+    defaults = {"run": "latest", "name": "", "force": "false", "runs_dir": "runs", "tracking.uri": ""}
+    named = typed.named_values(arguments, defaults)
     force = typed.yes_or_no(named, "force")
     from pipeline.lifecycle import register as lifecycle
 
-    return lifecycle.register(named["run"], named["name"], named["runs_dir"], force=force)
+    return lifecycle.register(named["run"], named["name"], named["runs_dir"], force=force, typed=named)
 
 
 def search(arguments: list[str]) -> int:
@@ -218,12 +220,12 @@ VERBS = {
     "sync": Verb(
         sync,
         "carry to MLflow what did not arrive there",
-        "pipeline sync [run=latest | --all] [upgrade=true] [runs_dir=runs]",
+        "pipeline sync [run=latest | --all] [upgrade=true] [runs_dir=runs] [tracking.uri=ADDRESS]",
     ),
     "register": Verb(
         register,
         "a run's model under a name in MLflow; the best of that name is its champion",
-        "pipeline register [run=latest] name=NAME [force=true] [runs_dir=runs]",
+        "pipeline register [run=latest] name=NAME [force=true] [runs_dir=runs] [tracking.uri=ADDRESS]",
     ),
     "chaos": Verb(
         chaos,

@@ -1,7 +1,7 @@
 """`pipeline register`: a run's model under a name of its own, and the best of that name as its champion."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.lifecycle.looks import tag_of
 from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.reports import predictions
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.store import Store, store_of
 from pipeline.tracking import address, sync, ui
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.registry import CHAMPION, SCHEME, Registry, Version
@@ -25,20 +26,21 @@ DIGEST_TAG = "test.digest"
 LOOKS_TAG = "test.looks"
 
 
-def register(reference: str, name: str, runs_dir: str, *, force: bool) -> int:
+def register(reference: str, name: str, runs_dir: str, *, force: bool, typed: Mapping[str, str] | None = None) -> int:
     """Its exit code. Raises RunError for a run without a model, ConfigError for a name that MLflow does not take."""
     run = runs.find(reference, runs_dir)
     check_name(name, run.config().name)
-    metrics, uri = _judged(run), run.config().tracking.uri
-    if uri is None:
+    metrics, store = _judged(run), store_of(run, typed, verb="register")
+    if store is None:
         raise RunError(
             f"{run.id} was trained with tracking=none, so no MLflow has its model: train with tracking=mlflow"
         )
+    uri = store.uri
     digest = predictions.digest_of_test(run.folder)
     if digest is not None:
         _look(run, digest)
     try:
-        run_id = _in_mlflow(run)
+        run_id = _in_mlflow(run, store)
         registry = Registry(uri)
         before = registry.champion(name)
         seen = 0 if digest is None else registry.looks(tag_of(digest))
@@ -54,7 +56,7 @@ def register(reference: str, name: str, runs_dir: str, *, force: bool) -> int:
             registry.crown(name, version)
     except TrackingError as problem:
         raise RunError(f"MLflow ({address.redacted(uri)}) does not take {name}: {problem}") from problem
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(f"registered  {name} version {version.number}, from {run.id}")
     if moves or force:
         console.print(f"champion    version {version.number}: {reason}" + ("" if moves else " (force=true)"))
@@ -149,11 +151,9 @@ def _judged(run: Run) -> dict[str, float]:
     return metrics
 
 
-def _in_mlflow(run: Run) -> str:
+def _in_mlflow(run: Run, store: Store) -> str:
     """MLflow's id of the run, with its model there. Raises RunError if it cannot be brought there."""
-    tracking = run.config().tracking
-    command = export_command(run)
-    state = sync.sync_run(run.folder, uri=tracking.uri, artifacts=tracking.artifacts, on_model=command)
+    state = sync.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
     if state.mlflow_run_id is None or not state.complete:
         why = state.problem or f"{state.waiting} left"
         raise RunError(f"{run.id} is not in MLflow yet ({why}); once it can be: pipeline sync run={run.id}")

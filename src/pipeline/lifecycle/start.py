@@ -15,6 +15,7 @@ from pipeline.lifecycle import environment, resume
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.claim import Claim
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.store import store_of
 from pipeline.lifecycle.variables import check_variables
 from pipeline.process import Place, given_place, job, module_command, to_be_alone
 from pipeline.tracking import address
@@ -74,6 +75,7 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str) -> int:
         resume.check_may_change(run, key, value)
         compose.update(config, key, value)
     check(config, run.config())
+    store_of(run, dict(override.split("=", 1) for override in overrides if "=" in override), verb="resume")
     _make_absolute(config)
     if leads and run.is_finished and not overrides:
         raise RunError(

@@ -1,8 +1,11 @@
 """`pipeline ui`: MLflow's pages for the runs of this directory, opened at the right one."""
 
+from pathlib import Path
+
 from pipeline.config import compose
-from pipeline.errors import TrackingError, TrainingFailed
+from pipeline.errors import RunError, TrackingError, TrainingFailed
 from pipeline.lifecycle import run as runs
+from pipeline.lifecycle.store import store_of
 from pipeline.tracking import progress
 from pipeline.tracking import ui as tracking_ui
 
@@ -11,14 +14,23 @@ def ui(runs_dir: str, reference: str | None, port: int) -> int:
     """Serve the store until Ctrl-C; a run's own store and page if one is named, else the page of all experiments."""
     page = tracking_ui.EXPERIMENTS
     if reference is None:
+        if not Path(runs_dir).is_dir():
+            raise RunError(
+                f"there is no folder {Path(runs_dir).absolute()}, so no run to show; `pipeline train` makes one, "
+                "runs_dir=PATH names another folder"
+            )
         tracking = compose.compose([f"runs_dir={runs_dir}"]).config.tracking
+        uri, artifacts = tracking.uri, tracking.artifacts
     else:
         run = runs.find(reference, runs_dir)
-        tracking = run.config().tracking
+        store = store_of(run, verb="sync")
+        if store is None:
+            raise RunError(f"{run.id} was trained with tracking=none, so MLflow does not know it")
+        uri, artifacts = store
         shipped = progress.load(run.folder)
         if shipped is not None and shipped.experiment_id is not None and shipped.mlflow_run_id is not None:
             page = tracking_ui.run_page(shipped.experiment_id, shipped.mlflow_run_id)
     try:
-        return tracking_ui.serve(tracking.uri, tracking.artifacts, port, page)
+        return tracking_ui.serve(uri, artifacts, port, page)
     except TrackingError as problem:
         raise TrainingFailed(str(problem)) from problem

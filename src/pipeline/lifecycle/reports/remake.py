@@ -8,6 +8,7 @@ from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.reports.evidence import is_judged
 from pipeline.lifecycle.reports.report import NAME, write
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.store import store_of
 from pipeline.tracking import journal, progress, sync
 
 
@@ -34,11 +35,17 @@ def _send(run: Run) -> None:
     """To where the run's journal went. A run under way sends its own page, one that was never sent takes it along."""
     if progress.load(run.folder) is None or journal.is_open(run.journal_path):
         return
-    tracking = run.config().tracking
+    try:
+        store = store_of(run)
+    except RunError as refusal:
+        print(f"not sent to MLflow: {refusal}")
+        return
+    if store is None:
+        return
     record = journal.Journal(run.journal_path)
     record.artifact(NAME)
     record.close()
-    state = sync.sync_run(run.folder, uri=tracking.uri, artifacts=tracking.artifacts, on_model=export_command(run))
+    state = sync.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
     if state.complete:
         print("in MLflow, too")
     else:
