@@ -78,7 +78,8 @@ class Mirror(ThreadingHTTPServer):
     """An HTTP server of a few files, which can be told to misbehave.
 
     `faults` are spent one a request: an HTTP status such as 500, "cut" (half of the bytes, then the
-    connection is closed) or "hang" (half of the bytes, then nothing until the server is closed).
+    connection is closed), "hang" (half of the bytes, then nothing until the server is closed) or "drip" (a byte now and
+    then).
     """
 
     def __init__(self) -> None:
@@ -117,6 +118,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         rest = body[start:]
+        if fault == "drip":
+            while not mirror.closing.wait(0.02):
+                self.wfile.write(rest[:1])
         self.wfile.write(rest[: len(rest) // 2] if fault else rest)
         self.wfile.flush()
         if fault == "hang":

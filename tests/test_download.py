@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline import download
 from pipeline.download import ATTEMPTS, fetch
 from pipeline.errors import DataError
 
@@ -85,6 +86,17 @@ class TestWhenTheNetworkIsBad:
             fetched(tmp_path / "file", f"{mirror.url}/file.gz")
         assert fetched(tmp_path / "file", f"{mirror.url}/file.gz") == CONTENT
         assert mirror.requests[-1] == ("/file.gz", f"bytes={len(PACKED) // 2}-")
+
+    def test_a_mirror_that_sends_a_byte_now_and_then_is_left(
+        self, mirror: "Mirror", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.2)
+        mirror.files["/file.gz"] = PACKED
+        mirror.faults = ["drip"] * download.ATTEMPTS
+        with pytest.raises(DataError, match=r"sent but \d+ bytes in"):
+            fetch(
+                [f"{mirror.url}/file.gz"], tmp_path / "f", size=len(CONTENT), sha256="", remedy="", backoff_seconds=0.01
+            )
 
     def test_after_a_kill_in_the_middle_it_goes_on_too(self, mirror: "Mirror", tmp_path: Path) -> None:
         mirror.files["/file.gz"] = PACKED

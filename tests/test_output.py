@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import output
 from pipeline.output import lasting_output
 
 
@@ -38,3 +39,29 @@ def test_a_program_without_output_streams_prints_nowhere(monkeypatch: pytest.Mon
     with lasting_output():
         print("unheard", flush=True)
         assert sys.stdout.writable()
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("one\ttwo\n", "one\ttwo\n"),
+        ("\x1b[1;31mred\x1b[0m\r", "\x1b[1;31mred\x1b[0m\r"),  # ours
+        ("\x1b[2K\x1b[1A\x1b[?25l\x1b[?25h", "\x1b[2K\x1b[1A\x1b[?25l\x1b[?25h"),  # Rich's, of a bar that moves
+        ("\x1b]0;title\x07", "�]0;title�"),
+        ("\x1b]52;c;aGk=\x07", "�]52;c;aGk=�"),  # into the clipboard
+        ("\x1b[2J\x1b[5n\x1bc\x9b6n", "�[2J�[5n�c�6n"),
+        ("abc‮txt.exe", "abc�txt.exe"),
+        ("\ud800", "�"),
+    ],
+)
+def test_a_terminal_is_told_nothing_but_colours_and_lines(
+    text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with output.lasting_output():
+        print(text, end="")
+    assert capsys.readouterr().out == shown
+
+
+def test_a_message_has_no_colours_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    output.report("error", "\x1b[31mred\x1b[0m", sys.stdout)
+    assert capsys.readouterr().out == "error: �[31mred�[0m\n"

@@ -16,6 +16,7 @@ from pipeline.files import ContentError, locked, read_verified, write_atomically
 
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 20
+SLOWEST_BYTES_PER_SECOND = 1000
 CHUNK_BYTES = 1 << 16
 
 
@@ -182,9 +183,14 @@ def _receive(url: str, part: Path, kept: int, limit: int) -> None:
 
 def _blocks(response: HTTPResponse) -> Iterator[bytes]:
     """Apart from the writing, so that the network's OSErrors cannot be mistaken for the disk's."""
+    began, have = time.monotonic(), 0
     try:
-        while block := response.read(CHUNK_BYTES):
+        while block := response.read1(CHUNK_BYTES):
             yield block
+            have += len(block)
+            seconds = time.monotonic() - began
+            if seconds > TIMEOUT_SECONDS and have < SLOWEST_BYTES_PER_SECOND * seconds:  # a byte now and then
+                raise MirrorError(f"sent but {have:,} bytes in {seconds:.0f} s", again=True)
     except (OSError, HTTPException) as error:
         raise MirrorError(f"broke off: {str(error) or type(error).__name__}", again=True) from error
 

@@ -9,6 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO
 
+# What a terminal obeys instead of showing it, what turns the direction of writing, and halves of characters.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Of ours and Rich's: colours, and what redraws a line in its place.
+OBEYED = re.compile(r"\x1b\[(?:[0-9;]*m|[0-9]*[AK]|\?25[lh])|\r")
+
+
+def plain(text: str) -> str:
+    """Of a text from elsewhere (a server, a log, a file's name) what can be shown: lines and characters."""
+    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
 
 @contextmanager
 def lasting_output() -> Iterator[None]:
@@ -31,7 +41,8 @@ class Lasting:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        self._try(lambda: self.stream.write(text))
+        shown = _harmless(text)
+        self._try(lambda: self.stream.write(shown))
         return len(text)
 
     def flush(self) -> None:
@@ -49,7 +60,7 @@ class Lasting:
 def report(label: str, message: str, stream: TextIO) -> None:
     """A message with its label: in colour and broken into lines on a terminal, else as it is."""
     is_terminal = stream.isatty()
-    text = f"{label}: {message}"
+    text = f"{label}: {plain(message)}"
     if is_terminal:
         width = shutil.get_terminal_size().columns
         text = "\n".join(_broken(line, width) for line in text.splitlines())
@@ -57,6 +68,14 @@ def report(label: str, message: str, stream: TextIO) -> None:
         text = re.sub(f"^{label}:", f"\x1b[1;31m{label}:\x1b[0m", text)
         text = re.sub(r"(?m)^(  did you mean  )(.+?)( \?)?$", "\\1\x1b[1;32m\\2\x1b[0m\\3", text)
     print(text, file=stream)
+
+
+def _harmless(text: str) -> str:
+    """Without what would have a terminal do more than colour a text or draw a line anew, whoever wrote it."""
+    if not CONTROLS.search(text):
+        return text
+    kept = OBEYED.findall(text)
+    return "".join(map("".join, zip(map(plain, OBEYED.split(text)), [*kept, ""], strict=True)))
 
 
 def _broken(line: str, width: int) -> str:

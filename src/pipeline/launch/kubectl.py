@@ -3,12 +3,18 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
-from typing import Any
 
 from pipeline.errors import ConfigError, RunError
+from pipeline.files import ContentError, parsed
+from pipeline.shape import Each, Maybe, mismatch
 
 CLIENT_SECONDS = 30  # what kubectl may take
+STATE = {"type": str, "status": str}
+JOB = {"name": str, "ready": int}
+TRAIN_JOB = {
+    "metadata": {},
+    "status": Maybe({"conditions": Maybe(Each(STATE, named=False)), "jobsStatus": Maybe(Each(JOB, named=False))}),
+}
 NODE = "node"  # what Kubeflow's runtimes call the job whose pods train, and the container in it
 
 
@@ -31,15 +37,25 @@ def kubectl(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def state_of(found: Mapping[str, Any]) -> str | None:
-    """In the words of this program, from what the cluster says of a TrainJob; None for one that has ended."""
-    status = found.get("status", {})
-    holds = {each["type"] for each in status.get("conditions", []) if each["status"] == "True"}
+def state_of(answer: str) -> str | None:
+    """In the words of this program, from what the cluster says of a TrainJob; None for one that has ended.
+
+    Raises RunError for what no cluster says.
+    """
+    try:
+        found = parsed(answer.encode())
+        problem = mismatch(found, TRAIN_JOB)
+        if problem is not None:
+            raise ContentError(problem)
+    except ContentError as problem:
+        raise RunError(f"kubectl answers something else than a TrainJob ({problem})") from problem
+    status = found.get("status") or {}
+    holds = {each["type"] for each in status.get("conditions") or [] if each["status"] == "True"}
     if "deletionTimestamp" in found["metadata"]:
         return "ENDING"
     if holds & {"Complete", "Failed"}:
         return None
     if "Suspended" in holds:
         return "SUSPENDED"
-    pods = [each for each in status.get("jobsStatus", []) if each["name"] == NODE]
+    pods = [each for each in status.get("jobsStatus") or [] if each["name"] == NODE]
     return "RUNNING" if any(each["ready"] > 0 for each in pods) else "PENDING"

@@ -1,6 +1,5 @@
 """Kubernetes: one readable TrainJob of Kubeflow's in the run directory, checked and applied; nothing of ours waits."""
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -128,7 +127,7 @@ class Kubernetes:
             if facts.get("dry_run"):  # only a file so far, as far as anyone knows: that needs no cluster
                 return None
             raise
-        return state_of(json.loads(answer)) if answer else None
+        return state_of(answer) if answer else None
 
     def cancel(self, folder: Path) -> str:
         facts = _noted(folder)

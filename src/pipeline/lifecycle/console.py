@@ -1,10 +1,16 @@
 """What is said to the person, and what is only kept in a log."""
 
+import io
 import logging
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
+
+from pipeline.errors import RunError
+from pipeline.files import append_to
+from pipeline.output import plain
 
 
 def console_beside(log_path: Path, *, quiet: bool = False) -> Console:
@@ -17,13 +23,28 @@ def console_beside(log_path: Path, *, quiet: bool = False) -> Console:
 
 def quieten(log_path: Path) -> None:
     """Lightning's chatter and Python's warnings go to the log."""
-    logging.basicConfig(filename=log_path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler(open_log(log_path))
+    handler.setFormatter(_Plain("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a full disk costs lines of the log; it must not print a traceback for each
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+
+
+def open_log(path: Path) -> TextIO:
+    """Raises RunError where it is no file to write to: a run directory of another may have a link in its place."""
+    try:
+        return io.TextIOWrapper(append_to(path), encoding="utf-8", write_through=True)
+    except OSError as problem:
+        raise RunError(f"{path} cannot be written: {problem.strerror}") from problem
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
 
 
 class _ToConsole(logging.Handler):
@@ -33,4 +54,4 @@ class _ToConsole(logging.Handler):
         self.addFilter(lambda record: record.levelno == logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(Text(f"warning: {record.getMessage()}", style="yellow"), soft_wrap=True)
+        self.console.print(Text(f"warning: {plain(record.getMessage())}", style="yellow"), soft_wrap=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, USER_ERROR, TrainingFailed, UserError
+from pipeline.output import plain
 from pipeline.training.interruption import Interrupted
 from pipeline.training.memory import is_out_of_memory
 
@@ -86,4 +87,4 @@ def os_error(problem: BaseException | None, numbers: tuple[int, ...]) -> OSError
 
 
 def _plain(text: object) -> str:
-    return str(text).replace("[", r"\[")  # Rich would take brackets for markup
+    return plain(str(text)).replace("[", r"\[")  # Rich would take brackets for markup

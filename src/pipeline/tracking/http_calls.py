@@ -3,18 +3,27 @@
 import http.client
 import json
 import os
+import socket
 import ssl
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from pipeline.files import ContentError, parsed
+from pipeline.output import plain
+from pipeline.shape import mismatch
 from pipeline.tracking.address import redacted
 from pipeline.tracking.credentials import REMEDY, authorization
 from pipeline.tracking.mlflow_calls import PASSING_STATUSES, Refused, Unavailable
 
 TIMEOUT_SECONDS = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # as for MLflow's own client
 LONGEST_ANSWER_SHOWN = 300
+MOST_BYTES = 8 << 20  # of an answer; a run with thousands of params has 1 MB
+ANSWER_TIMEOUTS = 3  # a whole answer may take as many times as long as a server may be silent
+SLOWEST_BYTES_PER_SECOND = 1 << 16  # of a file on its way to the server
 # Ways to a server that only MLflow's own client knows.
 SPECIAL = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
 
@@ -26,6 +35,9 @@ def reaches(uri: str) -> bool:
     return not proxied and not any(os.environ.get(name) for name in SPECIAL)
 
 
+NOTHING_SPECIAL: Mapping[str, Any] = {}
+
+
 class HttpCalls:
     """Raises Unavailable for a server that does not answer as it should, Refused for what it will never take."""
 
@@ -34,14 +46,22 @@ class HttpCalls:
         self._parts = urlsplit(uri)
         self._connection: http.client.HTTPConnection | None = None
 
-    def call(self, method: str, path: str, body: Any = None, *, once: bool = False) -> dict[str, Any]:
-        """`once` is for what must not be done twice: a connection that turns out to be closed is then an error."""
+    def call(
+        self, method: str, path: str, body: Any = None, *, shape: Any = NOTHING_SPECIAL, once: bool = False
+    ) -> dict[str, Any]:
+        """The answer, which has this `shape` (see `shape.mismatch`).
+
+        `once` is for what must not be done twice: a connection that turns out to be closed is then an error.
+        """
         if once:
             self._close()
         data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         status, answer = self._request(method, path, data, {"Content-Type": "application/json"})
         found = _read_json(answer)
         if 200 <= status < 300 and found is not None:
+            problem = mismatch(found, shape)
+            if problem is not None:
+                raise Unavailable(f"{redacted(self.uri)} gives an answer that is none of MLflow's: {problem}")
             return found
         raise self._error(status, answer, found)
 
@@ -67,7 +87,7 @@ class HttpCalls:
             return self._exchange(self._connection, method, address, body, headers)
         except (OSError, http.client.HTTPException, ValueError) as problem:
             self._close()
-            what = str(problem) or type(problem).__name__
+            what = plain(str(problem)[:LONGEST_ANSWER_SHOWN]) or type(problem).__name__
             raise Unavailable(f"{redacted(self.uri)} does not answer: {redacted(what)}") from problem
 
     def _exchange(
@@ -78,13 +98,18 @@ class HttpCalls:
         body: bytes | IO[bytes] | None,
         headers: Mapping[str, str],
     ) -> tuple[int, bytes]:
-        connection.request(method, address, body, dict(headers))
-        response = connection.getresponse()
-        return response.status, response.read()
+        size = int(headers.get("Content-Length", "0"))
+        with _ended_after(connection, ANSWER_TIMEOUTS * _timeout_seconds() + size / SLOWEST_BYTES_PER_SECOND):
+            connection.request(method, address, body, dict(headers))
+            response = connection.getresponse()
+            answer = response.read(MOST_BYTES + 1)
+            if len(answer) > MOST_BYTES:
+                raise http.client.HTTPException(f"its answer is longer than {MOST_BYTES:,} bytes")
+            return response.status, answer
 
     def _open(self) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
-        timeout = float(os.environ.get(TIMEOUT_SECONDS, "20"))
+        timeout = _timeout_seconds()
         if self._parts.scheme == "https":
             return http.client.HTTPSConnection(host, port, timeout=timeout, context=_trust())
         return http.client.HTTPConnection(host, port, timeout=timeout)
@@ -95,7 +120,9 @@ class HttpCalls:
             self._connection = None
 
     def _error(self, status: int, answer: bytes, found: dict[str, Any] | None) -> Exception:
-        text = (found or {}).get("message") or answer.decode(errors="replace").strip()[:LONGEST_ANSWER_SHOWN]
+        told = (found or {}).get("message")
+        text = told if isinstance(told, str) and told else answer[: 4 * LONGEST_ANSWER_SHOWN].decode(errors="replace")
+        text = plain(text.strip()[:LONGEST_ANSWER_SHOWN])
         says = redacted(f"{redacted(self.uri)} answers {status}: {text}")
         if status in (401, 403):
             return Unavailable(f"{says} ({REMEDY})")
@@ -113,10 +140,43 @@ class Missing(Refused):
 
 def _read_json(answer: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(answer)
-    except ValueError:
+        found = parsed(answer)
+    except ContentError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def _timeout_seconds() -> float:
+    """How long a server may be silent."""
+    return float(os.environ.get(TIMEOUT_SECONDS, "20"))
+
+
+@contextmanager
+def _ended_after(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """Raises TimeoutError: what sends a byte now and then, or headers without an end, never falls silent."""
+    if connection.sock is None:
+        connection.connect()
+    wire: socket.socket = connection.sock
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        with suppress(OSError):
+            socket.socket.shutdown(wire, socket.SHUT_RDWR)  # not ssl's, which takes from another thread what it reads
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException):
+        if not over.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if over.is_set():
+        connection.close()
+        raise TimeoutError(f"its answer has not ended within {seconds:g} s")
 
 
 def _trust() -> ssl.SSLContext:

@@ -42,12 +42,11 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 DIVERGED_TAG = "resume.diverged"
 PLAIN = {float}
 MEASURED = "system/"  # metrics that measure the machine: of course they differ when a step is repeated
-ANY = Each(Maybe(object))
 LONGEST_LINE = 64 << 20  # bytes
 SHAPES: dict[str, Any] = {  # what each kind must have besides its time, whoever wrote it
-    "start": {"name": str, "experiment": str, "run_uid": str, "params": ANY, "tags": ANY},
+    "start": {"name": str, "experiment": str, "run_uid": str, "params": Each(Maybe(object)), "tags": Each(str)},
     "metrics": {"step": int, "epoch": Maybe(int), "values": Each(float)},
-    "tags": {"tags": ANY},
+    "tags": {"tags": Each(str)},
     "note": {"text": str},
     "dataset": {"name": str, "digest": str, "sizes": Each(int), "source": str},
     "artifact": {"path": str, "folder": Maybe(re.compile(r"(?!.*\.\.)[^/].*"))},
@@ -234,6 +233,20 @@ def history(path: Path) -> dict[str, list[tuple[int, float]]]:
                 for step in [step for step in points if step > record["step"]]:
                     del points[step]
     return {name: sorted(points.items()) for name, points in series.items() if points}
+
+
+def outcome(path: Path) -> dict[str, Any] | None:
+    """What result.json would hold of the newest life of a run, as far as it is told here; None before its start."""
+    found: dict[str, Any] | None = None
+    for record, _ in read(path):
+        if record["kind"] == "start":
+            found = {"status": "RUNNING", "metrics": {}, "best_checkpoint": None, "mlflow_run_id": None}
+            found |= {"seconds": 0.0, "command": record["tags"].get("command")}
+        elif found is not None and record["kind"] == "metrics":
+            found["metrics"] |= {name: value for name, value in record["values"].items() if name.startswith("test/")}
+        elif found is not None and record["kind"] == "end":
+            found["status"] = record["status"]
+    return found
 
 
 def newest_params(path: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The log of a process that ships to MLflow: on its standard error, without passwords."""
+"""The log of a process that ships to MLflow: on its standard error, without passwords and escape sequences."""
 
 import logging
 
+from pipeline.output import plain
 from pipeline.tracking import address
 
 
@@ -9,7 +10,7 @@ class RedactingFormatter(logging.Formatter):
     """mlflow names whole addresses in its messages and tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return address.redacted(super().format(record))
+        return plain(address.redacted(super().format(record)))
 
 
 def log_redacted() -> None:

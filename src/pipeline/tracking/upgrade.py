@@ -86,7 +86,7 @@ def _revision(database: Path) -> str | None:
     with closing(sqlite3.connect(database)) as connection:
         try:
             found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        except sqlite3.OperationalError:  # no such table: no store of MLflow's, or a broken one
+        except sqlite3.DatabaseError:  # no such table, or no database: no store of MLflow's, or a broken one
             return None
     return None if found is None else str(found[0])
 
