@@ -68,6 +68,13 @@ class RunFile:
         record: dict[str, Any] = found
         return record
 
+    def is_sound(self, folder: Path) -> bool:
+        """There, and not damaged."""
+        try:
+            return self.record(folder) is not None
+        except Damaged:
+            return False
+
     def text_or_warn(self, folder: Path) -> str | None:
         """None, after one warning, also where it is damaged: for whoever can go on without."""
         try:
@@ -109,6 +116,15 @@ CONFIG = RunFile(
     "config.yaml",
     "without it nobody knows what this run is",
     "put back a copy, such as the one among the run's files in MLflow",
+    {
+        "name": str,
+        "data": {},
+        "model": {},
+        "trainer": {},
+        "checkpoint": {"monitor": str, "mode": str},
+        "tracking": {"uri": Maybe(str), "artifacts": Maybe(str)},
+        "launch": {"_target_": str},
+    },
 )
 OVERRIDES = RunFile(
     "overrides.txt",
@@ -117,14 +133,14 @@ OVERRIDES = RunFile(
 )
 RESULT = RunFile(
     "result.json",
-    "its status and its figures are taken from the journal",
+    "its status and its figures are taken from journal.jsonl",
     "pipeline evaluate run={run} finds the figures again",
     {
         "status": str,
         "metrics": Each(float),
         "best_checkpoint": Maybe(str),
         "mlflow_run_id": Maybe(str),
-        "seconds": float,
+        "seconds": Maybe(float),
         "command": Maybe(str),
     },
 )
@@ -159,6 +175,8 @@ ASSEMBLED = RunFile(
         "model": {"name": str, "parameters": int},
         "devices": {"count": int, "kind": str, "precision": str},
         "headline": Maybe(str),
+        "monitor": Maybe({"monitor": str, "mode": str}),
+        "validation_digest": Maybe(str),
         "steps_per_epoch": Maybe(int),
         "total_steps": Maybe(int),
     },

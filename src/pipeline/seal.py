@@ -11,7 +11,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.files import state_folder, write_atomically
+from pipeline.files import ContentError, read_inside, state_folder, write_atomically
 
 SEALED = ("config.yaml", "overrides.txt")
 SEAL = "seal.txt"
@@ -28,17 +28,17 @@ def set_seal(folder: Path) -> None:
 def is_made_here(folder: Path) -> bool:
     """Whether this user's own key sealed the directory as it stands."""
     try:
-        found = (folder / SEAL).read_bytes()[: 2 * hashlib.sha256().digest_size]
+        found = read_inside(folder, SEAL)[: 2 * hashlib.sha256().digest_size]
         key = (state_folder() / KEY).read_bytes()
         return len(key) == KEY_BYTES and hmac.compare_digest(found, _digest(folder, key).encode())
-    except OSError:
+    except (OSError, ContentError):
         return False
 
 
 def _digest(folder: Path, key: bytes) -> str:
     sealed = hmac.new(key, digestmod=hashlib.sha256)
     for name in SEALED:
-        sealed.update(hashlib.sha256((folder / name).read_bytes()).digest())
+        sealed.update(hashlib.sha256(read_inside(folder, name)).digest())
     return sealed.hexdigest()
 
 

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose, load, to_yaml, update
 from pipeline.errors import ConfigError
+from pipeline.run_files import Damaged
 
 
 def write(path: Path, text: str) -> None:
@@ -95,14 +96,14 @@ def test_the_frozen_text_reads_back_as_the_same_values(tmp_path: Path) -> None:
     text = to_yaml(config)
     assert yaml.safe_load(text) == OmegaConf.to_container(config)
     (tmp_path / "config.yaml").write_text(text)
-    assert load(tmp_path / "config.yaml") == config
+    assert load(tmp_path) == config
 
 
-@pytest.mark.parametrize("content", ["a: [1", "- 1\n- 2\n"])
+@pytest.mark.parametrize("content", ["a: [1", "- 1\n- 2\n", "", "7", "a: 1\n", "name: \0", "a: ${b", "? {}"])
 def test_a_damaged_frozen_configuration_is_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(ConfigError, match=r"config\.yaml"):
-        load(tmp_path / "config.yaml")
+    with pytest.raises(Damaged, match=r"config\.yaml is damaged"):
+        load(tmp_path)
 
 
 def test_one_value_of_a_frozen_configuration_can_be_changed() -> None:

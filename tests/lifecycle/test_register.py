@@ -75,8 +75,15 @@ def test_the_figures_of_test_stand_beside_it() -> None:
 class TestTheScoreOfARun:
     def run(self, folder: Path, **assembled: object) -> Run:
         run = Run(folder)
-        run.config_path.write_text("checkpoint:\n  monitor: val/loss\n  mode: min\n")
-        run.write_json("assembled.json", assembled)
+        run.config_path.write_text(
+            "checkpoint: {monitor: val/loss, mode: min}\nname: cnn\ndata: {}\nmodel: {}\ntrainer: {}\n"
+            "tracking: {uri: null, artifacts: null}\nlaunch: {_target_: pipeline.launch.local.Local}\n"
+        )
+        sizes = {
+            "model": {"name": "CNN", "parameters": 1},
+            "devices": {"count": 1, "kind": "cpu", "precision": "32-true"},
+        }
+        run.write_json("assembled.json", {"data": None, **sizes, **assembled})
         journal = Journal(run.journal_path)
         for step, loss in ((10, 0.5), (20, 0.3), (30, 0.4)):
             journal.metrics({"val/loss": loss, "val_acc": 1 - loss}, step=step)

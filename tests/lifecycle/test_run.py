@@ -11,12 +11,21 @@ from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import progress
 
+CONFIG = """seed: 0
+name: cnn
+data: {}
+model: {}
+trainer: {}
+checkpoint: {monitor: val/loss, mode: min}
+tracking: {uri: null, artifacts: null}
+launch: {_target_: pipeline.launch.local.Local}
+"""
 NAMES = ("20260101-120000-cnn-mnist5k-1a2b", "20260102-120000-cnn-mnist5k-3c4d", "20260103-120000-mlp-mnist5k-5e6f")
 
 
 def make(name: str = "cnn", runs_dir: str = "runs") -> Run:
     return runs.create(
-        name=name, runs_dir=runs_dir, config_yaml="seed: 0\n", overrides=["seed=0", "name='a b'"], environment={"a": 1}
+        name=name, runs_dir=runs_dir, config_yaml=CONFIG, overrides=["seed=0", "name='a b'"], environment={"a": 1}
     )
 
 
@@ -35,7 +44,7 @@ class TestMaking:
         run = make()
         assert re.fullmatch(r"\d{8}-\d{6}-cnn-[0-9a-f]{4}", run.id)
         assert run.folder.parent == empty_folder / "runs"
-        assert run.config() == {"seed": 0}
+        assert run.config().seed == 0
         assert (run.folder / "overrides.txt").read_text() == "seed=0\nname='a b'\n"
         assert (run.folder / "environment.json").read_text() == '{\n  "a": 1\n}\n'
         assert not run.has_started and run.result() is None

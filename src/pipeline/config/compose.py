@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline import run_files
 from pipeline.config import mistakes, places
 from pipeline.config.allowed import packages_of
 from pipeline.config.assign import assign
@@ -23,6 +24,9 @@ from pipeline.config.names import check_name
 from pipeline.config.overrides import check_choices, parse
 from pipeline.config.places import PRIMARY, RECIPES, Choice
 from pipeline.errors import ConfigError
+from pipeline.files import ContentError
+from pipeline.run_files import RunFile
+from pipeline.shape import mismatch
 
 # What Hydra and OmegaConf raise for what a user wrote; ValueError is theirs, too, for odd group choices.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -201,14 +205,21 @@ def to_yaml(config: DictConfig) -> str:
     return OmegaConf.to_yaml(config, resolve=False)
 
 
-def load(path: Path) -> DictConfig:
-    """A frozen configuration, closed to new keys. Raises ConfigError where it cannot be read."""
+def load(folder: Path, file: RunFile = run_files.CONFIG) -> DictConfig:
+    """The frozen configuration of a run, or of what else has one, closed to new keys. Raises Damaged."""
+    text = file.text(folder)
     try:
-        config = OmegaConf.load(path)
-    except (OSError, yaml.YAMLError) as problem:
-        raise ConfigError(f"{path} cannot be read: {problem}") from problem
-    if not isinstance(config, DictConfig):
-        raise ConfigError(f"{path} holds no configuration: expected keys and values")
+        if not text:
+            raise ContentError("is empty" if text == "" else "is not there")
+        config = OmegaConf.create(text)
+        problem = mismatch(OmegaConf.to_container(config), file.shape)
+        if problem is not None:
+            raise ContentError(f"has another shape: {problem}")
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, AssertionError) as problem:
+        raise file.damaged(folder, ContentError(f"is no YAML of ours: {' '.join(str(problem).split())}")) from problem
+    except ContentError as problem:
+        raise file.damaged(folder, problem) from problem
+    assert isinstance(config, DictConfig)
     OmegaConf.set_struct(config, True)
     return config
 

@@ -1,6 +1,8 @@
 """One run for one key: commands that are given again, and processes that start together, come to the same run."""
 
+import glob
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +11,14 @@ from pathlib import Path
 
 from pipeline.errors import RunError
 from pipeline.files import locked, write_atomically
-from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.run import Run, is_one
 from pipeline.process import to_be_alone
+from pipeline.run_files import RunFile
 
 FOLDER = ".claims"
 PATIENCE_SECONDS = 120.0
 POLL_SECONDS = 0.1
+NAME = re.compile(r"(?!\.\.?$)[^/\0]+")  # of a folder, and no way out of the one it is in
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,23 @@ class Claim:
         return self.runs_dir / FOLDER / f"{self.key}.json"
 
     def held(self) -> Run | None:
-        """The run that has this key, as far as it is still there."""
-        if not self.path.exists():
+        """The run that has this key, as far as it is still there. Raises Damaged."""
+        noted = self._file.record(self.path.parent)
+        if noted is None:
             return None
-        run = Run(self.runs_dir.absolute() / json.loads(self.path.read_text(encoding="utf-8"))["run"])
-        return run if run.config_path.exists() else None
+        run = Run(self.runs_dir.absolute() / noted["run"])
+        return run if is_one(run.folder) else None
+
+    @property
+    def _file(self) -> RunFile:
+        known = [path.parent.name for path in self.runs_dir.absolute().glob(f"*-{glob.escape(self.key)}-*/config.yaml")]
+        newest = max(known, default="RUN").replace("{", "{{").replace("}", "}}")
+        return RunFile(
+            self.path.name,
+            f"which run has the name {self.key} is not known",
+            f"to go on with a run: pipeline resume run={newest}; to begin a new one: rm {{file}}, and the same again",
+            {"run": NAME},
+        )
 
     def hold(self, run: Run) -> None:
         write_atomically(self.path, json.dumps({"run": run.id}) + "\n")

@@ -1,6 +1,5 @@
 """A run in words: before it starts, for MLflow, and when it is over."""
 
-import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -13,12 +12,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pipeline import run_files
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.headline import HEADLINES
 from pipeline.lifecycle.hosts import TAG
 from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.reports import report
-from pipeline.lifecycle.reports.evidence import ASSEMBLED
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import address, ui
 from pipeline.tracking.progress import SyncState
@@ -58,13 +57,15 @@ def _aligned(rows: list[tuple[str, str]]) -> Text:
 
 def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, Any]:
     """What the journal says about the run itself, in the words of MLflow."""
-    environment = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
-    devices = json.loads((run.folder / ASSEMBLED).read_text(encoding="utf-8"))["devices"]
+    environment = run.environment()
+    assembled = run_files.ASSEMBLED.record(run.folder)
+    assert assembled is not None  # kept by this process just now
+    devices = assembled["devices"]
     git = environment.get("git") or {}
     tags = {
-        "mlflow.user": environment["user"],
+        "mlflow.user": environment.get("user"),
         "device": f"{devices['count']} x {devices['kind']}, {devices['precision']}",
-        TAG: environment["host"],
+        TAG: environment.get("host"),
         "command": command_of(run),
         "mlflow.source.git.commit": git.get("commit"),
         "git.dirty": None if not git else str(git["dirty"]).lower(),
@@ -75,7 +76,7 @@ def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, 
         "name": f"{config.name}-{run.id[-4:]}",  # as wide as MLflow's column, and different for each run
         "experiment": config.tracking.get("experiment") or config.name,
         "run_uid": run.id,
-        "params": parameters(config, environment["choices"]),
+        "params": parameters(config, environment.get("choices") or {}),
         "tags": {key: value for key, value in tags.items() if value is not None},
     }
 
@@ -183,8 +184,7 @@ def _title(path: str) -> str:
 
 def command_of(run: Run) -> str:
     """What to type to make a run like this one."""
-    overrides = (run.folder / "overrides.txt").read_text(encoding="utf-8").splitlines()
-    return shlex.join(["pipeline", "train", *overrides])
+    return shlex.join(["pipeline", "train", *run.overrides()])
 
 
 def step_of(checkpoint: Path) -> int:

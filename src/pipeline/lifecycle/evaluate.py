@@ -3,6 +3,7 @@
 import pytorch_lightning as pl
 from rich.table import Table
 
+from pipeline import run_files
 from pipeline.errors import RunError
 from pipeline.lifecycle import exits, looks
 from pipeline.lifecycle import run as runs
@@ -10,7 +11,7 @@ from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.judge import Verdict, best_checkpoint, judge
 from pipeline.lifecycle.reassemble import reassemble
-from pipeline.lifecycle.reports.evidence import ASSEMBLED, is_judged
+from pipeline.lifecycle.reports.evidence import is_judged
 from pipeline.lifecycle.reports.keep import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.trainer import build_trainer
@@ -31,7 +32,7 @@ def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int
 def judged(run: Run, data_root: str | None) -> Verdict:
     """As `test`; a run of an older version, or one that did not end, is given what a report is made of."""
     assembly, trainer, verdict = _test(run, data_root)
-    if not (run.folder / ASSEMBLED).exists():
+    if not run_files.ASSEMBLED.is_sound(run.folder):
         keep_assembled(run, assembly, trainer)
     if verdict.predictions is not None and not is_judged(run):
         keep_predictions(run, assembly, verdict.predictions)

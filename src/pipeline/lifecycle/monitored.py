@@ -1,12 +1,10 @@
 """What a run was chosen by: the validation metric of its best weights. No torch in here."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline import metrics
-from pipeline.lifecycle.reports.evidence import ASSEMBLED
+from pipeline import metrics, run_files
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import journal
 
@@ -39,8 +37,7 @@ def of_tags(tags: Mapping[str, str]) -> Monitored | None:
 
 def of_run(run: Run) -> Monitored | None:
     """None for a run that nothing was monitored in."""
-    path = run.folder / ASSEMBLED
-    assembled = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    assembled = run_files.ASSEMBLED.record_or_warn(run.folder) or {}
     chosen = assembled.get("monitor", dict(run.config().checkpoint))
     if chosen is None:
         return None

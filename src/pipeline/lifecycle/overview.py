@@ -1,21 +1,24 @@
 """The runs of a folder: which there are, how each is getting on, what it said, and its end. No torch in here."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline import run_files
 from pipeline.errors import DONE, RunError, UserError
+from pipeline.files import ContentError, open_inside
 from pipeline.launch import job
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.standing import OVER, launched_state, launcher_of, reading, standing_of, status_of
+from pipeline.output import plain
+from pipeline.run_files import warn
 from pipeline.tracking import journal
 
 POLL_SECONDS = 0.3
+LONGEST_LINE = 1 << 20  # bytes; a longer one is shown in parts
 QUEUE_POLL_SECONDS = 5.0  # a cluster's controller is not asked more often
 HEADLINES = ("test/accuracy", "test/r2", "val/accuracy", "val/r2", "test/loss", "val/loss", "train/loss")
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -23,8 +26,7 @@ AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def list_runs(runs_dir: str, *, last: int | None) -> int:
     """The newest `last` of them, the newest at the end."""
-    found = [Run(path.parent) for path in sorted(Path(runs_dir).glob("*/config.yaml"))]
-    found = [run for run in found if not run.folder.is_symlink()]
+    found = runs.all_of(runs_dir)
     if not found:
         raise RunError(f"there is no run in {Path(runs_dir).absolute()} yet; `pipeline train` makes one")
     shown = found if last is None else found[-last:]
@@ -32,7 +34,7 @@ def list_runs(runs_dir: str, *, last: int | None) -> int:
     rows = [("run", "status", "epochs", "headline", "age", "where"), *(_row(run, silent) for run in shown)]
     widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
     for row in rows:
-        print("".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        print("".join(f"{plain(cell):<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     if len(shown) < len(found):
         print(f"and {len(found) - len(shown)} older ones: pipeline runs last=all")
     return DONE
@@ -40,7 +42,7 @@ def list_runs(runs_dir: str, *, last: int | None) -> int:
 
 def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
     """One that cannot be read does not hide the others."""
-    age = age_of(time.time() - run.config_path.stat().st_mtime)
+    age = age_of(time.time() - run.config_path.lstat().st_mtime)
     try:
         with reading(run):
             config = run.config()
@@ -58,21 +60,21 @@ def show(reference: str, runs_dir: str) -> int:
     with reading(run):
         rows = _described(run)
     width = max(len(label) for label, _ in rows) + 2
-    print("\n".join(f"{label:<{width}}{value}" for label, value in rows))
+    print("\n".join(f"{plain(label):<{width}}{plain(value)}" for label, value in rows))
     return DONE
 
 
 def _described(run: Run) -> list[tuple[str, str]]:
     config = run.config()
     standing = standing_of(run, config)
-    number = (job.read(run.folder) or {}).get("job")
+    number = (run_files.JOB.record_or_warn(run.folder) or {}).get("job")
     return [
         ("run", run.id),
         ("status", standing.status),
         ("directory", str(run.folder)),
         ("where", _where(run, config)),
         *([] if number is None else [("job", str(number))]),
-        ("command", " ".join(_environment(run).get("command", []))),
+        ("command", " ".join(run.environment().get("command") or [])),
         ("step", f"{standing.step} ({standing.epochs} epochs)"),
         ("checkpoints", ", ".join(sorted(path.name for path in run.checkpoints.glob("step-*.ckpt"))) or "none yet"),
         *((name, f"{value:.5g}") for name, value in sorted(standing.metrics.items())),
@@ -94,7 +96,7 @@ def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
         for path in [run.journal_path, *sorted(run.folder.glob("*.log"))]:
             tail = tails.setdefault(path, Tail(path, _told if path == run.journal_path else str))
             for line in tail.new_lines():
-                print(line, flush=True)
+                print(plain(line), flush=True)
         if not follow or status in OVER:
             return DONE
         is_in_queue = run.is_submitted and not journal.is_open(run.journal_path)
@@ -118,13 +120,7 @@ def cancel(reference: str, runs_dir: str) -> int:
 
 def _where(run: Run, config: DictConfig) -> str:
     target = str(OmegaConf.select(config, "launch._target_"))
-    return f"{target.split('.')[-2:][0]} on {_environment(run).get('host', 'an unknown machine')}"
-
-
-def _environment(run: Run) -> dict[str, Any]:
-    path = run.folder / "environment.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found
+    return f"{target.split('.')[-2:][0]} on {run.environment().get('host') or 'an unknown machine'}"
 
 
 def _headline(metrics: dict[str, float]) -> str:
@@ -138,7 +134,9 @@ def age_of(seconds: float) -> str:
 
 def _told(line: str) -> str:
     """A record of the journal in words."""
-    record: dict[str, Any] = json.loads(line)
+    record = journal.record_of(line.encode())
+    if record is None:
+        return "(a line of the journal that cannot be read)"
     if record["kind"] == "metrics":
         return f"step {record['step']}  " + "  ".join(f"{key} {value:.5g}" for key, value in record["values"].items())
     if record["kind"] == "end":
@@ -153,12 +151,17 @@ class Tail:
         self.path, self.form, self.offset = path, form, 0
 
     def new_lines(self) -> Iterator[str]:
-        if not self.path.exists():
+        try:
+            file = open_inside(self.path.parent, self.path.name)
+        except FileNotFoundError:
             return
-        with self.path.open("rb") as file:
+        except (ContentError, OSError) as problem:
+            warn(f"{self.path} is left out: it {problem}")
+            return
+        with file:
             file.seek(self.offset)
-            for line in file:
-                if not line.endswith(b"\n"):
+            while line := file.readline(LONGEST_LINE):
+                if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
                     return
                 self.offset += len(line)
                 told = self.form(line.decode(errors="replace").rstrip("\n"))

@@ -201,4 +201,4 @@ def export_command(run: Run) -> list[str]:
 
 def _seconds_so_far(run: Run) -> float:
     result = run.result()
-    return 0.0 if result is None else float(result["seconds"])
+    return 0.0 if result is None else float(result.get("seconds") or 0.0)

@@ -80,14 +80,17 @@ def check_may_change(run: Run, key: str, value: Any) -> None:
 
 def setting_out_from(run: Run, *overrides: str) -> str:
     """What to type for a new run that begins with this one's weights."""
-    return shlex.join(["pipeline", "train", *overrides_of(run), *overrides, f"init_from={run.id}"])
+    return shlex.join(["pipeline", "train", *run.overrides(), *overrides, f"init_from={run.id}"])
 
 
 def keep(run: Run, config: DictConfig, overrides: list[str]) -> None:
     """From now on this is what the run does; one of another user's stays theirs."""
-    is_ours, so_far = run.is_made_here, overrides_of(run)
-    write_atomically(run.config_path, compose.to_yaml(config))
-    write_atomically(run.folder / OVERRIDES, "".join(f"{each}\n" for each in [*so_far, *overrides]))
+    is_ours, so_far = run.is_made_here, run.overrides()
+    try:
+        write_atomically(run.folder / OVERRIDES, "".join(f"{each}\n" for each in [*so_far, *overrides]))
+        write_atomically(run.config_path, compose.to_yaml(config))
+    except OSError as problem:
+        raise RunError(f"{run.folder} cannot be written: {problem.strerror} ({problem.filename2})") from problem
     if is_ours:
         seal.set_seal(run.folder)
 
@@ -101,10 +104,6 @@ def wait_for(run: Run, config: DictConfig) -> None:
                 f"{run.id}: process 0 has not written config.yaml within {PATIENCE_SECONDS:g} s. {to_be_alone()}"
             )
         time.sleep(POLL_SECONDS)
-
-
-def overrides_of(run: Run) -> list[str]:
-    return (run.folder / OVERRIDES).read_text(encoding="utf-8").splitlines()
 
 
 def _flat(config: DictConfig) -> dict[str, Any]:

@@ -7,21 +7,23 @@ import re
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline import seal
+from pipeline import run_files, seal
 from pipeline.config import compose
 from pipeline.errors import RunError, TrackingError
 from pipeline.files import write_atomically
 from pipeline.launch import job, parent
-from pipeline.tracking import address, progress
+from pipeline.run_files import Damaged
+from pipeline.tracking import address, journal, progress
 
 LATEST = "latest"
-OVERRIDES = "overrides.txt"
+OVERRIDES = run_files.OVERRIDES.name
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,11 @@ class Run:
 
     @property
     def config_path(self) -> Path:
-        return self.folder / "config.yaml"
+        return self.folder / run_files.CONFIG.name
 
     @property
     def journal_path(self) -> Path:
-        return self.folder / "journal.jsonl"
+        return self.folder / run_files.JOURNAL.name
 
     @property
     def checkpoints(self) -> Path:
@@ -72,7 +74,10 @@ class Run:
     @property
     def is_submitted(self) -> bool:
         """It waits for a cluster, or for the user to type a command elsewhere."""
-        facts = job.read(self.folder)
+        try:
+            facts = job.read(self.folder)
+        except Damaged:
+            return True  # as far as anyone knows
         return facts is not None and parent.PROCESS not in facts
 
     @property
@@ -85,8 +90,26 @@ class Run:
         """By this user; else its configuration is somebody else's word, on which no code is called or token sent."""
         return seal.is_made_here(self.folder)
 
+    def within(self, path: Path) -> Path:
+        """Where a file of the run really lies. Raises RunError where that is elsewhere."""
+        real = path.resolve()
+        if not real.is_relative_to(self.folder.resolve()):
+            raise RunError(
+                f"{path} is a link that leads out of the run directory, to {real}: put the file itself there"
+            )
+        return real
+
     def config(self) -> DictConfig:
-        return compose.load(self.config_path)
+        """Raises Damaged."""
+        return compose.load(self.folder)
+
+    def overrides(self) -> list[str]:
+        """What was typed; nothing, after a warning, where that is damaged."""
+        return (run_files.OVERRIDES.text_or_warn(self.folder) or "").splitlines()
+
+    def environment(self) -> dict[str, Any]:
+        """On what it was made; nothing, after a warning, where that is damaged."""
+        return run_files.ENVIRONMENT.record_or_warn(self.folder) or {}
 
     def freeze(self, config_yaml: str, overrides: list[str]) -> None:
         """Write its configuration. Raises OSError."""
@@ -95,14 +118,15 @@ class Run:
         seal.set_seal(self.folder)
 
     def result(self) -> dict[str, Any] | None:
-        path = self.folder / "result.json"
-        if not path.exists():
-            return None
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return result
+        """What it came to so far; None before there is anything. Where it is damaged, the journal tells."""
+        try:
+            return run_files.RESULT.record(self.folder)
+        except Damaged as damaged:
+            run_files.warn(str(damaged))
+            return journal.outcome(self.journal_path)
 
     def write_result(self, result: dict[str, Any]) -> None:
-        self.write_json("result.json", result)
+        self.write_json(run_files.RESULT.name, result)
 
     def write_json(self, name: str, content: Any) -> None:
         write_atomically(self.folder / name, json.dumps(content, indent=2) + "\n")
@@ -140,6 +164,17 @@ def create(*, name: str, runs_dir: str, config_yaml: str, overrides: list[str], 
     return run
 
 
+def all_of(runs_dir: str | Path) -> list[Run]:
+    """The runs of a folder, the oldest first."""
+    found = sorted(path.parent for path in Path(runs_dir).absolute().glob(f"*/{run_files.CONFIG.name}*"))
+    return [Run(folder) for folder in dict.fromkeys(found) if is_one(folder) and not folder.is_symlink()]
+
+
+def is_one(folder: Path) -> bool:
+    """A run directory, however damaged."""
+    return os.path.lexists(folder / run_files.CONFIG.name)
+
+
 def find(reference: str, runs_dir: str, *, key: str = "run") -> Run:
     """A run by `latest`, its id, a unique part of it (its last 4 characters), a path, MLflow's id of it, or a model
     that was registered from it (`models:/name@champion`).
@@ -150,9 +185,9 @@ def find(reference: str, runs_dir: str, *, key: str = "run") -> Run:
     if reference.startswith("models:/"):
         return find(_behind_model(reference, root), runs_dir, key=key)
     for folder in (Path(reference), root / reference):
-        if (folder / "config.yaml").exists():
+        if is_one(folder):
             return Run(folder.resolve())
-    known = sorted(path.parent.name for path in root.glob("*/config.yaml") if path.parent.name != LATEST)
+    known = [run.id for run in all_of(runs_dir)]
     if re.fullmatch(r"[0-9a-f]{32}", reference):
         known_there = [name for name in known if _mlflow_run_id(root / name) == reference]
         if known_there:
@@ -182,10 +217,12 @@ def _behind_model(reference: str, root: Path) -> str:
 
 
 def _newest_store(root: Path) -> str:
+    """Of those that this user made: another's may name a server that is after our password."""
     for path in sorted(root.glob("2*/config.yaml"), reverse=True):
-        uri = compose.load(path).tracking.get("uri")
-        if uri is not None:
-            return str(uri)
+        run = Run(path.parent)
+        with suppress(Damaged):
+            if run.is_made_here and (uri := run.config().tracking.uri) is not None:
+                return str(uri)
     raise RunError(
         f"no run in {root.absolute()} was tracked by MLflow, so no model is known; say where MLflow is: "
         "MLFLOW_TRACKING_URI=http://..."
@@ -210,7 +247,7 @@ def weights(reference: str, runs_dir: str) -> Path:
     run = find(reference, runs_dir, key="init_from")
     for name in ("best.ckpt", "last.ckpt"):
         if (run.checkpoints / name).exists():
-            return (run.checkpoints / name).resolve()
+            return run.within(run.checkpoints / name)
     raise RunError(f"init_from={reference}: {run.id} has no checkpoint yet")
 
 

@@ -1,19 +1,18 @@
 """Whether a run still has the data that it was trained on."""
 
-import json
 from typing import Any
 
+from pipeline import run_files
 from pipeline.errors import RunError
 from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.reports.evidence import ASSEMBLED
 from pipeline.lifecycle.resume import setting_out_from
 from pipeline.lifecycle.run import Run
 
 
 def change_of_data(run: Run, assembly: Assembly) -> str | None:
     """In a sentence, what is not as it was when the run set out; None where all is, or nobody can tell."""
-    kept = run.folder / ASSEMBLED
-    before: dict[str, Any] | None = json.loads(kept.read_text())["data"] if kept.exists() else None
+    kept = run_files.ASSEMBLED.record_or_warn(run.folder)
+    before: dict[str, Any] | None = None if kept is None else kept.get("data")
     now = assembly.spec
     if before is None or now is None or before["digest"] == now.digest:
         return None

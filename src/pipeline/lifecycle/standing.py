@@ -11,6 +11,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.launch import job
 from pipeline.launch.launcher import Launcher
 from pipeline.lifecycle.run import Run
+from pipeline.run_files import Damaged, warn
 from pipeline.tracking import journal
 
 UNKNOWN = "UNKNOWN"
@@ -72,8 +73,12 @@ def status_of(run: Run, config: DictConfig, silent: set[str] | None = None) -> s
 
 def launched_state(run: Run, config: DictConfig, silent: set[str] | None = None) -> str | None:
     """What its launcher says of it; None where it is not under way, UNKNOWN where that cannot be asked."""
-    if job.read(run.folder) is None:
-        return None
+    try:
+        if job.read(run.folder) is None:
+            return None
+    except Damaged as damaged:
+        warn(str(damaged))
+        return UNKNOWN
     name = str(config.launch.get("_target_"))
     if silent is not None and name in silent:
         return UNKNOWN

@@ -1,6 +1,7 @@
 """The best configuration on seeds that the search has not seen, beside the default one. Only here is there a test."""
 
 import json
+import re
 import statistics
 import subprocess
 from collections.abc import Callable
@@ -14,11 +15,19 @@ from pipeline.lifecycle.headline import HEADLINES
 from pipeline.lifecycle.run import Run
 from pipeline.metrics import lower_is_better
 from pipeline.process import module_command
+from pipeline.run_files import RunFile
 from pipeline.search import recipe
 from pipeline.search.plan import Plan
 from pipeline.seeds import derive
+from pipeline.shape import Each
 
-FINAL = "final.json"
+FILE = RunFile(
+    "final.json",
+    "the runs on fresh seeds are not known any more",
+    "the search trains them anew",
+    Each({"kind": re.compile("best|default"), "run": str, "metrics": Each(float)}),
+)
+FINAL = FILE.name
 BEST, DEFAULT = "best", "default"
 
 
@@ -99,11 +108,7 @@ def _train(plan: Plan, folder: Path, values: dict[str, Any], kind: str, seed: in
 
 
 def _kept(folder: Path) -> dict[str, dict[str, Any]]:
-    try:
-        found: dict[str, dict[str, Any]] = json.loads((folder / FINAL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
+    return FILE.record_or_warn(folder) or {}
 
 
 def _compare(entries: dict[str, dict[str, Any]], kinds: dict[str, dict[str, Any]]) -> Comparison | None:

@@ -1,12 +1,27 @@
 """What became of a trial, in its directory: written by the process that trained it, read by whoever comes after."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from pipeline.files import write_atomically
+from pipeline.run_files import Damaged, RunFile
+from pipeline.shape import Each, Maybe
 
-OUTCOME = "outcome.json"
+FILE = RunFile(
+    "outcome.json",
+    "what became of the trial is lost",
+    "the search tries it again",
+    {
+        "state": re.compile("FINISHED|PRUNED|DIVERGED"),
+        "scores": Each(float),
+        "seconds": float,
+        "reason": Maybe(str),
+        "judged": Maybe({}),
+    },
+)
+OUTCOME = FILE.name
 FINISHED, PRUNED, DIVERGED = "FINISHED", "PRUNED", "DIVERGED"
 
 
@@ -25,12 +40,11 @@ def write(
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """None if the trial did not come to its end."""
+    """None if the trial did not come to its end, or its outcome is damaged: it did not, then."""
     try:
-        found: dict[str, Any] = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return FILE.record(folder)
+    except Damaged:
         return None
-    return found
 
 
 def broken(constraints: dict[str, dict[str, float]], scores: dict[str, float]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pipeline import seal
+from pipeline import run_files, seal
 from pipeline.config import compose, places
 from pipeline.config.assign import assign
 from pipeline.config.check import check
@@ -20,16 +20,24 @@ from pipeline.config.overrides import parse
 from pipeline.config.unread import check_read
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
+from pipeline.run_files import RunFile
 from pipeline.search import sweeps
 from pipeline.search.settings import check_settings
 from pipeline.search.space import Choices, Picked, Space, Value
 from pipeline.search.words import OWN, is_about_launching, is_of_the_search, is_own, mapping, sorted_out
+from pipeline.shape import Maybe
 
 PRIMARY = "search"
 LOCAL = "pipeline.launch.local.Local"  # whose workers are processes of the search itself
 SEARCHES = "searches"  # the folder of them all, below runs_dir
 FREE = ("space", "when", "objectives", "constraints")  # whose keys are the user's
-CONFIG, FIXED = "config.yaml", "overrides.txt"
+OF_A_SEARCH = RunFile(
+    run_files.CONFIG.name,
+    "without it nobody knows what this search is",
+    "put back a copy, such as the one among its files in MLflow",
+    {"name": str, "tracking": {"uri": Maybe(str), "artifacts": Maybe(str)}, "launch": {"_target_": str}, "search": {}},
+)
+CONFIG, FIXED = OF_A_SEARCH.name, run_files.OVERRIDES.name
 
 
 @dataclass(frozen=True)
@@ -230,8 +238,9 @@ def _check_launcher(config: DictConfig, name: str) -> None:
 
 
 def load(folder: Path) -> Plan:
-    config = compose.load(folder / CONFIG)
-    fixed = (folder / FIXED).read_text(encoding="utf-8").splitlines()
+    """Raises Damaged."""
+    config = compose.load(folder, OF_A_SEARCH)
+    fixed = (run_files.OVERRIDES.text(folder) or "").splitlines()
     return Plan(config, fixed, _space_of(config))
 
 

@@ -15,6 +15,7 @@ from pipeline import typed
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.lifecycle.overview import age_of
 from pipeline.output import report
+from pipeline.run_files import Damaged
 from pipeline.search import plan as plans
 from pipeline.search import publish
 from pipeline.search import study as studies
@@ -145,6 +146,8 @@ def _row(folder: Path) -> tuple[str, ...]:
         score = "" if standing.best is None else scores_of(standing, standing.best)[0]
         best = f"{standing.objectives[0].name} {score}" if score else ""
         return folder.name, standing.state, f"{standing.done}/{standing.wanted}", best, age
+    except Damaged:
+        return folder.name, "DAMAGED", "", f"why: pipeline search show {folder.name}", age
     except RunError:
         return folder.name, "empty", "", "", age
     except Exception:  # noqa: BLE001  a file may be damaged in any way

@@ -14,6 +14,16 @@ from pipeline.lifecycle.reports.predictions import SavedPredictions
 from pipeline.lifecycle.run import Run
 from pipeline.tracking.journal import Journal
 
+CONFIG = """checkpoint:
+  monitor: val/loss
+  mode: min
+name: cnn-pets
+data: {}
+model: {}
+trainer: {}
+tracking: {uri: null, artifacts: null}
+launch: {_target_: pipeline.launch.local.Local}
+"""
 CLASSES = ("cat", "dog", "eel")
 
 
@@ -57,7 +67,7 @@ def make_run(
     run = Run(folder)
     run.checkpoints.mkdir(parents=True)
     (run.checkpoints / "best.ckpt").symlink_to("step-00000020.ckpt")
-    run.config_path.write_text("checkpoint:\n  monitor: val/loss\n  mode: min\n")
+    run.config_path.write_text(CONFIG)
     (folder / "overrides.txt").write_text("trainer.max_epochs=3\n")
     run.write_json("environment.json", {"python": "3.12", "packages": {"torch": "2.6"}, "host": "here", "git": None})
     data = {

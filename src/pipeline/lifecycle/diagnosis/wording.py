@@ -10,7 +10,6 @@ from rich.text import Text
 from pipeline.lifecycle.diagnosis.finding import Finding
 from pipeline.lifecycle.diagnosis.samples import SHOWN
 from pipeline.lifecycle.diagnosis.settings import merged
-from pipeline.lifecycle.resume import overrides_of
 from pipeline.lifecycle.run import Run
 
 PRINTED = 8  # suspicious samples; the file has SHOWN of them
@@ -23,7 +22,7 @@ def command(run: Run, finding: Finding) -> str:
     """All of it, to be typed."""
     if finding.resumes:
         return shlex.join(["pipeline", "resume", f"run={run.id}", *finding.overrides])
-    return shlex.join(["pipeline", "train", *merged(overrides_of(run), finding.overrides)])
+    return shlex.join(["pipeline", "train", *merged(run.overrides(), finding.overrides)])
 
 
 def heading(found: Sequence[Finding], unseen: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.files import write_atomically
 from pipeline.lifecycle.reports import contest, wording
+from pipeline.lifecycle.reports import predictions as saved
 from pipeline.lifecycle.reports.comparison import Comparison, best_value, compared, render
 from pipeline.lifecycle.reports.evidence import Evidence, gather
 from pipeline.lifecycle.run import Run, find
@@ -56,7 +57,10 @@ def check(chosen: Sequence[Run]) -> None:
 def evidence_of(run: Run) -> Evidence:
     found = gather(run)
     if found.judged is None:
-        raise RunError(f"{run.id} has no test predictions: pipeline evaluate run={run.id} writes them")
+        raise RunError(
+            f"{run.id} has no test predictions ({saved.NAME} is not there, damaged, or older than the weights): "
+            f"pipeline evaluate run={run.id} writes them"
+        )
     if found.numbers is not None and not np.isfinite(found.numbers.predicted).all():
         raise RunError(
             f"{run.id} predicts numbers that are none (NaN or infinity), which are no nearer to the truth than others: "

@@ -160,7 +160,7 @@ def _change(metric: str, difference: float, interval: Interval) -> Html:
 
 
 def _curves(comparison: Comparison) -> Html | None:
-    in_epochs = all(run.assembled["steps_per_epoch"] for run in comparison.runs)
+    in_epochs = all(run.assembled.get("steps_per_epoch") for run in comparison.runs)
     headlines = dict.fromkeys(run.headline for run in comparison.runs)
 
     def chart(title: str, metric: str, *, logarithmic: bool = False) -> Html | None:

@@ -1,11 +1,11 @@
 """All that a report knows of a run, read from its directory alone. No torch in here."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline import run_files
 from pipeline.errors import RunError
 from pipeline.lifecycle.reports import predictions as saved
 from pipeline.lifecycle.reports.predictions import Saved, SavedLabels, SavedNumbers, SavedPredictions
@@ -13,7 +13,7 @@ from pipeline.lifecycle.reports.statistics import Ints, confusion, r2
 from pipeline.lifecycle.run import Run
 from pipeline.tracking import journal
 
-ASSEMBLED = "assembled.json"
+ASSEMBLED = run_files.ASSEMBLED.name
 CLOCK_TOLERANCE_MS = 2  # file systems round
 
 Curves = dict[str, list[tuple[int, float]]]
@@ -84,7 +84,7 @@ class Evidence:
     @property
     def headline(self) -> str:
         """The validation metric by which a run is known."""
-        return str(self.assembled.get("headline", "val/accuracy"))
+        return str(self.assembled.get("headline") or "val/accuracy")
 
     @property
     def best_step(self) -> int | None:
@@ -101,15 +101,19 @@ class Evidence:
 
     def per_epoch(self, step: float) -> float:
         """Steps as epochs, where it is known how many make one."""
-        return step / (self.assembled["steps_per_epoch"] or 1)
+        return step / (self.assembled.get("steps_per_epoch") or 1)
 
 
 def gather(run: Run) -> Evidence:
     """Raises RunError for a run that has not started, or that an older version of the program made."""
     start = newest_start(run)
     if start is None:
-        raise RunError(f"{run.id} has not started yet: there is nothing to report; pipeline runs shows how it stands")
-    if not (run.folder / ASSEMBLED).exists():
+        raise RunError(
+            f"{run.id} has not started yet, or its journal.jsonl is damaged, which tells no start: there is nothing to "
+            "report; pipeline runs shows how it stands"
+        )
+    assembled = run_files.ASSEMBLED.record(run.folder)
+    if assembled is None:
         raise RunError(
             f"{run.id} has no {ASSEMBLED}: an older version made it. What a report needs is added by  "
             f"pipeline evaluate run={run.id}"
@@ -117,9 +121,9 @@ def gather(run: Run) -> Evidence:
     result = run.result() if _is_of_this_life(run.folder / "result.json", start) else None
     return Evidence(
         run=run,
-        config_yaml=run.config_path.read_text(encoding="utf-8"),
-        environment=json.loads((run.folder / "environment.json").read_text(encoding="utf-8")),
-        assembled=json.loads((run.folder / ASSEMBLED).read_text(encoding="utf-8")),
+        config_yaml=run_files.CONFIG.text_or_warn(run.folder) or "",
+        environment=run.environment(),
+        assembled=assembled,
         start=start,
         result={"status": "RUNNING", "metrics": {}, "seconds": None, "command": None} | (result or {}),
         curves=journal.history(run.journal_path),
@@ -132,7 +136,8 @@ def gather(run: Run) -> Evidence:
 def is_judged(run: Run) -> bool:
     """There are predictions of the weights that it has now."""
     start = newest_start(run)
-    return start is not None and _is_of_this_life(run.folder / saved.NAME, start)
+    is_newest = start is not None and _is_of_this_life(run.folder / saved.NAME, start)
+    return is_newest and saved.digest_of_test(run.folder) is not None
 
 
 def newest_start(run: Run) -> dict[str, Any] | None:

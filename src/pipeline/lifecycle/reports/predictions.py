@@ -24,7 +24,9 @@ Plain arrays, to be read with np.load(path, allow_pickle=False).
 """
 
 import io
+import struct
 import zipfile
+import zlib
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -33,10 +35,29 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import run_files
 from pipeline.files import write_atomically
 from pipeline.lifecycle.reports.statistics import Bools, Floats, Ints
+from pipeline.run_files import Damaged
 
-NAME = "predictions.npz"
+NAME = run_files.PREDICTIONS.name
+OF_ALL = ("log_probabilities", "said", "targets", "ids", "losses", "predicted", "true", "probabilities")
+WIDE = ("log_probabilities", "predicted", "true", "probabilities")
+UNREADABLE = (  # what numpy and zipfile raise over a damaged file
+    Damaged,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
 FULL_VALUES = 2_000_000
 LOWEST = -60_000.0  # float16 ends at -65,504
 MISTAKES = 24
@@ -202,12 +223,27 @@ def digest_of_test(folder: Path) -> str | None:
 
 def _read(folder: Path, kind: type[Kind]) -> Kind | None:
     try:
-        with (folder / NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        file = run_files.PREDICTIONS.open(folder)
+        if file is None:
+            return None
+        with file, np.load(file, allow_pickle=False) as arrays:
             held: dict[str, Any] = {
                 each.name: arrays[each.name]
                 for each in fields(kind)
                 if each.name in arrays or each.default_factory is MISSING
             }
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except UNREADABLE:
         return None
-    return kind(**{**held, "digest": str(held["digest"])})
+    found = kind(**{**held, "digest": str(held["digest"])})
+    return found if _fits(held) else None
+
+
+def _fits(held: dict[str, Any]) -> bool:
+    """Numbers, of as many samples each, and no class that there is not."""
+    arrays = [(held[name], 2 if name in WIDE else 1) for name in OF_ALL if name in held]
+    if any(array.dtype.kind not in "fiub" or array.ndim != width for array, width in arrays):
+        return False
+    classes = [held[name] for name in ("said", "targets") if name in held]
+    known = held["log_probabilities"].shape[1] if classes else 0
+    in_range = all(((each >= 0) & (each < known)).all() for each in classes)
+    return in_range and len({len(array) for array, _ in arrays}) == 1

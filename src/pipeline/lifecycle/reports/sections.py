@@ -124,7 +124,7 @@ def _newest(evidence: Evidence) -> Html | None:
 
 
 def learning_curves(evidence: Evidence) -> Html | None:
-    curves, unit = evidence.curves, "epoch" if evidence.assembled["steps_per_epoch"] else "optimiser step"
+    curves, unit = evidence.curves, "epoch" if evidence.assembled.get("steps_per_epoch") else "optimiser step"
     step = evidence.best_step
     marks = [] if step is None else [Mark(evidence.per_epoch(step), f"best: {_short_epoch(evidence.per_epoch(step))}")]
 
@@ -202,8 +202,7 @@ def settings(evidence: Evidence) -> Html | None:
     whole = element(
         "details", element("summary", "the whole config.yaml"), command(address.redacted(evidence.config_yaml))
     )
-    overrides = (evidence.run.folder / "overrides.txt").read_text(encoding="utf-8").split("\n")
-    given = [each for each in overrides if each]
+    given = [each for each in evidence.run.overrides() if each]
     typed = note(
         f"Other than the defaults: {address.redacted(', '.join(given))}." if given else "All at their defaults."
     )
