@@ -11,6 +11,7 @@ from pipeline import typed
 from pipeline.config import completion as completions
 from pipeline.config import listing
 from pipeline.config.listing import Verb
+from pipeline.config.places import ALLOW_PACKAGES
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
 from pipeline.lifecycle.begin import check_run, train
@@ -88,10 +89,10 @@ def compare(arguments: list[str]) -> int:
 
 
 def resume(arguments: list[str]) -> int:
-    named, overrides = typed.values_and_overrides(arguments, {"run": "latest", "runs_dir": "runs"})
+    named, overrides = typed.values_and_overrides(arguments, {"run": "latest", "runs_dir": "runs", ALLOW_PACKAGES: ""})
     from pipeline.lifecycle import start
 
-    return start.resume_run(named["run"], overrides, named["runs_dir"])
+    return start.resume_run(named["run"], overrides, named["runs_dir"], typed.packages(named))
 
 
 def list_runs(arguments: list[str]) -> int:
@@ -189,12 +190,12 @@ VERBS = {
     "evaluate": Verb(
         evaluate,
         "the test figures again, from the run directory alone",
-        "pipeline evaluate [run=latest] [runs_dir=runs] [data.root=FOLDER]",
+        "pipeline evaluate [run=latest] [runs_dir=runs] [data.root=FOLDER] [allow_packages=[PACKAGE]]",
     ),
     "diagnose": Verb(
         diagnose,
         "what is wrong with a run, with the figures that led to it, and what to try next",
-        "pipeline diagnose [run=latest] [runs_dir=runs] [data.root=FOLDER]",
+        "pipeline diagnose [run=latest] [runs_dir=runs] [data.root=FOLDER] [allow_packages=[PACKAGE]]",
     ),
     "report": Verb(report_on, "a page about a run, from its directory", "pipeline report [run=latest] [runs_dir=runs]"),
     "compare": Verb(

@@ -5,6 +5,8 @@ from typing import NoReturn
 
 from pipeline.config import completion as completions
 from pipeline.config import places
+from pipeline.config.allowed import packages_of
+from pipeline.config.places import ALLOW_PACKAGES
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.config.texts import check_given
 from pipeline.errors import ConfigError
@@ -84,10 +86,17 @@ def reference(arguments: list[str]) -> tuple[str, str]:
     return named["run"], named["runs_dir"]
 
 
-def run_and_data(arguments: list[str]) -> tuple[str, str, str | None]:
-    """(run, runs_dir, data.root), the last None where the data is left where the run found it."""
-    named = named_values(arguments, {"run": "latest", "runs_dir": "runs", "data.root": ""})
-    return named["run"], named["runs_dir"], named["data.root"] or None
+def run_and_data(arguments: list[str]) -> tuple[str, str, str | None, list[str]]:
+    """(run, runs_dir, data.root, packages), data.root None where the data is left where the run found it."""
+    named = named_values(arguments, {"run": "latest", "runs_dir": "runs", "data.root": "", ALLOW_PACKAGES: ""})
+    return named["run"], named["runs_dir"], named["data.root"] or None, packages(named)
+
+
+def packages(named: dict[str, str]) -> list[str]:
+    """Those whose code may be called besides. Raises ConfigError."""
+    text = named[ALLOW_PACKAGES]
+    listed = [name.strip() for name in text.removeprefix("[").removesuffix("]").split(",")] if text else []
+    return list(dict.fromkeys([*places.own_packages(), *packages_of({ALLOW_PACKAGES: listed})]))
 
 
 def first_by_itself(arguments: list[str], defaults: dict[str, str]) -> dict[str, str]:

@@ -170,6 +170,9 @@ def test_a_network_a_source_and_a_callback_train_and_resume(program: Any, home: 
     resumed = program.run(home, "resume", "trainer.max_epochs=5")
     check_finished(program, home, resumed)
     assert (home / "diary.txt").read_text().endswith("epoch 3\nepoch 4\n")
+    for verb in ("evaluate", "resume"):
+        refused = program.run(home, verb, XDG_STATE_HOME=str(home / "of another user"))
+        assert refused.code == 2 and f"to allow it  '{ALLOWED}'" in refused.err
 
 
 @pytest.mark.slow

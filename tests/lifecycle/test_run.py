@@ -134,7 +134,7 @@ def test_a_run_is_found_by_what_mlflow_calls_it(three: Path) -> None:
 
 
 def test_a_new_run_was_made_here_and_a_changed_one_was_not(empty_folder: Path) -> None:
-    run = make()
+    run = Run(make().folder)
     assert run.is_made_here
     run.config_path.write_text("seed: 1\n")
     assert not run.is_made_here

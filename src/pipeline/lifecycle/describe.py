@@ -93,7 +93,7 @@ def changes(before: dict[str, Any], now: dict[str, Any], step: int) -> dict[str,
 def parameters(config: DictConfig, choices: dict[str, Any]) -> dict[str, Any]:
     """Flat, in a sensible order, and only what a person compares between runs."""
     flat: dict[str, Any] = {group: choices[group] for group in GROUPS if group in choices}
-    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain: Any = OmegaConf.to_container(config, resolve=False)  # what is out of the environment may be a secret
     for node in COMPARED:
         flat |= {key: leaf for key, leaf in _leaves(node, plain[node]) if not NOT_COMPARED.search(key)}
     return flat

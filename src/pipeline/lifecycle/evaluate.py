@@ -1,5 +1,7 @@
 """The test figures of a run again, from its directory alone."""
 
+from collections.abc import Sequence
+
 import pytorch_lightning as pl
 from rich.table import Table
 
@@ -19,12 +21,12 @@ from pipeline.process import ALONE
 from pipeline.tracking.journal import Journal
 
 
-def evaluate(reference: str, runs_dir: str, data_root: str | None = None) -> int:
+def evaluate(reference: str, runs_dir: str, data_root: str | None = None, packages: Sequence[str] = ()) -> int:
     """Judge the run's best weights on its test set, in this one process; the exit code.
 
-    `data_root` is where the data lies now, if no longer where the run found it.
+    `data_root` is where the data lies now, if no longer where the run found it; `packages` may be called besides.
     """
-    run = runs.find(reference, runs_dir)
+    run = runs.find(reference, runs_dir, packages=packages)
     console = console_beside(run.folder / "evaluate.log")
     return exits.code_of(lambda: console.print(comparison(run, judged(run, data_root))), run.folder)
 

@@ -1,11 +1,10 @@
-"""A run's best network into its MLflow run: `python -m pipeline.lifecycle.export RUN_DIR`.
+"""A run's best network into its MLflow run: `python -m pipeline.lifecycle.export RUN_DIR [--made-here | PACKAGE ...]`.
 
 Started by the process that carries the journal to MLflow, so that neither training nor the metrics wait for it.
 """
 
 import os
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -43,7 +42,7 @@ def network_of(run: Run) -> Exported | None:
 
 def main() -> int:
     see_working_directory()
-    found = network_of(Run(Path(sys.argv[1])))
+    found = network_of(Run.told(sys.argv[1:]))
     if found is not None:
         # Where to is told through the environment, since an address may hold a password.
         uri, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]

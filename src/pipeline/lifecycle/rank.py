@@ -1,4 +1,4 @@
-"""One process of a run: `python -m pipeline.lifecycle.rank RUN_DIR`, started by the launcher.
+"""One process of a run: `python -m pipeline.lifecycle.rank RUN_DIR [--made-here | PACKAGE ...]`, which launchers start.
 
 Imports the training, which takes seconds, only when a signal that comes meanwhile ends the process at once and
 without a traceback: nothing has been begun that would have to be saved.
@@ -7,11 +7,11 @@ without a traceback: nothing has been begun that would have to be saved.
 import os
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import INTERRUPTED, PREEMPTED
 from pipeline.launch import slurm
+from pipeline.lifecycle.run import Run
 from pipeline.output import lasting_output
 from pipeline.process import end, environment_of, follow_parent, given_place, place, see_working_directory
 from pipeline.pulse import Pulse
@@ -22,7 +22,7 @@ def leave(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED if number == signal.SIGINT else PREEMPTED)
 
 
-def work(folder: Path) -> int:
+def work(run: Run) -> int:
     """Be one of the run's processes; the exit code."""
     for number in SIGNALS:
         signal.signal(number, leave)
@@ -34,7 +34,7 @@ def work(folder: Path) -> int:
     with lasting_output():
         from pipeline.lifecycle import train
 
-        return train.main(folder, pulse)
+        return train.main(run, pulse)
 
 
 def _tell_place() -> None:
@@ -46,4 +46,4 @@ def _tell_place() -> None:
 
 
 if __name__ == "__main__":
-    end(work(Path(sys.argv[1])))
+    end(work(Run.told(sys.argv[1:])))

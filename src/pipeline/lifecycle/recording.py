@@ -130,7 +130,7 @@ class Recording:
                 uri=self.config.tracking.uri,
                 artifacts=self.config.tracking.artifacts,
                 on_model=export_command(self.run),
-                on_validation=module_command("pipeline.lifecycle.reports.report", str(self.run.folder)),
+                on_validation=module_command("pipeline.lifecycle.reports.report", *self.run.words),
             )
         self.started_at = time.monotonic()
 
@@ -196,7 +196,7 @@ class Recording:
 
 def export_command(run: Run) -> list[str]:
     """Puts the run's best model into MLflow; run by whoever carries the journal there."""
-    return module_command("pipeline.lifecycle.export", str(run.folder))
+    return module_command("pipeline.lifecycle.export", *run.words)
 
 
 def _seconds_so_far(run: Run) -> float:

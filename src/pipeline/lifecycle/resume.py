@@ -35,7 +35,7 @@ GROUPS_THAT_MAY_CHANGE = ("launch",)
 PATIENCE_SECONDS, POLL_SECONDS = 120.0, 0.1
 ORPHANS_SECONDS = 20.0
 # Which run it is, not what it does.
-NO_SETTING = ("auto_resume", "init_from", "runs_dir")
+NO_SETTING = ("auto_resume", "init_from", "runs_dir", "allow_packages")
 
 
 def check_idle(run: Run) -> None:

@@ -7,15 +7,17 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from pipeline import run_files, seal
-from pipeline.config import compose
+from pipeline.config import frozen
+from pipeline.config.frozen import Trust
 from pipeline.errors import RunError, TrackingError
 from pipeline.files import write_atomically
 from pipeline.launch import job, parent
@@ -31,6 +33,7 @@ class Run:
     """Names the files of a run; the folder's own name is the run's id everywhere (logs, MLflow, commands)."""
 
     folder: Path
+    trust: Trust = field(default_factory=Trust)
 
     @property
     def id(self) -> str:
@@ -88,7 +91,16 @@ class Run:
     @property
     def is_made_here(self) -> bool:
         """By this user; else its configuration is somebody else's word, on which no code is called or token sent."""
-        return seal.is_made_here(self.folder)
+        return self.trust.covers(self.folder)
+
+    @property
+    def words(self) -> list[str]:
+        """What a process that works on the run is told."""
+        return [str(self.folder), *self.trust.words(self.folder)]
+
+    @classmethod
+    def told(cls, words: list[str]) -> "Run":
+        return cls(Path(words[0]), Trust.told(words[1:]))
 
     def within(self, path: Path) -> Path:
         """Where a file of the run really lies. Raises RunError where that is elsewhere."""
@@ -100,8 +112,8 @@ class Run:
         return real
 
     def config(self) -> DictConfig:
-        """Raises Damaged."""
-        return compose.load(self.folder)
+        """Raises Damaged, and ConfigError for what nobody may read here."""
+        return frozen.load(self.folder, self.trust)
 
     def overrides(self) -> list[str]:
         """What was typed; nothing, after a warning, where that is damaged."""
@@ -149,7 +161,7 @@ def create(*, name: str, runs_dir: str, config_yaml: str, overrides: list[str], 
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(runs_dir).absolute() / f"{stamp}-{name}-{secrets.token_hex(2)}"
-    run = Run(folder)
+    run = Run(folder, Trust(is_made_here=True))
     try:
         folder.mkdir(parents=True)
         run.checkpoints.mkdir()
@@ -175,26 +187,30 @@ def is_one(folder: Path) -> bool:
     return os.path.lexists(folder / run_files.CONFIG.name)
 
 
-def find(reference: str, runs_dir: str, *, key: str = "run") -> Run:
+def find(reference: str, runs_dir: str, *, key: str = "run", packages: Sequence[str] = ()) -> Run:
     """A run by `latest`, its id, a unique part of it (its last 4 characters), a path, MLflow's id of it, or a model
-    that was registered from it (`models:/name@champion`).
+    that was registered from it (`models:/name@champion`). `packages` are those that were typed for it.
 
     Raises RunError, with the nearest names, if there is no such run or more than one.
     """
+    return Run(_folder_of(reference, runs_dir, key), Trust(tuple(packages)))
+
+
+def _folder_of(reference: str, runs_dir: str, key: str) -> Path:
     root = Path(runs_dir)
     if reference.startswith("models:/"):
-        return find(_behind_model(reference, root), runs_dir, key=key)
+        return _folder_of(_behind_model(reference, root), runs_dir, key)
     for folder in (Path(reference), root / reference):
         if is_one(folder):
-            return Run(folder.resolve())
+            return folder.resolve()
     known = [run.id for run in all_of(runs_dir)]
     if re.fullmatch(r"[0-9a-f]{32}", reference):
         known_there = [name for name in known if _mlflow_run_id(root / name) == reference]
         if known_there:
-            return Run((root / known_there[0]).resolve())
+            return (root / known_there[0]).resolve()
     matching = [name for name in known if reference in name] if re.fullmatch(r"[\w.\-]+", reference) else []
     if len(matching) == 1:
-        return Run((root / matching[0]).resolve())
+        return (root / matching[0]).resolve()
     if len(matching) > 1:
         raise RunError(f"{key}={reference} could be any of {_listing(matching)}: give more of the name")
     if not known:

@@ -2,13 +2,17 @@
 
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import compose, resolve
 from pipeline.config.check import check
+from pipeline.config.facts import HERE
+from pipeline.config.frozen import Trust
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.launch.launcher import Launcher, Resources
 from pipeline.lifecycle import environment, resume
@@ -42,13 +46,15 @@ def train(composed: compose.Composed, command: list[str]) -> int:
             )
         return _launch(_new(composed, command), config, here)
     claim = Claim(Path(config.runs_dir), key)
+    trust = Trust(tuple(config.allow_packages))
     if here is not None and not here.is_first:
-        return _become(claim.wait(rank=here.rank), config, here)
+        return _become(replace(claim.wait(rank=here.rank), trust=trust), config, here)
     with claim.locked():
         run = claim.held()
         if run is not None and run.is_finished and not config.auto_resume:
             run = None  # of an earlier job that had the same id
         if run is not None:
+            run = replace(run, trust=trust)
             config, goes_on = _continued(run, config)
             if not goes_on:
                 print(f"{run.id} is finished; to train it longer: pipeline resume run={run.id} trainer.max_epochs=...")
@@ -59,13 +65,13 @@ def train(composed: compose.Composed, command: list[str]) -> int:
     return _launch(run, config, here)
 
 
-def resume_run(reference: str, overrides: list[str], runs_dir: str) -> int:
+def resume_run(reference: str, overrides: list[str], runs_dir: str, packages: Sequence[str]) -> int:
     """Go on with a run in its own directory, from its newest intact checkpoint; its exit code.
 
     Raises RunError for a run that has nothing left to do, and for overrides that would change what it means.
     """
     check_variables(os.environ)
-    run, here = runs.find(reference, runs_dir), given_place()
+    run, here = runs.find(reference, runs_dir, packages=packages), given_place()
     leads = here is None or here.is_first
     if leads:
         resume.check_idle(run)
@@ -113,23 +119,31 @@ def _new(composed: compose.Composed, command: list[str]) -> Run:
 
 def _make_absolute(config: DictConfig) -> None:
     """Whoever reads the frozen configuration later may stand in another directory."""
-    if config.tracking.uri is not None:
-        config.tracking.uri = address.absolute(config.tracking.uri)
-    if config.tracking.artifacts is not None and "://" not in config.tracking.artifacts:
-        config.tracking.artifacts = str(Path(config.tracking.artifacts).absolute())
-    root = config.data.get("root")
+    tracking, data = config.tracking, config.data
+    if tracking.uri is not None and not OmegaConf.is_interpolation(tracking, "uri"):
+        tracking.uri = address.absolute(tracking.uri)
+    is_folder = tracking.artifacts is not None and "://" not in tracking.artifacts
+    if is_folder and not OmegaConf.is_interpolation(tracking, "artifacts"):
+        tracking.artifacts = str(Path(tracking.artifacts).absolute())
+    root = data.get("root")
     if root is not None:
         folder = Path(root).expanduser().absolute()
         if not folder.exists():
             print(
                 f"warning: data.root={folder} is not on this machine; expected it where training runs", file=sys.stderr
             )
-        config.data.root = str(folder)
+        if not OmegaConf.is_interpolation(data, "root"):  # out of the environment, where it is read again
+            data.root = str(folder)
 
 
 def _launch(run: Run, config: DictConfig, here: Place | None) -> int:
     if here is not None:
         return _become(run, config, here)
+    if not run.is_made_here and config.launch._target_ not in HERE:
+        raise RunError(
+            f"{run.id} was not made here, and its launcher would run what its config.yaml says on a cluster; for a run "
+            f"of yours that sets out from its weights:\n  {resume.setting_out_from(run)}"
+        )
     try:
         launcher: Launcher = resolve.instantiate(config.launch, config)
         resources = launcher.resources(
@@ -138,7 +152,7 @@ def _launch(run: Run, config: DictConfig, here: Place | None) -> int:
             num_nodes=int(config.trainer.get("num_nodes", 1)),
         )
         _check_shares(config, resources)
-        return launcher.run(module_command("pipeline.lifecycle.rank", str(run.folder)), resources, run.folder)
+        return launcher.run(module_command("pipeline.lifecycle.rank", *run.words), resources, run.folder)
     finally:
         if not run.has_started and not run.is_submitted:
             run.discard()
@@ -159,7 +173,7 @@ def _become(run: Run, config: DictConfig, here: Place) -> int:
     from pipeline.lifecycle import rank
 
     try:
-        return rank.work(run.folder)
+        return rank.work(run)
     finally:
         if not run.has_started:
             run.discard()

@@ -137,9 +137,9 @@ def check_averages(callbacks: list[pl.Callback]) -> None:
         )
 
 
-def main(folder: Path, pulse: Pulse) -> int:
+def main(run: Run, pulse: Pulse) -> int:
     """In one process of the run; the exit code."""
-    run, here = Run(folder), place()
+    here = place()
     interruption = Interruption()
     interruption.install()
     log_path = run.log_path if here.is_first else run.folder / f"rank{here.rank}.log"

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 
 from pipeline.config import resolve
+from pipeline.config.frozen import Trust
 from pipeline.errors import RunError
 from pipeline.process import leave_array, module_command, see_working_directory
 from pipeline.search import folder as folders
@@ -30,15 +31,15 @@ def submit(plan: Plan, folder: Path) -> int:
     plan.save(folder)
     folders.open_again(folder)
     studies.create(plan, folder)
-    command = module_command("pipeline.search.array", str(folder))
+    command = module_command("pipeline.search.array", str(folder), *plan.trust.words(folder))
     return int(launcher.run_workers(command, int(plan.settings.workers), folder))
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, trust: Trust) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     see_working_directory()
-    return sitting.attend(plans.load(folder), folder, [leave_array()])
+    return sitting.attend(plans.load(folder, trust), folder, [leave_array()])
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), Trust.told(sys.argv[2:])))

@@ -115,7 +115,9 @@ class Driver:
             environment["CUDA_VISIBLE_DEVICES"] = gpus
         with self._log_path(name).open("ab") as log:
             return subprocess.Popen(
-                module_command("pipeline.search.worker", str(self.folder), str(name)),
+                module_command(
+                    "pipeline.search.worker", str(self.folder), str(name), *self.plan.trust.words(self.folder)
+                ),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -10,10 +10,11 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline import run_files, seal
-from pipeline.config import compose, places
+from pipeline.config import compose, frozen, places
 from pipeline.config.assign import assign
 from pipeline.config.check import check
 from pipeline.config.compose import Composed
+from pipeline.config.frozen import Trust
 from pipeline.config.given import check_given
 from pipeline.config.interpolations import as_written
 from pipeline.config.overrides import parse
@@ -49,6 +50,7 @@ class Plan:
     config: DictConfig
     fixed: list[str]
     space: Space
+    trust: Trust = field(default_factory=Trust)
     _composed: dict[tuple[str, ...], Composed] = field(default_factory=dict, repr=False)
 
     @property
@@ -137,7 +139,7 @@ class Plan:
 
     def save(self, folder: Path) -> None:
         """One of another user's stays theirs."""
-        is_ours = not (folder / CONFIG).exists() or seal.is_made_here(folder)
+        is_ours = not (folder / CONFIG).exists() or self.trust.covers(folder)
         for name, text in self.texts().items():
             write_atomically(folder / name, text)
         if is_ours:
@@ -237,11 +239,18 @@ def _check_launcher(config: DictConfig, name: str) -> None:
         )
 
 
-def load(folder: Path) -> Plan:
-    """Raises Damaged."""
-    config = compose.load(folder, OF_A_SEARCH)
+def load(folder: Path, trust: Trust) -> Plan:
+    """Of another user's, only those packages may be called that were typed for it. Raises Damaged."""
+    config = frozen.load(folder, trust, OF_A_SEARCH)
     fixed = (run_files.OVERRIDES.text(folder) or "").splitlines()
-    return Plan(config, fixed, _space_of(config))
+    if not trust.covers(folder):
+        if "${oc." in "".join(fixed):
+            raise ConfigError(
+                f"{folder / FIXED} was not made here, and would be filled in with what is on this machine"
+            )
+        fixed = [word for word in fixed if word.lstrip("+~").partition("=")[0] != places.ALLOW_PACKAGES]
+        fixed += [f"{places.ALLOW_PACKAGES}=[{','.join(trust.packages)}]"] if trust.packages else []
+    return Plan(config, fixed, _space_of(config), trust)
 
 
 def _space_of(config: DictConfig) -> Space:

@@ -12,6 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import typed
+from pipeline.config.frozen import Trust
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.lifecycle.overview import age_of
 from pipeline.output import report
@@ -90,7 +91,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {"show": show, "list": list_searc
 
 def opened(folder: Path) -> tuple[Plan, Study]:
     """Raises RunError for a search that ended before it had begun."""
-    plan = plans.load(folder)
+    plan = plans.load(folder, Trust())
     try:
         return plan, studies.open_study(plan, folder)
     except KeyError:

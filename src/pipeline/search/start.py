@@ -8,9 +8,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from pipeline.config import compose
+from pipeline.config import compose, places
 from pipeline.config.check import check
 from pipeline.config.completion import LOOKING
+from pipeline.config.frozen import Trust
 from pipeline.config.names import check_name
 from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.config.texts import check_given
@@ -22,6 +23,7 @@ from pipeline.search import recipe, words
 from pipeline.search.plan import Plan
 from pipeline.search.settings import CHANGEABLE, check_settings, check_storage
 from pipeline.search.words import OF_THE_SEARCH
+from pipeline.typed import packages
 
 
 def search(typed: Sequence[str]) -> int:
@@ -85,13 +87,14 @@ def _take_over(database: str, folder: Path) -> None:
 
 def _continued(typed: Sequence[str], folder: Path) -> Plan:
     """The search in this folder, with what may be changed of it as typed. Raises ConfigError for anything else."""
-    plan = plans.load(folder)
+    trust = Trust(tuple(packages({places.ALLOW_PACKAGES: _typed_packages(typed)})))
+    plan = plans.load(folder, trust)
     launch = [word for word in typed if words.is_about_launching(word)]
     if launch:
         plan.config.launch = compose.compose([*plan.fixed, *launch], config_name=plans.PRIMARY).config.launch
     for word in typed:
         key, _, value = word.partition("=")
-        if key in OF_THE_SEARCH or word in launch:
+        if key in (*OF_THE_SEARCH, places.ALLOW_PACKAGES) or word in launch:
             continue
         setting = key.removeprefix("search.")
         is_elsewhere = key == "search.storage" and plan.settings.storage is not None  # the database as seen from here
@@ -104,9 +107,13 @@ def _continued(typed: Sequence[str], folder: Path) -> Plan:
             f"{word}: the search {folder.name} has begun without it. Of a search that goes on may be "
             f"changed: {', '.join(f'search.{each}' for each in CHANGEABLE)}; for another one choose another name="
         )
-    check(plan.config, plans.load(folder).config)
+    check(plan.config, plans.load(folder, trust).config)
     check_settings(plan.settings)
     return plan
+
+
+def _typed_packages(typed: Sequence[str]) -> str:
+    return next((word.partition("=")[2] for word in typed if word.startswith(f"{places.ALLOW_PACKAGES}=")), "")
 
 
 def _is_as_before(plan: Plan, key: str, value: str) -> bool:

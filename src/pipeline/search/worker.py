@@ -20,6 +20,7 @@ import torch
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from pipeline.config.frozen import Trust
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import DONE, FAILED, ConfigError, UserError
 from pipeline.launch.devices import process_count
@@ -49,11 +50,11 @@ class Stopped(Exception):
 class Worker:
     """Trains one trial after another, until there are enough or it is told to end."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, trust: Trust) -> None:
         self.folder = folder
         self.name = name
         self.parent = os.getppid()
-        self.plan = plans.load(folder)
+        self.plan = plans.load(folder, trust)
         self.study = studies.open_study(self.plan, folder)
         self.facts = {"choices": {}, **environment.describe(["pipeline", "search", f"name={folder.name}"])}
         self.loaded: DataModule | None = None  # the data of the trial before, which is mostly that of the next
@@ -164,13 +165,13 @@ class Worker:
         return problem
 
 
-def main(folder: Path, name: str) -> int:
+def main(folder: Path, name: str, trust: Trust) -> int:
     for number in SIGNALS:
         signal.signal(number, _stop)
     see_working_directory()
     torch.set_num_threads(1)
     try:
-        Worker(folder, name).work()
+        Worker(folder, name, trust).work()
     except Stopped:
         return DONE
     except OSError as problem:
@@ -222,4 +223,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], Trust.told(sys.argv[3:])))

@@ -1,5 +1,7 @@
 """`pipeline diagnose`: what is wrong with a run, with the figures that led to it and a command to try next."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.text import Text
 
@@ -22,12 +24,12 @@ NAME = "diagnosis.md"
 PICTURES = "suspicious.html"
 
 
-def diagnose(reference: str, runs_dir: str, data_root: str | None = None) -> int:
+def diagnose(reference: str, runs_dir: str, data_root: str | None = None, packages: Sequence[str] = ()) -> int:
     """Look at a run that has ended; the exit code, 0 whatever is found.
 
-    `data_root` is where the data lies now, if no longer where the run found it.
+    `data_root` is where the data lies now, if no longer where the run found it; `packages` may be called besides.
     """
-    run = runs.find(reference, runs_dir)
+    run = runs.find(reference, runs_dir, packages=packages)
     console = console_beside(run.folder / "diagnose.log")
     return exits.code_of(lambda: _tell(run, console, data_root), run.folder)
 

@@ -49,5 +49,5 @@ def render(evidence: Evidence) -> str:
 
 
 if __name__ == "__main__":
-    write(Run(Path(sys.argv[1])))
+    write(Run.told(sys.argv[1:]))
     sys.exit(DONE)

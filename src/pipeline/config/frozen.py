@@ -1,0 +1,57 @@
+"""The configuration that stands in a directory of a run or a search, believed only where this user wrote it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, open_dict
+
+from pipeline import run_files, seal
+from pipeline.config import compose
+from pipeline.config.allowed import packages_of
+from pipeline.config.interpolations import interpolations
+from pipeline.errors import ConfigError
+from pipeline.run_files import RunFile
+
+MADE_HERE = "--made-here"
+
+
+@dataclass(frozen=True)
+class Trust:
+    """packages      that were typed for this directory
+    is_made_here  what the process that started this one found, which may run where this user's key is not; None: ask
+    """
+
+    packages: tuple[str, ...] = ()
+    is_made_here: bool | None = None
+
+    @classmethod
+    def told(cls, words: Sequence[str]) -> "Trust":
+        return cls(is_made_here=True) if MADE_HERE in words else cls(tuple(words), is_made_here=False)
+
+    def words(self, folder: Path) -> list[str]:
+        """What a process of ours is told, beside the directory."""
+        return [MADE_HERE] if self.covers(folder) else list(self.packages)
+
+    def covers(self, folder: Path) -> bool:
+        return seal.is_made_here(folder) if self.is_made_here is None else self.is_made_here
+
+
+def load(folder: Path, trust: Trust, file: RunFile = run_files.CONFIG) -> DictConfig:
+    """Of another user's, `allow_packages` is what was typed, whatever stands there.
+
+    Raises Damaged, and ConfigError for one of another user's that would read our environment.
+    """
+    config = compose.load(folder, file)
+    is_ours = trust.covers(folder)
+    if not is_ours:
+        for key, text in interpolations(config):
+            raise ConfigError(
+                f"{folder / file.name} was not made here, and {key} in it is {text}, which would be filled in with "
+                "what is found on this machine: write the value itself there, if you know what it is"
+            )
+    allowed = [*(packages_of(config) if is_ours else []), *trust.packages]
+    if allowed or "allow_packages" in config:
+        with open_dict(config):
+            config.allow_packages = list(dict.fromkeys(allowed))
+    return config
