@@ -135,20 +135,23 @@ def chaos(arguments: list[str]) -> int:
 def sync(arguments: list[str]) -> int:
     words = ["run=all" if word == "--all" else word for word in arguments]
     defaults = {"run": "latest", "runs_dir": "runs", "upgrade": "false", "tracking.uri": "", "tracking.artifacts": ""}
-    named = typed.named_values(words, defaults)
-    upgrade = typed.yes_or_no(named, "upgrade")
+    named = typed.named_values(words, {**defaults, ALLOW_PACKAGES: ""})
+    upgrade, packages = typed.yes_or_no(named, "upgrade"), typed.packages(named)
     from pipeline.lifecycle import sync as lifecycle
 
-    return lifecycle.sync(named["run"], named["run"] == "all", named["runs_dir"], upgrade=upgrade, typed=named)
+    is_all = named["run"] == "all"
+    return lifecycle.sync(named["run"], is_all, named["runs_dir"], upgrade=upgrade, typed=named, packages=packages)
 
 
 def register(arguments: list[str]) -> int:
     defaults = {"run": "latest", "name": "", "force": "false", "runs_dir": "runs", "tracking.uri": ""}
-    named = typed.named_values(arguments, defaults)
-    force = typed.yes_or_no(named, "force")
+    named = typed.named_values(arguments, {**defaults, ALLOW_PACKAGES: ""})
+    force, packages = typed.yes_or_no(named, "force"), typed.packages(named)
     from pipeline.lifecycle import register as lifecycle
 
-    return lifecycle.register(named["run"], named["name"], named["runs_dir"], force=force, typed=named)
+    return lifecycle.register(
+        named["run"], named["name"], named["runs_dir"], force=force, typed=named, packages=packages
+    )
 
 
 def search(arguments: list[str]) -> int:

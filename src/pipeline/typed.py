@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from pipeline.config import completion as completions
 from pipeline.config import places
+from pipeline.config.addresses import check_store
 from pipeline.config.allowed import packages_of
 from pipeline.config.places import ALLOW_PACKAGES
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
@@ -49,6 +50,8 @@ def named_values(arguments: list[str], defaults: dict[str, str]) -> dict[str, st
         check_given(
             key, value, without=f"leave it out{f', it is {default} then' if (default := defaults[key]) else ''}"
         )
+        if key == "tracking.uri":
+            check_store(key, value)
         named[key] = value
     return named
 

@@ -127,5 +127,11 @@ def test_no_verb_takes_one(verb: str, key: str, empty_folder: Path, capsys: pyte
     assert list(empty_folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("verb", ["sync", "register"])
+def test_nor_an_address_that_leads_nowhere(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "tracking.uri=htp://host"]) == USER_ERROR
+    assert "did you mean  tracking.uri=http://host" in capsys.readouterr().err
+
+
 def test_what_was_not_typed_may_be_empty() -> None:
     assert typed.named_values([], {"output": ""}) == {"output": ""}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.models.hugging_face import HuggingFace
+from pipeline.models.hugging_face import HuggingFace, from_settings
 from pipeline.models.timm import Timm
 from pipeline.spec import DataSpec
 
@@ -37,6 +37,17 @@ def timm(spec: DataSpec, **changes: Any) -> Timm:
 
 def hugging_face(spec: DataSpec, **changes: Any) -> HuggingFace:
     return HuggingFace(spec=spec, **({"architecture": "bert", "settings": SMALL, "pretrained": None} | changes))
+
+
+@pytest.mark.parametrize("name", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
+def test_settings_of_timm_name_no_weights(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"model.settings.{name} says where weights come from"):
+        timm(images(), settings={name: "evil.pth"})
+
+
+def test_settings_of_transformers_name_no_code() -> None:
+    with pytest.raises(ConfigError, match="would fetch code from a hub"):
+        from_settings(None, sentences(), "bert", {"attn_implementation": "evil/attention"})
 
 
 @pytest.mark.parametrize(

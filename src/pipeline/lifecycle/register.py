@@ -1,7 +1,7 @@
 """`pipeline register`: a run's model under a name of its own, and the best of that name as its champion."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,19 @@ DIGEST_TAG = "test.digest"
 LOOKS_TAG = "test.looks"
 
 
-def register(reference: str, name: str, runs_dir: str, *, force: bool, typed: Mapping[str, str] | None = None) -> int:
+def register(
+    reference: str,
+    name: str,
+    runs_dir: str,
+    *,
+    force: bool,
+    typed: Mapping[str, str] | None = None,
+    packages: Sequence[str] = (),
+) -> int:
     """Its exit code. Raises RunError for a run without a model, ConfigError for a name that MLflow does not take."""
-    run = runs.find(reference, runs_dir)
+    run = runs.find(reference, runs_dir, packages=packages)
     check_name(name, run.config().name)
-    metrics, store = _judged(run), store_of(run, typed, verb="register")
-    if store is None:
-        raise RunError(
-            f"{run.id} was trained with tracking=none, so no MLflow has its model: train with tracking=mlflow"
-        )
+    metrics, store = _judged(run), _store(run, typed)
     uri = store.uri
     digest = predictions.digest_of_test(run.folder)
     if digest is not None:
@@ -69,6 +73,15 @@ def register(reference: str, name: str, runs_dir: str, *, force: bool, typed: Ma
     console.print(f"MLflow      {page}" + ("" if address.is_server(uri) else "  (after: pipeline ui)"))
     console.print(f"use it      pipeline evaluate run={SCHEME}{name}@{CHAMPION}")
     return DONE
+
+
+def _store(run: Run, typed: Mapping[str, str] | None) -> Store:
+    store = store_of(run, typed, verb="register")
+    if store is None:
+        raise RunError(
+            f"{run.id} was trained with tracking=none, so no MLflow has its model: train with tracking=mlflow"
+        )
+    return store
 
 
 def check_name(name: str, example: str) -> str:

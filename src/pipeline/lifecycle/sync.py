@@ -1,7 +1,7 @@
 """`pipeline sync`: what a run's own carrier could not bring to MLflow."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -24,14 +24,15 @@ def sync(
     *,
     upgrade: bool = False,
     typed: Mapping[str, str] | None = None,
+    packages: Sequence[str] = (),
 ) -> int:
     """One run (`latest` unless named) or all of `runs_dir`, run by run; the exit code, 1 if anything is left.
 
     With `upgrade`, the stores of these runs are first brought to the installed MLflow's schema. `typed` is where to
-    send them, if not to their own store; see `store_of`.
+    send them, if not to their own store; see `store_of`. `packages` may be called to make a model of one.
     """
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    chosen = _all(runs_dir) if all_runs else [runs.find(reference or runs.LATEST, runs_dir)]
+    chosen = _all(runs_dir) if all_runs else [runs.find(reference or runs.LATEST, runs_dir, packages=packages)]
     stores: dict[Run, Store | None] = {}
     for run in chosen:
         try:

@@ -57,6 +57,11 @@ class HuggingFace(nn.Module):
 
 
 def from_settings(transformers: Any, spec: DataSpec, architecture: str, settings: Mapping[str, Any]) -> nn.Module:
+    if "/" in str(settings.get("attn_implementation")):
+        raise ConfigError(
+            f"model.settings.attn_implementation={settings['attn_implementation']} would fetch code from a hub: choose "
+            "eager, sdpa or flash_attention_2"
+        )
     facts = {"vocab_size": spec.vocabulary_size, "pad_token_id": PAD, "num_labels": spec.num_outputs}
     try:
         config = transformers.AutoConfig.for_model(architecture, **{**settings, **facts})

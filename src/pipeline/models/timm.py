@@ -14,6 +14,9 @@ from pipeline.spec import DataSpec
 
 # B batch, C channels, H height, W width, K outputs
 
+# Arguments of timm.create_model that are not the model's: what they name is read as a pickle.
+WHENCE = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+
 
 class Timm(nn.Module):
     """Any of PyTorch Image Models (Wightman 2019), with the channels and the outputs of the data.
@@ -27,6 +30,11 @@ class Timm(nn.Module):
     ) -> None:
         super().__init__()
         check_images(spec, model="timm")
+        for each in WHENCE & settings.keys():
+            raise ConfigError(
+                f"model.settings.{each} says where weights come from, which may be a file that holds code: leave it "
+                "out, and give weights with model.pretrained=FILE.safetensors"
+            )
         weights = {"pretrained_cfg_overlay": {"file": weights_file(pretrained)}} if isinstance(pretrained, str) else {}
         timm = package("timm", model="timm")
         if not timm.is_model(name):
