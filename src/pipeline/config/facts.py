@@ -3,6 +3,7 @@
 Only keys that are there are looked at, so that a user's own nodes with other keys pass.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil, inf
@@ -84,6 +85,15 @@ RANGES = (
     at_least(1, "checkpoint.keep", "2"),
     at_least(1, "checkpoint.every_n_steps", "1000"),
     Range("checkpoint.every_n_minutes", lambda value: 0 < value < inf, "more than 0", "10"),
+    Range("launch.hang_seconds", lambda value: 0 < value < inf, "more than 0, or null to wait for ever", "10"),
+    at_least(1, "launch.nodes", "1"),
+    at_least(1, "launch.processes_per_node", "1"),
+    at_least(0, "launch.gpus_per_node", "0"),
+    at_least(1, "launch.cpus_per_process", "4"),
+    at_least(1, "launch.cpus_per_node", "8"),
+    at_least(0, "launch.max_restarts", "3"),
+    at_least(0, "launch.max_requeues", "10"),
+    at_least(1, "launch.notice_seconds", "60"),
 )
 
 
@@ -92,6 +102,7 @@ def check_facts(config: dict[str, Any]) -> None:
     for problem in (
         *_missing(config),
         *_ranges(config),
+        *_rendezvous(config),
         *_devices(config),
         *_batch(config),
         *_root(config),
@@ -120,6 +131,18 @@ def _ranges(config: dict[str, Any]) -> Iterator[str]:
         value = _at(config, each.key)
         if _is_number(value) and not each.holds(value):
             yield f"{each.key}={value}: expected {each.words}, such as {each.key}={each.example}"
+
+
+def _rendezvous(config: dict[str, Any]) -> Iterator[str]:
+    """The port is as much a part of it as the name: on another one nobody would ever come."""
+    place = _at(config, "launch.rendezvous")
+    match = re.fullmatch(r"([^\s:]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})", place) if isinstance(place, str) else None
+    if isinstance(place, str) and (match is None or not 1 <= int(match[2]) <= 65535):
+        host = re.sub(r":[^\]]*$", "", place).strip() or "node1"
+        yield (
+            f"launch.rendezvous={shown(place)}: expected HOST:PORT, the name of one of the nodes and a free port there "
+            f"(1 to 65535), such as launch.rendezvous={host}:29400"
+        )
 
 
 def _devices(config: dict[str, Any]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """SLURM: one readable sbatch script in the run directory, submitted; no process of ours waits for it."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -153,6 +154,12 @@ class Slurm:
             **instead,
             **self.options,
         }
+        for name, value in asked.items():
+            if not re.fullmatch(r"[\x20-\x7e]*", str(value)) or not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+                raise ConfigError(
+                    f"SLURM would not understand the option --{name}={value!r}: expected one line of plain characters, "
+                    "such as '+launch.options.qos=high'"
+                )
         header = "\n".join(f"#SBATCH --{name}={value}" for name, value in asked.items() if value is not None)
         setup = "".join(f"{line}\n" for line in self.setup)
         return f"""#!/bin/bash

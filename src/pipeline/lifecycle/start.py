@@ -36,6 +36,8 @@ def train(composed: compose.Composed, command: list[str]) -> int:
     if config.init_from is not None:
         config.init_from = str(runs.weights(config.init_from, config.runs_dir))
     here = given_place()
+    if here is None:
+        _launcher_of(config)  # refuses before anything is written
     key = config.name if config.auto_resume else None if here is None else job()
     if key is None:
         if here is not None and here.world_size > 1:
@@ -88,6 +90,8 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str, packages: Se
             f"{run.id} is finished; to train it longer: "
             f"pipeline resume run={run.id} trainer.max_epochs={2 * int(config.trainer.max_epochs or 1)}"
         )
+    if here is None:
+        _launcher_of(config)  # refuses before anything is written
     if overrides and leads:
         resume.keep(run, config, overrides)
     if not leads:
@@ -145,17 +149,23 @@ def _launch(run: Run, config: DictConfig, here: Place | None) -> int:
             f"of yours that sets out from its weights:\n  {resume.setting_out_from(run)}"
         )
     try:
-        launcher: Launcher = resolve.instantiate(config.launch, config)
-        resources = launcher.resources(
-            devices=_plain(config.trainer.devices),
-            accelerator=config.trainer.accelerator,
-            num_nodes=int(config.trainer.get("num_nodes", 1)),
-        )
-        _check_shares(config, resources)
+        launcher, resources = _launcher_of(config)
         return launcher.run(module_command("pipeline.lifecycle.rank", *run.words), resources, run.folder)
     finally:
         if not run.has_started and not run.is_submitted:
             run.discard()
+
+
+def _launcher_of(config: DictConfig) -> tuple[Launcher, Resources]:
+    """Raises ConfigError for settings that it cannot launch."""
+    launcher: Launcher = resolve.instantiate(config.launch, config)
+    resources = launcher.resources(
+        devices=_plain(config.trainer.devices),
+        accelerator=config.trainer.accelerator,
+        num_nodes=int(config.trainer.get("num_nodes", 1)),
+    )
+    _check_shares(config, resources)
+    return launcher, resources
 
 
 def _become(run: Run, config: DictConfig, here: Place) -> int:
