@@ -17,6 +17,7 @@ from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, 
 from pipeline.lifecycle.begin import check_run, train
 from pipeline.lifecycle.scaffold import project
 from pipeline.output import lasting_output, report
+from pipeline.process import bear_warnings, check_working_directory, see_working_directory
 from pipeline.tracking.address import redacted
 
 
@@ -27,10 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # the user's own package, which a console script would not find
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        bear_warnings()
+        check_working_directory()
+        see_working_directory()
         if "PIPELINE_MAKE_ARGUMENTS" in os.environ:
             from pipeline.config.make_arguments import decode_make_arguments
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
@@ -155,10 +156,34 @@ def module_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
+def check_working_directory() -> None:
+    """Raises ConfigError where it was deleted: relative paths lead nowhere from there."""
+    try:
+        os.getcwd()
+    except OSError as problem:
+        raise ConfigError(
+            f"the working directory cannot be entered any more ({problem.strerror}); expected one that is there:\n"
+            '  cd "$PWD"    where it was made anew, else  cd  to another one'
+        ) from None
+
+
 def see_working_directory() -> None:
-    """Let the user's own packages in the working directory be found, after all that is installed."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    """Let the user's own packages in the working directory be found, after all that is installed: a console script does
+    not look there. One that was deleted in the meantime holds none."""
+    with suppress(OSError):
+        here = os.getcwd()
+        if here not in sys.path:
+            sys.path.append(here)
+
+
+def bear_warnings() -> None:
+    """PYTHONWARNINGS=error would end a training for what one library has to say of another: here, and in what is
+    started from here, such warnings are told as any others."""
+    if "error" in os.environ.get("PYTHONWARNINGS", ""):
+        del os.environ["PYTHONWARNINGS"]
+        sys.warnoptions.clear()
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore", ResourceWarning)
 
 
 PARENT = "PIPELINE_PARENT"

@@ -50,6 +50,7 @@ REFUSED = {  # what is typed, and what to type instead
     SLURM + "launch.memory_per_node=64KB": "launch.memory_per_node=64GB",
     SLURM + "launch.memory_per_node=-1GB": "launch.memory_per_node=64GB",
     SLURM + "launch.memory_per_node=0GB": "launch.memory_per_node=64GB",
+    SLURM + "+launch.options.QOS=high": "+launch.options.qos=high",
     SLURM + "launch.partition=[gpu]": "launch.partition",
     SLURM + "launch.setup=module": "launch.setup",
     SLURM + "trainer.devices=3 data.batch_size=129": "launch.processes_per_node=3",

@@ -154,12 +154,7 @@ class Slurm:
             **instead,
             **self.options,
         }
-        for name, value in asked.items():
-            if not re.fullmatch(r"[\x20-\x7e]*", str(value)) or not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-                raise ConfigError(
-                    f"SLURM would not understand the option --{name}={value!r}: expected one line of plain characters, "
-                    "such as '+launch.options.qos=high'"
-                )
+        _check_options(asked)
         header = "\n".join(f"#SBATCH --{name}={value}" for name, value in asked.items() if value is not None)
         setup = "".join(f"{line}\n" for line in self.setup)
         return f"""#!/bin/bash
@@ -189,6 +184,15 @@ else
 fi
 exit "$code"
 """
+
+
+def _check_options(asked: Mapping[str, str | int | None]) -> None:
+    for name, value in asked.items():
+        if re.search(r"[\x00-\x1f\x7f]", str(value)) or not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+            raise ConfigError(
+                f"SLURM does not understand the option --{name}={value!r}: expected one line of text for a name of its "
+                "own, such as '+launch.options.qos=high'"
+            )
 
 
 def _job_of(folder: Path) -> str | None:

@@ -195,7 +195,7 @@ def shorten(path: Path) -> str:
     """Relative to the working directory where it lies inside it."""
     try:
         return str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):  # also where the working directory was deleted while the run went on
         return str(path)
 
 

@@ -13,7 +13,15 @@ from pipeline.errors import INTERRUPTED, PREEMPTED
 from pipeline.launch import slurm
 from pipeline.lifecycle.run import Run
 from pipeline.output import lasting_output
-from pipeline.process import end, environment_of, follow_parent, given_place, place, see_working_directory
+from pipeline.process import (
+    bear_warnings,
+    end,
+    environment_of,
+    follow_parent,
+    given_place,
+    place,
+    see_working_directory,
+)
 from pipeline.pulse import Pulse
 from pipeline.training.interruption import SIGNALS
 
@@ -26,6 +34,7 @@ def work(run: Run) -> int:
     """Be one of the run's processes; the exit code."""
     for number in SIGNALS:
         signal.signal(number, leave)
+    bear_warnings()
     _tell_place()
     pulse = Pulse(place().rank)
     pulse.tell_where_it_stands()

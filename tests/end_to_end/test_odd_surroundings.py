@@ -1,0 +1,56 @@
+"""What a shell, a container or another program may have left around the command: it works, or says what is wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROWS = {  # what is typed in a shell, its exit code, and words that it prints
+    "a working directory that was deleted": ("rmdir ../home; {pipeline} train", 2, "working directory"),
+    "the same, for a list of runs": ("rmdir ../home; {pipeline} runs", 2, 'cd "$PWD"'),
+    "warnings that are errors": ("PYTHONWARNINGS=error {pipeline} train --info", 0, "optimizer"),
+    "no docstrings and no asserts": ("PYTHONOPTIMIZE=2 {pipeline} train --info", 0, "augmentation"),
+    "no output": ("{pipeline} train --info >&-", 0, ""),
+    "no input": ("{pipeline} version <&-", 0, "pipeline"),
+    "a terminal of one column": ("COLUMNS=1 {pipeline} train --help", 0, "train"),
+    "no home": ("env -u HOME {pipeline} train --info", 0, "optimizer"),
+    "a home that is not there": ("HOME=/nonexistent {pipeline} train --info", 0, "optimizer"),
+    "no folder for what is temporary": ("TMPDIR=/nonexistent {pipeline} train --info", 0, "optimizer"),
+    "a language without umlauts": ("LC_ALL=C {pipeline} train name=ü", 2, "error: "),
+    "half of what torchrun sets": ("RANK=x {pipeline} train --info", 0, "optimizer"),
+    "what torchrun left": (
+        "RANK=0 WORLD_SIZE=2 MASTER_ADDR=localhost MASTER_PORT=29500 {pipeline} train",
+        2,
+        "unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT",
+    ),
+    "a rank beyond the world": ("RANK=2 WORLD_SIZE=2 {pipeline} train", 2, "RANK=2"),
+}
+
+
+@pytest.mark.parametrize("around", ROWS)
+def test_it_works_or_says_what_is_wrong(program: Any, tmp_path: Path, around: str) -> None:
+    script, code, words = ROWS[around]
+    (tmp_path / "home").mkdir()
+    ended = program.shell(tmp_path / "home", script.format(pipeline=program.PATH))
+    assert ended.code == code, ended.err
+    assert words in ended.out + ended.err and "Traceback" not in ended.out + ended.err
+    assert not (tmp_path / "home" / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "variables", [{"PYTHONWARNINGS": "error"}, {"PYTHONOPTIMIZE": "2"}, {"WORLD_SIZE": "1"}, {"TMPDIR": "/nonexistent"}]
+)
+def test_it_trains_and_ends(program: Any, tmp_path: Path, variables: dict[str, str]) -> None:
+    ended = program.run(tmp_path / "home", "train", *program.SMALL, "trainer.max_epochs=1", **variables)
+    assert ended.code == 0 and "Traceback" not in ended.err, ended.err
+
+
+def test_a_strict_umask_is_kept(program: Any, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    ended = program.shell(
+        tmp_path / "home", f"umask 077; {program.PATH} train launch=slurm launch.dry_run=true data.root=/nowhere"
+    )
+    assert ended.code == 0, ended.err
+    (run_dir,) = program.runs_in(tmp_path / "home")
+    assert run_dir.stat().st_mode & 0o077 == 0
