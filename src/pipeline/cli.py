@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
 
 def evaluate(arguments: list[str]) -> int:
     asked = typed.run_and_data(arguments)
-    check_run(asked[0], asked[1])
+    check_run(asked[0], asked[1], asked[3])
     from pipeline.lifecycle import evaluate as lifecycle
 
     return lifecycle.evaluate(*asked)
@@ -72,7 +72,7 @@ def evaluate(arguments: list[str]) -> int:
 
 def diagnose(arguments: list[str]) -> int:
     asked = typed.run_and_data(arguments)
-    check_run(asked[0], asked[1])
+    check_run(asked[0], asked[1], asked[3])
     from pipeline.lifecycle.diagnosis import diagnose as lifecycle
 
     return lifecycle.diagnose(*asked)

@@ -45,6 +45,14 @@ def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
     check_facts(filled_in)
 
 
+def check_targets(config: DictConfig) -> None:
+    """Whether what a configuration calls may be called, as far as its source tells. Raises ConfigError."""
+    plain = _plain(config)
+    packages = packages_of(plain)
+    for path, node in targets(plain):
+        _signature(path, node, packages)
+
+
 def _plain(config: DictConfig, *, resolve: bool = False) -> Node:
     plain = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(plain, dict)

@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Sequence
 
 from pipeline import typed
 from pipeline.config import listing, places
@@ -41,13 +42,15 @@ def train(arguments: list[str]) -> int:
     return start.train(composed, ["pipeline", "train", *arguments])
 
 
-def check_run(reference: str, runs_dir: str) -> None:
-    """Raises UserError where there is no such run, or where something in the environment would change its figures.
+def check_run(reference: str, runs_dir: str, packages: Sequence[str]) -> None:
+    """Raises UserError where there is no such run, where something in the environment would change its figures, and
+    where it calls what nobody allowed.
 
     In the name of verbs that import torch, which takes seconds.
     """
+    from pipeline.config.check import check_targets
     from pipeline.lifecycle import run
     from pipeline.lifecycle.variables import check_variables
 
     check_variables(os.environ)
-    run.find(reference, runs_dir)
+    check_targets(run.find(reference, runs_dir, packages=packages).config())
