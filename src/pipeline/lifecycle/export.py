@@ -10,9 +10,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
+from pipeline.errors import DONE, FAILED, TrackingError, UserError
 from pipeline.lifecycle.judge import best_checkpoint
 from pipeline.lifecycle.reassemble import reassemble
 from pipeline.lifecycle.run import Run
+from pipeline.output import report
 from pipeline.process import see_working_directory
 from pipeline.tracking import model_store
 from pipeline.tracking.text_store import Reading
@@ -42,12 +44,16 @@ def network_of(run: Run) -> Exported | None:
 
 def main() -> int:
     see_working_directory()
-    found = network_of(Run.told(sys.argv[1:]))
-    if found is not None:
-        # Where to is told through the environment, since an address may hold a password.
-        uri, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]
-        model_store.log_model(uri=uri, run_id=run_id, **found._asdict())
-    return 0
+    try:
+        found = network_of(Run.told(sys.argv[1:]))
+        if found is not None:
+            # Where to is told through the environment, since an address may hold a password.
+            uri, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]
+            model_store.log_model(uri=uri, run_id=run_id, **found._asdict())
+    except (UserError, TrackingError) as problem:
+        report("error", str(problem), sys.stderr)
+        return FAILED
+    return DONE
 
 
 if __name__ == "__main__":

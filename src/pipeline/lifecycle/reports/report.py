@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from pipeline.errors import DONE
+from pipeline import output
+from pipeline.errors import DONE, USER_ERROR, UserError
 from pipeline.files import locked, write_atomically
 from pipeline.lifecycle.reports import residuals, sections, verdicts
 from pipeline.lifecycle.reports.evidence import Evidence, gather
@@ -49,5 +50,9 @@ def render(evidence: Evidence) -> str:
 
 
 if __name__ == "__main__":
-    write(Run.told(sys.argv[1:]))
+    try:
+        write(Run.told(sys.argv[1:]))
+    except UserError as problem:
+        output.report("error", str(problem), sys.stderr)
+        sys.exit(USER_ERROR)
     sys.exit(DONE)
