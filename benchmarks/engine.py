@@ -27,7 +27,8 @@ PATIENCE_SECONDS = 300.0
 
 
 def ranks(folder: Path | None) -> Iterator[Figure]:
-    """Two processes with a thread each against one with two threads, the same global batch."""
+    """Two processes with a thread each against one with two threads, the same global batch; and, interval by interval,
+    against two of which each drops out and norms its own share."""
     settings = (*_mnist(folder, 3), "model=cnn", "trainer.accelerator=cpu")
 
     def speed(devices: str, threads: int) -> float:
@@ -43,7 +44,8 @@ def ranks(folder: Path | None) -> Iterator[Figure]:
         pairs = _probed("GlobalBatchAside", *settings, environment={"OMP_NUM_THREADS": "1"})
         whole, own = (f"{1000 * seconds:.2f} ms/step" for seconds in medians([(a, b) for a, b in pairs]))
         added = 100 * (median_ratio([(a, b) for a, b in pairs]) - 1)
-        yield Figure(f"{model}, two processes: share of the global batch's norm", whole, own, added, 3, "lower", " %")
+        what = f"{model}, two processes: what dropout and batch norm of the global batch add"
+        yield Figure(what, whole, own, added, 3, "lower", " %")
 
 
 def overhead(folder: Path | None) -> Iterator[Figure]:

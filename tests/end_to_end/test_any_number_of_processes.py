@@ -1,6 +1,7 @@
 """One run on one, two, three and four processes: the same samples, pixels, masks and losses, and the same verdict."""
 
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pipeline.tracking.journal import history
 from pipeline.training import checkpoints
 
 STEPS = 100
+SAVED = 75  # exit code
 ALIKE = (
     f"trainer.max_steps={STEPS}",
     "trainer.max_epochs=100",
@@ -85,18 +87,21 @@ def test_they_take_the_same_way(program: Any, tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.slow
-def test_a_run_can_go_on_with_another_number_of_them(program: Any, tmp_path: Path) -> None:
-    settings = (*RUNS["cnn"], "scheduler=constant")  # its length plays no part
+def test_a_run_can_go_on_with_another_number_of_them(program: Any, watched: Any, tmp_path: Path) -> None:
     undisturbed, home = tmp_path / "undisturbed", tmp_path / "home"
-    whole = curves_of(program, undisturbed, *settings, "trainer.devices=2")
-    curves_of(program, home, *settings, "trainer.devices=2", "trainer.max_steps=40")
-    for count, steps in ((1, 70), (2, STEPS)):
-        again = program.run(home, "resume", f"trainer.devices={count}", f"trainer.max_steps={steps}", **ONE_THREAD)
-        assert again.code == 0, again.err
-    parts = history(program.only_run(home) / "journal.jsonl")
-    for name in ("train/loss", "test/loss", "test/auroc"):
-        assert [value for _, value in parts[name]][-1] == pytest.approx(whole[name][-1][1], abs=1e-5)
-    assert [value for _, value in parts["train/loss"]] == pytest.approx([v for _, v in whole["train/loss"]], abs=1e-5)
+    whole = curves_of(program, undisturbed, *RUNS["cnn"], "trainer.devices=2")
+    home.mkdir()
+    for words, step in (
+        (("train", *ALIKE, *RUNS["cnn"], "trainer.devices=2"), 20),
+        (("resume", "trainer.devices=1"), 50),
+    ):
+        process = watched(program.start(home, *words, **ONE_THREAD))
+        process.reaches(step)
+        process.send(signal.SIGTERM)
+        assert process.end().code == SAVED
+    ended = program.run(home, "resume", "trainer.devices=2", **ONE_THREAD)
+    assert ended.code == 0, ended.err
+    check_alike(whole, history(program.only_run(home) / "journal.jsonl"))
     one, other = (
         checkpoints.load(program.only_run(each) / "checkpoints/last.ckpt")["state_dict"] for each in (undisturbed, home)
     )
