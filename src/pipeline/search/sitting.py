@@ -88,7 +88,7 @@ def _conclude(
         why = "stopped" if is_stopped else "the time is up" if folders.is_over(folder) else failed
         console.print(f"{why} after {done} of {wanted} trials; to go on: pipeline search name={folder.name}")
         return INTERRUPTED if is_stopped else DONE
-    console.print(f"again       {shlex.join(recipe.command_of(plan, params))}")
+    console.print(escape(f"again       {shlex.join(recipe.command_of(plan, params))}"))
     return DONE
 
 
