@@ -43,13 +43,20 @@ class Assembly:
         """What a callback can monitor; None for a user's own module, which logs what it likes."""
         if not isinstance(self.module, Learner):
             return None
-        judged = {"loss", *(str(name) for name in self.module.validation.metrics)}
+        judged = {"loss", *(str(name) for name in self.module.validation.metrics)} - self.undefined.keys()
         counted = {"loss", *self.module.task.running_names}
         return (
             {f"val/{name}" for name in judged}
             | {f"train/{name}" for name in counted}
             | {f"train/{name}_epoch" for name in counted}
         )
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """{metric: why the validation part has none}, as far as its targets are known."""
+        if not isinstance(self.module, Learner) or not isinstance(self.data, DataModule):
+            return {}
+        return self.module.validation.undefined_on(self.data.parts.validation.targets)
 
 
 def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None) -> Assembly:

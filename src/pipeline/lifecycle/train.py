@@ -99,8 +99,10 @@ def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
     for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
         if produced is not None and monitor is not None and monitor not in produced:
+            why = assembly.undefined.get(monitor.removeprefix("val/"))
+            reason = "nothing produces" if why is None else f"is not defined ({why} in the validation part)"
             raise ConfigError(
-                f"{type(callback).__name__} monitors {monitor}, which nothing produces; choose one of "
+                f"{type(callback).__name__} monitors {monitor}, which {reason}; choose one of "
                 f"{', '.join(sorted(produced))}"
             )
 

@@ -21,6 +21,7 @@ class Evaluation(nn.Module):
         self.metrics = task.metrics()
         self.keep_scores = keep_scores
         self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.undefined: dict[str, str] = {}  # after `compute`: {metric: what it lacks}
 
     def update(self, scores: Tensor, batch: Batch) -> None:
         targets, ids = batch.targets, batch.ids
@@ -34,7 +35,17 @@ class Evaluation(nn.Module):
             self.kept.append((scores.cpu(), targets.cpu(), ids.cpu()))
 
     def compute(self) -> dict[str, Tensor]:
-        return {"loss": self.loss.compute(), **self.metrics.compute()}
+        """Of the metrics those that are defined on these samples."""
+        found = {"loss": self.loss.compute(), **self.metrics.compute()}
+        lacking = ((str(name), getattr(metric, "undefined", "")) for name, metric in self.metrics.items())
+        self.undefined = {name: why for name, why in lacking if why}
+        return {name: value for name, value in found.items() if name not in self.undefined}
+
+    def undefined_on(self, targets: Tensor) -> dict[str, str]:
+        """The same of a part with these targets (N, ...), before anything was seen of it."""
+        asked = {str(name): getattr(metric, "lacks", None) for name, metric in self.metrics.items()}
+        lacking = {name: lacks(targets) for name, lacks in asked.items() if callable(lacks)}
+        return {name: why for name, why in lacking.items() if why}
 
     def predictions(self) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, targets and ids of this process, in the order in which they were seen."""

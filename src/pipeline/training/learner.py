@@ -6,6 +6,7 @@ would do for each step (precision, clipping, accumulation, DDP's all-reduce, pro
 through its own plugins.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, cast
@@ -34,6 +35,8 @@ from pipeline.training.schedules import MakeScheduler
 from pipeline.training.sharding import gather_nothing, shard, whole
 from pipeline.training.stepping import Stepping, check_clipping, stepping
 from pipeline.training.task import Task
+
+log = logging.getLogger(__name__)
 
 
 class Learner(pl.LightningModule):
@@ -86,6 +89,7 @@ class Learner(pl.LightningModule):
         self.interval = RunningMeans()  # since the last point of logging
         self.epoch = RunningMeans()  # from the start of the epoch to the last point of logging
         self.interval_is_over = False  # after the step that is under way, for callbacks
+        self._told: set[str] = set()
         self._step_callbacks: list[StepCallback] = []
         self._transforming: list[BatchTransform] = []
 
@@ -203,6 +207,7 @@ class Learner(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.record({f"val/{name}": value for name, value in self.validation.compute().items()})
+        self._tell_undefined("val", "validation", self.validation)
         self.validation.reset()
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
@@ -211,6 +216,14 @@ class Learner(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self.record({f"test/{name}": value for name, value in self.testing.compute().items()})
+        self._tell_undefined("test", "test", self.testing)
+
+    def _tell_undefined(self, prefix: str, part: str, evaluation: Evaluation) -> None:
+        """Once, not in every epoch."""
+        for name, why in evaluation.undefined.items():
+            if (metric := f"{prefix}/{name}") not in self._told:
+                self._told.add(metric)
+                log.warning(f"{metric} is not defined, and not recorded: {why} in the {part} part")
 
     # ---- what is recorded and what is saved
 

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MultilabelExactMatch, MultilabelF1Score, MultilabelHammingDistance
+from torchmetrics.classification import MultilabelExactMatch, MultilabelHammingDistance
 
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec, TaskKind
+from pipeline.training.defined import LabelF1
 
 # B batch, K labels
 
@@ -49,13 +50,13 @@ class Multilabel:
         return torch.sigmoid(scores)
 
     def metrics(self) -> MetricCollection:
-        """Accuracy counts samples with all labels right; F1 is averaged over labels; the Hamming loss is the share of
-        labels that are wrong."""
+        """Accuracy counts samples with all labels right; F1 is averaged over labels that occur; the Hamming loss is the
+        share of labels that are wrong."""
         labels = self.num_labels
         return MetricCollection(
             {
                 "accuracy": MultilabelExactMatch(labels, validate_args=False),
-                "f1_macro": MultilabelF1Score(labels, average="macro", validate_args=False),
+                "f1_macro": LabelF1(labels),
                 "hamming_loss": MultilabelHammingDistance(labels, average="micro", validate_args=False),
             },
             compute_groups=False,

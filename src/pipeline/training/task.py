@@ -8,15 +8,15 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
-    MulticlassAUROC,
     MulticlassCalibrationError,
     MulticlassF1Score,
 )
-from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
+from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec, TaskKind
 from pipeline.training.class_weights import ClassWeights, weights_of_classes
+from pipeline.training.defined import AUROC, CentredR2
 from pipeline.training.multilabel import Multilabel
 
 # B batch, K classes, T numbers to predict
@@ -99,6 +99,7 @@ class Classification:
         if spec.num_classes < 2:
             raise ConfigError(f"{spec.name} has {spec.num_classes} class: classification needs two or more")
         self.num_classes = spec.num_classes
+        self.class_names = spec.class_names
         self.label_smoothing = label_smoothing
         self.class_weights = None if class_weights is None else weights_of_classes(class_weights, spec)
 
@@ -128,7 +129,7 @@ class Classification:
             {
                 "accuracy": MulticlassAccuracy(classes, average="micro", validate_args=False),
                 "f1_macro": MulticlassF1Score(classes, average="macro", validate_args=False),
-                "auroc": MulticlassAUROC(classes, average="macro", validate_args=False),
+                "auroc": AUROC(self.class_names),
                 "calibration_error": MulticlassCalibrationError(classes, n_bins=15, validate_args=False),
             }
         )
@@ -208,19 +209,6 @@ class Regression:
             {"r2": CentredR2(self.mean), "mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)},
             compute_groups=False,
         )
-
-
-class CentredR2(R2Score):
-    """From deviations: torchmetrics sums squares, which in float32 leave nothing of numbers such as 2000 to 2020."""
-
-    centre: Tensor
-
-    def __init__(self, centre: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("centre", centre, persistent=False)
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        super().update(preds - self.centre, target - self.centre)
 
 
 def check_scores(network: nn.Module, inputs: Tensor, spec: DataSpec) -> None:

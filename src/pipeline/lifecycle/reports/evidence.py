@@ -1,9 +1,12 @@
 """All that a report knows of a run, read from its directory alone. No torch in here."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline import run_files
 from pipeline.errors import RunError
@@ -60,8 +63,20 @@ class Evidence:
         if metrics or kept is None:
             return metrics
         if isinstance(kept, SavedNumbers):
-            return {"test/r2": r2(kept.true, kept.predicted)}
+            explained = r2(kept.true, kept.predicted)
+            return {} if math.isnan(explained) else {"test/r2": explained}  # all are alike: nothing is to be explained
         return {"test/accuracy": float(kept.right.mean()), "test/loss": float(kept.losses.mean())}
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """{metric of the test set: why there is none}."""
+        if self.predictions is not None:
+            shown = set(self.predictions.targets.tolist())
+            missing = [name for number, name in enumerate(self.class_names) if number not in shown]
+            return {"test/auroc": f"no sample of class {', '.join(missing)}"} if missing else {}
+        if self.numbers is not None and (len(self.numbers.true) < 2 or (np.ptp(self.numbers.true, axis=0) == 0).any()):
+            return {"test/r2": "a number to predict that does not vary"}
+        return {}
 
     @property
     def data(self) -> dict[str, Any] | None:
