@@ -207,9 +207,13 @@ def test_what_is_wrong_with_a_folder_is_said_with_the_remedy(tmp_path: Path, zoo
     (zoo / "emu").mkdir()
     with pytest.raises(DataError, match="emu holds no picture"):
         load(zoo)
+    left_out = load(zoo, on_bad_sample="skip").skipped
+    assert left_out == (f"{zoo}/emu holds no picture (.jpg, .jpeg, .png, .webp, .bmp), and a folder is a class",)
     draw(zoo / "emu" / "1.png", 1)
     with pytest.raises(DataError, match="the class emu has 1 picture"):
         load(zoo)
+    left_out = load(zoo, on_bad_sample="skip").skipped
+    assert left_out == (f"{zoo}/emu/1.png is the only picture of emu to learn from",)
     with pytest.raises(DataError, match=r"labels\.csv does not exist"):
         load(zoo, labels="labels.csv")
     (zoo / "labels.csv").write_text("file,label\ncat/00.png,cat\n")

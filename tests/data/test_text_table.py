@@ -247,7 +247,7 @@ def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) 
     (tmp_path / "wide.csv").write_bytes("text,label\na,1\n".encode("utf-16"))
     (tmp_path / "left.csv").write_text('text,label\na,1\n"b,0\nc,1\n')
     for file, said in (
-        ("train.csv", r"train\.csv cannot be read: No such file.*data\.root"),
+        ("train.csv", r"train\.csv does not exist\. Say where.*data\.root"),
         ("train.xml", r"no known kind; expected \.csv"),
         ("empty.csv", "has no sample"),
         ("one.csv", "every training sample is '1'"),

@@ -43,7 +43,7 @@ class Clips:
     def load(self, files: list[LabelledFile], selection: Selection, name: str, wrong: Sequence[str] = ()) -> Parts:
         """`wrong` tells of what is no file to be used, a line each."""
         root = selection.root
-        files, skipped = selection.labelled(files, wrong)
+        files, skipped = selection.labelled(*selection.readable(files, wrong))
         headers, bad = sound_files.read_headers([root / file.path for file in files])
         if len(bad) == len(files):
             raise DataError(f"{root}: none of its {len(files)} recordings can be read; the first {bad[0].reason}.")
@@ -130,6 +130,6 @@ class AudioFolder:
         if self.labels is not None:
             return labelled_files.in_list(root, self.labels)
         if self.pattern is None:
-            return labelled_files.in_folders(root, RECORDINGS), []
+            return labelled_files.in_folders(root, RECORDINGS)
         files, others = in_names(root, self.pattern, self.group, RECORDINGS)
         return files, [f"{root / path} does not fit data.source.pattern={self.pattern.pattern}" for path in others]

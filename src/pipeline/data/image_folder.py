@@ -1,5 +1,6 @@
 """A user's own pictures."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -10,8 +11,11 @@ from pipeline.data import image_cache, labelled_files
 from pipeline.data.image_cache import Headers, Shape
 from pipeline.data.labelled_files import Kind, LabelledFile
 from pipeline.data.selection import Selection, existing, parts_of
+from pipeline.data.skipping import on_one_line
 from pipeline.data.source import Parts
 from pipeline.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 PICTURES = Kind("picture", (".jpg", ".jpeg", ".png", ".webp", ".bmp"))
 
@@ -56,11 +60,13 @@ class ImageFolder:
         if self.labels is not None:
             pictures, wrong = labelled_files.in_list(root, self.labels, self.label_separator)
         else:
-            pictures, wrong = labelled_files.in_folders(root, PICTURES), []
-        pictures, skipped = selection.labelled(pictures, wrong)
+            pictures, wrong = labelled_files.in_folders(root, PICTURES)
+        pictures, skipped = selection.labelled(*selection.readable(pictures, wrong))
         headers = image_cache.headers_of(root, [picture.path for picture in pictures])
         shape = self._shape(headers, pictures, root)
-        pictures, found = selection.decoded(pictures, headers.bad, partial(image_cache.cached, root, shape))
+        tell_what_is_lost(headers, [picture.path for picture in pictures])
+        decode = partial(image_cache.cached, root, shape, headers.grey_bits)
+        pictures, found = selection.decoded(pictures, headers.bad, decode)
         names, task, parts = parts_of(pictures, found.inputs)
         name = root.resolve().name
         return Parts(name, "image", task, names, *parts, skipped=skipped + found.skipped)
@@ -86,3 +92,19 @@ class ImageFolder:
                 f"data.source.size=[{usual[0]},{usual[1]}]"
             )
         return Shape(channels, *usual)
+
+
+def tell_what_is_lost(headers: Headers, paths: Sequence[str]) -> None:
+    """Of pictures that hold more than is read of them."""
+    deep, moving = headers.which(lambda each: each.is_deep), headers.which(lambda each: each.moves)
+    if deep:
+        grey = f"; of grey ones 0 to {2**headers.grey_bits - 1} becomes 0 to 255" if headers.grey_bits > 8 else ""
+        log.warning(
+            f"{len(deep)} of {len(paths)} pictures have 16 bits, such as {on_one_line(paths[deep[0]])}: they are read "
+            f"with 8{grey}"
+        )
+    if moving:
+        log.warning(
+            f"{len(moving)} of {len(paths)} pictures move, such as {on_one_line(paths[moving[0]])}: their first frame "
+            "is read"
+        )

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.label_sets import labels_in
+from pipeline.data.skipping import why_no_file
 from pipeline.data.table_files import delimiter_of, first_line
 from pipeline.errors import DataError
 
 PARTS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 COLUMNS = ("path", "label", "split")
+LEFT_BEHIND = (".", "__MACOSX")  # folders of notebooks, archives and file managers
 
 
 @dataclass(frozen=True)
@@ -43,33 +45,45 @@ class LabelledFile:
         return labels_in(self.label, self.separator)
 
 
-def in_folders(root: Path, kind: Kind) -> list[LabelledFile]:
-    """One folder a class, or of such folders `train` and, as far as there are any, `validation` and `test`."""
+def in_folders(root: Path, kind: Kind) -> tuple[list[LabelledFile], list[str]]:
+    """One folder a class, or of such folders `train` and, as far as there are any, `validation` and `test`; and what is
+    wrong with others, a line each."""
     groups = {entry.name: PARTS[entry.name.lower()] for entry in folders(root) if entry.name.lower() in PARTS}
-    if "train" not in groups.values():
-        return list(_classes(root, Path(), None, kind))
-    return [file for name, part in sorted(groups.items()) for file in _classes(root, Path(name), part, kind)]
+    if "train" in groups.values():
+        found = [each for name, part in sorted(groups.items()) for each in _classes(root, Path(name), part, kind)]
+    else:
+        found = list(_classes(root, Path(), None, kind))
+    return [each for each in found if isinstance(each, LabelledFile)], [each for each in found if isinstance(each, str)]
 
 
-def _classes(root: Path, below: Path, part: str | None, kind: Kind) -> Iterator[LabelledFile]:
+def _classes(root: Path, below: Path, part: str | None, kind: Kind) -> Iterator[LabelledFile | str]:
+    """Or what is wrong with a folder."""
     for entry in folders(root / below):
         paths = paths_in(root, below / entry.name, kind)
-        if not paths:
-            raise DataError(
-                f"{entry.path} holds no {kind.noun} ({', '.join(kind.suffixes)}): a folder is a class. Put its "
-                f"{kind.noun}s there, or take the folder away."
-            )
-        yield from (LabelledFile(path, entry.name, part) for path in paths)
+        if not entry.name.isprintable():
+            yield f"{entry.path} has a name that cannot be shown, and a folder is a class: give it another one"
+        elif not paths:
+            yield f"{entry.path} holds no {kind.noun} ({', '.join(kind.suffixes)}), and a folder is a class"
+        else:
+            yield from (LabelledFile(path, entry.name, part) for path in paths)
 
 
 def paths_in(root: Path, below: Path, kind: Kind) -> list[str]:
-    """Of all files of this kind, however deep, relative to `root`."""
-    return sorted(
-        Path(place, name).relative_to(root).as_posix()
-        for place, _, names in os.walk(root / below, followlinks=True)
-        for name in names
-        if kind.is_name(name)
-    )
+    """Of all files of this kind, however deep, relative to `root`; through links, but each folder once."""
+
+    def fail(problem: OSError) -> None:
+        raise DataError(f"{problem.filename} cannot be read: {problem.strerror}.")
+
+    found, seen = [], set()
+    for place, inner, names in os.walk(root / below, followlinks=True, onerror=fail):
+        here = os.stat(place)
+        if (here.st_dev, here.st_ino) in seen:  # a link led back
+            inner.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        inner[:] = sorted(name for name in inner if not name.startswith(LEFT_BEHIND))
+        found += [Path(place, name).relative_to(root).as_posix() for name in names if kind.is_name(name)]
+    return sorted(found)
 
 
 def folders(place: Path) -> list["os.DirEntry[str]"]:
@@ -87,6 +101,8 @@ def in_list(root: Path, name: str, separator: str | None = None) -> tuple[list[L
     """The rows of a CSV with the columns path (relative to the folder), label, and perhaps split, and what is wrong
     with the others; with a `separator` labels stand side by side in their cell, or it is empty."""
     path = root / name
+    if (why := why_no_file(path)) is not None:
+        raise DataError(f"{path} {why}: data.source.labels names a CSV file in data.root.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=delimiter_of(path, first_line(file, path)))
@@ -97,8 +113,6 @@ def in_list(root: Path, name: str, separator: str | None = None) -> tuple[list[L
                     "and, where you have cut the data yourself, split (train, validation or test)."
                 )
             rows = [(reader.line_num, row) for row in reader]
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: data.source.labels names a CSV file in data.root.") from None
     except UnicodeDecodeError as problem:
         raise DataError(f"{path} is not UTF-8 ({problem.reason} at byte {problem.start}): save it as UTF-8.") from None
     except (csv.Error, OSError) as problem:
@@ -115,8 +129,8 @@ def _row(root: Path, row: dict[str, str | None], separator: str | None) -> Label
         return f"path={file!r}, label={label!r}; expected both to be filled in"
     if part and part.lower() not in PARTS:
         return f"split={part!r}; expected train, validation or test"
-    if not (root / file).is_file():
-        return f"{root / file} does not exist; paths are relative to data.root"
+    if (why := why_no_file(root / file)) is not None:
+        return f"{root / file} {why}; paths are relative to data.root"
     return LabelledFile(file, label, PARTS[part.lower()] if part else None, separator=separator)
 
 

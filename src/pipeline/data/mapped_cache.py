@@ -189,8 +189,12 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def key_of(root: Path, paths: Sequence[str], what: str) -> str:
     """Another one for other files, for the same ones at another time, and for something else that is kept of them."""
-    result = hashlib.sha256(f"{what} {root.resolve()}\n".encode())
+    result = hashlib.sha256(os.fsencode(f"{what} {root.resolve()}\n"))
     for path in paths:
-        state = (root / path).stat()
-        result.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        try:
+            state = (root / path).stat()
+            told = f"{state.st_size}\0{state.st_mtime_ns}"
+        except OSError as problem:  # gone since it was listed: whoever reads it will tell
+            told = str(problem.errno)
+        result.update(os.fsencode(f"{path}\0{told}\n"))
     return result.hexdigest()[:32]

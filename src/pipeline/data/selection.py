@@ -13,7 +13,7 @@ from pipeline.data.copies import warn_of_copies
 from pipeline.data.label_sets import targets_of, task_of
 from pipeline.data.labelled_files import Kind, LabelledFile, check_labels_of, learned_labels
 from pipeline.data.mapped_cache import Bad, Cached
-from pipeline.data.skipping import left_out
+from pipeline.data.skipping import left_out, why_no_file
 from pipeline.data.source import Part
 from pipeline.data.splits import Indices, cut
 from pipeline.data.stored import Inputs
@@ -38,6 +38,7 @@ class Selection:
     def labelled(self, files: Files, wrong: Sequence[str] = ()) -> tuple[Files, tuple[str, ...]]:
         """Those of which the training part shows the label; `wrong` tells of what is left out besides, a line each."""
         skipped = self._left_out(wrong, len(files) + len(wrong))
+        files, more = self._without_single(files)
         check_labels_of(files, self.root, self.kind)
         learned = learned_labels(files)
         unknown = {file.path: set(file.labels) - learned.keys() for file in files}
@@ -47,7 +48,24 @@ class Selection:
             for file in files
             if unknown[file.path]
         ]
-        return [file for file in files if not unknown[file.path]], skipped + self._left_out(strange, len(files))
+        known = [file for file in files if not unknown[file.path]]
+        return known, skipped + more + self._left_out(strange, len(files))
+
+    def readable(self, files: Files, wrong: Sequence[str]) -> tuple[Files, list[str]]:
+        """Those that are files, and what is wrong with the others, a line each after `wrong`."""
+        why = {file.path: why_no_file(self.root / file.path) for file in files}
+        told = [f"{self.root / path} {reason}" for path, reason in why.items() if reason is not None]
+        return [file for file in files if why[file.path] is None], [*wrong, *told]
+
+    def _without_single(self, files: Files) -> tuple[Files, tuple[str, ...]]:
+        """A class of which there is one to learn from is left out, where anything is."""
+        if self.on_bad_sample == "fail":
+            return files, ()
+        single = {label for label, count in learned_labels(files).items() if count == 1}
+        lone = [file for file in files if file.part in (None, "train") and single & set(file.labels)]
+        told = [f"{self.root / each.path} is the only {self.kind.noun} of {each.label} to learn from" for each in lone]
+        paths = {each.path for each in lone}
+        return [file for file in files if file.path not in paths], self._left_out(told, len(files))
 
     def decoded(
         self, files: Files, bad: Sequence[Bad], decode: Callable[[Sequence[str]], Cached]

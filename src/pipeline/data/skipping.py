@@ -1,7 +1,11 @@
 """Samples that cannot be used: they end the run, or are left out of it and listed."""
 
+import errno
 import logging
+import os
+import stat
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import DataError
@@ -11,6 +15,30 @@ NAMED = 5  # that are told at once
 OnBadSample = Literal["fail", "skip"]
 log = logging.getLogger(__name__)
 
+NO_FILE = {stat.S_ISDIR: "is a folder", stat.S_ISFIFO: "is a pipe", stat.S_ISSOCK: "is a socket"}
+
+
+def why_no_file(path: Path) -> str | None:
+    """Why there is nothing to be read; told before anything is opened, because a pipe would wait for a writer."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            return "is a link to itself"
+        if problem.errno == errno.ENOENT:
+            return "is a link to nothing" if path.is_symlink() else "does not exist"
+        return f"cannot be read: {problem.strerror}"
+    except ValueError as problem:  # a NUL in the name
+        return f"is no name of a file: {problem}"
+    if not stat.S_ISREG(mode):
+        return next((words for holds, words in NO_FILE.items() if holds(mode)), "is a device") + ", expected a file"
+    return None if os.access(path, os.R_OK) else "cannot be read: Permission denied"
+
+
+def on_one_line(text: str) -> str:
+    """As it is shown: a file's name may hold line ends, bytes that are no UTF-8, and what a terminal obeys."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
 
 def left_out(bad: Sequence[str], *, on_bad_sample: OnBadSample, of: int, what: str) -> tuple[str, ...]:
     """`bad` (a line for each: which and why, of as many `what`) as Parts.skipped takes them.
@@ -19,6 +47,7 @@ def left_out(bad: Sequence[str], *, on_bad_sample: OnBadSample, of: int, what: s
     """
     if not bad:
         return ()
+    bad = [on_one_line(line) for line in bad]
     more = f"\n  and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     named = "".join(f"\n  {line}" for line in bad[:NAMED]) + more
     if on_bad_sample == "fail":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.data.skipping import why_no_file
 from pipeline.data.table_files import NOT_UNICODE, delimiter_of, first_line, is_unicode
 from pipeline.errors import ConfigError, DataError
 
@@ -37,12 +38,15 @@ def read(
 ) -> list[Sample | Wrong]:
     """Raises DataError for a file that cannot be read at all, ConfigError for a column that it does not have."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        why = why_no_file(path)
+        content = b"" if why is not None else path.read_bytes()
+    except OSError as problem:
+        why = f"cannot be read: {problem.strerror}"
+    if why is not None:
         raise DataError(
-            f"{path} cannot be read: {error.strerror}. Say where your files are with data.root=FOLDER, and what they "
+            f"{path} {why}. Say where your files are with data.root=FOLDER, and what they "
             "are called with data.source.train, validation and test"
-        ) from error
+        )
     # Bytes that are no UTF-8 are kept as surrogates, so that the one row with them can be named.
     lines = io.StringIO(content.decode("utf-8-sig", errors="surrogateescape"), newline="")
     if path.suffix in (".jsonl", ".ndjson", ".json"):
