@@ -7,8 +7,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pipeline.data.columns import ColumnKind
-
 # N rows, C columns of inputs
 
 OTHER = "any other"
@@ -47,7 +45,7 @@ class Amount:
 
     name: str
     place: int
-    kind: ColumnKind
+    kind: str  # as it is told: number, or date, day first
     median: float
     marks_gaps: bool = False
 

@@ -98,9 +98,9 @@ def _filled(train: Inputs, place: int, column: Column, where: str) -> Amount | N
         return None
     median = _median(train, place) if column.missing else 0.0  # the gaps may be in the other parts alone
     if gaps == 0:
-        return Amount(column.name, place, column.kind, median)
+        return Amount(column.name, place, column.told, median)
     log.warning("%s: %s lacks %d of %d training values; filled with %g", where, column.name, gaps, len(train), median)
-    return Amount(column.name, place, column.kind, median, marks_gaps=True)
+    return Amount(column.name, place, column.told, median, marks_gaps=True)
 
 
 def _median(train: Inputs, place: int) -> float:

@@ -120,7 +120,9 @@ def decode(path: Path, shape: Shape, grey_bits: int = 0) -> Pixels:
     what moves the first frame taken. Of grey with 16 bits the lowest `grey_bits` become 8."""
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(_with_8_bits(opened, grey_bits))
+            is_deep_grey = _is_deep_grey(opened)
+            picture = ImageOps.exif_transpose(opened)
+            picture = _with_8_bits(picture, grey_bits) if is_deep_grey else picture
             picture = picture.convert("L" if shape.channels == 1 else "RGB")
         if picture.size != (shape.width, shape.height):
             picture = ImageOps.fit(picture, (shape.width, shape.height), Image.Resampling.BILINEAR)
@@ -131,14 +133,9 @@ def decode(path: Path, shape: Shape, grey_bits: int = 0) -> Pixels:
 
 
 def _with_8_bits(picture: Image.Image, grey_bits: int) -> Image.Image:
-    if not _is_deep_grey(picture):
-        return picture
     highest = 2 ** max(grey_bits, 8) - 1
-    scaled = Image.fromarray(
-        np.rint(np.asarray(picture).astype(np.float32) * (255 / highest)).clip(0, 255).astype(np.uint8)
-    )
-    scaled.getexif().update(picture.getexif())  # which side is up
-    return scaled
+    values = np.asarray(picture).astype(np.float32) * (255 / highest)
+    return Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
 
 
 def cached(root: Path, shape: Shape, grey_bits: int, paths: Sequence[str]) -> Cached:

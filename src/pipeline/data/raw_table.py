@@ -26,7 +26,7 @@ from pipeline.memory import free_bytes
 
 # N rows, n of a chunk, F columns of inputs, A others: the target, a time, a group
 
-VERSION = 1  # of what reading does: another one, and all tables are read anew
+VERSION = 2  # of what reading does: another one, and all tables are read anew
 BYTES_A_ROW = 100  # what cutting, ordering and counting take in memory, besides the values
 
 Files = Mapping[str, Path]  # by the part they are for

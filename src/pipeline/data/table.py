@@ -1,5 +1,6 @@
 """The user's own table: CSV, TSV or Parquet files whose columns have names."""
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from pipeline.data.splits import Indices, cut
 from pipeline.data.table_reading import Reading
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import TaskKind
+
+log = logging.getLogger(__name__)
 
 ORDER = ("train", "validation", "test")
 
@@ -75,6 +78,7 @@ class Table:
         apart = (self.target, self.answer, self.time, self.group)
         table = raw_table.read(Reading(files, self.categorical, self.ignore, *apart, self.on_bad_sample))
         table = without_strangers(table, list(files.values()), self.on_bad_sample)
+        tell_what_is_guessed((*table.columns, *table.other_columns), files["train"])
         targets, class_names = targets_of(table, self.answer, list(files.values()))
         groups = None if self.group is None else numbered(table.others[:, 1])
         rows = self._rows(table, targets, groups, files)
@@ -109,6 +113,20 @@ class Table:
                 strata, shares, seed=self.split_seed, groups=None if groups is None else numbered(groups[free])
             )
         return given | {part: free[some] for part, some in cut_rows.items()}
+
+
+def tell_what_is_guessed(columns: Sequence[Column], path: Path) -> None:
+    for column in columns:
+        if column.guess:
+            log.warning(
+                f"{path}: {column.name} holds dates such as {column.guess}, and no cell tells the day from the month: "
+                f"the {column.order} is taken. To be sure, write them as 2026-01-31"
+            )
+        if column.short_years:
+            log.warning(
+                f"{path}: {column.name} holds years of two digits, such as {column.short_years}: 69 to 99 are taken "
+                "for 1969 to 1999, others for 2000 to 2068"
+            )
 
 
 def without_strangers(table: RawTable, files: Sequence[Path], on_bad_sample: OnBadSample) -> RawTable:
