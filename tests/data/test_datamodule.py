@@ -47,6 +47,40 @@ def data_module(source: Any = None, **options: Any) -> DataModule:
     return DataModule(source=source or Numbers(), **(DEFAULTS | options))
 
 
+class Constant:
+    """The targets of each part, as they are."""
+
+    def __init__(self, task: Any, *, train: list[Any], validation: list[Any]) -> None:
+        self.task, self.plain = task, (train, validation, validation)
+
+    def load(self, root: Path | None) -> Parts:
+        targets = [torch.tensor(each) for each in self.plain]
+        parts = [Part(torch.zeros(len(each), 3), each) for each in targets]
+        return Parts("mine", "table", self.task, tuple("ab") if self.task == "binary" else (), *parts)
+
+
+class TestTargetsThatDoNotVary:
+    @pytest.mark.parametrize(
+        "task, always, other, said",
+        [
+            ("binary", [1] * 8, [0, 1], "8 samples have the target b"),
+            ("regression", [[2.5]] * 8, [[1.0], [2.0]], "2.5"),
+        ],
+    )
+    def test_there_is_nothing_to_learn(self, task: Any, always: list[Any], other: list[Any], said: str) -> None:
+        with pytest.raises(DataError, match=rf"mine's train part: all .*{said}, so there is nothing to learn"):
+            data_module(Constant(task, train=always, validation=other)).load()
+
+    @pytest.mark.parametrize(
+        "task, always, other", [("binary", [1, 1], [0, 1] * 4), ("regression", [[2.5], [2.5]], [[1.0], [2.0]] * 4)]
+    )
+    def test_a_validation_part_of_one_is_warned_of(
+        self, task: Any, always: list[Any], other: list[Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        data_module(Constant(task, train=other, validation=always)).load()
+        assert "mine's validation part: all 2 samples have the target" in caplog.text
+
+
 class TestLoading:
     def test_the_source_is_asked_once_and_for_the_folder_the_user_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", "/home/someone")

@@ -32,10 +32,10 @@ def without_permission(path: Path) -> None:
 MADE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a link to itself": (lambda path: path.symlink_to(path.name), "is a link to itself"),
     "a link to nothing": (lambda path: path.symlink_to("nothing"), "is a link to nothing"),
-    "a pipe": (os.mkfifo, "is a pipe, expected a file"),
-    "a link to a pipe": (lambda path: (os.mkfifo(path.with_name("p")), path.symlink_to("p"))[1], "is a pipe, expected"),
-    "a socket": (a_socket, "is a socket, expected a file"),
-    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a device, expected a file"),
+    "a pipe": (os.mkfifo, "is a pipe"),
+    "a link to a pipe": (lambda path: (os.mkfifo(path.with_name("p")), path.symlink_to("p"))[1], "is a pipe"),
+    "a socket": (a_socket, "is a socket"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a device"),
     "a file of somebody else": (without_permission, "cannot be read: Permission denied"),
 }
 NOBODY_IS_REFUSED = os.geteuid() == 0

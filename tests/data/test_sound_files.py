@@ -56,7 +56,13 @@ def test_what_holds_no_sound_or_none_that_is_read_says_what_it_is(
     floating[20:22] = struct.pack("<H", 3)  # WAVE_FORMAT_IEEE_FLOAT
     with wave.open(str(tmp_path / "silent.wav"), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
+    promising, slow, fast = bytearray(whole), bytearray(whole), bytearray(whole)
+    promising[40:44] = struct.pack("<I", 2**32 - 16)  # bytes of sound
+    slow[24:28], fast[24:28] = struct.pack("<I", 1), struct.pack("<I", 2**31)  # samples a second
     contents = {
+        "is cut off: .* and its sound is said to have 4,294,967,280": bytes(promising),
+        "is said to have 1 samples a second, expected 100 to 1,000,000": bytes(slow),
+        "is said to have 2,147,483,648 samples a second": bytes(fast),
         "is empty": b"",
         "is no WAV file that can be read": b"no sound at all, but long enough to be some",
         "is cut off before its sound begins": whole[:6],
@@ -85,6 +91,17 @@ def test_values_that_are_no_numbers_are_no_sound(tmp_path: Path) -> None:
     soundfile.write(str(tmp_path / "nan.wav"), np.array([0.1, np.nan, 0.2]), 8000, subtype="FLOAT")
     with pytest.raises(Unreadable, match="holds values that are no finite numbers"):
         decode(tmp_path / "nan.wav", Shape(8000, 3))
+
+
+def test_a_header_that_promises_hours_without_end_is_refused_before_there_is_memory_for_it(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / "long.flac"
+    soundfile.write(path, np.zeros(800, dtype=np.int16), 8000)
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F  # of the number of samples, 36 bits of which the file has 10
+    path.write_bytes(bytes(content))
+    with pytest.raises(Unreadable, match=r"is said to have 64,\d{3},\d{3},\d{3} samples, expected 1,000,000,000"):
+        read_header(path)
 
 
 @pytest.mark.parametrize("suffix", ["flac", "ogg"])

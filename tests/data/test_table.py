@@ -119,8 +119,51 @@ def test_what_is_not_utf_8_or_names_no_columns_is_refused(tmp_path: Path, conten
         Table(**SETTINGS).load(tmp_path / "own.csv")
 
 
+def test_a_class_with_one_row_is_left_out_on_demand(tmp_path: Path) -> None:
+    parts = load(tmp_path, [*ROWS, "1,c,2026-01-01,1"], target="town", on_bad_sample="skip")
+    assert parts.class_names == ("a", "b")
+    assert parts.skipped == (f"{tmp_path}/own.csv, line 52: c is the only one of its class",)
+
+
+@pytest.mark.parametrize(
+    "roles, said",
+    [
+        (
+            {"time": "price"},
+            r"data\.source\.target and data\.source\.time are both price.*leave out data\.source\.time",
+        ),
+        ({"group": "price"}, r"data\.source\.target and data\.source\.group are both price"),
+        ({"ignore": ["town", "price"]}, r"data\.source\.ignore=\[price\] is data\.source\.target"),
+        ({"ignore": ["built"], "time": "built"}, r"data\.source\.ignore=\[built\] is data\.source\.time"),
+        ({"ignore": ["town"], "group": "town"}, r"data\.source\.ignore=\[town\] is data\.source\.group"),
+    ],
+)
+def test_a_column_has_one_role(roles: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(tmp_path, ROWS, **roles)
+
+
+def test_more_columns_than_anybody_names_are_refused_by_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(",".join(f"c{number}" for number in range(100_001)) + "\n")
+    with pytest.raises(DataError, match=r"has 100,001 columns, expected 100,000 at most"):
+        Table(**SETTINGS).load(tmp_path / "own.csv")
+
+
+def test_a_row_group_larger_than_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    values = list(range(20_000))
+    parquet.write_table(pyarrow.table({"size": values, "price": values}), tmp_path / "own.parquet")
+    monkeypatch.setattr(table_files, "free_bytes", lambda: 1000)
+    with pytest.raises(DataError, match=r"has a row group of 0\.0 GB, and 0\.0 GB of memory are free.*row_group_size"):
+        Table(**SETTINGS).load(tmp_path / "own.parquet")
+
+
 def test_a_folder_is_no_table(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected a file that ends in \.csv"):
+    with pytest.raises(DataError, match=r"is a folder: expected a file that ends in \.csv"):
         Table(**SETTINGS).load(tmp_path)
 
 

@@ -178,6 +178,27 @@ def test_a_label_with_one_sample_alone_is_named(tmp_path: Path) -> None:
     write(tmp_path, "train.csv", "a film like no other,2")
     with pytest.raises(DataError, match=r"train\.csv, row 42 is the only one with the label '2'\. Add samples"):
         source().load(tmp_path)
+    parts = source(on_bad_sample="skip").load(tmp_path)
+    assert parts.skipped == (f"{tmp_path}/train.csv, row 42 is the only one with the label '2'",)
+    assert parts.class_names == ("0", "1")
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv", "train.jsonl"])
+def test_a_sentence_may_be_as_long_as_a_book(name: str, tmp_path: Path) -> None:
+    book = "a word " * 60_000
+    rows = [("text", "label"), *ROWS, (book, "1")]
+    told = [json.dumps({"text": text, "label": label}) for text, label in rows[1:]]
+    lines = told if name.endswith("jsonl") else [("," if name.endswith("csv") else "\t").join(row) for row in rows]
+    (tmp_path / name).write_text("\n".join(lines))
+    assert sum(len(part) for part in source(train=name).load(tmp_path).by_name().values()) == 41
+
+
+def test_a_quotation_mark_that_is_left_open_takes_no_end_of_characters(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", '"a film' + "\nx" * 9_000_000)
+    with pytest.raises(
+        DataError, match=r"row \d+: a cell has more than 16,777,216 characters; is a quotation mark left"
+    ):
+        source().load(tmp_path)
 
 
 def test_semicolons_part_columns_where_the_first_row_has_them(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The one LightningDataModule: a source's parts, checked, described, and handed out in batches."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from math import ceil
@@ -20,6 +22,8 @@ from pipeline.data.stored import join
 from pipeline.data.tuples import EvaluationTuples, TrainTuples
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import DataSpec
+
+log = logging.getLogger(__name__)
 
 FOLD_SEED = 0  # the same folds for every run, whatever its own seed
 SHARE_OF_FREE_MEMORY = 0.25  # what one part may take of a GPU's memory; the rest is the network's
@@ -247,3 +251,20 @@ def check_parts(parts: Parts) -> None:
             check_label_sets(part.targets, num_labels=len(parts.class_names), where=where)
         else:
             check_labels(part.targets, num_classes=len(parts.class_names), where=where)
+        check_variation(name, part.targets, parts.class_names, where=where)
+
+
+def check_variation(name: str, targets: Tensor, class_names: Sequence[str], *, where: str) -> None:
+    """Raises DataError where all training samples have the same target; warns where those to choose by have."""
+    if name == "test" or not bool((targets == targets[0]).all()):
+        return
+    only = class_names[int(targets[0])] if targets.ndim == 1 else ", ".join(f"{each:g}" for each in targets[0].tolist())
+    if name == "train":
+        raise DataError(
+            f"{where}: all {len(targets)} samples have the target {only}, so there is nothing to learn. Choose another "
+            "target, add samples, or change the source's split."
+        )
+    log.warning(
+        f"{where}: all {len(targets)} samples have the target {only}, so whatever always says that is right there. Add "
+        "samples, or change the source's split"
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.data.label_sets import labels_in
 from pipeline.data.skipping import why_no_file
-from pipeline.data.table_files import delimiter_of, first_line
+from pipeline.data.table_files import MOST_CHARACTERS, delimiter_of, first_line, in_words
 from pipeline.errors import DataError
 
 PARTS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
@@ -104,6 +104,7 @@ def in_list(root: Path, name: str, separator: str | None = None) -> tuple[list[L
     if (why := why_no_file(path)) is not None:
         raise DataError(f"{path} {why}: data.source.labels names a CSV file in data.root.")
     try:
+        csv.field_size_limit(MOST_CHARACTERS)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=delimiter_of(path, first_line(file, path)))
             columns = tuple(reader.fieldnames or ())
@@ -115,8 +116,10 @@ def in_list(root: Path, name: str, separator: str | None = None) -> tuple[list[L
             rows = [(reader.line_num, row) for row in reader]
     except UnicodeDecodeError as problem:
         raise DataError(f"{path} is not UTF-8 ({problem.reason} at byte {problem.start}): save it as UTF-8.") from None
-    except (csv.Error, OSError) as problem:
-        raise DataError(f"{path} cannot be read: {problem}. Correct the file.") from None
+    except csv.Error as problem:
+        raise DataError(f"{path}, line {reader.line_num}: {in_words(problem)}") from None
+    except OSError as problem:
+        raise DataError(f"{path} cannot be read: {problem.strerror or problem}.") from None
     read = [(line, _row(root, row, separator)) for line, row in rows]
     wrong = [f"{path}, line {line}: {each}" for line, each in read if isinstance(each, str)]
     return [each for _, each in read if isinstance(each, LabelledFile)], wrong

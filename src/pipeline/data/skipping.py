@@ -31,7 +31,7 @@ def why_no_file(path: Path) -> str | None:
     except ValueError as problem:  # a NUL in the name
         return f"is no name of a file: {problem}"
     if not stat.S_ISREG(mode):
-        return next((words for holds, words in NO_FILE.items() if holds(mode)), "is a device") + ", expected a file"
+        return next((words for holds, words in NO_FILE.items() if holds(mode)), "is a device")
     return None if os.access(path, os.R_OK) else "cannot be read: Permission denied"
 
 

@@ -21,6 +21,8 @@ from pipeline.errors import DataError
 
 VERSION = 1  # of what decoding does: another one, and all caches are made anew
 HIGHEST = 32767  # of int16
+MOST_SAMPLES = 1_000_000_000  # almost six hours at 48 kHz; a header may promise anything
+RATES = (100, 1_000_000)  # samples a second: what is beyond would be resampled to no end
 ENCODINGS = "PCM of 8, 16, 24 or 32 bits (or python -m pip install soundfile, which reads all)"
 
 Waveform = npt.NDArray[np.int16]
@@ -73,6 +75,10 @@ def read_header(path: Path) -> Header:
     header = _read(path, _header_of_wave, _header_of_other)
     if header.samples == 0 or header.rate == 0:
         raise Unreadable("has a length of zero: there is no sound in it")
+    if header.samples > MOST_SAMPLES:
+        raise Unreadable(f"is said to have {header.samples:,} samples, expected {MOST_SAMPLES:,} at most: cut it")
+    if not RATES[0] <= header.rate <= RATES[1]:
+        raise Unreadable(f"is said to have {header.rate:,} samples a second, expected {RATES[0]} to {RATES[1]:,}")
     return header
 
 

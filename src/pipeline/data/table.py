@@ -18,7 +18,7 @@ from pipeline.data.raw_table import RawTable
 from pipeline.data.skipping import OnBadSample, left_out
 from pipeline.data.source import Part, Parts
 from pipeline.data.splits import Indices, cut
-from pipeline.data.table_reading import Reading
+from pipeline.data.table_reading import Reading, check_roles
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import TaskKind
 
@@ -58,6 +58,8 @@ class Table:
             raise ConfigError("data.source.time and data.source.group are both set; leave one of them out")
         if train is None and (validation is not None or test is not None):
             raise ConfigError("data.source.validation and test name files beside data.source.train, which is not set")
+        if target is not None:
+            check_roles(target, time, group, ignore)
         self.files = {"train": train, "validation": validation, "test": test}
         self.target, self.answer, self.time, self.group = target, answer, time, group
         self.categorical, self.ignore = tuple(categorical), tuple(ignore)
@@ -78,6 +80,8 @@ class Table:
         apart = (self.target, self.answer, self.time, self.group)
         table = raw_table.read(Reading(files, self.categorical, self.ignore, *apart, self.on_bad_sample))
         table = without_strangers(table, list(files.values()), self.on_bad_sample)
+        if self.on_bad_sample == "skip":
+            table = without_single(table, list(files.values()))
         tell_what_is_guessed((*table.columns, *table.other_columns), files["train"])
         targets, class_names = targets_of(table, self.answer, list(files.values()))
         groups = None if self.group is None else numbered(table.others[:, 1])
@@ -142,6 +146,20 @@ def without_strangers(table: RawTable, files: Sequence[Path], on_bad_sample: OnB
         for row in rows.tolist()
     ]
     return table.without(rows, left_out(named, on_bad_sample=on_bad_sample, of=len(labels), what="rows"))
+
+
+def without_single(table: RawTable, files: Sequence[Path]) -> RawTable:
+    """A class of which there is one row is left out."""
+    column, labels = table.other_columns[0], table.others[:, 0]
+    if column.kind != "category":
+        return table
+    _, members, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(counts[members] == 1)
+    named = [
+        f"{place_of(table, row, files)}: {column.levels[int(labels[row])]} is the only one of its class"
+        for row in rows.tolist()
+    ]
+    return table.without(rows, left_out(named, on_bad_sample="skip", of=len(labels), what="rows")) if named else table
 
 
 def place_of(table: RawTable, row: int, files: Sequence[Path]) -> str:

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from pipeline.data.columns import LARGEST, MISSING_LEVEL, Column, ColumnKind, Numbers, Survey, levels_of
 from pipeline.data.skipping import OnBadSample, left_out
 from pipeline.data.table_files import Chunk, chunks, place_in
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 # N rows, n of a chunk, F columns of inputs, A others: the target, a time, a group
 
@@ -77,7 +78,7 @@ class Reading:
             for number, chunk in enumerate(chunks(path)):
                 names = [name for name in chunk.cells if name not in self.ignored]
                 if not surveys:
-                    self._check_asked(list(chunk.cells))
+                    check_asked(path, list(chunk.cells), (*self.others, *self.categorical, *self.ignored))
                     surveys = {name: Survey(name) for name in names}
                 if number == 0 and set(names) != set(surveys):
                     raise DataError(
@@ -89,11 +90,6 @@ class Reading:
         if next(iter(surveys.values())).cells == 0:
             raise DataError(f"{self._where} is empty: expected a line with the columns' names, and rows below it.")
         return {name: each.column(self._kind(each)) for name, each in surveys.items()}
-
-    def _check_asked(self, names: list[str]) -> None:
-        for name in (*self.others, *self.categorical, *self.ignored):
-            if name not in names:
-                raise DataError(f"{self._where} has no column {name}{_listing(name, names)}")
 
     def _kind(self, survey: Survey) -> ColumnKind | None:
         if survey.name == self.group:
@@ -121,6 +117,30 @@ class Reading:
     @property
     def _where(self) -> Path:
         return next(iter(self.files.values()))
+
+
+def check_asked(path: Path, names: Sequence[str], asked: Sequence[str]) -> None:
+    """Raises DataError for a column that is not there."""
+    for name in asked:
+        if name not in names:
+            raise DataError(f"{path} has no column {name}{_listing(name, names)}")
+
+
+def check_roles(target: str, time: str | None, group: str | None, ignored: Sequence[str]) -> None:
+    """Raises ConfigError for a column that is to be two things."""
+    taken = {"target": target, "time": time, "group": group}
+    taken = {role: name for role, name in taken.items() if name is not None}
+    for role, other in combinations(taken, 2):
+        if taken[role] == taken[other]:
+            raise ConfigError(
+                f"data.source.{role} and data.source.{other} are both {taken[other]}, and a column is one of them: "
+                f"choose another, or leave out data.source.{other}"
+            )
+    for role, name in taken.items():
+        if name in ignored:
+            raise ConfigError(
+                f"data.source.ignore=[{name}] is data.source.{role}, which is no input anyway: leave out one of them"
+            )
 
 
 def _listing(name: str, names: Sequence[str]) -> str:

@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from pipeline.data.skipping import why_no_file
-from pipeline.data.table_files import NOT_UNICODE, delimiter_of, first_line, is_unicode
+from pipeline.data.table_files import NOT_UNICODE, csv_rows, delimiter_of, first_line, in_words, is_unicode
 from pipeline.errors import ConfigError, DataError
+from pipeline.memory import free_bytes
 
 Column = str | int
+MEMORY_A_BYTE = 3  # of the file: its text, and the rows that are cut from it
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def read(
 ) -> list[Sample | Wrong]:
     """Raises DataError for a file that cannot be read at all, ConfigError for a column that it does not have."""
     try:
-        why = why_no_file(path)
+        why = why_no_file(path) or _why_too_large(path)
         content = b"" if why is not None else path.read_bytes()
     except OSError as problem:
         why = f"cannot be read: {problem.strerror}"
@@ -58,7 +60,29 @@ def read(
     return [row if may_be_unlabelled else _labelled(row) for row in rows]
 
 
-def _delimited(path: Path, lines: io.StringIO, text: Column, label: Column, header: bool) -> Iterator[Sample | Wrong]:
+def _why_too_large(path: Path) -> str | None:
+    size, free = path.stat().st_size, free_bytes()
+    if MEMORY_A_BYTE * size <= free:
+        return None
+    return (
+        f"has {size / 1e9:.1f} GB, which takes {MEMORY_A_BYTE} times as much memory, and {free / 1e9:.1f} GB are free"
+    )
+
+
+def check_columns(path: Path, *, text: Column, label: Column, header: bool) -> None:
+    """Of the first row alone. Raises as `read` does."""
+    if text == label:
+        raise ConfigError(
+            f"data.source.text and data.source.label are both {text}, and a column is one of them: choose another"
+        )
+    if (why := why_no_file(path)) is None and path.suffix in (".csv", ".tsv", ".txt"):
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            next(_delimited(path, file, text, label, header), None)
+    elif why is not None or path.suffix not in (".jsonl", ".ndjson", ".json"):
+        read(path, text=text, label=label, header=header)  # which will not do it
+
+
+def _delimited(path: Path, lines: TextIO, text: Column, label: Column, header: bool) -> Iterator[Sample | Wrong]:
     # In tables with tabs a quotation mark is what it is: part of the sentence.
     is_csv = path.suffix == ".csv"
     first = first_line(lines, path)
@@ -66,7 +90,7 @@ def _delimited(path: Path, lines: io.StringIO, text: Column, label: Column, head
         raise DataError(f"{path}: the first line {NOT_UNICODE}.")
     delimiter = delimiter_of(path, first if header else "") if is_csv else "\t"
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE
-    rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    rows = csv_rows(lines, delimiter=delimiter, quoting=quoting)
     columns: list[str] | None = None
     place: tuple[int, int] | None = None
     try:
@@ -82,8 +106,8 @@ def _delimited(path: Path, lines: io.StringIO, text: Column, label: Column, head
                 yield Wrong(path, rows.line_num, f"has {len(cells)} columns, expected {len(columns)}")
             else:
                 yield _checked(path, rows.line_num, cells[place[0]], cells[place[1]])
-    except csv.Error as error:
-        raise DataError(f"{path}, row {rows.line_num}: {error}; is a quotation mark left open before it?") from error
+    except csv.Error as problem:
+        raise DataError(f"{path}, row {rows.line_num}: {in_words(problem)}") from problem
 
 
 def _column(path: Path, which: str, asked: Column, columns: list[str]) -> int:

@@ -74,6 +74,9 @@ class TextTable:
         skipped, samples = self._skipped(found), usable(found)
         if not samples["train"]:
             raise DataError(f"{root / str(self.files['train'])} has no sample: nothing can be learned from it.")
+        if self.on_bad_sample == "skip":
+            found = {"train": without_single(samples["train"], self.separator)}
+            skipped, samples = skipped + self._skipped(found), samples | usable(found)
         check_counts(samples["train"], self.separator)
         wanted = {part: share for part, share in self.shares.items() if self.files[part] is None}
         samples |= self._cut(samples["train"], wanted)
@@ -127,6 +130,17 @@ def encoded(parts: Parts, *, texts: Sequence[str], tokenization: Tokenization) -
 
 def usable(found: Mapping[str, Sequence[Sample | Wrong]]) -> dict[str, Samples]:
     return {part: [row for row in rows if isinstance(row, Sample)] for part, rows in found.items()}
+
+
+def without_single(train: Samples, separator: str | None) -> list[Sample | Wrong]:
+    """A label of which there is one sample says nothing of others."""
+    counts = Counter(label for row in train for label in labels_in(row.label, separator))
+
+    def checked(row: Sample) -> Sample | Wrong:
+        single = [label for label in labels_in(row.label, separator) if counts[label] == 1]
+        return Wrong(row.file, row.line, f"is the only one with the label {single[0]!r}") if single else row
+
+    return [checked(row) for row in train]
 
 
 def check_counts(train: Samples, separator: str | None) -> None:

@@ -23,6 +23,7 @@ def train(arguments: list[str]) -> int:
         from pipeline.config.compose import compose, to_yaml
         from pipeline.config.given import check_given
         from pipeline.config.unread import check_read
+        from pipeline.lifecycle.own_files import check_own_files
         from pipeline.lifecycle.variables import check_variables
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
@@ -33,6 +34,7 @@ def train(arguments: list[str]) -> int:
         check_read(composed)
         check(composed.config, composed.shipped)
         check_given(composed.config, composed.choices, composed.folders)
+        check_own_files(composed.config)
     finally:
         gc.freeze()  # what there is now stays until the end: not looked through again and again
         gc.enable()

@@ -1,0 +1,43 @@
+"""A table of the user's own, looked at before torch is imported: whatever its first row tells."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+TABLE, SENTENCES = "pipeline.data.table.Table", "pipeline.data.text_table.TextTable"
+HERE = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")  # other nodes may see other files
+
+
+def check_own_files(config: DictConfig) -> None:
+    """Raises UserError as loading would, some seconds earlier."""
+    if OmegaConf.is_missing(config.data, "root") or OmegaConf.select(config, "launch._target_") not in HERE:
+        return
+    data: Any = OmegaConf.to_container(config.data, resolve=True)
+    source = data.get("source")
+    if not isinstance(source, dict) or not isinstance(data.get("root"), str):
+        return
+    root = Path(data["root"]).expanduser()
+    files = {part: source.get(part) for part in ("train", "validation", "test")}
+    if source.get("_target_") == TABLE and source["target"] not in (None, "???"):
+        _check_table(root, source, files)
+    elif source.get("_target_") == SENTENCES and not root.is_file():  # which loading answers
+        _check_sentences([root / str(file) for file in files.values() if file is not None], source)
+
+
+def _check_table(root: Path, source: dict[str, Any], files: dict[str, str | None]) -> None:
+    from pipeline.data import table_files, table_reading
+
+    roles = {role: source[role] for role in ("target", "time", "group")}
+    table_reading.check_roles(roles["target"], roles["time"], roles["group"], source["ignore"])
+    names = [name for name in files.values() if name is not None]
+    for path in [root] if files["train"] is None else [root / name for name in names]:
+        asked = [name for name in roles.values() if name is not None] + source["categorical"] + source["ignore"]
+        table_reading.check_asked(path, table_files.columns_in(path), asked)
+
+
+def _check_sentences(paths: list[Path], source: dict[str, Any]) -> None:
+    from pipeline.data import text_rows
+
+    for path in paths:
+        text_rows.check_columns(path, text=source["text"], label=source["label"], header=source["header"])
