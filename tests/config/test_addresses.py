@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli import main
 from pipeline.config.check import check
 from pipeline.config.compose import compose, to_yaml
 from pipeline.errors import ConfigError
@@ -154,6 +155,25 @@ def test_nor_does_a_password_pass_where_trials_are_kept(address: str) -> None:
     with pytest.raises(ConfigError, match=r"search\.storage") as caught:
         check_storage(address)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--cfg", "job"),
+        ("--cfg", "job", "--resolve"),
+        (),
+        ("data.batch_size=x",),
+        ("tracking.artifacts=http://ann:hunter2/pw@h", "tracking.uri=3"),
+        ("model=http://ann:hunter2/pw@h",),
+        ("+seed=http://ann:hunter2/pw@h",),
+        ("http://ann:hunter2/pw@h",),
+    ],
+)
+def test_nothing_that_is_printed_repeats_one(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", "tracking.uri=http://ann:hunter2/pw@127.0.0.1:5640", *arguments])
+    printed = capsys.readouterr()
+    assert printed.out + printed.err and "hunter2" not in printed.out + printed.err
 
 
 class TestEnvironment:

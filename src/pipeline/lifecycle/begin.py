@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pipeline import typed
 from pipeline.config import listing, places
 from pipeline.errors import DONE
+from pipeline.tracking.address import redacted
 
 
 def train(arguments: list[str]) -> int:
@@ -28,7 +29,7 @@ def train(arguments: list[str]) -> int:
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
         if options.cfg is not None:
-            print(to_yaml(composed.config if options.resolve else composed.unresolved), end="")
+            print(redacted(to_yaml(composed.config if options.resolve else composed.unresolved)), end="")
             return DONE
         check_variables(os.environ)
         check_read(composed)
