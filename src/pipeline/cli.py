@@ -14,7 +14,7 @@ from pipeline.config.listing import Verb
 from pipeline.config.places import ALLOW_PACKAGES
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
-from pipeline.lifecycle.begin import check_run, train
+from pipeline.lifecycle.begin import at_work, check_run, train
 from pipeline.lifecycle.scaffold import project
 from pipeline.output import lasting_output, report
 from pipeline.process import bear_warnings, check_working_directory, see_working_directory
@@ -63,19 +63,21 @@ def run(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    asked = typed.run_and_data(arguments)
-    check_run(asked[0], asked[1], asked[3])
-    from pipeline.lifecycle import evaluate as lifecycle
+    reference, runs_dir, data_root, packages = typed.run_and_data(arguments)
+    with at_work(reference, runs_dir, packages, "evaluated") as run:
+        check_run(run, runs_dir, packages)
+        from pipeline.lifecycle import evaluate as lifecycle
 
-    return lifecycle.evaluate(*asked)
+        return lifecycle.evaluate(run, runs_dir, data_root, packages)
 
 
 def diagnose(arguments: list[str]) -> int:
-    asked = typed.run_and_data(arguments)
-    check_run(asked[0], asked[1], asked[3])
-    from pipeline.lifecycle.diagnosis import diagnose as lifecycle
+    reference, runs_dir, data_root, packages = typed.run_and_data(arguments)
+    with at_work(reference, runs_dir, packages, "diagnosed") as run:
+        check_run(run, runs_dir, packages)
+        from pipeline.lifecycle.diagnosis import diagnose as lifecycle
 
-    return lifecycle.diagnose(*asked)
+        return lifecycle.diagnose(run, runs_dir, data_root, packages)
 
 
 def report_on(arguments: list[str]) -> int:
@@ -149,11 +151,10 @@ def register(arguments: list[str]) -> int:
     defaults = {"run": "latest", "name": "", "force": "false", "runs_dir": "runs", "tracking.uri": ""}
     named = typed.named_values(arguments, {**defaults, ALLOW_PACKAGES: ""})
     force, packages = typed.yes_or_no(named, "force"), typed.packages(named)
-    from pipeline.lifecycle import register as lifecycle
+    with at_work(named["run"], named["runs_dir"], packages, "registered") as run:
+        from pipeline.lifecycle import register as lifecycle
 
-    return lifecycle.register(
-        named["run"], named["name"], named["runs_dir"], force=force, typed=named, packages=packages
-    )
+        return lifecycle.register(run, named["name"], named["runs_dir"], force=force, typed=named, packages=packages)
 
 
 def search(arguments: list[str]) -> int:

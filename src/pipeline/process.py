@@ -187,6 +187,7 @@ def bear_warnings() -> None:
 
 
 PARENT = "PIPELINE_PARENT"
+HANDED_DOWN: set[int] = set()  # open files that the processes of a run get from the one that starts them
 
 
 def follow_parent(*, poll_seconds: float = 0.5, grace_seconds: float = 15.0) -> None:

@@ -24,9 +24,9 @@ NAMES = ("20260101-120000-cnn-mnist5k-1a2b", "20260102-120000-cnn-mnist5k-3c4d",
 
 
 def make(name: str = "cnn", runs_dir: str = "runs") -> Run:
-    return runs.create(
-        name=name, runs_dir=runs_dir, config_yaml=CONFIG, overrides=["seed=0", "name='a b'"], environment={"a": 1}
-    )
+    run = runs.make(name=name, runs_dir=runs_dir)
+    runs.fill(run, config_yaml=CONFIG, overrides=["seed=0", "name='a b'"], environment={"a": 1})
+    return run
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pipeline.config.texts import check_given
 from pipeline.errors import ConfigError
 
 LONGEST = 100
+RESERVED = {"latest": "the newest run", "all": "every run"}  # what the word means after run=
 FORM = re.compile(r"\w[\w.+-]*")
 
 
@@ -14,6 +15,8 @@ def check_name(name: Any) -> None:
     """Raises ConfigError, with a name that would do."""
     if isinstance(name, str):
         check_given("name", name, without="name=null")
+    if isinstance(name, str) and name in RESERVED:
+        raise ConfigError(f"name={name} is taken: run={name} means {RESERVED[name]}; such as  name=my-{name}")
     if isinstance(name, str) and len(name) <= LONGEST and FORM.fullmatch(name):
         return
     cleaned = re.sub(r"[^\w.+]+", "-", str(name)).strip("-.+")[:LONGEST] or "run"

@@ -17,7 +17,7 @@ from pipeline.launch import parent, stacks
 from pipeline.launch.devices import core_count, machine_is_busy, oom_kills, process_count
 from pipeline.launch.launcher import Resources
 from pipeline.launch.watch import Failure, Watch, first_failure
-from pipeline.process import PARENT, Place, environment_of
+from pipeline.process import HANDED_DOWN, PARENT, Place, environment_of
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0  # for the others, once one process has failed
@@ -82,7 +82,13 @@ class Local:
             environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         log = None if place.is_first else stack.enter_context((folder / f"rank{place.rank}.log").open("ab"))
         return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+            pass_fds=tuple(HANDED_DOWN),
         )
 
     def _wait(self, processes: list[subprocess.Popen[bytes]], folder: Path, pages: Path) -> int:

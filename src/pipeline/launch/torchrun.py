@@ -13,6 +13,7 @@ from pipeline.launch import job, parent
 from pipeline.launch.asked import check_agrees
 from pipeline.launch.devices import core_count, process_count
 from pipeline.launch.launcher import Resources
+from pipeline.process import HANDED_DOWN
 
 # Else processes that are started again may read where those before them could be reached, and wait there for ever.
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -108,7 +109,7 @@ def _run(command: list[str], *, threads: int) -> int:
     environment = os.environ | OWN_STORE | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     heard: list[int] = []
     # Its own group, so that Ctrl-C reaches the agent once, from here.
-    with subprocess.Popen(command, env=environment, process_group=0) as agent:
+    with subprocess.Popen(command, env=environment, process_group=0, pass_fds=tuple(HANDED_DOWN)) as agent:
 
         def forward(number: int, frame: FrameType | None) -> None:
             heard.append(number)

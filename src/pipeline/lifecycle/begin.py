@@ -2,7 +2,8 @@
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from pipeline import typed
 from pipeline.config import listing, places
@@ -57,3 +58,14 @@ def check_run(reference: str, runs_dir: str, packages: Sequence[str]) -> None:
 
     check_variables(os.environ)
     check_targets(run.find(reference, runs_dir, packages=packages).config())
+
+
+@contextmanager
+def at_work(reference: str, runs_dir: str, packages: Sequence[str], work: str) -> Iterator[str]:
+    """The directory of a run in which nobody else writes meanwhile. Raises UserError where there is no such run, and
+    where somebody does."""
+    from pipeline.lifecycle import lock, run
+
+    folder = run.find(reference, runs_dir, packages=packages).folder
+    with lock.held(folder, work):
+        yield str(folder)

@@ -4,7 +4,7 @@ import glob
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +67,12 @@ class Claim:
         with locked(self.path.with_suffix(".lock")):
             yield
 
-    def wait(self, *, rank: int) -> Run:
-        """The run that the first process chooses; a finished one is of an earlier job with the same key."""
+    def wait(self, *, rank: int, is_chosen: Callable[[Run], bool]) -> Run:
+        """The run that the first process chooses."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             run = self.held()
-            if run is not None and not run.is_finished:
+            if run is not None and is_chosen(run):
                 return run
             time.sleep(POLL_SECONDS)
         raise RunError(

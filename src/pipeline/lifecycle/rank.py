@@ -7,12 +7,14 @@ without a traceback: nothing has been begun that would have to be saved.
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from types import FrameType
 
-from pipeline.errors import INTERRUPTED, PREEMPTED
+from pipeline.errors import INTERRUPTED, PREEMPTED, USER_ERROR, UserError
 from pipeline.launch import slurm
+from pipeline.lifecycle import lock
 from pipeline.lifecycle.run import Run
-from pipeline.output import lasting_output
+from pipeline.output import lasting_output, report
 from pipeline.process import (
     bear_warnings,
     end,
@@ -40,7 +42,9 @@ def work(run: Run) -> int:
     pulse.tell_where_it_stands()
     follow_parent()
     see_working_directory()
-    with lasting_output():
+    # Started by us, it has the lock from its parent; the first process of a cluster's job takes it here, and waits for
+    # whoever looks at the run just now: nobody would put the job into the queue again.
+    with lasting_output(), lock.held(run.folder, lock.TRAINED, is_patient=True) if place().is_first else nullcontext():
         from pipeline.lifecycle import train
 
         return train.main(run, pulse)
@@ -54,5 +58,13 @@ def _tell_place() -> None:
         os.environ.update(environment_of(here, master_address=address, master_port=port))
 
 
+def main(run: Run) -> int:
+    try:
+        return work(run)
+    except UserError as mistake:
+        report("error", str(mistake), sys.stderr)
+        return USER_ERROR
+
+
 if __name__ == "__main__":
-    end(work(Run.told(sys.argv[1:])))
+    end(main(Run.told(sys.argv[1:])))

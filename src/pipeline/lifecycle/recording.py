@@ -14,13 +14,14 @@ from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.lifecycle import describe, figures, looks
+from pipeline.errors import RunError
+from pipeline.lifecycle import describe, figures, looks, resume
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.hosts import Hosts
 from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.reports import report
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
-from pipeline.lifecycle.reports.keep import digest_of_test, keep_predictions
+from pipeline.lifecycle.reports.keep import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run
 from pipeline.process import Place, module_command
 from pipeline.tracking import sidecar
@@ -41,6 +42,10 @@ class Recording:
 
     The journal is written before anything else and read by a process of its own, so nothing here waits for MLflow
     until training is over, and then for SIDECAR_PATIENCE_SECONDS at most.
+
+    A run that goes on is written to when its training does, with all of a checkpoint restored: whatever goes wrong
+    before that leaves it, and MLflow, as they were. What breaks after that is told by journal and MLflow; result.json
+    of a run that was finished goes on saying what it came to, until there is a new verdict.
     """
 
     def __init__(self, run: Run, config: DictConfig, assembly: Assembly, here: Place, console: Console) -> None:
@@ -51,7 +56,10 @@ class Recording:
         self.here = here
         self.is_writer = here.is_first
         self.started_at = time.monotonic()
-        self.seconds_before = _seconds_so_far(run)
+        before = run.result()
+        self.seconds_before = 0.0 if before is None else float(before.get("seconds") or 0.0)
+        self.was_judged = before is not None and before["status"] == "FINISHED"
+        self.has_begun = False
         self.training_seconds: float | None = None
         self.verdict: Verdict | None = None
         self.journal = Journal(run.journal_path)
@@ -63,30 +71,23 @@ class Recording:
 
     @property
     def callbacks(self) -> list[pl.Callback]:
-        return [Hosts(self.journal if self.is_writer else None)] if self.here.nodes > 1 else []
+        hosts = [Hosts(self.journal if self.is_writer else None)] if self.here.nodes > 1 else []
+        return [Begins(self), *hosts]
 
     @contextmanager
-    def of_run(self, *, resumed_from: Path | None) -> Iterator[None]:
+    def of_run(self, trainer: pl.Trainer, *, resumed_from: Path | None) -> Iterator[None]:
         """Whatever ends the run, its status, its seconds and its metrics are written down."""
+        self.resumed_from = resumed_from
         if not self.is_writer:
             yield
             return
-        self._begin(resumed_from)
+        if not self.run.has_started:
+            self.begin(trainer)
         try:
             yield
-        except Interrupted as interrupted:
-            self._end("KILLED", str(interrupted))
-            self.console.print(describe.farewell(self.run, interrupted.saved), soft_wrap=True)
-            raise
-        except KeyboardInterrupt:
-            self._end("KILLED", "Ctrl-C, twice")
-            raise
         except BaseException as problem:
-            lines = "".join(traceback.format_exception(problem)).splitlines()[-ERROR_LINES:]
-            self._end("FAILED", "\n".join(lines))
-            saved, _ = checkpoints.newest_intact(self.run.checkpoints)
-            if saved is not None:
-                self.console.print(describe.farewell(self.run, saved.name), soft_wrap=True)
+            if self.has_begun:
+                self._broke(problem)
             raise
         else:
             with self._harmless("the figures"):
@@ -95,7 +96,21 @@ class Recording:
             self.console.print(describe.summary(self.verdict, self._seconds()))
             self.console.print(describe.where(self.run, self.config, state), soft_wrap=True)
 
-    def training_ended(self) -> None:
+    def _broke(self, problem: BaseException) -> None:
+        if isinstance(problem, Interrupted):
+            self._end("KILLED", str(problem))
+            self.console.print(describe.farewell(self.run, problem.saved), soft_wrap=True)
+        elif isinstance(problem, KeyboardInterrupt):
+            self._end("KILLED", "Ctrl-C, twice")
+        else:
+            lines = "".join(traceback.format_exception(problem)).splitlines()[-ERROR_LINES:]
+            self._end("FAILED", "\n".join(lines))
+            saved, _ = checkpoints.newest_intact(self.run.checkpoints)
+            if saved is not None:
+                self.console.print(describe.farewell(self.run, saved.name), soft_wrap=True)
+
+    def training_ended(self, trainer: pl.Trainer) -> None:
+        self.begin(trainer)  # where nothing was left but to judge
         self.training_seconds = time.monotonic() - self.started_at
 
     def conclude(self, verdict: Verdict) -> None:
@@ -105,13 +120,23 @@ class Recording:
             if (digest := digest_of_test(self.assembly, verdict.predictions)) is not None and verdict.metrics:
                 looks.note(self.run, digest, verdict.weights, self.journal)
 
-    def _begin(self, resumed_from: Path | None) -> None:
+    def begin(self, trainer: pl.Trainer) -> None:
+        """From here on the run is what was asked; once."""
+        if self.has_begun or not self.is_writer:
+            return
+        self.has_begun = True
+        resumed_from = self.resumed_from
+        step = 0 if resumed_from is None else describe.step_of(resumed_from)
+        goes_on = self.run.has_started
+        before = newest_params(self.run.journal_path)
+        if goes_on:
+            self.journal.resume(step=step)  # first: a kill in this moment leaves a run that is not finished
+        resume.carry_out(self.run)
+        keep_assembled(self.run, self.assembly, trainer)
         self.run.become_latest()
         start = describe.start_record(self.run, self.config, self.assembly)
-        if self.run.has_started:
-            step = 0 if resumed_from is None else describe.step_of(resumed_from)
-            changed = describe.changes(newest_params(self.run.journal_path), start["params"], step)
-            self.journal.resume(step=step)
+        if goes_on:
+            changed = describe.changes(before, start["params"], step)
             self.journal.tags(
                 {"resumed_from": "the beginning" if resumed_from is None else resumed_from.name, **changed}
             )
@@ -158,7 +183,7 @@ class Recording:
         self._write_result(status, None)
         self.journal.artifact("result.json")
         with self._harmless(report.NAME):
-            report.write(self.run)
+            report.write(self.run, status)
             self.journal.artifact(report.NAME)
         if status == "FINISHED":
             self.journal.model()  # after every file: it takes the longest
@@ -172,6 +197,8 @@ class Recording:
         return state
 
     def _write_result(self, status: Status | Literal["RUNNING"], mlflow_run_id: str | None) -> None:
+        if self.was_judged and status != "FINISHED":
+            return
         verdict = self.verdict
         best = None if verdict is None or verdict.checkpoint is None else verdict.checkpoint
         try:
@@ -194,11 +221,30 @@ class Recording:
         return self.seconds_before + (self.training_seconds if self.training_seconds is not None else now)
 
 
+class Begins(pl.Callback):
+    """Training is about to go on, everything of a checkpoint is restored: the last moment to refuse."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.recording.resumed_from is not None:
+            check_schedules(self.recording.run, trainer)
+        self.recording.begin(trainer)
+
+
+def check_schedules(run: Run, trainer: pl.Trainer) -> None:
+    """Raises RunError for a schedule of the user's own module whose restored end lies before that of training."""
+    for each in trainer.lr_scheduler_configs:
+        last = getattr(each.scheduler, "total_steps", None)  # OneCycleLR's, which raises after it
+        steps = trainer.estimated_stepping_batches if each.interval == "step" else trainer.max_epochs
+        if last is not None and steps is not None and last < steps:
+            raise RunError(
+                f"{type(each.scheduler).__name__} of {run.id} was made for {last:,} {each.interval}s and cannot go on "
+                f"to {steps:,}. For a new run that sets out from its weights:\n  {resume.setting_out_from(run)}"
+            )
+
+
 def export_command(run: Run) -> list[str]:
     """Puts the run's best model into MLflow; run by whoever carries the journal there."""
     return module_command("pipeline.lifecycle.export", *run.words)
-
-
-def _seconds_so_far(run: Run) -> float:
-    result = run.result()
-    return 0.0 if result is None else float(result.get("seconds") or 0.0)

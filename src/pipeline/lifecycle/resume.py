@@ -1,17 +1,27 @@
-"""What may change when a run is taken up again, and what would make it another run. No torch in here."""
+"""What may change when a run is taken up again, and what would make it another run. No torch in here.
 
+What is asked waits in `next/` of the run directory until training has come so far that it goes on (`carry_out`). Until
+then everything may fail, and all that the run had is as it was.
+"""
+
+import os
 import shlex
+import shutil
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline import seal
 from pipeline.config import compose
-from pipeline.errors import RunError
-from pipeline.files import write_atomically
+from pipeline.errors import RunError, UserError
+from pipeline.lifecycle.lock import ORPHANS_SECONDS
 from pipeline.lifecycle.run import OVERRIDES, Run
 from pipeline.lifecycle.standing import UNKNOWN, launched_state
+from pipeline.lifecycle.trained import Trained, trained
 from pipeline.process import to_be_alone
 from pipeline.tracking import journal
 
@@ -32,8 +42,8 @@ MAY_CHANGE = (
     "data.root",
 )
 GROUPS_THAT_MAY_CHANGE = ("launch",)
+NEXT = "next"
 PATIENCE_SECONDS, POLL_SECONDS = 120.0, 0.1
-ORPHANS_SECONDS = 20.0
 # Which run it is, not what it does.
 NO_SETTING = ("auto_resume", "init_from", "runs_dir", "allow_packages")
 
@@ -83,27 +93,105 @@ def setting_out_from(run: Run, *overrides: str) -> str:
     return shlex.join(["pipeline", "train", *run.overrides(), *overrides, f"init_from={run.id}"])
 
 
-def keep(run: Run, config: DictConfig, overrides: list[str]) -> None:
-    """From now on this is what the run does; one of another user's stays theirs."""
-    is_ours, so_far = run.is_made_here, run.overrides()
+def is_left(run: Run, config: DictConfig) -> bool:
+    """Whether there is anything to train, or to judge. Raises RunError where it has been trained for longer already."""
+    done, trainer = trained(run.checkpoints), config.trainer
+    if done is not None:
+        _check_not_shorter(run, done, "trainer.max_epochs", trainer.get("max_epochs"), done.epochs)
+        _check_not_shorter(run, done, "trainer.max_steps", trainer.get("max_steps"), done.steps)
+    if not run.is_finished:
+        return True
+    before = run.config().trainer
+    is_as_long = all(trainer.get(key) == before.get(key) for key in ("max_epochs", "max_steps"))
+    return not (is_as_long or (done is not None and _has_reached(done, config)))
+
+
+def finished(run: Run, config: DictConfig) -> str:
+    """That nothing is left to do, and what there could be."""
+    done = trained(run.checkpoints)
+    told = "" if done is None else f" after {done.epochs} epochs ({done.steps:,} steps)"
+    if done is not None and done.is_over:
+        return (
+            f"{run.id} is finished: a callback, such as early stopping, ended its training{told}; nothing is trained, "
+            f"and nothing changed. For a new run that sets out from its weights:\n  {setting_out_from(run)}"
+        )
+    longer = 2 * max(int(config.trainer.get("max_epochs") or 1), 1 if done is None else done.epochs)
+    return (
+        f"{run.id} is finished{told}: nothing is trained, and nothing changed; to train it longer: "
+        f"pipeline resume run={run.id} trainer.max_epochs={longer}"
+    )
+
+
+def ask(run: Run, config: DictConfig, overrides: Sequence[str]) -> None:
+    """From its next start on this is what the run does, if it can be carried out. Raises RunError."""
+    withdraw(run)
+    if not overrides:
+        return
+    following = _next(run)
     try:
-        write_atomically(run.folder / OVERRIDES, "".join(f"{each}\n" for each in [*so_far, *overrides]))
-        write_atomically(run.config_path, compose.to_yaml(config))
+        following.folder.mkdir()
+        following.freeze(compose.to_yaml(config), [*run.overrides(), *overrides])
     except OSError as problem:
-        raise RunError(f"{run.folder} cannot be written: {problem.strerror} ({problem.filename2})") from problem
-    if is_ours:
-        seal.set_seal(run.folder)
+        withdraw(run)
+        raise RunError(f"{run.folder} cannot be written: {problem.strerror}") from problem
+
+
+def asked(run: Run) -> DictConfig:
+    """What is to be trained: the run's configuration, or what it was asked to change to."""
+    following = _next(run)
+    if following.config_path.exists():
+        try:
+            return following.config()
+        except UserError:
+            if following.config_path.exists():
+                raise  # else the first process has carried it out in this moment
+    return run.config()
+
+
+def carry_out(run: Run) -> None:
+    """What was asked becomes what the run is; one of another user's stays theirs."""
+    following = _next(run)
+    if not following.config_path.exists():
+        return
+    # With the seal of whoever asked: the key need not be where the run is trained.
+    for name in (OVERRIDES, run.config_path.name, *([seal.SEAL] if run.is_made_here else [])):
+        with suppress(FileNotFoundError):
+            os.replace(following.folder / name, run.folder / name)
+    withdraw(run)
+
+
+def withdraw(run: Run) -> None:
+    shutil.rmtree(run.folder / NEXT, ignore_errors=True)
 
 
 def wait_for(run: Run, config: DictConfig) -> None:
-    """Until the first process has kept this configuration. Raises RunError when that does not happen."""
+    """Until the first process has asked for this configuration. Raises RunError when that does not happen."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while run.config() != config:
+    while differences(asked(run), config):
         if time.monotonic() > deadline:
             raise RunError(
                 f"{run.id}: process 0 has not written config.yaml within {PATIENCE_SECONDS:g} s. {to_be_alone()}"
             )
         time.sleep(POLL_SECONDS)
+
+
+def _next(run: Run) -> Run:
+    return Run(run.folder / NEXT, replace(run.trust, is_made_here=run.is_made_here))
+
+
+def _check_not_shorter(run: Run, done: Trained, key: str, limit: int | None, count: int) -> None:
+    if limit is not None and 0 <= limit < count:
+        raise RunError(
+            f"{key}={limit}, but {run.id} has been trained for {done.epochs} epochs ({done.steps:,} steps) already: "
+            f"expected {key}={count} or more"
+        )
+
+
+def _has_reached(done: Trained, config: DictConfig) -> bool:
+    epochs, steps = config.trainer.get("max_epochs"), config.trainer.get("max_steps")
+    by_epochs = epochs is not None and 0 <= epochs <= done.epochs
+    by_steps = steps is not None and 0 <= steps <= done.steps
+    return done.is_over or by_epochs or by_steps
 
 
 def _flat(config: DictConfig) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,11 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
+        """And not taken up again since: result.json tells what came out last, the journal what was begun after that."""
         result = self.result()
-        return result is not None and result["status"] == "FINISHED"
+        if result is None or result["status"] != "FINISHED":
+            return False
+        return journal.taken_up_again(self.journal_path) is None
 
     @property
     def is_made_here(self) -> bool:
@@ -154,26 +157,33 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def create(*, name: str, runs_dir: str, config_yaml: str, overrides: list[str], environment: dict[str, Any]) -> Run:
-    """A new run directory with the frozen configuration in it.
-
-    Raises RunError where it cannot be written.
-    """
+def make(*, name: str, runs_dir: str) -> Run:
+    """A new run directory, which no reference leads to before it is filled. Raises RunError where there can be none."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = Path(runs_dir).absolute() / f"{stamp}-{name}-{secrets.token_hex(2)}"
-    run = Run(folder, Trust(is_made_here=True))
-    try:
-        folder.mkdir(parents=True)
+    run = Run(Path(runs_dir).absolute() / f"{stamp}-{name}-{secrets.token_hex(2)}", Trust(is_made_here=True))
+    with _writing(run):
+        run.folder.mkdir(parents=True)
         run.checkpoints.mkdir()
+    return run
+
+
+def fill(run: Run, *, config_yaml: str, overrides: list[str], environment: dict[str, Any]) -> None:
+    """With what it is to do, and where that was asked. Raises RunError where that cannot be written."""
+    with _writing(run):
         run.freeze(config_yaml, overrides)
         run.write_json("environment.json", environment)
+
+
+@contextmanager
+def _writing(run: Run) -> Iterator[None]:
+    try:
+        yield
     except OSError as problem:
         run.discard()
         raise RunError(
-            f"cannot write a run directory in {Path(runs_dir).absolute()}: {problem.strerror}; "
+            f"cannot write a run directory in {run.folder.parent}: {problem.strerror}; "
             "choose another place with runs_dir=PATH"
         ) from problem
-    return run
 
 
 def all_of(runs_dir: str | Path) -> list[Run]:

@@ -65,7 +65,8 @@ def status_of(run: Run, config: DictConfig, silent: set[str] | None = None) -> s
         return str(launched)
     result = run.result()
     if result is not None and result["status"] != "RUNNING":
-        return str(result["status"])
+        again = journal.taken_up_again(run.journal_path) if result["status"] == "FINISHED" else None
+        return again or str(result["status"])
     if launched == UNKNOWN:
         return UNKNOWN
     return "INTERRUPTED" if run.has_started else "NOT STARTED"

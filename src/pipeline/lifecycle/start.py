@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pipeline.config.facts import HERE
 from pipeline.config.frozen import Trust
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.launch.launcher import Launcher, Resources
-from pipeline.lifecycle import environment, resume
+from pipeline.lifecycle import environment, lock, resume
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.claim import Claim
 from pipeline.lifecycle.run import Run
@@ -46,25 +47,28 @@ def train(composed: compose.Composed, command: list[str]) -> int:
                 f"{here.world_size} processes. {to_be_alone()}\nIf {here.world_size} were started, tell them which run "
                 f"is theirs:\n  name={config.name} auto_resume=true"
             )
-        return _launch(_new(composed, command), config, here)
+        with _new(composed, command) as run:
+            return _launch(run, config, here)
     claim = Claim(Path(config.runs_dir), key)
     trust = Trust(tuple(config.allow_packages))
     if here is not None and not here.is_first:
-        return _become(replace(claim.wait(rank=here.rank), trust=trust), config, here)
-    with claim.locked():
-        run = claim.held()
-        if run is not None and run.is_finished and not config.auto_resume:
-            run = None  # of an earlier job that had the same id
-        if run is not None:
-            run = replace(run, trust=trust)
-            config, goes_on = _continued(run, config)
-            if not goes_on:
-                print(f"{run.id} is finished; to train it longer: pipeline resume run={run.id} trainer.max_epochs=...")
-                return DONE
-        else:
-            run = _new(composed, command)
-            claim.hold(run)
-    return _launch(run, config, here)
+        return _follow(claim, config, here, trust)
+    with ExitStack() as stack:
+        with claim.locked():
+            before = claim.held()
+            if before is not None and before.is_finished and not config.auto_resume:
+                before = None  # of an earlier job that had the same id
+            if before is None:
+                new = stack.enter_context(_new(composed, command))
+                claim.hold(new)
+        if before is None:
+            return _launch(new, config, here)
+        before = replace(before, trust=trust)
+        stack.enter_context(lock.held(before.folder, lock.TRAINED))
+        changes = resume.differences(before.config(), config)
+        for key, value in changes.items():
+            resume.check_may_change(before, key, value)
+        return _go_on(before, config, [f"{key}={value}" for key, value in changes.items()], here)
 
 
 def resume_run(reference: str, overrides: list[str], runs_dir: str, packages: Sequence[str]) -> int:
@@ -74,9 +78,19 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str, packages: Se
     """
     check_variables(os.environ)
     run, here = runs.find(reference, runs_dir, packages=packages), given_place()
-    leads = here is None or here.is_first
-    if leads:
-        resume.check_idle(run)
+    if here is not None and not here.is_first:
+        config = _changed(run, overrides)
+        resume.wait_for(run, config)
+        return _join(run, config, here)
+    with lock.held(run.folder, lock.TRAINED):
+        config = _changed(run, overrides)
+        if run.is_finished and not overrides:
+            raise RunError(resume.finished(run, config))
+        return _go_on(run, config, overrides, here)
+
+
+def _changed(run: Run, overrides: list[str]) -> DictConfig:
+    """The configuration that the overrides make of the run's own. Raises UserError."""
     config = run.config()
     for override in overrides:
         key, _, value = override.partition("=")
@@ -85,40 +99,54 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str, packages: Se
     check(config, run.config())
     store_of(run, dict(override.split("=", 1) for override in overrides if "=" in override), verb="resume")
     _make_absolute(config)
-    if leads and run.is_finished and not overrides:
-        raise RunError(
-            f"{run.id} is finished; to train it longer: "
-            f"pipeline resume run={run.id} trainer.max_epochs={2 * int(config.trainer.max_epochs or 1)}"
-        )
-    if here is None:
-        _launcher_of(config)  # refuses before anything is written
-    if overrides and leads:
-        resume.keep(run, config, overrides)
-    if not leads:
-        resume.wait_for(run, config)
-    return _launch(run, config, here)
+    return config
 
 
-def _continued(run: Run, config: DictConfig) -> tuple[DictConfig, bool]:
-    """The configuration with which the run goes on, and whether there is anything left to do."""
+def _go_on(run: Run, config: DictConfig, overrides: list[str], here: Place | None) -> int:
+    """With a run whose lock is held here."""
     resume.check_idle(run)
-    changes = resume.differences(run.config(), config)
-    for key, value in changes.items():
-        resume.check_may_change(run, key, value)
-    if changes:
-        resume.keep(run, config, [f"{key}={value}" for key, value in changes.items()])
-    return config, bool(changes) or not run.is_finished
+    if not resume.is_left(run, config):
+        print(resume.finished(run, config))
+        return DONE
+    return _launch(run, config, here, overrides)
 
 
-def _new(composed: compose.Composed, command: list[str]) -> Run:
+def _follow(claim: Claim, config: DictConfig, here: Place, trust: Trust) -> int:
+    """Be one of the other processes of a run that the first one chooses."""
+
+    def is_chosen(run: Run) -> bool:
+        is_ours = config.auto_resume or not run.is_finished  # else it is of an earlier job that had the same id
+        return is_ours and not resume.differences(resume.asked(replace(run, trust=trust)), config)
+
+    run = replace(claim.wait(rank=here.rank, is_chosen=is_chosen), trust=trust)
+    return _join(run, config, here)
+
+
+def _join(run: Run, config: DictConfig, here: Place) -> int:
+    """What the first process does too, and tells."""
+    if not resume.is_left(run, config):
+        return DONE
+    _check_processes(config, here)
+    return _become(run)
+
+
+@contextmanager
+def _new(composed: compose.Composed, command: list[str]) -> Iterator[Run]:
+    """A run of its own, held by this process from its first moment on; nothing is left of one that did not start."""
     config = composed.config
-    return runs.create(
-        name=config.name,
-        runs_dir=config.runs_dir,
-        config_yaml=compose.to_yaml(config),
-        overrides=composed.overrides,
-        environment={"choices": composed.choices, **environment.describe(command)},
-    )
+    run = runs.make(name=config.name, runs_dir=config.runs_dir)
+    with lock.held(run.folder, lock.TRAINED):
+        runs.fill(
+            run,
+            config_yaml=compose.to_yaml(config),
+            overrides=composed.overrides,
+            environment={"choices": composed.choices, **environment.describe(command)},
+        )
+        try:
+            yield run
+        finally:
+            if not run.has_started and not run.is_submitted:
+                run.discard()
 
 
 def _make_absolute(config: DictConfig) -> None:
@@ -140,20 +168,30 @@ def _make_absolute(config: DictConfig) -> None:
             data.root = str(folder)
 
 
-def _launch(run: Run, config: DictConfig, here: Place | None) -> int:
+def _launch(run: Run, config: DictConfig, here: Place | None, changes: Sequence[str] = ()) -> int:
+    """Start its processes, or be one of them, once all that can be known before is known to be right."""
     if here is not None:
-        return _become(run, config, here)
+        _check_processes(config, here)
+        resume.ask(run, config, changes)
+        try:
+            return _become(run)
+        finally:
+            resume.withdraw(run)
     if not run.is_made_here and config.launch._target_ not in HERE:
         raise RunError(
             f"{run.id} was not made here, and its launcher would run what its config.yaml says on a cluster; for a run "
             f"of yours that sets out from its weights:\n  {resume.setting_out_from(run)}"
         )
+    launcher, resources = _launcher_of(config)
+    resume.ask(run, config, changes)
+    is_to_come = False
     try:
-        launcher, resources = _launcher_of(config)
-        return launcher.run(module_command("pipeline.lifecycle.rank", *run.words), resources, run.folder)
+        code = launcher.run(module_command("pipeline.lifecycle.rank", *run.words), resources, run.folder)
+        is_to_come = run.is_submitted
+        return code
     finally:
-        if not run.has_started and not run.is_submitted:
-            run.discard()
+        if not is_to_come:
+            resume.withdraw(run)
 
 
 def _launcher_of(config: DictConfig) -> tuple[Launcher, Resources]:
@@ -168,11 +206,8 @@ def _launcher_of(config: DictConfig) -> tuple[Launcher, Resources]:
     return launcher, resources
 
 
-def _become(run: Run, config: DictConfig, here: Place) -> int:
-    """This process is one of the run's own, started by a cluster; its exit code.
-
-    Raises ConfigError where the configuration asks for other processes than there are.
-    """
+def _check_processes(config: DictConfig, here: Place) -> None:
+    """Raises ConfigError where the configuration asks for other processes than a cluster has started."""
     devices = config.trainer.devices
     if isinstance(devices, int) and devices not in (-1, here.local_world_size):
         raise ConfigError(
@@ -180,13 +215,14 @@ def _become(run: Run, config: DictConfig, here: Place) -> int:
             f"trainer.devices=auto, or start {devices} (torchrun --nproc-per-node={devices}, "
             f"srun --ntasks-per-node={devices})"
         )
+    _check_shares(config, Resources(here.nodes, here.local_world_size))
+
+
+def _become(run: Run) -> int:
+    """This process is one of the run's own, started by a cluster; its exit code."""
     from pipeline.lifecycle import rank
 
-    try:
-        return rank.work(run)
-    finally:
-        if not run.has_started:
-            run.discard()
+    return rank.work(run)
 
 
 def _check_shares(config: DictConfig, resources: Resources) -> None:

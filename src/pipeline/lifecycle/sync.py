@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 
 from pipeline.errors import DONE, FAILED, RunError, UserError
+from pipeline.lifecycle import lock
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.run import Run
@@ -67,9 +69,10 @@ def _upgrade_stores(of_runs: list[str], console: Console) -> None:
 
 def _note_run_id(run: Run, mlflow_run_id: str | None) -> None:
     """It was not known yet when the run ended without waiting for MLflow."""
-    result = run.result()
-    if result is not None and mlflow_run_id is not None and result.get("mlflow_run_id") != mlflow_run_id:
-        run.write_result({**result, "mlflow_run_id": mlflow_run_id})
+    with suppress(lock.Held), lock.held(run.folder, "sent to MLflow"):  # whoever trains it notes it, too
+        result = run.result()
+        if result is not None and mlflow_run_id is not None and result.get("mlflow_run_id") != mlflow_run_id:
+            run.write_result({**result, "mlflow_run_id": mlflow_run_id})
 
 
 def _all(runs_dir: str) -> list[Run]:

@@ -10,13 +10,12 @@ from rich.console import Console
 from pipeline.config import resolve
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
-from pipeline.lifecycle import describe, exits
+from pipeline.lifecycle import describe, exits, resume
 from pipeline.lifecycle.assemble import Assembly, assemble, set_out_from
 from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.judge import judge
 from pipeline.lifecycle.reassemble import with_its_tokenizer
 from pipeline.lifecycle.recording import Recording
-from pipeline.lifecycle.reports.keep import keep_assembled
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.same_data import check_same_data
 from pipeline.lifecycle.trainer import build_trainer
@@ -40,7 +39,7 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
     check_variables(os.environ)  # of this process, which may have been started on another machine
     meeting = Meeting(here, pulse, console, interruption)
     meeting.when_all_have_started()
-    config = run.config()
+    config = resume.asked(run)
     resolve.check_signatures(config)
 
     # What learns, and from what.
@@ -70,14 +69,12 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
         config, assembly=assembly, callbacks=callbacks, loggers=recording.loggers, folder=run.folder, here=here
     )
 
-    if here.is_first:
-        keep_assembled(run, assembly, trainer)
     console.print(describe.plan(run, assembly, trainer, start_from), soft_wrap=True)
     meeting.when_all_are_set_up()
-    with recording.of_run(resumed_from=start_from):
+    with recording.of_run(trainer, resumed_from=start_from):
         trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)
         pulse.tell_where_it_stands()
-        recording.training_ended()
+        recording.training_ended(trainer)
         recording.conclude(judge(run, trainer, assembly))
         pulse.tell_where_it_stands()
 

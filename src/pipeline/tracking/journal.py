@@ -261,6 +261,21 @@ def outcome(path: Path) -> dict[str, Any] | None:
     return found
 
 
+def taken_up_again(path: Path) -> str | None:
+    """What became of a training that went on after the run had finished: its status, INTERRUPTED while it has none.
+
+    None where there was none, or where it finished, too.
+    """
+    is_finished, status = False, None
+    for record, _ in read(path):
+        if record["kind"] in ("start", "resume"):
+            status = "INTERRUPTED" if is_finished else None
+        elif record["kind"] == "end":
+            is_finished |= record["status"] == "FINISHED"
+            status = record["status"] if is_finished and record["status"] != "FINISHED" else None
+    return status
+
+
 def newest_params(path: Path) -> dict[str, Any]:
     """With which the run was last started; {} before its first start."""
     found: dict[str, Any] = {}

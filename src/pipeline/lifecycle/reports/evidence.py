@@ -119,8 +119,11 @@ class Evidence:
         return step / (self.assembled.get("steps_per_epoch") or 1)
 
 
-def gather(run: Run) -> Evidence:
-    """Raises RunError for a run that has not started, or that an older version of the program made."""
+def gather(run: Run, status: str | None = None) -> Evidence:
+    """Raises RunError for a run that has not started, or that an older version of the program made.
+
+    `status` is how a training ends that writes no result.json, which tells of an earlier one.
+    """
     start = newest_start(run)
     if start is None:
         raise RunError(
@@ -140,12 +143,18 @@ def gather(run: Run) -> Evidence:
         environment=run.environment(),
         assembled=assembled,
         start=start,
-        result={"status": "RUNNING", "metrics": {}, "seconds": None, "command": None} | (result or {}),
+        result={"status": status or _broken(run) or "RUNNING", "metrics": {}, "seconds": None, "command": None}
+        | (result or {}),
         curves=journal.history(run.journal_path),
         predictions=saved.load(run.folder) if is_judged(run) else None,
         numbers=saved.load_numbers(run.folder) if is_judged(run) else None,
         labels=saved.load_labels(run.folder) if is_judged(run) else None,
     )
+
+
+def _broken(run: Run) -> str | None:
+    status = journal.taken_up_again(run.journal_path)
+    return None if status == "INTERRUPTED" else status
 
 
 def is_judged(run: Run) -> bool:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.errors import DONE, RunError
+from pipeline.lifecycle import lock
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.reports.evidence import is_judged
@@ -26,14 +27,18 @@ def remake(*, run: str, runs_dir: str) -> int:
     print(path)
     if not is_judged(found):
         print(f"without the test set: {found.id} has no predictions; pipeline evaluate run={found.id} writes them")
-    if path.read_bytes() != before:
-        _send(found)
+    if path.read_bytes() != before and progress.load(found.folder) is not None:
+        try:
+            with lock.held(found.folder, "reported on"):  # after the page, which may also be made of a run under way
+                _send(found)
+        except lock.Held as somebody:
+            print(f"not sent to MLflow: {somebody}")
     return DONE
 
 
 def _send(run: Run) -> None:
     """To where the run's journal went. A run under way sends its own page, one that was never sent takes it along."""
-    if progress.load(run.folder) is None or journal.is_open(run.journal_path):
+    if journal.is_open(run.journal_path):
         return
     try:
         store = store_of(run)

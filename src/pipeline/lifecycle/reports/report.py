@@ -17,14 +17,14 @@ LOCK = ".report.lock"
 PATIENCE_SECONDS = 10.0
 
 
-def write(run: Run) -> Path:
+def write(run: Run, status: str | None = None) -> Path:
     """Raises RunError for a run that has not started.
 
     The run itself and the process that shows how far it has come may both want to: whoever is last has read last.
     """
     path = run.folder / NAME
     with locked(run.folder / LOCK, timeout_seconds=PATIENCE_SECONDS):
-        write_atomically(path, render(gather(run)))
+        write_atomically(path, render(gather(run, status)))
     return path
 
 

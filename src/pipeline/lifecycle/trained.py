@@ -1,0 +1,65 @@
+"""How far a run has been trained, from its newest checkpoint. Read without torch, and without calling anything of it.
+
+A checkpoint is a zip archive, in which a pickle holds all but the numbers of the tensors.
+"""
+
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STRUCTURE = "/data.pkl"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """epochs    whole ones
+    steps     optimiser steps
+    is_over   a callback, such as early stopping, ended training there: from there it does not go on
+    """
+
+    epochs: int
+    steps: int
+    is_over: bool
+
+
+def trained(checkpoints: Path) -> Trained | None:
+    """None before the first checkpoint, and where none can be read."""
+    for path in sorted(checkpoints.glob("step-*.ckpt"), reverse=True):
+        found = _read(path)
+        if found is not None:
+            return found
+    return None
+
+
+def _read(path: Path) -> Trained | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith(STRUCTURE))
+            with archive.open(name) as file:
+                checkpoint = _Plain(file).load()
+        own = [state for name, state in checkpoint["callbacks"].items() if name.startswith("Checkpointing")]
+        is_over = any(state.get("is_over") is True for state in own)
+        return Trained(int(checkpoint["epoch"]), int(checkpoint["global_step"]), is_over)
+    except Exception:  # noqa: BLE001  a damaged pickle may raise anything; training finds the damage, and tells
+        return None
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str, /) -> Callable[..., Any]:
+        return _Anything
+
+    def persistent_load(self, pid: Any) -> None:
+        """The numbers of a tensor stay where they are."""
+
+
+class _Anything(dict[Any, Any]):
+    """In the place of every class and function that a checkpoint names; an OrderedDict keeps its items."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
