@@ -42,7 +42,7 @@ def build_trainer(
         if str(settings.get("precision")) in OF_WEIGHTS:
             plugins.append(OF_WEIGHTS[str(settings.pop("precision"))]())
     elif settings.get("sync_batchnorm"):  # by torch's own, which refuses the CPU
-        settings["sync_batchnorm"] = torch.cuda.is_available() and settings["accelerator"] != "cpu"
+        settings["sync_batchnorm"] = torch.cuda.is_available() and settings.get("accelerator") != "cpu"
     # The processes are there already; how many is theirs to say.
     if not isinstance(settings.get("devices"), list):
         settings["devices"] = here.local_world_size
