@@ -60,22 +60,25 @@ def test_values_that_fit_are_accepted(override: str) -> None:
 @pytest.mark.parametrize(
     "override, expected",
     [
-        ("optimizer.learning_rate=abc", "is text; expected a number, such as the default 0.01"),
-        ("trainer.max_epochs=3.5", "is a decimal number; expected a whole number or null, such as the default 10"),
+        ("optimizer.learning_rate=abc", "is text; expected a number above 0, such as the default 0.01"),
+        (
+            "trainer.max_epochs=3.5",
+            "is a decimal number; expected -1, a whole number from 1 or null, such as",
+        ),
         (
             "trainer.max_epochs='7'",
-            "'7' is text; expected a whole number or null, such as the default 10\n"
+            "'7' is text; expected -1, a whole number from 1 or null, such as the default 10\n"
             "  did you mean  trainer.max_epochs=7 ?",
         ),
         ("trainer.max_epochs=1e3", "did you mean  trainer.max_epochs=1000 ?"),
         ("seed=", "seed= has nothing after it"),
         ("seed=true", "seed=true is true or false; expected a whole number"),
-        ("data.batch_size=null", "data.batch_size=null: expected a whole number, such as the default 128"),
+        ("data.batch_size=null", "data.batch_size=null: expected a whole number from 1, such as the default 128"),
         ("data.root=5", "is a whole number; expected text or null"),
-        ("model.widths=3", "expected a list of whole numbers, such as the default [16,32,64]"),
+        ("model.widths=3", "expected a list of whole numbers from 1 (at least 1), such as the default [16,32,64]"),
         ("model.widths=[1,a]", "model.widths=[1,a]: expected a list of whole numbers"),
         ("trainer.precision=bf15-mixed", "did you mean  trainer.precision=bf16-mixed"),
-        ("checkpoint.keep=two", "is text; expected a whole number, such as the default 2"),
+        ("checkpoint.keep=two", "is text; expected a whole number from 1, such as the default 2"),
         ("tracking.uri=3", "is a whole number; expected text"),
         ("data.source=mnist", "cannot replace what has keys of its own"),
         ("callbacks.early_stopping=3", "to leave it out  ~callbacks.early_stopping"),

@@ -283,12 +283,6 @@ def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) 
         source().load(None)
 
 
-@pytest.mark.parametrize("name", ["vocabulary_size", "least_count", "max_length"])
-def test_sizes_that_leave_nothing_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"data\.source\.tokenizer\.{name}=0: expected"):
-        Tokenization(**(WORDS | {name: 0}))
-
-
 # What is the same word however it is written, and what is cut apart.
 CUT = {
     "Chinese": ("这部电影非常好看。", "这 部 电 影 非 常 好 看 。"),

@@ -56,11 +56,6 @@ class TestCNN:
             cnn(spec(), widths=[4] * 5)
         cnn(spec(), widths=[4] * 4)
 
-    @pytest.mark.parametrize("changes", [{"widths": []}, {"widths": [0]}, {"depth": 0}])
-    def test_no_blocks_no_channels_no_layers_are_refused(self, changes: dict[str, Any]) -> None:
-        with pytest.raises(ConfigError, match=r"such as model.widths=\[16,32,64\] model.depth=1"):
-            cnn(spec(), **changes)
-
     def test_what_is_no_image_is_sent_to_the_mlp(self) -> None:
         with pytest.raises(ConfigError, match=r"digits has inputs of shape \(30,\): use model=mlp"):
             cnn(spec((30,), mean=(0.0,) * 30, std=(1.0,) * 30))
@@ -97,10 +92,6 @@ class TestDenseModels:
         assert [layer.bias is None for layer in linear_layers(mlp(spec(), batch_norm=True))] == [True, False]
         assert [layer.bias is None for layer in linear_layers(mlp(spec(), batch_norm=False))] == [False, False]
 
-    def test_a_layer_without_units_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match=r"model.widths=\[64, 0\]: every layer needs at least 1 unit"):
-            mlp(spec(), widths=[64, 0])
-
 
 class TestLeNet5:
     def test_has_as_many_weights_as_are_told_of_it(self) -> None:
@@ -132,11 +123,6 @@ class TestResNet:
     def test_takes_images_of_any_size(self, shape: tuple[int, ...]) -> None:
         described = spec(shape)
         assert Network(body=resnet(described), spec=described)(raw(4, shape)).shape == (4, 10)
-
-    @pytest.mark.parametrize("changes", [{"widths": []}, {"widths": [0]}, {"depth": 0}])
-    def test_no_stages_no_channels_no_blocks_are_refused(self, changes: dict[str, Any]) -> None:
-        with pytest.raises(ConfigError, match=r"such as model.widths=\[16,32,64\] model.depth=3"):
-            resnet(spec(), **changes)
 
 
 def resnet(described: DataSpec, **changes: Any) -> ResNet:

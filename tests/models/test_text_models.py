@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.errors import ConfigError
 from pipeline.models.bag_of_words import BagOfWords
 from pipeline.models.network import Network
 from pipeline.models.ngrams import MIX, Ngrams
@@ -88,24 +87,3 @@ def test_a_sentence_is_turned_round_and_its_padding_is_not() -> None:
     vectors = torch.arange(5.0).reshape(1, 5, 1)
     present = torch.tensor([[True, True, True, False, False]])
     assert turned_round(vectors, present).flatten().tolist() == [2, 1, 0, 3, 4]
-
-
-@pytest.mark.parametrize(
-    "build, said",
-    [
-        (lambda: Transformer(spec=SPEC, width=10, heads=4, depth=1, dropout=0.0), "a multiple of the heads"),
-        (
-            lambda: TextCNN(spec=SPEC, width=8, channels=1, windows=[], embedding_dropout=0.0, dropout=0.0),
-            r"such as model.windows=\[3,4,5\]",
-        ),
-        (lambda: Ngrams(spec=SPEC, longest=0, buckets=1), "model.longest=0 model.buckets=1: expected 1 or more"),
-        (lambda: BagOfWords(spec=SPEC, width=0, pair_buckets=0, dropout=0.0), "model.width=0: expected 1 or more"),
-        (
-            lambda: Recurrent(spec=SPEC, cell="gru", embedding_dropout=0.0, dropout=0.0, **(READING | {"hidden": 0})),
-            "model.hidden=0",
-        ),
-    ],
-)
-def test_sizes_that_leave_nothing_are_refused(build: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        build()

@@ -123,13 +123,6 @@ def test_a_last_batch_that_does_not_pair_is_mixed_as_far_as_it_does() -> None:
     assert torch.equal(whole.inputs[2], float_batch(3).inputs[2])
 
 
-def test_settings_that_mix_nothing_are_refused_with_what_to_do() -> None:
-    with pytest.raises(ConfigError, match=r"mixup\.alpha=0: expected more than 0"):
-        MixUp(alpha=0, p=1.0)
-    with pytest.raises(ConfigError, match=r"cutmix\.p=2: expected a probability"):
-        CutMix(alpha=1.0, p=2)
-
-
 def test_numbers_of_names_are_not_blended() -> None:
     names = ((), tuple(map(str, range(300))))
     table = DataSpec(

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from pipeline.errors import ConfigError
 from pipeline.training.callbacks.augmentation import Augmentation, augment
 from pipeline.training.callbacks.rand_augment import RandAugment
 from pipeline.training.randomness import reseed
@@ -36,9 +35,5 @@ def test_equal_images_are_changed_in_many_ways_and_other_steps_in_others() -> No
     assert not torch.equal(augment(same, transforms), first)
 
 
-def test_it_is_one_of_the_transforms_and_says_what_it_cannot_do() -> None:
+def test_it_is_one_of_the_transforms() -> None:
     assert len(Augmentation(transforms={"rand_augment": RandAugment(operations=2, magnitude=9)}).transforms) == 1
-    with pytest.raises(ConfigError, match=r"rand_augment\.magnitude=30: expected 1 to 29"):
-        RandAugment(operations=2, magnitude=30)
-    with pytest.raises(ConfigError, match=r"rand_augment\.operations=0: expected 1 or more"):
-        RandAugment(operations=0, magnitude=10)

@@ -91,14 +91,3 @@ def test_what_comes_too_late_is_told() -> None:
     for callback in (shift, noise):
         with pytest.raises(ConfigError, match=r"spec_augment has to come after it, callbacks=\[default,"):
             callback.transform(trainer(), PICTURES)
-
-
-def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"time_shift\.share=1: expected"):
-        TimeShift(share=1)
-    with pytest.raises(ConfigError, match=r"decibels=\[40, 10\]: expected"):
-        WaveformNoise(decibels=[40, 10], p=0.5)
-    with pytest.raises(ConfigError, match=r"waveform_noise\.p=2: expected"):
-        WaveformNoise(decibels=[10, 40], p=2)
-    with pytest.raises(ConfigError, match=r"spec_augment\.time_width=-1: expected"):
-        SpecAugment(**{**MASKS, "time_width": -1})

@@ -109,9 +109,3 @@ class TestStages:
     def test_a_network_of_one_part_is_refused(self) -> None:
         with pytest.raises(ConfigError, match=r"has one part alone, .*: callbacks=default"):
             stages_of(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), head=[])
-
-
-@pytest.mark.parametrize("changes", [{"frozen_epochs": -1}, {"epochs_per_stage": -1}])
-def test_less_than_no_epoch_is_refused(changes: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match=r"expected 0 or more of both, such as 2 and 1"):
-        unfreezing(**changes)

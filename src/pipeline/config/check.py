@@ -20,6 +20,13 @@ from pipeline.errors import ConfigError
 
 Node = dict[str, Any]
 
+# Nodes whose class is always the same, so that none is named in them.
+FIXED = {
+    "": "pipeline.config.stubs.Configuration",
+    "batch": "pipeline.config.stubs.BatchNode",
+    "checkpoint": "pipeline.training.callbacks.checkpointing.Checkpointing",
+}
+
 
 def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
     """Names, types, `_target_`s with their arguments, and facts that involve several keys. Raises ConfigError.
@@ -37,6 +44,7 @@ def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
         found = signatures[path]
         if found is not None:
             check_arguments(path, node, found)
+    signatures |= {path: signature.of_source(source.find(target)) for path, target in FIXED.items()}
     if shipped is not None:
         _check_new_keys(plain, defaults)
     _check_types(plain, defaults, "", signatures)

@@ -4,9 +4,8 @@ Only keys that are there are looked at, so that a user's own nodes with other ke
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from math import ceil, inf
+from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -49,59 +48,10 @@ UNFREEZING = "pipeline.training.callbacks.unfreezing.Unfreezing"
 HERE = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")
 
 
-@dataclass(frozen=True)
-class Range:
-    """What a number must be; `example` is one that will do."""
-
-    key: str
-    holds: Callable[[float], bool]
-    words: str
-    example: str
-
-
-def at_least(least: int, key: str, example: str) -> Range:
-    return Range(key, lambda value: least <= value < inf, f"{least} or more", example)
-
-
-RANGES = (
-    at_least(0, "seed", "0"),
-    at_least(1, "data.batch_size", "128"),
-    at_least(1, "data.evaluation_batch_size", "1000"),
-    Range("data.train_fraction", lambda value: 0 < value <= 1, "more than 0, at most 1", "0.5"),
-    at_least(2, "data.folds", "5"),
-    at_least(0, "data.fold", "0"),
-    Range("data.source.validation_share", lambda value: 0 < value < 1, "more than 0, below 1", "0.2"),
-    Range("data.source.test_share", lambda value: 0 < value < 1, "more than 0, below 1", "0.2"),
-    at_least(0, "data.source.split_seed", "0"),
-    Range("model.dropout", lambda value: 0 <= value < 1, "0 or more, below 1", "0.2"),
-    Range("task.label_smoothing", lambda value: 0 <= value < 1, "0 or more, below 1", "0.1"),
-    Range("optimizer.learning_rate", lambda value: 0 < value < inf, "more than 0", "0.001"),
-    at_least(0, "optimizer.weight_decay", "0.05"),
-    at_least(1, "trainer.num_nodes", "1"),
-    at_least(1, "trainer.accumulate_grad_batches", "1"),
-    at_least(0, "trainer.gradient_clip_val", "1.0"),
-    at_least(-1, "trainer.max_epochs", "10"),
-    at_least(-1, "trainer.max_steps", "1000"),
-    at_least(1, "checkpoint.keep", "2"),
-    at_least(1, "checkpoint.every_n_steps", "1000"),
-    Range("checkpoint.every_n_minutes", lambda value: 0 < value < inf, "more than 0", "10"),
-    Range("launch.hang_seconds", lambda value: 0 < value < inf, "more than 0, or null to wait for ever", "10"),
-    at_least(1, "launch.nodes", "1"),
-    at_least(1, "launch.processes_per_node", "1"),
-    at_least(0, "launch.gpus_per_node", "0"),
-    at_least(1, "launch.cpus_per_process", "4"),
-    at_least(1, "launch.cpus_per_node", "8"),
-    at_least(0, "launch.max_restarts", "3"),
-    at_least(0, "launch.max_requeues", "10"),
-    at_least(1, "launch.notice_seconds", "60"),
-)
-
-
 def check_facts(config: dict[str, Any]) -> None:
     """Raises ConfigError for the first that does not hold."""
     for problem in (
         *_missing(config),
-        *_ranges(config),
         *_rendezvous(config),
         *_devices(config),
         *_batch(config),
@@ -110,6 +60,10 @@ def check_facts(config: dict[str, Any]) -> None:
         *_balance(config),
         *_unfreezing(config),
         *_end(config),
+        *_epochs(config),
+        *_shares(config),
+        *_heads(config),
+        *_decibels(config),
         *_batches(config),
         *_modes(config),
         *_memory(config),
@@ -124,13 +78,6 @@ def _missing(config: dict[str, Any]) -> Iterator[str]:
                 f"{name} is missing, and a run needs it: leave out ~{name}; `pipeline train --info` lists what a "
                 "group offers in its stead"
             )
-
-
-def _ranges(config: dict[str, Any]) -> Iterator[str]:
-    for each in RANGES:
-        value = _at(config, each.key)
-        if _is_number(value) and not each.holds(value):
-            yield f"{each.key}={value}: expected {each.words}, such as {each.key}={each.example}"
 
 
 def _rendezvous(config: dict[str, Any]) -> Iterator[str]:
@@ -221,6 +168,48 @@ def _end(config: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def _epochs(config: dict[str, Any]) -> Iterator[str]:
+    """What would come after the last one."""
+    epochs, every = _at(config, "trainer.max_epochs"), _at(config, "trainer.check_val_every_n_epoch")
+    if not isinstance(epochs, int) or epochs < 1:
+        return
+    if isinstance(every, int) and every > epochs:
+        yield (
+            f"trainer.check_val_every_n_epoch={every}: nothing is validated in {epochs} epoch{'s' * (epochs > 1)}: "
+            "use trainer.check_val_every_n_epoch=1, without which nothing tells the best weights"
+        )
+    for key in ("scheduler.warmup_epochs", "trainer.min_epochs"):
+        value = _at(config, key)
+        if _is_number(value) and value > epochs:
+            yield f"{key}={value} is more than trainer.max_epochs={epochs}; expected less, such as {key}=1"
+
+
+def _shares(config: dict[str, Any]) -> Iterator[str]:
+    keys = ("data.source.validation_share", "data.source.test_share")
+    shares = [_at(config, key) for key in keys]
+    if all(map(_is_number, shares)) and sum(shares) >= 1:
+        typed = " ".join(f"{key}={share}" for key, share in zip(keys, shares, strict=True))
+        yield f"{typed} leave nothing to learn from; expected less than 1 together, such as 0.2 and 0.2"
+
+
+def _heads(config: dict[str, Any]) -> Iterator[str]:
+    width, heads = _at(config, "model.width"), _at(config, "model.heads")
+    if isinstance(width, int) and isinstance(heads, int) and heads > 0 and width % heads != 0:
+        yield (
+            f"model.width={width} model.heads={heads}: expected a width that is a multiple of the heads, such as "
+            f"model.width={ceil(width / heads) * heads}"
+        )
+
+
+def _decibels(config: dict[str, Any]) -> Iterator[str]:
+    bounds = _at(config, "callbacks.waveform_noise.decibels")
+    if isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds)) and bounds[0] > bounds[1]:
+        yield (
+            f"callbacks.waveform_noise.decibels={shown(bounds)}: expected the loudest noise first, as decibels below "
+            f"the recording, such as callbacks.waveform_noise.decibels=[{bounds[1]},{bounds[0]}]"
+        )
+
+
 def _batches(config: dict[str, Any]) -> Iterator[str]:
     """Of a model of the user's own that is no LightningModule the Learner is in charge, as of ours."""
     trainer, model = config.get("trainer"), _at(config, "model._target_")
@@ -252,8 +241,6 @@ def _modes(config: dict[str, Any]) -> Iterator[str]:
 
 def _memory(config: dict[str, Any]) -> Iterator[str]:
     chosen, strategy = _at(config, "batch.on_out_of_memory"), str(_at(config, "trainer.strategy") or "auto")
-    if chosen not in (None, "stop", "halve"):
-        yield f"batch.on_out_of_memory={shown(chosen)}: expected stop, or halve (smaller micro-batches, accumulated)"
     if chosen == "halve" and not strategy.startswith(("auto", "ddp", "single")):
         yield (
             f"batch.on_out_of_memory=halve needs gradients that each process holds whole, which "

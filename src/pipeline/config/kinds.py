@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.annotation import PLAIN, describe, fits, is_a, literals
+from pipeline.config.annotation import PLAIN, describe, fits, is_a, is_of_type, literals
 from pipeline.config.signature import Parameter
 from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.errors import ConfigError
@@ -27,7 +27,7 @@ def check_kind(path: str, value: Any, default: Any, parameter: Parameter | None)
         raise _node_replaced(path, value, default)
     expected = _expected(default, parameter)
     is_clear = value is None or (isinstance(value, list) and expected.startswith("a list"))
-    found = ":" if is_clear else f" is {kind(value)};"
+    found = ":" if is_clear or _is_of_type(value, parameter) else f" is {kind(value)};"
     raise ConfigError(
         f"{path}={shown(value)}{found} expected {expected}"
         f"{did_you_mean(f'{path}={each}' for each in _meant(value, parameter))}"
@@ -74,12 +74,21 @@ def _by_annotation(value: Any, parameter: Parameter | None) -> bool | None:
     return fits(value, parameter.annotation, parameter.module)
 
 
+def _is_of_type(value: Any, parameter: Parameter | None) -> bool:
+    """Of the right type, but not one of those values that will do."""
+    if parameter is None or parameter.annotation is None or parameter.module is None:
+        return False
+    is_listed = isinstance(value, str) and bool(literals(parameter.annotation, parameter.module))
+    return is_listed or is_of_type(value, parameter.annotation, parameter.module)
+
+
 def _expected(default: Any, parameter: Parameter | None) -> str:
     if parameter is not None and parameter.annotation is not None and parameter.module is not None:
         words = describe(parameter.annotation, parameter.module)
     else:
         words = "a number" if isinstance(default, float) else kind(default)
-    return words if default is None or default is UNKNOWN else f"{words}, such as the default {shown(default)}"
+    is_example = default is not None and default is not UNKNOWN and _by_annotation(default, parameter) is not False
+    return f"{words}, such as the default {shown(default)}" if is_example else words
 
 
 def _meant(value: Any, parameter: Parameter | None) -> list[str]:

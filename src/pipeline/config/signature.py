@@ -3,11 +3,14 @@
 import ast
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import source
 from pipeline.config.source import Definition, Entity, Module
+from pipeline.config.stated import stated
+
+STUBS = "pipeline.config.stubs"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,25 @@ def of_source(entity: Entity) -> Signature | None:
         return None
     if isinstance(entity.node, ast.FunctionDef):
         return _of_function(entity.node, entity.module, skip_first=entity.is_bound)
-    return _of_class(entity) if isinstance(entity.node, ast.ClassDef) else None
+    if not isinstance(entity.node, ast.ClassDef):
+        return None
+    found = _of_class(entity)
+    return None if found is None else _narrowed(found, entity)
+
+
+def _narrowed(found: Signature, owner: Definition) -> Signature:
+    """With what `stubs` says of another package's class; of arguments that it does not have nothing is said."""
+    assert isinstance(owner.node, ast.ClassDef)
+    stub = f"{STUBS}.{owner.node.name}"
+    if stated(stub, "defined_in") != owner.module.name:
+        return found
+    narrower = of_source(source.find(stub))
+    assert narrower is not None
+    parameters = {
+        name: replace(narrower.parameters[name], is_required=each.is_required) if name in narrower.parameters else each
+        for name, each in found.parameters.items()
+    }
+    return replace(found, parameters=parameters)
 
 
 def of_object(target: Callable[..., Any]) -> Signature | None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pipeline.constraints import PositiveFloat, ProperFraction, Range, Seed
 from pipeline.data import labelled_files, sound_files
 from pipeline.data.labelled_files import Kind, LabelledFile
 from pipeline.data.name_pattern import EXAMPLE, NamePattern, in_names
@@ -100,11 +101,11 @@ class AudioFolder:
         labels: str | None,
         pattern: str | None,
         group: str | None,
-        sample_rate: int | None,
-        seconds: float | None,
-        validation_share: float,
-        test_share: float,
-        split_seed: int,
+        sample_rate: Annotated[int, Range(ge=4000)] | None,
+        seconds: PositiveFloat | None,
+        validation_share: ProperFraction,
+        test_share: ProperFraction,
+        split_seed: Seed,
         on_bad_sample: Literal["fail", "skip"],
     ) -> None:
         if labels is not None and pattern is not None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from pipeline.constraints import ProperFraction, Seed
 from pipeline.data.archive import unpacked
 from pipeline.data.folder import File, read_folder
 from pipeline.data.source import Cut, Part, Parts
@@ -29,7 +30,7 @@ class CaliforniaHousing:
         *("MedInc", "HouseAge", "AveRooms", "AveBedrms", "Population", "AveOccup", "Latitude", "Longitude"),
     )
 
-    def __init__(self, *, validation_share: float, test_share: float, split_seed: int) -> None:
+    def __init__(self, *, validation_share: ProperFraction, test_share: ProperFraction, split_seed: Seed) -> None:
         self.cut = Cut(validation_share, test_share, split_seed)
 
     def load(self, root: Path | None) -> Parts:

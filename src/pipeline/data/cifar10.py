@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from pipeline.constraints import PositiveInt
 from pipeline.data.archive import unpacked
 from pipeline.data.folder import File, read_folder
 from pipeline.data.source import Part, Parts, check_labels
@@ -53,7 +54,7 @@ class CIFAR10:
         *("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     )
 
-    def __init__(self, *, validation_size: int) -> None:
+    def __init__(self, *, validation_size: PositiveInt) -> None:
         self.validation_size = validation_size
 
     def load(self, root: Path | None) -> Parts:

@@ -6,13 +6,14 @@ from dataclasses import replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from pipeline.constraints import Fraction, NonNegativeInt, PositiveInt, Range
 from pipeline.data.copies import without_copies
 from pipeline.data.description import describe
 from pipeline.data.loading import EvaluationLoader, TrainLoader
@@ -48,12 +49,12 @@ class DataModule(LightningDataModule):
         *,
         source: Source,
         root: str | None,
-        batch_size: int,
-        evaluation_batch_size: int,
-        train_fraction: float,
+        batch_size: PositiveInt,
+        evaluation_batch_size: PositiveInt,
+        train_fraction: Fraction,
         seed: int,
-        folds: int | None = None,
-        fold: int = 0,
+        folds: Annotated[int, Range(ge=2)] | None = None,
+        fold: NonNegativeInt = 0,
         balanced: bool = False,
         on_copies: Literal["keep", "drop"] = "keep",
         world_size: int = 1,

@@ -2,11 +2,11 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from pipeline.constraints import PositiveInt, ProperFraction, Seed
 from pipeline.data import image_cache, labelled_files
 from pipeline.data.image_cache import Headers, Shape
 from pipeline.data.labelled_files import Kind, LabelledFile
@@ -34,11 +34,11 @@ class ImageFolder:
         *,
         labels: str | None,
         label_separator: str | None,
-        size: Sequence[int] | None,
+        size: tuple[PositiveInt, PositiveInt] | None,
         channels: Literal[1, 3] | None,
-        validation_share: float,
-        test_share: float,
-        split_seed: int,
+        validation_share: ProperFraction,
+        test_share: ProperFraction,
+        split_seed: Seed,
         on_bad_sample: Literal["fail", "skip"],
     ) -> None:
         if label_separator is not None and labels is None:
@@ -74,8 +74,6 @@ class ImageFolder:
     def _shape(self, headers: Headers, pictures: list[LabelledFile], root: Path) -> Shape:
         channels = self.channels if self.channels is not None else 3 if headers.is_coloured else 1
         if self.size is not None:
-            if len(self.size) != 2 or min(self.size) < 1:
-                raise ConfigError(f"data.source.size={list(self.size)}: expected [height,width], such as [64,64]")
             return Shape(channels, *self.size)
         counts = Counter(size for size in headers.sizes if size is not None)
         if not counts:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from pipeline.constraints import PositiveInt
 from pipeline.data.folder import File, installed, read_folder
 from pipeline.data.idx import parse
 from pipeline.data.source import Part, Parts, check_labels
@@ -53,7 +54,7 @@ class MNIST:
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     )
 
-    def __init__(self, *, validation_size: int) -> None:
+    def __init__(self, *, validation_size: PositiveInt) -> None:
         self.validation_size = validation_size
 
     def load(self, root: Path | None) -> Parts:

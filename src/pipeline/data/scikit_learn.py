@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.constraints import ProperFraction, Seed
 from pipeline.data.folder import File, installed, read_folder
 from pipeline.data.source import Cut, Part, Parts
 from pipeline.data.splits import one_against_rest
@@ -35,7 +36,7 @@ class Labelled:
     class_names: ClassVar[tuple[str, ...]]
     positive: str | None = None
 
-    def __init__(self, *, validation_share: float, test_share: float, split_seed: int) -> None:
+    def __init__(self, *, validation_share: ProperFraction, test_share: ProperFraction, split_seed: Seed) -> None:
         self.cut = Cut(validation_share, test_share, split_seed)
 
     def load(self, root: Path | None) -> Parts:
@@ -52,7 +53,9 @@ class Labelled:
 class OneAgainstRest(Labelled):
     """With `positive`: is it that class, or one of the others?"""
 
-    def __init__(self, *, positive: str | None, validation_share: float, test_share: float, split_seed: int) -> None:
+    def __init__(
+        self, *, positive: str | None, validation_share: ProperFraction, test_share: ProperFraction, split_seed: Seed
+    ) -> None:
         super().__init__(validation_share=validation_share, test_share=test_share, split_seed=split_seed)
         if positive is not None and positive not in self.class_names:
             raise ConfigError(
@@ -127,7 +130,7 @@ class Diabetes:
     )
     feature_names: ClassVar[tuple[str, ...]] = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
 
-    def __init__(self, *, validation_share: float, test_share: float, split_seed: int) -> None:
+    def __init__(self, *, validation_share: ProperFraction, test_share: ProperFraction, split_seed: Seed) -> None:
         self.cut = Cut(validation_share, test_share, split_seed)
 
     def load(self, root: Path | None) -> Parts:

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
+from pipeline.constraints import PositiveFloat, ProperFraction
 from pipeline.data.archive import members, unzipped
 from pipeline.data.audio_folder import RECORDINGS, Clips
 from pipeline.data.labelled_files import LabelledFile
@@ -44,7 +45,9 @@ class SpokenDigits:
     speakers: ClassVar[tuple[str, ...]] = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
     digest: ClassVar[str] = "1801eae019c063377d98f831d3f93574f259475df7332bb0e3d1b080fb5e6959"
 
-    def __init__(self, *, held_out_speaker: str | None, seconds: float | None, validation_share: float) -> None:
+    def __init__(
+        self, *, held_out_speaker: str | None, seconds: PositiveFloat | None, validation_share: ProperFraction
+    ) -> None:
         self.held_out_speaker = held_out_speaker
         self.clips = Clips(None, seconds)
         self.validation_share = validation_share

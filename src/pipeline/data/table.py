@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.constraints import NonNegativeInt, ProperFraction, Seed
 from pipeline.data import raw_table, table_files
 from pipeline.data.columns import Column, Numbers
 from pipeline.data.copies import warn_of_equal_hashes
@@ -45,13 +46,13 @@ class Table:
         target: str | None,
         answer: Literal["number", "class"] | None,
         categorical: list[str],
-        one_hot_up_to: int,
+        one_hot_up_to: NonNegativeInt,
         ignore: list[str],
         time: str | None,
         group: str | None,
-        validation_share: float,
-        test_share: float,
-        split_seed: int,
+        validation_share: ProperFraction,
+        test_share: ProperFraction,
+        split_seed: Seed,
         on_bad_sample: OnBadSample,
     ) -> None:
         if time is not None and group is not None:

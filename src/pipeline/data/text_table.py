@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from pipeline.constraints import ProperFraction, Seed
 from pipeline.data.copies import warn_of_copies
 from pipeline.data.label_sets import labels_in, targets_of, task_of
 from pipeline.data.skipping import left_out
@@ -45,9 +46,9 @@ class TextTable:
         label: str | int,
         label_separator: str | None,
         header: bool,
-        validation_share: float,
-        test_share: float,
-        split_seed: int,
+        validation_share: ProperFraction,
+        test_share: ProperFraction,
+        split_seed: Seed,
         on_bad_sample: Literal["fail", "skip"],
         tokenizer: Tokenization,
     ) -> None:

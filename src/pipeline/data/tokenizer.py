@@ -4,11 +4,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
 
+from pipeline.constraints import PositiveInt, Range
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import PADDING, UNKNOWN
 
@@ -44,23 +45,16 @@ class Tokenization:
     """
 
     kind: str
-    vocabulary_size: int
-    least_count: int
+    vocabulary_size: Annotated[int, Range(ge=3)]
+    least_count: PositiveInt
     lowercase: bool
-    max_length: int
+    max_length: PositiveInt
 
     def __post_init__(self) -> None:
         if self.kind not in ("words", "bpe") and not self.kind.endswith(".json"):
             raise ConfigError(
                 f"data.source.tokenizer.kind={self.kind}: expected words, bpe, or the path of a tokenizer.json"
             )
-        for name, least, example in (("vocabulary_size", 3, 20_000), ("least_count", 1, 2), ("max_length", 1, 64)):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(
-                    f"data.source.tokenizer.{name}={value}: expected {least} or more, such as "
-                    f"data.source.tokenizer.{name}={example}"
-                )
 
     def learn(self, sentences: Sequence[str]) -> "Tokenizer":
         """Raises DataError where the package is missing, or a file that it is to be read from."""

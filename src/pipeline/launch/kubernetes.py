@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.constraints import NonNegativeInt, PositiveInt
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.files import write_atomically
 from pipeline.launch import job, trainjob
@@ -32,10 +33,10 @@ class Kubernetes:
         *,
         image: str | None,
         volumes: Mapping[str, Any] | None,
-        nodes: int,
-        gpus_per_node: int,
-        processes_per_node: int | None,
-        cpus_per_node: int | None,
+        nodes: PositiveInt,
+        gpus_per_node: NonNegativeInt,
+        processes_per_node: PositiveInt | None,
+        cpus_per_node: PositiveInt | None,
         memory_per_node: str | None,
         time: str | None,
         namespace: str,
@@ -51,8 +52,8 @@ class Kubernetes:
         pod_security: str,
         labels: Mapping[str, str] | None,
         managed_by: str | None,
-        max_restarts: int,
-        notice_seconds: int | None,
+        max_restarts: NonNegativeInt,
+        notice_seconds: PositiveInt | None,
         dry_run: bool,
     ) -> None:
         self.image = image

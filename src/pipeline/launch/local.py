@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline import pulse
+from pipeline.constraints import PositiveFloat
 from pipeline.errors import FAILED, ConfigError
 from pipeline.launch import parent, stacks
 from pipeline.launch.devices import core_count, machine_is_busy, oom_kills, process_count
@@ -38,7 +39,7 @@ class Local:
     count as failed; null waits for ever.
     """
 
-    def __init__(self, *, hang_seconds: float | None) -> None:
+    def __init__(self, *, hang_seconds: PositiveFloat | None) -> None:
         self.hang_seconds = hang_seconds
 
     def resources(self, *, devices: int | str | list[int], accelerator: str, num_nodes: int) -> Resources:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.constraints import NonNegativeInt, PositiveInt
 from pipeline.errors import DONE, PREEMPTED, ConfigError, RunError
 from pipeline.launch import job
 from pipeline.launch.asked import check_agrees
@@ -37,18 +38,18 @@ class Slurm:
     def __init__(
         self,
         *,
-        nodes: int,
-        gpus_per_node: int,
-        processes_per_node: int | None,
-        cpus_per_process: int | None,
+        nodes: PositiveInt,
+        gpus_per_node: NonNegativeInt,
+        processes_per_node: PositiveInt | None,
+        cpus_per_process: PositiveInt | None,
         time: str,
         memory_per_node: str | None,
         partition: str | None,
         account: str | None,
         options: Mapping[str, str | int | None],
         setup: Sequence[str],
-        max_requeues: int,
-        notice_seconds: int,
+        max_requeues: NonNegativeInt,
+        notice_seconds: PositiveInt,
         dry_run: bool,
     ) -> None:
         self.nodes = nodes

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from pipeline.constraints import NonNegativeInt, PositiveInt
 from pipeline.errors import DONE, INTERRUPTED, PREEMPTED, ConfigError
 from pipeline.launch import job, parent
 from pipeline.launch.asked import check_agrees
@@ -33,10 +34,10 @@ class Torchrun:
     def __init__(
         self,
         *,
-        nodes: int,
-        processes_per_node: int | None,
+        nodes: PositiveInt,
+        processes_per_node: PositiveInt | None,
         rendezvous: str | None,
-        max_restarts: int,
+        max_restarts: NonNegativeInt,
         dry_run: bool,
     ) -> None:
         if nodes > 1 and rendezvous is None:

@@ -2,9 +2,11 @@
 
 import importlib
 from collections.abc import Callable
+from typing import Annotated
 
 from torch import nn
 
+from pipeline.constraints import KeyOf, NameIn
 from pipeline.errors import ConfigError
 
 Activation = Callable[[], nn.Module]
@@ -23,6 +25,8 @@ NAMES: dict[str, type[nn.Module]] = {
     "hardswish": nn.Hardswish,
     "identity": nn.Identity,
 }
+
+ActivationName = Annotated[str, KeyOf(NAMES)] | Annotated[str, NameIn("torch.nn")]
 
 
 def activation(name: str) -> Activation:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pipeline.constraints import NonNegativeInt, PositiveInt, ProbabilityBelowOne
 from pipeline.models.tokens import PAD, embedding, mean_of_present
 from pipeline.spec import DataSpec
 
@@ -17,7 +18,9 @@ class BagOfWords(nn.Module):
     `pair_buckets` vectors are shared by all pairs, found by hashing; 0 leaves pairs out.
     """
 
-    def __init__(self, *, spec: DataSpec, width: int, pair_buckets: int, dropout: float) -> None:
+    def __init__(
+        self, *, spec: DataSpec, width: PositiveInt, pair_buckets: NonNegativeInt, dropout: ProbabilityBelowOne
+    ) -> None:
         super().__init__()
         self.words = embedding(spec, width, model="bag_of_words")
         self.pairs = nn.Embedding(pair_buckets, width) if pair_buckets > 0 else None

@@ -1,11 +1,10 @@
 """The recommended small convolutional network for images."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
+from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
 from pipeline.errors import ConfigError
-from pipeline.models.activation import Activation
+from pipeline.models.activation import Activation, ActivationName
 from pipeline.models.activation import activation as activation_named
 from pipeline.models.images import check_images
 from pipeline.spec import DataSpec
@@ -35,14 +34,17 @@ class CNN(nn.Module):
     `widths` are the channels of each block, `depth` the convolutions in each; every block halves H and W.
     """
 
-    def __init__(self, *, spec: DataSpec, widths: Sequence[int], depth: int, activation: str, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        widths: Sizes,
+        depth: PositiveInt,
+        activation: ActivationName,
+        dropout: ProbabilityBelowOne,
+    ) -> None:
         super().__init__()
         check_images(spec, model="cnn")
-        if depth < 1 or not widths or any(width < 1 for width in widths):
-            raise ConfigError(
-                f"model.widths={list(widths)} model.depth={depth}: need at least one block, channel and "
-                "convolution, such as model.widths=[16,32,64] model.depth=1"
-            )
         channels, height, width = spec.input_shape
         height_out, width_out = height >> len(widths), width >> len(widths)
         if min(height_out, width_out) < 1:

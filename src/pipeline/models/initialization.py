@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from pipeline.constraints import NonNegativeFloat, PositiveFloat
 from pipeline.errors import ConfigError
 
 # Whose matrices are drawn; embeddings, norms and what a model holds by itself stay as the model made them.
@@ -39,7 +40,7 @@ class Xavier:
     """Glorot & Bengio 2010: uniform, with a variance of gain^2 * 2 / (fan_in + fan_out): a compromise between signal
     and gradient, made for tanh."""
 
-    def __init__(self, *, gain: float) -> None:
+    def __init__(self, *, gain: PositiveFloat) -> None:
         self.gain = gain
 
     def apply(self, model: nn.Module) -> None:
@@ -49,7 +50,7 @@ class Xavier:
 class Orthogonal:
     """Saxe et al. 2014: matrices (a kernel flattened to one) whose rows or columns are orthogonal, of length `gain`."""
 
-    def __init__(self, *, gain: float) -> None:
+    def __init__(self, *, gain: PositiveFloat) -> None:
         self.gain = gain
 
     def apply(self, model: nn.Module) -> None:
@@ -59,9 +60,7 @@ class Orthogonal:
 class Normal:
     """The same distribution for every layer, however wide."""
 
-    def __init__(self, *, std: float) -> None:
-        if std < 0:
-            raise ConfigError(f"initialization.std={std:g}: expected 0 or more, such as 0.02")
+    def __init__(self, *, std: NonNegativeFloat) -> None:
         self.std = std
 
     def apply(self, model: nn.Module) -> None:

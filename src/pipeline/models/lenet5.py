@@ -2,7 +2,9 @@
 
 from torch import Tensor, nn
 
+from pipeline.constraints import ProbabilityBelowOne
 from pipeline.errors import ConfigError
+from pipeline.models.activation import ActivationName
 from pipeline.models.activation import activation as activation_named
 from pipeline.models.images import check_images
 from pipeline.spec import DataSpec
@@ -19,7 +21,7 @@ class LeNet5(nn.Module):
     stand in for the radial basis functions. Images are padded by 2, as MNIST's 28x28 were to 32x32 in the paper.
     """
 
-    def __init__(self, *, spec: DataSpec, activation: str, dropout: float) -> None:
+    def __init__(self, *, spec: DataSpec, activation: ActivationName, dropout: ProbabilityBelowOne) -> None:
         super().__init__()
         check_images(spec, model="lenet5")
         if min(spec.input_shape[1:]) < SMALLEST:

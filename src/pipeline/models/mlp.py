@@ -5,7 +5,8 @@ from math import prod
 
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import PositiveInt, ProbabilityBelowOne
+from pipeline.models.activation import ActivationName
 from pipeline.models.activation import activation as activation_named
 from pipeline.models.tokens import refuse_text
 from pipeline.spec import DataSpec
@@ -20,12 +21,16 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, *, spec: DataSpec, widths: Sequence[int], activation: str, batch_norm: bool, dropout: float
+        self,
+        *,
+        spec: DataSpec,
+        widths: Sequence[PositiveInt],
+        activation: ActivationName,
+        batch_norm: bool,
+        dropout: ProbabilityBelowOne,
     ) -> None:
         super().__init__()
         refuse_text(spec, model="mlp")
-        if any(width < 1 for width in widths):
-            raise ConfigError(f"model.widths={list(widths)}: every layer needs at least 1 unit, such as [256, 128]")
         nonlinearity = activation_named(activation)
         layers: list[nn.Module] = [nn.Flatten()]
         features = prod(spec.input_shape)

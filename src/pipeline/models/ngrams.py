@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import PositiveInt
 from pipeline.models.tokens import PAD, embedding
 from pipeline.spec import DataSpec
 
@@ -21,13 +21,8 @@ class Ngrams(nn.Module):
     sentence is surer, but not by as much as it is longer.
     """
 
-    def __init__(self, *, spec: DataSpec, longest: int, buckets: int) -> None:
+    def __init__(self, *, spec: DataSpec, longest: PositiveInt, buckets: PositiveInt) -> None:
         super().__init__()
-        if longest < 1 or buckets < 1:
-            raise ConfigError(
-                f"model.longest={longest} model.buckets={buckets}: expected 1 or more of both, such as model.longest=2 "
-                "model.buckets=262144"
-            )
         self.buckets = buckets
         self.words = embedding(spec, spec.num_outputs, model="ngrams")
         self.runs = nn.ModuleList(nn.Embedding(buckets, spec.num_outputs) for _ in range(longest - 1))

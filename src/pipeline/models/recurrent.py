@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.models.tokens import PAD, embedding, mean_of_present
 from pipeline.spec import DataSpec
 
@@ -24,19 +24,14 @@ class Recurrent(nn.Module):
         *,
         spec: DataSpec,
         cell: Literal["gru", "lstm"],
-        width: int,
-        hidden: int,
-        depth: int,
+        width: PositiveInt,
+        hidden: PositiveInt,
+        depth: PositiveInt,
         bidirectional: bool,
-        embedding_dropout: float,
-        dropout: float,
+        embedding_dropout: ProbabilityBelowOne,
+        dropout: ProbabilityBelowOne,
     ) -> None:
         super().__init__()
-        if hidden < 1 or depth < 1:
-            raise ConfigError(
-                f"model.hidden={hidden} model.depth={depth}: expected 1 or more of each, such as model.hidden=128 "
-                "model.depth=1"
-            )
         self.embedding = embedding(spec, width, model=cell)
         self.embedding_dropout = nn.Dropout(embedding_dropout)
         kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]

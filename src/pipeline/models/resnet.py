@@ -1,11 +1,9 @@
 """Residual networks for small images."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError
-from pipeline.models.activation import Activation
+from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
+from pipeline.models.activation import Activation, ActivationName
 from pipeline.models.activation import activation as activation_named
 from pipeline.models.images import check_images
 from pipeline.spec import DataSpec
@@ -43,14 +41,17 @@ class ResNet(nn.Module):
     normal weights with the variance 2 / fan-out (He et al. 2015, eq. 14).
     """
 
-    def __init__(self, *, spec: DataSpec, widths: Sequence[int], depth: int, activation: str, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        widths: Sizes,
+        depth: PositiveInt,
+        activation: ActivationName,
+        dropout: ProbabilityBelowOne,
+    ) -> None:
         super().__init__()
         check_images(spec, model="resnet")
-        if depth < 1 or not widths or any(width < 1 for width in widths):
-            raise ConfigError(
-                f"model.widths={list(widths)} model.depth={depth}: need at least one stage, channel and block, such as "
-                "model.widths=[16,32,64] model.depth=3"
-            )
         nonlinearity = activation_named(activation)
         self.stem = nn.Sequential(
             convolution(spec.input_shape[0], widths[0], stride=1), nn.BatchNorm2d(widths[0]), nonlinearity()

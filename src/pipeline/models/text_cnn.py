@@ -1,12 +1,10 @@
 """Convolutions over words."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
 from pipeline.models.tokens import PAD, embedding
 from pipeline.spec import DataSpec
 
@@ -23,18 +21,13 @@ class TextCNN(nn.Module):
         self,
         *,
         spec: DataSpec,
-        width: int,
-        channels: int,
-        windows: Sequence[int],
-        embedding_dropout: float,
-        dropout: float,
+        width: PositiveInt,
+        channels: PositiveInt,
+        windows: Sizes,
+        embedding_dropout: ProbabilityBelowOne,
+        dropout: ProbabilityBelowOne,
     ) -> None:
         super().__init__()
-        if not windows or min(windows) < 1 or channels < 1:
-            raise ConfigError(
-                f"model.windows={list(windows)} model.channels={channels}: expected one window of 1 token or more, and "
-                "1 channel or more, such as model.windows=[3,4,5] model.channels=100"
-            )
         self.embedding = embedding(spec, width, model="text_cnn")
         self.embedding_dropout = nn.Dropout(embedding_dropout)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, channels, window) for window in windows)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pipeline.constraints import ProbabilityBelowOne
 from pipeline.errors import ConfigError
 from pipeline.models.images import check_images
 from pipeline.models.optional import package
@@ -26,7 +27,13 @@ class Timm(nn.Module):
     """
 
     def __init__(
-        self, *, spec: DataSpec, name: str, pretrained: bool | str, dropout: float, settings: Mapping[str, Any]
+        self,
+        *,
+        spec: DataSpec,
+        name: str,
+        pretrained: bool | str,
+        dropout: ProbabilityBelowOne,
+        settings: Mapping[str, Any],
     ) -> None:
         super().__init__()
         check_images(spec, model="timm")

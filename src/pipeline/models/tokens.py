@@ -15,8 +15,6 @@ def embedding(spec: DataSpec, width: int, *, model: str) -> nn.Embedding:
     """A vector for each token, zeros for padding. Raises ConfigError where the data is no text."""
     if spec.kind != "text":
         raise ConfigError(f"model={model} takes text; {spec.name} has {spec.kind} data: use model=mlp")
-    if width < 1:
-        raise ConfigError(f"model.width={width}: expected 1 or more, such as model.width=128")
     return nn.Embedding(spec.vocabulary_size, width, padding_idx=PAD)
 
 

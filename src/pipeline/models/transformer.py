@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.models.tokens import PAD, embedding, mean_of_present
 from pipeline.spec import DataSpec
 
@@ -17,13 +17,16 @@ class Transformer(nn.Module):
     The sentence is the mean of its words.
     """
 
-    def __init__(self, *, spec: DataSpec, width: int, heads: int, depth: int, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        width: PositiveInt,
+        heads: PositiveInt,
+        depth: PositiveInt,
+        dropout: ProbabilityBelowOne,
+    ) -> None:
         super().__init__()
-        if depth < 1 or heads < 1 or width % heads != 0:
-            raise ConfigError(
-                f"model.width={width} model.heads={heads} model.depth={depth}: expected a width that is a multiple of "
-                "the heads, and 1 layer or more, such as model.width=64 model.heads=4 model.depth=2"
-            )
         self.embedding = embedding(spec, width, model="transformer")
         self.positions = nn.Parameter(0.02 * torch.randn(spec.input_shape[0], width))
         nn.init.normal_(self.embedding.weight, std=0.02)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.models.images import check_images
 from pipeline.models.transformer import Block
 from pipeline.spec import DataSpec
@@ -29,16 +29,15 @@ class ViT(nn.Module):
         self,
         *,
         spec: DataSpec,
-        patch_size: int,
-        width: int,
-        heads: int,
-        depth: int,
+        patch_size: PositiveInt,
+        width: PositiveInt,
+        heads: PositiveInt,
+        depth: PositiveInt,
         pooling: Literal["class_token", "mean"],
-        dropout: float,
+        dropout: ProbabilityBelowOne,
     ) -> None:
         super().__init__()
         check_images(spec, model="vit")
-        check_sizes(patch_size=patch_size, width=width, heads=heads, depth=depth)
         channels, *sides = spec.input_shape
         rows, columns = (-(-side // patch_size) for side in sides)
         self.fill = (0, columns * patch_size - sides[1], 0, rows * patch_size - sides[0])
@@ -75,12 +74,3 @@ def grid_positions(rows: int, columns: int, width: int) -> Tensor:
     of_columns = torch.cat([column.sin(), column.cos()], dim=1)[None].expand(rows, -1, -1)
     places = torch.cat([of_rows, of_columns], dim=2).flatten(0, 1)
     return F.pad(places, (0, width - places.shape[1]))
-
-
-def check_sizes(*, patch_size: int, width: int, heads: int, depth: int) -> None:
-    if min(patch_size, depth, heads) < 1 or width % heads != 0 or width < 1:
-        raise ConfigError(
-            f"model.patch_size={patch_size} model.width={width} model.heads={heads} model.depth={depth}: expected 1 or "
-            "more of each, and a width that is a multiple of the heads, such as model.patch_size=4 model.width=64 "
-            "model.heads=4 model.depth=4"
-        )

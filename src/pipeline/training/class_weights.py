@@ -7,12 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pipeline.constraints import NonNegativeFloat
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec
 
 # K classes, N training samples
 
-ClassWeights = Sequence[float] | Literal["balanced"] | None
+ClassWeights = Sequence[NonNegativeFloat] | Literal["balanced"] | None
 
 
 def weights_of_classes(asked: Sequence[float] | Literal["balanced"], spec: DataSpec) -> Tensor:

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MultilabelExactMatch, MultilabelHammingDistance
 
+from pipeline.constraints import ProbabilityBelowOne
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec, TaskKind
 from pipeline.training.defined import LabelF1
@@ -23,9 +24,7 @@ class Multilabel:
     headline = "accuracy"
     running_names: tuple[str, ...] = ("accuracy",)
 
-    def __init__(self, *, spec: DataSpec, label_smoothing: float) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise ConfigError(f"task.label_smoothing={label_smoothing}: use 0 (none) or a share below 1, such as 0.1")
+    def __init__(self, *, spec: DataSpec, label_smoothing: ProbabilityBelowOne) -> None:
         if spec.task != "multilabel":
             raise ConfigError(
                 f"task=multilabel predicts any number of labels; {spec.name} has {spec.answers} ({spec.task}): leave "

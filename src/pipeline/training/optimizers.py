@@ -1,11 +1,13 @@
 """Optimisers under the names of the field: learning_rate, weight_decay."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+
+from pipeline.constraints import NonNegativeFloat, PositiveFloat, ProbabilityBelowOne
 
 Groups = list[dict[str, Any]]
 
@@ -33,22 +35,23 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> Gro
 def adamw(
     params: Iterable[nn.Parameter],
     *,
-    learning_rate: float,
-    weight_decay: float,
-    betas: Sequence[float],
+    learning_rate: PositiveFloat,
+    weight_decay: NonNegativeFloat,
+    betas: tuple[ProbabilityBelowOne, ProbabilityBelowOne],
     fused: bool = True,
 ) -> torch.optim.AdamW:
     """Loshchilov & Hutter 2019. `fused` is one kernel for all tensors of a group."""
-    first, second = betas
-    return torch.optim.AdamW(decay_groups(params, weight_decay), lr=learning_rate, betas=(first, second), fused=fused)
+    return torch.optim.AdamW(
+        decay_groups(params, weight_decay), lr=learning_rate, betas=(betas[0], betas[1]), fused=fused
+    )
 
 
 def sgd(
     params: Iterable[nn.Parameter],
     *,
-    learning_rate: float,
-    weight_decay: float,
-    momentum: float,
+    learning_rate: PositiveFloat,
+    weight_decay: NonNegativeFloat,
+    momentum: ProbabilityBelowOne,
     nesterov: bool,
 ) -> torch.optim.SGD:
     """With Nesterov's momentum as in Sutskever et al. 2013; without momentum there is nothing to look ahead to."""

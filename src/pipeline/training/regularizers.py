@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import NonNegativeFloat
 
 
 class Regularizer(Protocol):
@@ -34,8 +34,8 @@ def l2(network: nn.Module) -> Tensor:
 class L1:
     """The lasso (Tibshirani 1996): drives many weights to zero."""
 
-    def __init__(self, *, strength: float) -> None:
-        self.strength = _not_negative("l1", strength)
+    def __init__(self, *, strength: NonNegativeFloat) -> None:
+        self.strength = strength
 
     def penalty(self, network: nn.Module) -> Tensor:
         return self.strength * l1(network)
@@ -49,16 +49,8 @@ class L2:
     Hutter 2019). `optimizer.weight_decay` is the decoupled kind.
     """
 
-    def __init__(self, *, strength: float) -> None:
-        self.strength = _not_negative("l2", strength)
+    def __init__(self, *, strength: NonNegativeFloat) -> None:
+        self.strength = strength
 
     def penalty(self, network: nn.Module) -> Tensor:
         return self.strength * l2(network)
-
-
-def _not_negative(name: str, strength: float) -> float:
-    if strength < 0:
-        raise ConfigError(
-            f"regularizer.{name}.strength={strength} would reward large weights: use 0 or more, such as 1e-4"
-        )
-    return strength

@@ -6,6 +6,7 @@ from typing import Protocol
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
+from pipeline.constraints import NonNegativeFloat, Probability
 from pipeline.errors import ConfigError
 
 
@@ -18,8 +19,8 @@ def one_cycle(
     *,
     total_steps: int,
     steps_per_epoch: int,
-    warmup_share: float,
-    warmup_epochs: float | None,
+    warmup_share: Probability,
+    warmup_epochs: NonNegativeFloat | None,
 ) -> LRScheduler:
     """Smith & Topin 2018: up to the optimiser's learning rate and down to almost nothing, both along a cosine.
 
@@ -43,9 +44,9 @@ def cosine(
     *,
     total_steps: int,
     steps_per_epoch: int,
-    warmup_share: float,
-    warmup_epochs: float | None,
-    final_share: float,
+    warmup_share: Probability,
+    warmup_epochs: NonNegativeFloat | None,
+    final_share: Probability,
 ) -> LRScheduler:
     """Linear warm-up (Goyal et al. 2017), then half a cosine down to `final_share` of the peak."""
     rising = warmup(warmup_share, warmup_epochs, steps_per_epoch, total_steps)
@@ -75,6 +76,4 @@ def warmup(share: float, epochs: float | None, steps_per_epoch: int, total_steps
             f"scheduler.warmup_epochs={epochs} does not fit into {total_steps / steps_per_epoch:g} epochs of "
             "training: use less, or a share of training with scheduler.warmup_epochs=null scheduler.warmup_share=0.1"
         )
-    if not 0 <= share <= 1:
-        raise ConfigError(f"scheduler.warmup_share={share} is not a share of training: use 0 to 1, such as 0.1")
     return share * total_steps if epochs is None else epochs * steps_per_epoch

@@ -13,6 +13,7 @@ from torchmetrics.classification import (
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
+from pipeline.constraints import ProbabilityBelowOne
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec, TaskKind
 from pipeline.training.class_weights import ClassWeights, weights_of_classes
@@ -46,7 +47,7 @@ class Task(Protocol):
         """Fresh metrics over (answers, targets), for one pass over a part of the data."""
 
 
-def of_data(*, spec: DataSpec, label_smoothing: float, class_weights: ClassWeights = None) -> Task:
+def of_data(*, spec: DataSpec, label_smoothing: ProbabilityBelowOne, class_weights: ClassWeights = None) -> Task:
     """What the data asks for. Raises ConfigError where there is no such task, or no classes to smooth or to weigh."""
     match spec.task:
         case "multiclass":
@@ -89,9 +90,9 @@ class Classification:
     headline = "accuracy"
     running_names: tuple[str, ...] = ("accuracy",)
 
-    def __init__(self, *, spec: DataSpec, label_smoothing: float, class_weights: ClassWeights = None) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise ConfigError(f"task.label_smoothing={label_smoothing}: use 0 (none) or a share below 1, such as 0.1")
+    def __init__(
+        self, *, spec: DataSpec, label_smoothing: ProbabilityBelowOne, class_weights: ClassWeights = None
+    ) -> None:
         if spec.task == "regression":
             raise ConfigError(f"{spec.name} has {spec.answers} to predict and no classes: use task=regression")
         if spec.task == "multilabel":
@@ -143,7 +144,9 @@ class Binary(Classification):
 
     kind: TaskKind = "binary"
 
-    def __init__(self, *, spec: DataSpec, label_smoothing: float, class_weights: ClassWeights = None) -> None:
+    def __init__(
+        self, *, spec: DataSpec, label_smoothing: ProbabilityBelowOne, class_weights: ClassWeights = None
+    ) -> None:
         super().__init__(spec=spec, label_smoothing=label_smoothing, class_weights=class_weights)
         if spec.num_classes != 2:
             names = ", ".join(spec.class_names[:3]) + (", ..." if spec.num_classes > 3 else "")

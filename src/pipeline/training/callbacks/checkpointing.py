@@ -4,12 +4,13 @@ import logging
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from pipeline import metrics
+from pipeline.constraints import PositiveFloat, PositiveInt
 from pipeline.errors import ConfigError
 from pipeline.training import checkpoints
 from pipeline.training.agreement import Agreement
@@ -33,13 +34,11 @@ class Checkpointing(Checkpoint, StepCallback):
         folder: Path,
         interruption: Interruption,
         monitor: str,
-        mode: str,
-        every_n_steps: int | None,
-        every_n_minutes: float | None,
-        keep: int,
+        mode: Literal["min", "max"],
+        every_n_steps: PositiveInt | None,
+        every_n_minutes: PositiveFloat | None,
+        keep: PositiveInt,
     ) -> None:
-        if keep < 1:
-            raise ConfigError(f"checkpoint.keep={keep}: keep at least the newest, checkpoint.keep=1")
         self.folder = folder
         self.interruption = interruption
         self.monitor = monitor

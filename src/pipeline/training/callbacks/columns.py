@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import NonNegativeFloat, ProbabilityBelowOne
 from pipeline.spec import Batch, DataSpec
 from pipeline.training.callbacks.mixing import OfPairs, neighbours
 from pipeline.training.callbacks.transform import BatchTransform, own
@@ -23,9 +23,7 @@ class FeatureNoise(BatchTransform):
     name = "feature_noise"
     kinds = ("table",)
 
-    def __init__(self, *, std: float) -> None:
-        if std < 0:
-            raise ConfigError(f"callbacks.feature_noise.std={std:g}: expected 0 or more, such as 0.1")
+    def __init__(self, *, std: NonNegativeFloat) -> None:
         self.std = std
         self.deviations: Tensor | None = None  # (C,) in the columns' own units
 
@@ -50,9 +48,7 @@ class SwapNoise(OfPairs):
     name = "swap_noise"
     kinds = ("table",)
 
-    def __init__(self, *, p: float) -> None:
-        if not 0 <= p < 1:
-            raise ConfigError(f"callbacks.swap_noise.p={p:g}: expected 0 or more, below 1, such as 0.15")
+    def __init__(self, *, p: ProbabilityBelowOne) -> None:
         self.p = p
 
     @torch.no_grad()

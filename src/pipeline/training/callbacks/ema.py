@@ -2,7 +2,7 @@
 
 import pytorch_lightning as pl
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import ProbabilityBelowOne
 from pipeline.training.callbacks.averaging import Averaging
 
 
@@ -14,10 +14,8 @@ class EMA(Averaging):
     batch norm are averaged like weights.
     """
 
-    def __init__(self, *, decay: float) -> None:
+    def __init__(self, *, decay: ProbabilityBelowOne) -> None:
         super().__init__()
-        if not 0 <= decay < 1:
-            raise ConfigError(f"callbacks.ema.decay={decay}: use a share below 1, such as 0.995")
         self.decay = decay
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

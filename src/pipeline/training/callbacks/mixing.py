@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from pipeline.constraints import PositiveFloat, Probability
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch, DataSpec, Mixed
 from pipeline.training.callbacks.transform import BatchTransform
@@ -35,11 +36,7 @@ class OfPairs(BatchTransform):
 class _Mixing(OfPairs):
     """How much is drawn once a batch, as in the papers. A batch is left as it is with probability 1 - `p`."""
 
-    def __init__(self, *, alpha: float, p: float) -> None:
-        if alpha <= 0:
-            raise ConfigError(f"callbacks.{self.name}.alpha={alpha:g}: expected more than 0, such as 1.0")
-        if not 0 <= p <= 1:
-            raise ConfigError(f"callbacks.{self.name}.p={p:g}: expected a probability from 0 to 1, such as 0.5")
+    def __init__(self, *, alpha: PositiveFloat, p: Probability) -> None:
         self.distribution = torch.distributions.Beta(alpha, alpha)
         self.p = p
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pipeline.constraints import PositiveInt
 from pipeline.errors import TrainingFailed
 
 
@@ -17,7 +18,7 @@ class StopOnNaN(pl.Callback):
     at; on an accelerator looking means waiting for it, so there every `every_n_steps`.
     """
 
-    def __init__(self, *, every_n_steps: int = 10) -> None:
+    def __init__(self, *, every_n_steps: PositiveInt = 10) -> None:
         self.every_n_steps = every_n_steps
         self.loss: Tensor | None = None  # summed over the micro-batches of the step that is under way
 

@@ -1,7 +1,7 @@
 """A few operations on each training image, chosen at random and all as strong."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from kornia.augmentation.auto import RandAugment as KorniaRandAugment
@@ -9,7 +9,7 @@ from kornia.augmentation.auto.rand_augment.rand_augment import default_policy
 from kornia.augmentation.container.params import ParamItem
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import PositiveInt, Range
 from pipeline.training.callbacks.transform import own
 
 # B batch of this process, W processes, C channels
@@ -25,12 +25,8 @@ class RandAugment(nn.Module):
     which chooses them once a batch; here they are drawn for each image of the batch of all processes together.
     """
 
-    def __init__(self, *, operations: int, magnitude: int) -> None:
+    def __init__(self, *, operations: PositiveInt, magnitude: Annotated[int, Range(ge=1, lt=30)]) -> None:
         super().__init__()
-        if operations < 1:
-            raise ConfigError(f"rand_augment.operations={operations}: expected 1 or more, such as 2")
-        if not 0 < magnitude < STRONGEST:
-            raise ConfigError(f"rand_augment.magnitude={magnitude}: expected 1 to {STRONGEST - 1}, such as 10")
         self.operations = operations
         self.choices = nn.ModuleDict(
             {policy[0][0]: KorniaRandAugment(n=1, m=magnitude, policy=[policy]) for policy in default_policy}

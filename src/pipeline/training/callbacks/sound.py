@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from pipeline.constraints import NonNegativeInt, Probability, ProbabilityBelowOne
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
 from pipeline.training.callbacks.transform import BatchTransform, own
@@ -31,9 +32,7 @@ class TimeShift(_OfSound):
 
     name = "time_shift"
 
-    def __init__(self, *, share: float) -> None:
-        if not 0 <= share < 1:
-            raise ConfigError(f"callbacks.time_shift.share={share:g}: expected 0 or more, below 1, such as 0.1")
+    def __init__(self, *, share: ProbabilityBelowOne) -> None:
         self.share = share
 
     def transform(self, trainer: pl.Trainer, inputs: Tensor) -> Tensor:
@@ -46,14 +45,7 @@ class WaveformNoise(_OfSound):
 
     name = "waveform_noise"
 
-    def __init__(self, *, decibels: Sequence[float], p: float) -> None:
-        if len(decibels) != 2 or decibels[0] > decibels[1]:
-            raise ConfigError(
-                f"callbacks.waveform_noise.decibels={list(decibels)}: expected the loudest and the faintest noise, as "
-                "decibels below the recording, such as [10,40]"
-            )
-        if not 0 <= p <= 1:
-            raise ConfigError(f"callbacks.waveform_noise.p={p:g}: expected 0 to 1, such as 0.5")
+    def __init__(self, *, decibels: tuple[float, float], p: Probability) -> None:
         self.decibels = decibels
         self.p = p
 
@@ -71,16 +63,14 @@ class SpecAugment(_OfSound):
 
     name = "spec_augment"
 
-    def __init__(self, *, frequency_masks: int, frequency_width: int, time_masks: int, time_width: int) -> None:
-        settings = {
-            "frequency_masks": frequency_masks,
-            "frequency_width": frequency_width,
-            "time_masks": time_masks,
-            "time_width": time_width,
-        }
-        for name, value in settings.items():
-            if value < 0:
-                raise ConfigError(f"callbacks.spec_augment.{name}={value}: expected 0 or more")
+    def __init__(
+        self,
+        *,
+        frequency_masks: NonNegativeInt,
+        frequency_width: NonNegativeInt,
+        time_masks: NonNegativeInt,
+        time_width: NonNegativeInt,
+    ) -> None:
         self.masks = {2: (frequency_masks, frequency_width), 3: (time_masks, time_width)}
 
     def transform(self, trainer: pl.Trainer, inputs: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.spec import Batch
 from pipeline.training.callbacks.averaging import Averaging, state
 from pipeline.training.callbacks.step import calls_step_callbacks
@@ -31,13 +31,10 @@ class SWA(Averaging):
     `batch_norm_steps` training batches as they are stored, without augmentation and with dropout off.
     """
 
-    def __init__(self, *, start_share: float, every_n_steps: int | None, batch_norm_steps: int) -> None:
+    def __init__(
+        self, *, start_share: ProbabilityBelowOne, every_n_steps: PositiveInt | None, batch_norm_steps: PositiveInt
+    ) -> None:
         super().__init__()
-        if not 0 <= start_share < 1:
-            raise ConfigError(f"callbacks.swa.start_share={start_share:g}: expected 0 or more, below 1, such as 0.75")
-        for name, value in (("every_n_steps", every_n_steps), ("batch_norm_steps", batch_norm_steps)):
-            if value is not None and value < 1:
-                raise ConfigError(f"callbacks.swa.{name}={value}: expected 1 or more, such as callbacks.swa.{name}=100")
         self.start_share = start_share
         self.every_n_steps = every_n_steps
         self.batch_norm_steps = batch_norm_steps

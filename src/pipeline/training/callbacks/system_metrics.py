@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from pipeline.constraints import PositiveFloat
 from pipeline.files import write_atomically
 from pipeline.training import machine
 
@@ -25,7 +26,7 @@ class SystemMetrics(pl.Callback):
     directory for it.
     """
 
-    def __init__(self, *, every_n_seconds: float) -> None:
+    def __init__(self, *, every_n_seconds: PositiveFloat) -> None:
         self.every_n_seconds = every_n_seconds
         self.thread: threading.Thread | None = None
         self.over = threading.Event()

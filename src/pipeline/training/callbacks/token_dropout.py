@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from pipeline.errors import ConfigError
+from pipeline.constraints import ProbabilityBelowOne
 from pipeline.spec import Batch
 from pipeline.training.callbacks.transform import BatchTransform, own
 
@@ -21,9 +21,7 @@ class TokenDropout(BatchTransform):
     name = "token_dropout"
     kinds = ("text",)
 
-    def __init__(self, *, p: float) -> None:
-        if not 0 <= p < 1:
-            raise ConfigError(f"callbacks.token_dropout.p={p:g}: expected 0 or more, below 1, such as 0.1")
+    def __init__(self, *, p: ProbabilityBelowOne) -> None:
         self.p = p
 
     @torch.no_grad()

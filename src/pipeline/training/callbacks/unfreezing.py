@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 from torch import nn
 from torch.optim import Optimizer
 
+from pipeline.constraints import NonNegativeInt
 from pipeline.errors import ConfigError
 from pipeline.training.sharding import Sharded
 
@@ -21,12 +22,7 @@ class Unfreezing(pl.Callback):
     `head` names modules of the network by the ends of their names; empty, it is the last stage.
     """
 
-    def __init__(self, *, frozen_epochs: int, epochs_per_stage: int, head: Sequence[str]) -> None:
-        if frozen_epochs < 0 or epochs_per_stage < 0:
-            raise ConfigError(
-                f"callbacks.unfreezing.frozen_epochs={frozen_epochs} epochs_per_stage={epochs_per_stage}: expected 0 "
-                "or more of both, such as 2 and 1"
-            )
+    def __init__(self, *, frozen_epochs: NonNegativeInt, epochs_per_stage: NonNegativeInt, head: Sequence[str]) -> None:
         self.frozen_epochs = frozen_epochs
         self.epochs_per_stage = epochs_per_stage
         self.head = list(head)
