@@ -125,7 +125,7 @@ def ui(arguments: list[str]) -> int:
     named = typed.named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
     from pipeline.lifecycle import ui as lifecycle
 
-    return lifecycle.ui(named["runs_dir"], named["run"] or None, typed.whole_number(named, "port", example="5000"))
+    return lifecycle.ui(named["runs_dir"], named["run"] or None, typed.port(named, example="5000"))
 
 
 def chaos(arguments: list[str]) -> int:

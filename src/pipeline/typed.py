@@ -68,6 +68,13 @@ def whole_number(named: dict[str, str], key: str, *, example: str) -> int:
     return int(named[key])
 
 
+def port(named: dict[str, str], *, example: str) -> int:
+    number = whole_number(named, "port", example=example)
+    if not 0 < number < 65536:
+        raise ConfigError(f"port={number}: expected 1 to 65535, such as port={example}")
+    return number
+
+
 def number_or_all(named: dict[str, str], key: str, *, example: str) -> int | None:
     """None for all."""
     if named[key] == "all":

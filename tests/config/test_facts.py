@@ -120,3 +120,61 @@ def test_a_folder_of_a_cluster_need_not_be_on_this_machine(launch: str, is_here:
 def test_nodes_of_the_users_own_with_other_keys_pass(shipped: DictConfig) -> None:
     assert facts_of(shipped, ["~data.batch_size", "~trainer.devices", "~trainer.max_epochs", "~trainer.max_steps"])
     assert facts_of(shipped, ["model={_target_: my_package.Net}", "data={_target_: my_package.Data}"])
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        (
+            "data=iris model=cnn",
+            "model=cnn takes images or sound; Iris (data.source) gives a table\n  those that fit: ",
+        ),
+        ("data=iris model=cnn", "model=mlp"),
+        ("data=iris model=gru", "model=gru takes text; Iris (data.source) gives a table"),
+        ("model=lstm", "model=lstm takes text; MNIST5k (data.source) gives images"),
+        ("data=text_table data.root=. model=mlp", "model=text_cnn"),
+        ("data=sst2 data.root=. model=vit", "model=vit takes images or sound; TextTable (data.source) gives text"),
+        (
+            "data=iris model=mlp callbacks=[default,augmentation]",
+            "gives a table: leave it out, ~callbacks.augmentation",
+        ),
+        ("callbacks=token_dropout", "callbacks.token_dropout"),
+        ("data=spoken_digits callbacks=swap_noise", "takes a table; SpokenDigits (data.source) gives sound"),
+        ("data=diabetes model=softmax_regression", "answers with one of several classes; Diabetes (data.source) asks"),
+        ("data=diabetes model=softmax_regression", "those that fit: model=linear_regression"),
+        (
+            "data=iris model=linear_regression",
+            "asks for one of several classes\n  those that fit: model=softmax_regression",
+        ),
+        ("data=iris data.source.positive=setosa model=softmax_regression", "asks for one of two classes"),
+        (
+            "task=regression",
+            "task=regression answers with numbers; MNIST5k (data.source) asks for one of several classes",
+        ),
+        ("data=diabetes model=mlp task=classification", "asks for numbers: leave task out"),
+        ("data=diabetes model=mlp task.label_smoothing=0.1", "spreads certainty over classes"),
+        ("data=diabetes model=mlp task.class_weights=balanced", "weighs classes"),
+    ],
+)
+def test_what_does_not_go_together_is_told_by_what_classes_state(options: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        facts_of(compose(options.split()).config, [])
+    assert expected in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "data=spoken_digits model=cnn",
+        "data=digits model=mlp",
+        "data=digits model=softmax_regression",
+        "data=iris data.source.positive=setosa model=logistic_regression",
+        "data=breast_cancer model=perceptron",
+        "data=diabetes model=linear_regression",
+        "data=sst2 data.root=. model=ngrams callbacks=[default,token_dropout]",
+        "data=wine model=mlp callbacks=[default,mixup]",
+        "model.dropout=0",
+    ],
+)
+def test_what_goes_together_passes(options: str) -> None:
+    assert facts_of(compose(options.split()).config, [])

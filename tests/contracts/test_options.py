@@ -5,8 +5,9 @@ import wave
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import pytorch_lightning as pl
@@ -19,10 +20,11 @@ from pipeline.config import resolve
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.places import groups, shipped_folder
+from pipeline.config.stated import stated
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.models.network import Network, seen_by_model
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, TaskKind
 from pipeline.training.task import Task
 
 OPTIONS = groups([shipped_folder()])
@@ -133,6 +135,13 @@ class TestModels:
                 built("model", option, spec=seen_by_model(spec))
 
     @of("model")
+    def test_it_takes_what_its_class_states(self, option: str) -> None:
+        config = compose([f"model={option}"]).config
+        kinds, tasks = (stated(config.model._target_, name) for name in ("kinds", "tasks"))
+        taken = {(spec.kind, spec.task) for spec, _ in networks(option)}
+        assert taken == set(product(kinds, tasks or get_args(TaskKind)))
+
+    @of("model")
     def test_every_weight_gets_a_gradient(self, option: str) -> None:
         for spec, network in networks(option):
             network(inputs(spec, 8)).square().sum().backward()
@@ -241,6 +250,8 @@ def test_a_task_scores_each_sample_and_names_its_headline(option: str) -> None:
         if task is None:
             continue
         taken += 1
+        states = stated(compose([f"task={option}"]).config.task._target_, "tasks")
+        assert states is None or spec.task in states
         asked = replace(spec, task=task.kind)
         scores, numbers = torch.randn(6, asked.num_outputs), task.kind == "regression"
         targets = torch.randn(6, 1) if numbers else torch.arange(6) % spec.num_classes
@@ -267,6 +278,8 @@ def test_a_trainer_is_lightnings(option: str) -> None:
 def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: str, tmp_path: Path) -> None:
     data: DataModule = opened(option, tmp_path)
     spec = data.load()
+    states = {name: stated(compose([f"data={option}"]).config.data.source._target_, name) for name in ("kind", "task")}
+    assert states["kind"] == spec.kind and states["task"] in (None, spec.task)
     assert set(spec.sizes) == {"train", "validation", "test"} and min(spec.sizes.values()) >= 30
     assert len(spec.digest) == 64 and len(spec.feature_names) == (spec.input_shape[0] if spec.kind == "table" else 0)
     assert (spec.vocabulary_size > 2) == (spec.kind == "text") and (spec.sample_rate > 0) == (spec.kind == "audio")

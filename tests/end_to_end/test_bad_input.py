@@ -21,7 +21,7 @@ REFUSED = {
     "train name=a/b": ["name=a/b", "letters", "name=a-b"],
     "train 'name=my run'": ["name=", "my run", "my-run"],
     "train data.batch_size=0": ["data.batch_size=0", "expected a whole number from 1", "the default 128"],
-    "train data.train_fraction=0": ["data.train_fraction=0", "above 0 to 1", "the default 1.0"],
+    "train data.train_fraction=0": ["data.train_fraction=0", "above 0 and to 1", "the default 1.0"],
     "train data=image_folder": ["data.root has no default", "one folder a class", "data.root=animals"],
     "train trainer.max_epochs=null": ["both unset", "trainer.max_epochs=10"],
     "train trainer.devices=3": ["data.batch_size=128", "3 processes", "129"],

@@ -10,7 +10,7 @@ from pipeline.config import signature, source
 from pipeline.config.addresses import check_addresses, check_secrets
 from pipeline.config.allowed import IMPORTED, check_name, check_origin, packages_of, targets
 from pipeline.config.arguments import check_arguments, is_special
-from pipeline.config.facts import check_facts
+from pipeline.config.facts import check_facts, check_objects
 from pipeline.config.kinds import UNKNOWN, check_kind
 from pipeline.config.places import MISSING
 from pipeline.config.signature import Signature
@@ -39,6 +39,7 @@ def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
     packages = packages_of(plain)
     check_secrets(plain)  # first: what others find wrong they show
     check_texts(plain, defaults)
+    check_objects(plain)
     signatures = {path: _signature(path, node, packages) for path, node in targets(plain)}
     for path, node in targets(plain):
         found = signatures[path]

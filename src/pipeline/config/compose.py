@@ -1,6 +1,6 @@
 """Hydra's files and overrides -> one plain configuration."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from pipeline.config.interpolations import filled_in
 from pipeline.config.names import check_name
 from pipeline.config.overrides import check_choices, parse
 from pipeline.config.places import PRIMARY, RECIPES, Choice
+from pipeline.config.reading import check_files
 from pipeline.errors import ConfigError
 from pipeline.files import ContentError
 from pipeline.run_files import RunFile
@@ -58,12 +59,14 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     folders = places.folders(config_dirs)
     if places.find(config_name, folders) is None:
         raise mistakes.unknown_primary(config_name, folders)
+    check_files(places.primaries(folders), folders)
     parsed = parse(overrides)
     groups = places.groups_of(config_name, folders)
     check_choices(parsed, groups)
 
     composition = _Composition(folders, config_name)
     chosen = [override for override in parsed if override.key_or_group in groups]
+    check_files(_names(chosen), folders)
     try:
         config, choices = composition.of(chosen)
         shipped = composition.shipped(chosen, config, choices)
@@ -81,6 +84,14 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     if not OmegaConf.is_missing(resolved, "name"):
         check_name(resolved.name)
     return Composed(resolved, config, shipped, choices, folders, list(overrides), config_name, files)
+
+
+def _names(chosen: Sequence[Override]) -> Iterator[str]:
+    for override in chosen:
+        value = None if override.is_delete() else override.value()
+        for option in value if isinstance(value, list) else [value]:
+            if option is not None:
+                yield f"{override.key_or_group}/{option}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import metrics
+from pipeline.config import fitting
 from pipeline.config.kinds import shown
 from pipeline.config.places import MISSING
 from pipeline.config.stated import is_lightning
@@ -32,6 +33,9 @@ NEEDED = (
     "tracking",
     "launch",
 )
+
+# Those of them from which one object is built; callbacks and regularizers are objects by name.
+BUILT = ("data", "model", "task", "optimizer", "scheduler", "trainer", "launch")
 
 # Settings that count DataLoader batches, which our own loader does not hand to Lightning one by one.
 COUNT_BATCHES = {
@@ -67,6 +71,7 @@ def check_facts(config: dict[str, Any]) -> None:
         *_batches(config),
         *_modes(config),
         *_memory(config),
+        *fitting.problems(config),
     ):
         raise ConfigError(problem)
 
@@ -90,6 +95,31 @@ def _rendezvous(config: dict[str, Any]) -> Iterator[str]:
             f"launch.rendezvous={shown(place)}: expected HOST:PORT, the name of one of the nodes and a free port there "
             f"(1 to 65535), such as launch.rendezvous={host}:29400"
         )
+
+
+def check_objects(config: dict[str, Any]) -> None:
+    """Raises ConfigError for the first node that must name a class and does not: before its arguments are looked at."""
+    for problem in _objects(config):
+        raise ConfigError(problem)
+
+
+def _objects(config: dict[str, Any]) -> Iterator[str]:
+    for name in BUILT:
+        node = config.get(name)
+        if name in config and not (isinstance(node, dict) and "_target_" in node):
+            inner = " its keys stand by themselves in its file, not below its name;" if name in (node or {}) else ""
+            yield (
+                f"{name} names no class:{inner} choose one of the options that `pipeline train --info` lists, or give "
+                f"its file a line such as  _target_: my_package.My{name.capitalize()}"
+            )
+    for name in ("callbacks", "regularizer"):
+        for key, node in (config.get(name) or {}).items():
+            if not isinstance(node, dict) or "_target_" not in node:
+                kind = name.removesuffix("s")
+                yield (
+                    f"{name}.{key}={shown(node)} is no {kind}: expected a name of your choice and below it its class, "
+                    f"such as\n  my_{kind}:\n    _target_: my_package.My{kind.capitalize()}"
+                )
 
 
 def _devices(config: dict[str, Any]) -> Iterator[str]:

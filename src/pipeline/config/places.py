@@ -70,7 +70,8 @@ def groups(places: Sequence[Path]) -> Groups:
     found: Groups = {}
     for place in reversed(places):  # so that the first place has the last word
         for folder, _, names in os.walk(place):
-            options = {Path(name).stem: Path(folder, name) for name in names if _is_option(Path(name))}
+            files = (Path(folder, name) for name in names if _is_option(Path(name)))
+            options = {file.stem: file for file in files if file.is_file()}  # not a link to nothing
             if options and Path(folder) != place:
                 found.setdefault(Path(folder).relative_to(place).as_posix(), {}).update(options)
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}

@@ -9,7 +9,7 @@ def nearest(word: str, candidates: Iterable[str], *, at_most: int = 3) -> list[s
 
     A slip of the keyboard (`max_epoch`), the initials (`lr` for learning_rate), or a part of the name (`epochs`).
     """
-    known = list(dict.fromkeys(candidates))
+    known = list(dict.fromkeys(map(str, candidates)))
     lowered = word.lower()
     same = [name for name in known if name.lower() == lowered]
     initials = [name for name in known if "_" in name and "".join(part[:1] for part in name.split("_")) == lowered]

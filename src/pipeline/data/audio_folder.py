@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pipeline import spec
 from pipeline.constraints import PositiveFloat, ProperFraction, Range, Seed
 from pipeline.data import labelled_files, sound_files
 from pipeline.data.labelled_files import Kind, LabelledFile
@@ -94,6 +95,8 @@ class AudioFolder:
 
     WAV, FLAC or OGG. The waveforms are decoded once, as int16, and mapped into memory.
     """
+
+    kind: ClassVar[spec.Kind] = "audio"
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from pipeline.data.folder import File, read_folder
 from pipeline.data.source import Cut, Part, Parts
 from pipeline.download import fetch
 from pipeline.files import cache_folder
+from pipeline.spec import Kind, TaskKind
 
 MEMBER = "cal_housing.data"
 DOLLARS = 100_000.0  # in which a house's value is counted
@@ -21,6 +22,9 @@ DOLLARS = 100_000.0  # in which a house's value is counted
 class CaliforniaHousing:
     """20,640 districts; the archive, the features and the unit of the target are those of scikit-learn's
     fetch_california_housing."""
+
+    kind: ClassVar[Kind] = "table"
+    task: ClassVar[TaskKind] = "regression"
 
     mirrors: ClassVar[tuple[str, ...]] = ("https://ndownloader.figshare.com/files/5976036",)
     archive: ClassVar[File] = File(

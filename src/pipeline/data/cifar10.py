@@ -16,6 +16,7 @@ from pipeline.data.splits import stratified_order
 from pipeline.download import obtain
 from pipeline.errors import ConfigError
 from pipeline.files import cache_folder, read_verified, write_folder
+from pipeline.spec import Kind, TaskKind
 
 SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
 BYTES = 30_730_000
@@ -34,6 +35,9 @@ class CIFAR10:
 
     The validation part is cut from the training pictures, stratified; the test part is the official one.
     """
+
+    kind: ClassVar[Kind] = "image"
+    task: ClassVar[TaskKind] = "multiclass"
 
     mirrors: ClassVar[tuple[str, ...]] = (
         "https://www.cs.toronto.edu/~kriz/",

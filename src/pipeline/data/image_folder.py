@@ -4,8 +4,9 @@ import logging
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+from pipeline import spec
 from pipeline.constraints import PositiveInt, ProperFraction, Seed
 from pipeline.data import image_cache, labelled_files
 from pipeline.data.image_cache import Headers, Shape
@@ -28,6 +29,8 @@ class ImageFolder:
     JPEG, PNG, WebP or BMP. `size` is [height, width], None that of the pictures, which are then all alike; `channels`
     1 for grey, 3 for colour, None what the pictures have. The pixels are decoded once, into a file.
     """
+
+    kind: ClassVar[spec.Kind] = "image"
 
     def __init__(
         self,

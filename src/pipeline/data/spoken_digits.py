@@ -18,6 +18,7 @@ from pipeline.data.source import Parts
 from pipeline.download import obtain
 from pipeline.errors import ConfigError, DataError
 from pipeline.files import ContentError, cache_folder, write_folder
+from pipeline.spec import Kind, TaskKind
 
 NAMES = NamePattern("{label}_{speaker}_{index}.wav")
 OFFICIAL_TEST = 5  # recordings with a lower index: "numbered 0-4 (inclusive) are in the test and 5-49 in the training"
@@ -38,6 +39,9 @@ class SpokenDigits:
     The recordings are those of version 1.0.10. Its archive is packed anew now and then, so that they are told by
     `digest`: what `export LC_ALL=C; sha256sum *.wav | sha256sum` prints in their folder.
     """
+
+    kind: ClassVar[Kind] = "audio"
+    task: ClassVar[TaskKind] = "multiclass"
 
     mirrors: ClassVar[tuple[str, ...]] = (
         "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz",

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from pipeline.data.source import Part, Parts
 from pipeline.data.splits import Indices, cut
 from pipeline.data.table_reading import Reading, check_roles
 from pipeline.errors import ConfigError, DataError
-from pipeline.spec import TaskKind
+from pipeline.spec import Kind, TaskKind
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class Table:
     says which. The columns `time` and `group` decide over the split and are no inputs: of `time` the latest rows are
     the test part, the rows of one `group` stay together.
     """
+
+    kind: ClassVar[Kind] = "table"
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from pipeline.data.splits import cut
 from pipeline.data.text_rows import Sample, Wrong, read
 from pipeline.data.tokenizer import Tokenization, encode, fix_length, warn_of_unknown
 from pipeline.errors import ConfigError, DataError
+from pipeline.spec import Kind
 
 Samples = list[Sample]
 ORDER = ("train", "validation", "test")
@@ -34,6 +35,8 @@ class TextTable:
                    what stands between labels, of which a sample then has any number; None: a label is the whole cell
     on_bad_sample  fail: a row that cannot be used ends the run; skip: it is left out and listed
     """
+
+    kind: ClassVar[Kind] = "text"
 
     def __init__(
         self,

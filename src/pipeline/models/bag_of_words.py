@@ -1,11 +1,13 @@
 """The mean of word vectors, which knows no order but that of neighbours."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from pipeline.constraints import NonNegativeInt, PositiveInt, ProbabilityBelowOne
 from pipeline.models.tokens import PAD, embedding, mean_of_present
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, K outputs
 
@@ -17,6 +19,8 @@ class BagOfWords(nn.Module):
 
     `pair_buckets` vectors are shared by all pairs, found by hashing; 0 leaves pairs out.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     def __init__(
         self, *, spec: DataSpec, width: PositiveInt, pair_buckets: NonNegativeInt, dropout: ProbabilityBelowOne

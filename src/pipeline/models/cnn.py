@@ -1,5 +1,7 @@
 """The recommended small convolutional network for images."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
@@ -7,7 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.activation import Activation, ActivationName
 from pipeline.models.activation import activation as activation_named
 from pipeline.models.images import check_images
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs
 
@@ -33,6 +35,8 @@ class CNN(nn.Module):
 
     `widths` are the channels of each block, `depth` the convolutions in each; every block halves H and W.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "audio")
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.models.optional import package
 from pipeline.models.tokens import PAD
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, K outputs
 
@@ -26,6 +26,8 @@ class HuggingFace(nn.Module):
     folder with config.json and model.safetensors, which then say both; weights in another format, which could hold
     code, and code that comes with a model are not loaded.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     def __init__(
         self, *, spec: DataSpec, architecture: str, settings: Mapping[str, Any], pretrained: str | None

@@ -1,5 +1,7 @@
 """LeNet-5, with which convolutional networks came into use."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from pipeline.constraints import ProbabilityBelowOne
@@ -7,7 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.activation import ActivationName
 from pipeline.models.activation import activation as activation_named
 from pipeline.models.images import check_images
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs
 
@@ -20,6 +22,8 @@ class LeNet5(nn.Module):
     As it has been built since: every map of C3 sees all of S2, pooling has no weights of its own, and ten plain scores
     stand in for the radial basis functions. Images are padded by 2, as MNIST's 28x28 were to 32x32 in the paper.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "audio")
 
     def __init__(self, *, spec: DataSpec, activation: ActivationName, dropout: ProbabilityBelowOne) -> None:
         super().__init__()

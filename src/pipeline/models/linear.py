@@ -1,12 +1,13 @@
 """Models with one linear layer. They differ in what they are asked for, and so in their loss."""
 
 from math import prod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.models.tokens import refuse_text
-from pipeline.spec import DataSpec, TaskKind
+from pipeline.spec import DataSpec, Kind, TaskKind
 
 # B batch, F features (all of an input's values in a row), C classes, T numbers to predict
 
@@ -20,6 +21,9 @@ FITTING = {
 class LinearRegression(nn.Module):
     """Numbers that are weighted sums of the input's values (Legendre 1805; Gauss 1809)."""
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "audio")
+    tasks: ClassVar[tuple[TaskKind, ...]] = ("regression",)
+
     def __init__(self, *, spec: DataSpec) -> None:
         super().__init__()
         self.linear = linear_layer(spec, model="linear_regression", task="regression")
@@ -32,6 +36,9 @@ class LinearRegression(nn.Module):
 class LogisticRegression(nn.Module):
     """The log-odds of the second of two classes, linear in the input (Cox 1958)."""
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "audio")
+    tasks: ClassVar[tuple[TaskKind, ...]] = ("binary",)
+
     def __init__(self, *, spec: DataSpec) -> None:
         super().__init__()
         self.linear = linear_layer(spec, model="logistic_regression", task="binary")
@@ -43,6 +50,9 @@ class LogisticRegression(nn.Module):
 
 class SoftmaxRegression(nn.Module):
     """Multinomial logistic regression: one score a class, linear in the input (Cox 1958)."""
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "audio")
+    tasks: ClassVar[tuple[TaskKind, ...]] = ("multiclass",)
 
     def __init__(self, *, spec: DataSpec) -> None:
         super().__init__()
@@ -58,6 +68,9 @@ class Perceptron(nn.Module):
 
     Its rule of learning is the loss of `task=perceptron`, which `model=perceptron` brings along.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "audio")
+    tasks: ClassVar[tuple[TaskKind, ...]] = ("binary",)
 
     def __init__(self, *, spec: DataSpec) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -9,7 +10,7 @@ from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.models.activation import ActivationName
 from pipeline.models.activation import activation as activation_named
 from pipeline.models.tokens import refuse_text
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, F features, K outputs
 
@@ -19,6 +20,8 @@ class MLP(nn.Module):
 
     `widths` are the units of each hidden layer; an empty list leaves a linear model.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "audio")
 
     def __init__(
         self,

@@ -1,12 +1,14 @@
 """A weight for each word and each run of neighbours: what a sentence says is their sum."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt
 from pipeline.models.tokens import PAD, embedding
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, K outputs
 
@@ -20,6 +22,8 @@ class Ngrams(nn.Module):
     Sums are divided by the root of the number of words, the Euclidean length of a vector with a 1 for each: a longer
     sentence is surer, but not by as much as it is longer.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     def __init__(self, *, spec: DataSpec, longest: PositiveInt, buckets: PositiveInt) -> None:
         super().__init__()

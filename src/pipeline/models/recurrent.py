@@ -1,13 +1,13 @@
 """Networks that read a sentence word by word, from both ends."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.models.tokens import PAD, embedding, mean_of_present
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, H hidden units, K outputs
 
@@ -18,6 +18,8 @@ class Recurrent(nn.Module):
     Backwards (Schuster & Paliwal 1997) is a second network that is given the sentence turned round, so that it begins
     with the last word and not in the padding.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     def __init__(
         self,

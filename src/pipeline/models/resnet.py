@@ -1,12 +1,14 @@
 """Residual networks for small images."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
 from pipeline.models.activation import Activation, ActivationName
 from pipeline.models.activation import activation as activation_named
 from pipeline.models.images import check_images
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs
 
@@ -40,6 +42,8 @@ class ResNet(nn.Module):
     three stages that makes 6 * depth + 2 layers: a depth of 3 is ResNet-20, of 9 ResNet-56. Convolutions start from
     normal weights with the variance 2 / fan-out (He et al. 2015, eq. 14).
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "audio")
 
     def __init__(
         self,

@@ -1,12 +1,14 @@
 """Convolutions over words."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
 from pipeline.models.tokens import PAD, embedding
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, C channels, K outputs
 
@@ -16,6 +18,8 @@ class TextCNN(nn.Module):
 
     `channels` filters for each of `windows` (tokens); dropout on the word vectors as well as before the last layer.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     def __init__(
         self,

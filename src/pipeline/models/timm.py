@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from pipeline.constraints import ProbabilityBelowOne
 from pipeline.errors import ConfigError
 from pipeline.models.images import check_images
 from pipeline.models.optional import package
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs
 
@@ -25,6 +25,8 @@ class Timm(nn.Module):
     `pretrained` is False, True (weights from the Hugging Face hub) or a file of weights that ends in .safetensors:
     other formats could hold code. `settings` go to `timm.create_model` as they are, such as img_size for a transformer.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "audio")
 
     def __init__(
         self,

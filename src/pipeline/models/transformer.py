@@ -1,12 +1,14 @@
 """The encoder of a transformer."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.models.tokens import PAD, embedding, mean_of_present
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, H heads, K outputs
 
@@ -16,6 +18,8 @@ class Transformer(nn.Module):
 
     The sentence is the mean of its words.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """The vision transformer, as small as small images want it."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.models.images import check_images
 from pipeline.models.transformer import Block
-from pipeline.spec import DataSpec
+from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, P patch size, T patches, D width of a patch's vector, K outputs
 
@@ -24,6 +24,8 @@ class ViT(nn.Module):
     (Beyer, Zhai & Kolesnikov 2022): a small data set would not teach them. Images that are no multiple of a patch are
     filled up at the right and below with their channels' mean.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "audio")
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ def list_searches(words: list[str]) -> int:
 def dashboard(words: list[str]) -> int:
     """Optuna's own pages, for this machine alone, until Ctrl-C."""
     named = typed.first_by_itself(words, {"name": LATEST, "runs_dir": "runs", "port": PORT})
-    port = typed.whole_number(named, "port", example=PORT)
+    port = typed.port(named, example=PORT)
     folder = find(named["name"], named["runs_dir"])
     try:
         from optuna_dashboard import run_server

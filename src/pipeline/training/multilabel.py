@@ -1,5 +1,7 @@
 """The task of labels that exclude each other no more than they demand each other."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +21,8 @@ class Multilabel:
 
     A label is said to hold where its probability is above one half.
     """
+
+    tasks: ClassVar[tuple[TaskKind, ...]] = ("multilabel",)
 
     kind: TaskKind = "multilabel"
     headline = "accuracy"

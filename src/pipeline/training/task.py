@@ -1,6 +1,6 @@
 """What is asked of the network: its loss, what is counted while training, and how it is judged."""
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,8 @@ class Classification:
     same altogether, and a sample 1 on average.
     """
 
+    tasks: ClassVar[tuple[TaskKind, ...]] = ("multiclass", "binary")
+
     kind: TaskKind = "multiclass"
     headline = "accuracy"
     running_names: tuple[str, ...] = ("accuracy",)
@@ -142,6 +144,8 @@ class Binary(Classification):
     The softmax of (0, score) is (1 - sigmoid(score), sigmoid(score)), so its cross-entropy is the logistic loss.
     """
 
+    tasks: ClassVar[tuple[TaskKind, ...]] = ("binary",)
+
     kind: TaskKind = "binary"
 
     def __init__(
@@ -181,6 +185,8 @@ class Regression:
 
     So a learning rate means the same whatever the numbers are measured in, and 1 is what the mean alone would cost.
     """
+
+    tasks: ClassVar[tuple[TaskKind, ...]] = ("regression",)
 
     kind: TaskKind = "regression"
     headline = "r2"

@@ -1,0 +1,108 @@
+"""Whether files of the user's own can be read at all, said before Hydra reads them, which is less patient."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.config import places
+from pipeline.errors import ConfigError
+
+BYTES = 1_000_000
+DEPTH = 50
+VALUES = 100_000  # with what aliases repeat
+
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def check_files(names: Iterable[str], folders: Sequence[Path], chain: tuple[str, ...] = ()) -> None:
+    """Of configurations such as `model/cnn`, and of those in their defaults lists. Raises ConfigError.
+
+    Ours need no check, and without a folder of the user's own there are no others.
+    """
+    if len(folders) == 1:
+        return
+    for name in names:
+        file = places.find(name, folders)
+        if file is None:
+            continue  # which has been said, or will be
+        if name in chain:
+            raise ConfigError(f"{file}: its defaults list comes back to it: {' -> '.join([*chain, name])}")
+        if not file.is_relative_to(places.shipped_folder()):
+            check_file(file)
+        check_files(_included(name, places.read_file(file)), folders, (*chain, name))
+
+
+def check_file(file: Path) -> None:
+    """Raises ConfigError for what is no text, no YAML of a bearable size, or no keys and values."""
+    try:
+        content = file.read_bytes()
+        text = content.decode("utf-8")
+    except OSError as problem:
+        raise ConfigError(f"{file} cannot be read: {problem.strerror}") from None
+    except UnicodeDecodeError as problem:
+        line = content[: problem.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{file}, line {line}: byte {content[problem.start]:#x} is no UTF-8; save it as UTF-8"
+        ) from None
+    if len(content) > BYTES:
+        raise ConfigError(f"{file} has {len(content):,} bytes; expected a configuration of {BYTES:,} at most")
+    try:
+        _check_size(yaml.parse(text, Loader), file)
+        read = yaml.load(text, Loader)
+    except (yaml.YAMLError, RecursionError):
+        return  # Hydra's words for it name line and column
+    _check_keys(read, file)
+
+
+def _check_keys(read: Any, file: Path) -> None:
+    if read is not None and not isinstance(read, Mapping):
+        found = "a list" if isinstance(read, list) else f"the value {str(read)[:40]}"
+        raise ConfigError(f"{file} holds {found}; expected keys and values, such as\n  _target_: my_package.MyNet")
+    defaults = (read or {}).get("defaults", [])
+    if not isinstance(defaults, list):
+        raise ConfigError(
+            f"{file}: defaults is {defaults}; expected a list of configurations, such as [_self_, default]"
+        )
+    for key in read or {}:
+        if not isinstance(key, str):
+            raise ConfigError(f"{file}: the key {key} is no text; expected a name, or write it in quotes: '{key}'")
+
+
+def _check_size(events: Iterable[Any], file: Path) -> None:
+    """Before anything is made of it: an alias of aliases can stand for more values than there is memory."""
+    sizes: dict[str | None, int] = {}  # of what an anchor names
+    open_nodes: list[list[Any]] = [[None, 0]]  # anchor and size of each mapping and list that is open
+    for event in events:
+        if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            open_nodes.append([event.anchor, 1])
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            anchor, size = open_nodes.pop()
+            sizes[anchor] = size
+            open_nodes[-1][1] += size
+        elif isinstance(event, yaml.AliasEvent):
+            open_nodes[-1][1] += sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            open_nodes[-1][1] += 1
+        if len(open_nodes) > DEPTH:
+            raise ConfigError(f"{file} is nested more than {DEPTH} deep; expected keys and values as in conf/")
+        if open_nodes[-1][1] > VALUES:
+            raise ConfigError(f"{file} stands for more than {VALUES:,} values with what its aliases (*name) repeat")
+
+
+def _included(name: str, content: dict[str, Any]) -> Iterator[str]:
+    """The configurations in a defaults list, by their full names."""
+    group = name.rpartition("/")[0]
+    entries = content.get("defaults", [])
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, str) and entry != "_self_":
+            yield _absolute(entry.partition("@")[0], group)
+        elif isinstance(entry, Mapping):
+            for key, options in entry.items():
+                place = _absolute(str(key).removeprefix("override ").partition("@")[0], group)
+                yield from (f"{place}/{each}" for each in (options if isinstance(options, list) else [options]) if each)
+
+
+def _absolute(entry: str, group: str) -> str:
+    return entry.removeprefix("/") if entry.startswith("/") or not group else f"{group}/{entry}"
