@@ -20,6 +20,7 @@ from pipeline.config import mistakes, places
 from pipeline.config.allowed import packages_of
 from pipeline.config.assign import assign
 from pipeline.config.interpolations import filled_in
+from pipeline.config.leftovers import leave_out_leftovers
 from pipeline.config.names import check_name
 from pipeline.config.overrides import check_choices, parse
 from pipeline.config.places import PRIMARY, RECIPES, Choice
@@ -76,6 +77,7 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     own, files = places.own_packages(), _files(config_name, choices, folders)
     _leave_out_packages(config, own, files)
     assign(config, values, groups)
+    leave_out_leftovers(config, shipped, values)
     with open_dict(config):
         config.allow_packages = list(dict.fromkeys([*own, *packages_of(config)]))
     leave_out(config)
