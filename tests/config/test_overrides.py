@@ -18,7 +18,10 @@ from pipeline.errors import ConfigError
         ("data.root=~/x", "  data.root=~/x\n            ^"),
         ("name=a`b", "'name=\"a`b\"'"),
         ("data.root=a(b)", "'data.root=\"a(b)\"'"),
-        ("seed=1,2", "seed=1,2 is several values, and one run takes one\n  a list is written  'seed=[1,2]'"),
+        (
+            "seed=1,2",
+            "seed=1,2 is several values, and one run takes one\n  to train with each  pipeline search seed=1,2",
+        ),
         ("seed=choice(1,2)", "seed=choice(1,2) stands for several values"),
         ("seed=range(1,3)", "seed=range(1,3) stands for several values"),
         ("optimizer.learning_rate=interval(0,1)", "stands for several values"),

@@ -16,6 +16,20 @@ from pipeline.config.places import Groups, read_file
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError
 
+# What other programs call what is called otherwise here, or need not be said.
+WITHOUT_WORKERS = "data is fed without worker processes, from memory or a file that is mapped: leave it out"
+ON_GPUS = "type  trainer.accelerator=gpu trainer.devices=1"
+ELSEWHERE = {
+    **dict.fromkeys(("num_workers", "workers", "prefetch_factor", "persistent_workers"), WITHOUT_WORKERS),
+    "pin_memory": "samples are on the device, or on their way there, by themselves: leave it out",
+    "shuffle": "each epoch has an order of its own, which follows from seed: leave it out",
+    **dict.fromkeys(("gpus", "gpu", "num_gpus", "cuda", "device"), ON_GPUS),
+    **dict.fromkeys(("lr", "learningrate", "rate"), "type  optimizer.learning_rate=VALUE"),
+    **dict.fromkeys(("wd", "decay"), "type  optimizer.weight_decay=VALUE"),
+    **dict.fromkeys(("epochs", "num_epochs", "n_epochs"), "type  trainer.max_epochs=VALUE"),
+    **dict.fromkeys(("path", "dir", "folder", "data_dir", "dataset_path"), "type  data.root=PATH"),
+}
+
 
 def explain(problem: Exception, groups: Groups) -> ConfigError:
     """What went wrong when Hydra put the chosen options together."""
@@ -49,15 +63,17 @@ def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
         return ConfigError(f"{key} does not exist: {parent} is a value ({value}) and has no keys")
     missing = f"{parent}.{name}" if parent else name
     owners = [f"{parent}={option}" for option, path in groups.get(parent, {}).items() if name in read_file(path)]
+    last = key.rpartition(".")[2]
+    values = list(values_of(tree))
+    same = [path for path in values if path.rpartition(".")[2] == last]
+    if last in ELSEWHERE and not same:
+        return ConfigError(f"{missing} does not exist: {ELSEWHERE[last]}")
     suggestions = [
         f"{parent}.{each}" if parent else each for each in nearest(name, [*siblings, *([] if parent else groups)])
     ]
-    everywhere = list(keys_of(tree))
-    last = key.rpartition(".")[2]
-    same = [path for path in everywhere if path.rpartition(".")[2] == last]
-    if not suggestions and not same and not owners:
-        names = nearest(last, [path.rpartition(".")[2] for path in everywhere])
-        same = [path for path in everywhere if path.rpartition(".")[2] in names]
+    if not suggestions and not same and not owners and not parent:
+        names = nearest(last, [path.rpartition(".")[2] for path in values])
+        same = [path for path in values if path.rpartition(".")[2] in names]
     listing = all_of(f"all keys of {parent}", siblings) if parent else all_of("all groups and keys", siblings)
     belongs = f"\n  it is a key of  {' and '.join(owners)}" if owners else ""
     return ConfigError(f"{missing} does not exist{did_you_mean((same or suggestions)[:3])}{belongs}{listing}")
@@ -87,15 +103,15 @@ def exists(key: str, tree: DictConfig) -> bool:
     return isinstance(node, DictConfig) and name in node.keys()  # noqa: SIM118  # `in node` denies what is missing
 
 
-def keys_of(tree: DictConfig) -> Iterator[str]:
-    """All paths to a value, without what is Hydra's (_target_, _partial_)."""
+def values_of(tree: DictConfig) -> Iterator[str]:
+    """All paths to what has no keys of its own, without what is Hydra's (_target_, _partial_)."""
 
     def walk(node: dict[Any, Any], prefix: str) -> Iterator[str]:
         for name, value in node.items():
-            if not str(name).startswith("_"):
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
+            elif not str(name).startswith("_"):
                 yield f"{prefix}{name}"
-                if isinstance(value, dict):
-                    yield from walk(value, f"{prefix}{name}.")
 
     plain = OmegaConf.to_container(tree, resolve=False)
     assert isinstance(plain, dict)

@@ -3,15 +3,18 @@
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from pipeline.config.own_data import typed_for
 from pipeline.config.places import Groups
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError
 
+LISTS = ("callbacks", "regularizer", "experiment", "remedy", "allow_packages")  # of those at the top
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -77,6 +80,9 @@ def _exists(group: str, option: str, groups: Groups) -> bool:
 
 def unknown_option(group: str, option: str, groups: Groups) -> ConfigError:
     options = groups.get(group, {})
+    own = typed_for(Path(option).expanduser()) if group == "data" else None
+    if own is not None:
+        return ConfigError(f"data={option} is no option but data of yours\n  to learn from it  {own}")
     suggestions = [f"{group}={name}" for name in nearest(option, options)]
     return ConfigError(
         f"{group}={option} does not exist{did_you_mean(suggestions)}{all_of(f'all options of {group}', options)}"
@@ -92,12 +98,16 @@ def quoted(text: str) -> str:
 def _several_values(override: Override, text: str) -> str:
     key, _, values = text.partition("=")
     if not override.is_choice_sweep() or "(" in values:
-        return f"{text} stands for several values, and one run takes one, such as {key}=VALUE"
-    return (
-        f"{text} is several values, and one run takes one\n"
-        f"  a list is written  '{key}=[{values}]'\n"
-        f"  a text with commas  {quoted(text)}"
-    )
+        return (
+            f"{text} stands for several values, and one run takes one, such as {key}=VALUE\n"
+            f"  to train with each  pipeline search {shlex.quote(text)}"
+        )
+    remedies = [f"to train with each  pipeline search {shlex.quote(text)}"]
+    if "." in key or key in LISTS:
+        remedies.append(f"a list is written  '{key}=[{values}]'")
+    if "." in key:
+        remedies.append(f"a text with commas  {quoted(text)}")
+    return "\n  ".join([f"{text} is several values, and one run takes one", *remedies])
 
 
 def _syntax(text: str, problem: HydraException) -> str:
