@@ -14,7 +14,7 @@ from pipeline.config.listing import Verb
 from pipeline.config.places import ALLOW_PACKAGES
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
-from pipeline.lifecycle.begin import at_work, check_run, train
+from pipeline.lifecycle.begin import at_work, check_exists, check_run, train
 from pipeline.lifecycle.scaffold import project
 from pipeline.output import lasting_output, report
 from pipeline.process import bear_warnings, check_working_directory, see_working_directory
@@ -81,9 +81,11 @@ def diagnose(arguments: list[str]) -> int:
 
 
 def report_on(arguments: list[str]) -> int:
+    named = typed.named_values(arguments, {"run": "latest", "runs_dir": "runs"})
+    check_exists(named["run"], named["runs_dir"])
     from pipeline.lifecycle.reports import remake as lifecycle
 
-    return lifecycle.remake(**typed.named_values(arguments, {"run": "latest", "runs_dir": "runs"}))
+    return lifecycle.remake(**named)
 
 
 def compare(arguments: list[str]) -> int:
@@ -141,6 +143,8 @@ def sync(arguments: list[str]) -> int:
     defaults = {"run": "latest", "runs_dir": "runs", "upgrade": "false", "tracking.uri": "", "tracking.artifacts": ""}
     named = typed.named_values(words, {**defaults, ALLOW_PACKAGES: ""})
     upgrade, packages = typed.yes_or_no(named, "upgrade"), typed.packages(named)
+    if named["run"] != "all":
+        check_exists(named["run"], named["runs_dir"], packages)
     from pipeline.lifecycle import sync as lifecycle
 
     is_all = named["run"] == "all"

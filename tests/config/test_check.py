@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from tests.options import beside
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
@@ -27,8 +28,7 @@ def is_accepted(*overrides: str) -> bool:
 
 @pytest.mark.parametrize("group, option", SHIPPED)
 def test_every_option_that_we_ship_passes(group: str, option: str) -> None:
-    needed = ["init_from=run"] if option == "unfreezing" else []
-    assert is_accepted(f"{group}={option}", *needed)
+    assert is_accepted(f"{group}={option}", *beside(group, option))
 
 
 @pytest.mark.parametrize(

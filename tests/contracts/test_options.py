@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from PIL import Image
+from tests.options import beside
 from torch import nn
 
 from pipeline.config import resolve
@@ -106,8 +107,7 @@ def test_every_group_of_the_issue_has_options() -> None:
 @pytest.mark.parametrize("group, option", [(group, option) for group in OPTIONS for option in OPTIONS[group]])
 def test_it_composes_and_its_arguments_fit_as_written_and_as_imported(group: str, option: str) -> None:
     primary = "search" if group.partition("/")[0] == "search" else "train"
-    needed = ["init_from=run"] if option == "unfreezing" else []
-    composed = compose([f"{group}={option}", *needed], config_name=primary)
+    composed = compose([f"{group}={option}", *beside(group, option)], config_name=primary)
     check(composed.config, composed.shipped)
     resolve.check_signatures(composed.config)
 

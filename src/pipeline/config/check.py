@@ -39,8 +39,8 @@ def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
     packages = packages_of(plain)
     check_secrets(plain)  # first: what others find wrong they show
     check_texts(plain, defaults)
-    check_objects(plain)
     signatures = {path: _signature(path, node, packages) for path, node in targets(plain)}
+    check_objects(plain)
     for path, node in targets(plain):
         found = signatures[path]
         if found is not None:

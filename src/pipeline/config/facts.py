@@ -118,7 +118,8 @@ def _objects(config: dict[str, Any]) -> Iterator[str]:
                 kind = name.removesuffix("s")
                 yield (
                     f"{name}.{key}={shown(node)} is no {kind}: expected a name of your choice and below it its class, "
-                    f"such as\n  my_{kind}:\n    _target_: my_package.My{kind.capitalize()}"
+                    f"such as\n  my_{kind}:\n    _target_: my_package.My{kind.capitalize()}\n"
+                    f"  to leave it out  ~{name}.{key}"
                 )
 
 

@@ -71,7 +71,9 @@ def _of_classes(node: Any, giver: str, task: Any) -> Iterator[str]:
 
 
 def _named(path: str, node: dict[str, Any]) -> str:
-    """By the option that it is, where there is one for its class."""
+    """By the option that it is, where there is one for its class; a callback by its own name."""
+    if path.startswith("callbacks."):
+        return path
     alike = {name: len(file.items() & node.items()) for name, file in _options(path, node.get("_target_"))}
     return f"{path}={max(alike, key=alike.__getitem__)}" if alike else f"{path}._target_={node.get('_target_')}"
 

@@ -69,3 +69,10 @@ def at_work(reference: str, runs_dir: str, packages: Sequence[str], work: str) -
     folder = run.find(reference, runs_dir, packages=packages).folder
     with lock.held(folder, work):
         yield str(folder)
+
+
+def check_exists(reference: str, runs_dir: str, packages: Sequence[str] = ()) -> None:
+    """Raises UserError where there is no such run: for verbs that import what takes seconds."""
+    from pipeline.lifecycle import run
+
+    run.find(reference, runs_dir, packages=packages)
