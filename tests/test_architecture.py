@@ -68,6 +68,14 @@ class TestNothingHeavyIsImported:
         shown = "import os\n" + "code = main(['runs', 'show', os.listdir('runs')[0]])\nassert code == 0, code"
         assert not imported_by(made + listed + shown, tmp_path) & HEAVY
 
+    @pytest.mark.parametrize("verb", ["sync", "sync run=all", "ui"])
+    def test_to_refuse_what_another_users_run_asks_for(self, tmp_path: Path, verb: str) -> None:
+        made = command("train", "launch=slurm", "launch.dry_run=true", "tracking.uri=http://127.0.0.1:9")
+        code = made + "import pathlib; [path.unlink() for path in pathlib.Path().glob('runs/*/seal.txt')]\n"
+        code += "run = 'run=' + os.listdir('runs')[0]\n" if "all" not in verb else "run = 'runs_dir=runs'\n"
+        code += f"code = main([*{verb.split()!r}, run])\nassert code == 2, code"
+        assert not imported_by("import os\n" + code, tmp_path) & HEAVY
+
     def test_to_submit_to_kubernetes(self, tmp_path: Path) -> None:
         volumes = f"launch.volumes={{{tmp_path}: claim}}"
         code = command("train", "launch=kubernetes", "launch.image=image", volumes, "launch.dry_run=true")

@@ -23,6 +23,7 @@ from pipeline.lifecycle.reports import report
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
 from pipeline.lifecycle.reports.keep import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.store import export_command
 from pipeline.process import Place, module_command
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal, Status, newest_params
@@ -243,8 +244,3 @@ def check_schedules(run: Run, trainer: pl.Trainer) -> None:
                 f"{type(each.scheduler).__name__} of {run.id} was made for {last:,} {each.interval}s and cannot go on "
                 f"to {steps:,}. For a new run that sets out from its weights:\n  {resume.setting_out_from(run)}"
             )
-
-
-def export_command(run: Run) -> list[str]:
-    """Puts the run's best model into MLflow; run by whoever carries the journal there."""
-    return module_command("pipeline.lifecycle.export", *run.words)

@@ -14,10 +14,9 @@ from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.describe import UI, command_of
 from pipeline.lifecycle.headline import HEADLINES
 from pipeline.lifecycle.looks import tag_of
-from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.reports import predictions
 from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.store import Store, store_of
+from pipeline.lifecycle.store import Store, export_command, store_of
 from pipeline.tracking import address, sync, ui
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.registry import CHAMPION, SCHEME, Registry, Version

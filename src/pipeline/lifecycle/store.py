@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pipeline.errors import RunError
 from pipeline.lifecycle.run import Run
+from pipeline.process import module_command
 from pipeline.tracking import address
 
 URI, ARTIFACTS = "tracking.uri", "tracking.artifacts"
@@ -36,6 +37,11 @@ def store_of(run: Run, typed: Mapping[str, str] | None = None, *, verb: str = "s
                 f"it:  pipeline {verb} run={run.id} {key}={address.redacted(place)}"
             )
     return Store(uri, artifacts)
+
+
+def export_command(run: Run) -> list[str]:
+    """Puts the run's best model into MLflow; run by whoever carries the journal there."""
+    return module_command("pipeline.lifecycle.export", *run.words)
 
 
 def is_ours(run: Run, place: str) -> bool:

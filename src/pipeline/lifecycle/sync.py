@@ -10,9 +10,8 @@ from rich.console import Console
 from pipeline.errors import DONE, FAILED, RunError, UserError
 from pipeline.lifecycle import lock
 from pipeline.lifecycle import run as runs
-from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.store import Store, store_of
+from pipeline.lifecycle.store import Store, export_command, store_of
 from pipeline.output import plain, report
 from pipeline.tracking import address
 from pipeline.tracking import sync as tracking_sync

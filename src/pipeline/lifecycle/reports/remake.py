@@ -5,11 +5,10 @@ from pathlib import Path
 from pipeline.errors import DONE, RunError
 from pipeline.lifecycle import lock
 from pipeline.lifecycle import run as runs
-from pipeline.lifecycle.recording import export_command
 from pipeline.lifecycle.reports.evidence import is_judged
 from pipeline.lifecycle.reports.report import NAME, write
 from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.store import store_of
+from pipeline.lifecycle.store import export_command, store_of
 from pipeline.tracking import journal, progress, sync
 
 
