@@ -13,6 +13,7 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.begin import check_run
 from pipeline.lifecycle.environment import describe
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.trainer import build_trainer
@@ -61,8 +62,8 @@ def test_empty_ones_and_those_that_have_no_say_pass(name: str) -> None:
     check_variables({name: "" if name.startswith("PL_TRAINER") else "7"})
 
 
-@pytest.mark.parametrize("verb", ["train", "search seed=0,1", "resume", "evaluate", "diagnose"])
-def test_every_verb_that_computes_refuses_them_before_torch_and_leaves_nothing(verb: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["train", "search seed=0,1", "resume"])
+def test_every_verb_that_trains_refuses_them_before_torch_and_leaves_nothing(verb: str, tmp_path: Path) -> None:
     answer = subprocess.run(
         [sys.executable, "-c", BEFORE_TORCH, *shlex.split(verb)],
         capture_output=True,
@@ -74,6 +75,12 @@ def test_every_verb_that_computes_refuses_them_before_torch_and_leaves_nothing(v
     assert answer.stdout.strip() == "2 False"
     assert "unset PL_TRAINER_FAST_DEV_RUN" in answer.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_so_do_those_that_judge_a_run_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PL_TRAINER_PRECISION", "bf16-mixed")
+    with pytest.raises(ConfigError, match="unset PL_TRAINER_PRECISION"):
+        check_run("latest", str(tmp_path), ())
 
 
 def test_a_process_of_a_run_refuses_them_too(tmp_path: Path) -> None:
