@@ -38,9 +38,7 @@ def test_it_works_or_says_what_is_wrong(program: Any, tmp_path: Path, around: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "variables", [{"PYTHONWARNINGS": "error"}, {"PYTHONOPTIMIZE": "2"}, {"WORLD_SIZE": "1"}, {"TMPDIR": "/nonexistent"}]
-)
+@pytest.mark.parametrize("variables", [{"PYTHONWARNINGS": "error"}, {"WORLD_SIZE": "1"}, {"TMPDIR": "/nonexistent"}])
 def test_it_trains_and_ends(program: Any, tmp_path: Path, variables: dict[str, str]) -> None:
     ended = program.run(tmp_path / "home", "train", *program.SMALL, "trainer.max_epochs=1", **variables)
     assert ended.code == 0 and "Traceback" not in ended.err, ended.err
