@@ -37,8 +37,8 @@ def test_a_process_alone_has_no_more_than_the_machine() -> None:
 
 
 def test_a_process_in_a_container_has_what_its_limit_leaves(group: Path) -> None:
-    enter = f"echo $$ > {group}/cgroup.procs && exec {sys.executable} -c '{PROGRAM}'"
-    answer = subprocess.run(["sh", "-c", enter], capture_output=True, text=True, check=True)
+    enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), sys.executable, "-c", PROGRAM]
+    answer = subprocess.run(enter, capture_output=True, text=True, check=True)
     assert LIMIT / 2 < int(answer.stdout) < LIMIT
 
 

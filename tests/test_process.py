@@ -48,7 +48,8 @@ end(3)
 
 def test_a_process_ends_whose_output_is_closed() -> None:
     program = "from pipeline.process import end; end(3)"
-    ended = subprocess.run(["sh", "-c", f"exec {sys.executable} -c '{program}' >&- 2>&-"], check=False)
+    closed = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-c", program]
+    ended = subprocess.run(closed, check=False)
     assert ended.returncode == 3
 
 
