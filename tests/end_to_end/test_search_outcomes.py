@@ -1,6 +1,7 @@
 """What becomes of trials and of their search: broken ones, two objectives, fresh seeds, MLflow, several processes."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 from tests.end_to_end.searches import (
+    LONG,
     PATIENCE_SECONDS,
     RATE,
     SMALL,
     journal_of,
     left_behind,
     trials_in,
+    wait_for,
 )
 
 from pipeline.search import study as studies
@@ -86,10 +89,33 @@ def test_two_objectives_and_a_condition(program: Any, tmp_path: Path) -> None:
 
 
 def test_an_objective_that_the_task_does_not_have_is_told_with_the_one_to_type(program: Any, tmp_path: Path) -> None:
-    words = ("data=diabetes", "model=linear_regression", "optimizer.learning_rate=0.1,0.3", "search.max_failures=0")
+    words = ("data=diabetes", "model=linear_regression", "optimizer.learning_rate=0.1,0.3,0.5")
     ended = program.run(tmp_path, "search", *words, "trainer.max_epochs=1", "tracking=none", "name=s")
-    assert ended.code == 1 and "val/accuracy is no metric of this run" in ended.err
+    assert len(list((tmp_path / "runs/searches/s/trials").glob("*"))) <= 2, "the first tells that no other can do it"
+    assert ended.code == 2 and "val/accuracy is no metric of this run" in ended.err
     assert "type 'search.objectives={val/r2: maximize}', or choose one of" in ended.err
+
+
+def test_what_all_trials_refuse_is_told_once(program: Any, tmp_path: Path) -> None:
+    words = ("search=folds", "data=iris", "model=softmax_regression", "data.folds=5", "data.batch_size=5000")
+    ended = program.run(tmp_path, "search", *words, "tracking=none", "name=s")
+    assert ended.code == 2 and ended.err.count("data.batch_size=5000 is more than") == 1, ended.err
+    assert "all trials so far failed for one reason" in ended.err
+    assert len(list((tmp_path / "runs/searches/s/trials").glob("*"))) < 5
+
+
+@pytest.mark.parametrize("harm", ["study.log", "."])
+def test_trials_that_are_lost_while_it_runs_are_told_in_a_sentence(
+    program: Any, watched: Any, tmp_path: Path, harm: str
+) -> None:
+    home = tmp_path / "home"
+    under_way = watched(program.start(home, *SMALL, RATE, LONG, "search.n_trials=5"))
+    wait_for(home, ended=0, running=1)
+    lost = home / "runs/searches/s" / harm
+    lost.unlink() if harm != "." else shutil.rmtree(lost, ignore_errors=True)
+    ended = under_way.end()
+    assert ended.code == 2 and "Traceback" not in ended.err and "is gone" in ended.err, ended.err
+    assert left_behind(home) == []
 
 
 def test_the_best_is_judged_on_fresh_seeds_beside_the_default(program: Any, tmp_path: Path) -> None:

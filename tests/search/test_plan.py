@@ -39,6 +39,13 @@ def test_the_default_configuration_comes_first() -> None:
         (["model=cnn,mlp", "search.n_trails=3"], "search.n_trails does not exist"),
         (["seed=1,2", "search.objectives={val/accuracy: best}"], "expected maximize or minimize"),
         (["seed=1,2", "search.objectives={test/accuracy: maximize}"], "the test set is not searched on"),
+        (
+            ["seed=1,2", "search.objectives={val/acuracy: maximize}"],
+            "search.objectives.val/acuracy: nothing measures that",
+        ),
+        (["seed=1,2", "search.objectives={val/acuracy: maximize}"], "did you mean  val/accuracy ?"),
+        (["seed=1,2", "search.objectives={accuracy: maximize}"], "nothing measures that"),
+        (["seed=1,2", "search.constraints={val/f1: {min: 0.5}}"], "search.constraints.val/f1: nothing measures that"),
         (["seed=1,2", "launch=torchrun"], "launch=torchrun cannot run a search: type launch=local"),
         (["seed=1,2", "search.storage=sqlite:///x.db"], "expected postgresql://USER@HOST/DATABASE, or null"),
         (["seed=1,2", "search.storage=postgresql://me:secret@host/db"], "search.storage holds a user, a password"),

@@ -1,16 +1,21 @@
 """The file in which trials are kept, when a disk or a kill cuts it short."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 import sqlalchemy
 
-from pipeline.errors import RunError
+from pipeline.config.frozen import Trust
+from pipeline.errors import RunError, UserError
+from pipeline.search import plan as plans
 from pipeline.search import storage
-from pipeline.search.storage import STUDY, Turn, held_in, open_storage, patiently
+from pipeline.search import study as studies
+from pipeline.search.storage import STUDY, TRIALS, StudyLost, Turn, held_in, open_storage, patiently
 
 
 def test_a_line_that_was_cut_short_is_taken_back_by_the_next_writer(tmp_path: Path) -> None:
@@ -25,6 +30,72 @@ def test_a_line_that_was_cut_short_is_taken_back_by_the_next_writer(tmp_path: Pa
         study.set_user_attr("after", torn.decode())
         again = optuna.load_study(study_name="s", storage=open_storage(None, tmp_path))
         assert again.user_attrs == {"after": torn.decode()} and len(again.trials) == 1
+
+
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40] + b"\n")
+
+
+def replaced(path: Path) -> None:
+    path.with_name("other").write_bytes(path.read_bytes())
+    path.with_name("other").replace(path)
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(b"\0" * path.stat().st_size + b"\n" + path.read_bytes())
+
+
+def folder_deleted(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize("harm", [deleted, emptied, cut, replaced, folder_deleted])
+@pytest.mark.parametrize("act", [lambda study: study.get_trials(), lambda study: study.ask()], ids=["read", "write"])
+def test_a_file_of_trials_that_is_not_what_it_was_is_told_in_a_sentence(
+    tmp_path: Path, harm: Callable[[Path], None], act: Callable[[Any], Any]
+) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    study = optuna.create_study(study_name="s", storage=open_storage(None, folder))
+    study.ask()
+    harm(folder / STUDY)
+    with pytest.raises(StudyLost, match=r"is gone|is not what it was"):
+        act(study)
+
+
+class TestASearchThatIsTakenUpAgain:
+    @pytest.mark.parametrize("harm", [deleted, emptied, overwritten, cut])
+    def test_is_refused_where_its_trials_are_not_known_any_more(
+        self, tmp_path: Path, harm: Callable[[Path], None]
+    ) -> None:
+        plan = plans.make(["seed=1,2", f"runs_dir={tmp_path}"])
+        studies.create(plan, tmp_path)
+        (tmp_path / TRIALS / "0000").mkdir(parents=True)
+        harm(tmp_path / STUDY)
+        with pytest.raises(StudyLost, match="begin another search with another name="):
+            studies.create(plan, tmp_path)
+
+    def test_goes_on_where_they_are(self, tmp_path: Path) -> None:
+        plan = plans.make(["seed=1,2", f"runs_dir={tmp_path}"])
+        studies.create(plan, tmp_path)
+        (tmp_path / TRIALS / "0000").mkdir(parents=True)
+        assert len(studies.create(plan, tmp_path).trials) == 1
+
+    def test_a_folder_of_another_version_is_told_as_such(self, tmp_path: Path) -> None:
+        plans.make(["seed=1,2", f"runs_dir={tmp_path}"]).save(tmp_path)
+        config = tmp_path / plans.CONFIG
+        for content in ("", "- 1\n", "search:\n  space: {}\n", "search: [\n"):
+            config.write_text(content)
+            with pytest.raises(UserError, match=r"holds no search of this version|holds no configuration|is damaged"):
+                plans.load(tmp_path, Trust())
 
 
 def test_of_several_that_want_it_one_is_let_in(tmp_path: Path) -> None:

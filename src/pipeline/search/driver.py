@@ -13,7 +13,7 @@ from types import FrameType
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.errors import TrainingFailed
+from pipeline.errors import ConfigError, TrainingFailed
 from pipeline.launch.devices import core_count, gpu_count, machine_is_busy
 from pipeline.launch.units import seconds_of
 from pipeline.process import module_command
@@ -95,6 +95,17 @@ class Driver:
                 workers[name] = self._start(name)
 
     def _check_failures(self, trials: list[FrozenTrial]) -> None:
+        """Raises ConfigError for a mistake that all trials share, TrainingFailed for other reasons to give up."""
+        if (refusal := folders.refusal(self.folder)) is not None:
+            raise ConfigError(refusal)
+        if (shared := studies.shared_failure(trials)) is not None:
+            output = self.folder / TRIALS / f"{shared.number:04}"
+            sentence = (
+                f"all trials so far failed for one reason, and others would: {shared.user_attrs.get(studies.REASON)}"
+            )
+            if folders.is_mistake(output):
+                raise ConfigError(sentence)
+            raise TrainingFailed(f"{sentence}\n  its output: {output / 'run.log'}")
         failed = studies.failures(trials)
         most = int(self.plan.settings.max_failures)
         if len(failed) > most:

@@ -3,6 +3,7 @@
 import math
 import os
 import socket
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from pipeline.search.storage import TRIALS
 
 LOCK = ".search.lock"  # held by the driver
 OVER = ".over"  # workers that find it begin no further trial
-MISTAKE = "mistake"
+MISTAKE = "mistake"  # in a trial's directory: what was wrong with its values
+FAILURE = "failure"  # the same of one that broke down
+REFUSAL = ".refusal"  # in the search's: what is wrong with every trial
 UNCLAIMED_SECONDS = 5.0
 
 
@@ -39,8 +42,9 @@ def make(folder: Path) -> None:
 
 
 def open_again(folder: Path) -> None:
-    """After a time that was up."""
-    (folder / OVER).unlink(missing_ok=True)
+    """After a time that was up, or a refusal that may have been mended since."""
+    for name in (OVER, REFUSAL):
+        (folder / name).unlink(missing_ok=True)
 
 
 def is_over(folder: Path) -> bool:
@@ -65,7 +69,8 @@ def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: 
         if mistake.exists():  # it would be the same the next time
             studies.give_up(study, trial, mistake.read_text(encoding="utf-8"), again=False)
         else:
-            studies.give_up(study, trial, problem or "its process disappeared", again=True)
+            reason = _text(run.folder / FAILURE) or problem or "its process disappeared"
+            studies.give_up(study, trial, reason, again=True)
         return
     scores = outcome["scores"]
     for metric, bounds in plan.constraints.items():
@@ -86,6 +91,31 @@ def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: 
 
 def note_mistake(run: Run, sentence: str) -> None:
     write_atomically(run.folder / MISTAKE, sentence)
+
+
+def is_mistake(trial_folder: Path) -> bool:
+    return (trial_folder / MISTAKE).exists()
+
+
+def note_failure(run: Run, sentence: str) -> None:
+    with suppress(OSError):  # the disk may be what is wrong
+        write_atomically(run.folder / FAILURE, sentence)
+
+
+def refuse(folder: Path, sentence: str) -> None:
+    """Whatever the values: no trial can do what is asked."""
+    write_atomically(folder / REFUSAL, sentence)
+
+
+def refusal(folder: Path) -> str | None:
+    return _text(folder / REFUSAL)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
 
 
 def identity(name: str) -> dict[str, Any]:

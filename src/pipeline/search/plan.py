@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import run_files, seal
 from pipeline.config import compose, frozen, places
@@ -19,11 +20,11 @@ from pipeline.config.given import check_given
 from pipeline.config.interpolations import as_written
 from pipeline.config.overrides import parse
 from pipeline.config.unread import check_read
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 from pipeline.files import write_atomically
 from pipeline.run_files import RunFile
 from pipeline.search import sweeps
-from pipeline.search.settings import check_settings
+from pipeline.search.settings import check_metrics, check_settings
 from pipeline.search.space import Choices, Picked, Space, Value
 from pipeline.search.words import OWN, is_about_launching, is_of_the_search, is_own, mapping, sorted_out
 from pipeline.shape import Maybe
@@ -132,6 +133,7 @@ class Plan:
                 raise ConfigError(
                     f"a trial with {values} could not be trained:\n  {problem}{self._hint(problem)}"
                 ) from None
+            check_metrics(self.settings, config)
 
     def texts(self) -> dict[str, str]:
         """{file: its content}, from which `load` makes the same plan."""
@@ -240,7 +242,8 @@ def _check_launcher(config: DictConfig, name: str) -> None:
 
 
 def load(folder: Path, trust: Trust) -> Plan:
-    """Of another user's, only those packages may be called that were typed for it. Raises Damaged."""
+    """Of another user's, only those packages may be called that were typed for it. Raises Damaged, and RunError for
+    the plan of another version."""
     config = frozen.load(folder, trust, OF_A_SEARCH)
     fixed = (run_files.OVERRIDES.text(folder) or "").splitlines()
     if not trust.covers(folder):
@@ -250,7 +253,13 @@ def load(folder: Path, trust: Trust) -> Plan:
             )
         fixed = [word for word in fixed if word.lstrip("+~").partition("=")[0] != places.ALLOW_PACKAGES]
         fixed += [f"{places.ALLOW_PACKAGES}=[{','.join(trust.packages)}]"] if trust.packages else []
-    return Plan(config, fixed, _space_of(config), trust)
+    try:
+        return Plan(config, fixed, _space_of(config), trust)
+    except (ValueError, LookupError, TypeError, AttributeError, OmegaConfBaseException) as problem:
+        raise RunError(
+            f"{folder} holds no search of this version ({type(problem).__name__}: "
+            f"{str(problem).partition(chr(10))[0]}); begin another one with another name="
+        ) from problem
 
 
 def _space_of(config: DictConfig) -> Space:

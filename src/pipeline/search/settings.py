@@ -5,8 +5,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline import metrics
 from pipeline.config.addresses import check_secrets, check_store
+from pipeline.config.allowed import targets
 from pipeline.config.names import check_name
+from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError
 from pipeline.launch.units import seconds_of
 
@@ -15,6 +18,8 @@ LEAST = {"n_trials": 1, "workers": 1, "max_failures": 0, "final_seeds": 0}
 CHANGEABLE = ("n_trials", "workers", "timeout", "max_failures", "final_seeds", "save_as")
 BOUNDS = ("min", "max")
 PARTS = ("train", "validation", "test")
+COUNTED_ONCE = "parameters"  # known before training
+OURS = ("pipeline.", "pytorch_lightning.", "kornia.")
 
 
 def check_settings(settings: DictConfig) -> None:
@@ -70,3 +75,19 @@ def _check_constraints(constraints: Any) -> None:
         for bound, value in plain.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ConfigError(f"{said}.{bound}={value}: expected a number")
+
+
+def check_metrics(settings: DictConfig, config: DictConfig) -> None:
+    """Raises ConfigError for a metric that nothing of ours measures, whatever the data; of others' code who knows?"""
+    nodes: Any = OmegaConf.to_container(config)
+    named = [node["_target_"] for _, node in targets({name: nodes[name] for name in ("model", "task", "callbacks")})]
+    if not all(str(target).startswith(OURS) for target in named):
+        return
+    known = [COUNTED_ONCE, *(f"{part}/{name}" for part in ("val", "train") for name in metrics.OURS)]
+    for group in ("objectives", "constraints"):
+        for metric in settings[group] or {}:
+            if str(metric).removesuffix("_epoch") not in known:
+                raise ConfigError(
+                    f"search.{group}.{metric}: nothing measures that{did_you_mean(nearest(str(metric), known))}"
+                    f"{all_of('what there may be, by the task', known[: len(metrics.OURS) + 1])}"
+                )

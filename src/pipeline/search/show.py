@@ -26,6 +26,7 @@ from pipeline.search.finding import LATEST, find, searches, touched_at
 from pipeline.search.plan import Plan
 from pipeline.search.recipe import command_of
 from pipeline.search.standing import Standing, scores_of, seconds_of, standing_of
+from pipeline.search.storage import STUDY, check_complete
 from pipeline.tracking import journal
 from pipeline.tracking.progress import JOURNAL
 
@@ -93,8 +94,11 @@ def opened(folder: Path) -> tuple[Plan, Study]:
     """Raises RunError for a search that ended before it had begun."""
     plan = plans.load(folder, Trust())
     try:
+        if plan.settings.storage is None and not (folder / STUDY).exists():  # a look must not make it
+            raise KeyError(STUDY)
         return plan, studies.open_study(plan, folder)
     except KeyError:
+        check_complete(folder)
         raise RunError(
             f"the search {folder.name} has no trials yet; to begin:  pipeline search name={folder.name}"
         ) from None

@@ -23,7 +23,7 @@ from pipeline.search.driver import Driver
 from pipeline.search.estimates import chosen, estimates_of, told
 from pipeline.search.plan import Plan
 from pipeline.search.recording import Recording
-from pipeline.search.storage import patiently
+from pipeline.search.storage import StudyLost, patiently
 
 BEST = "best.yaml"
 
@@ -104,7 +104,8 @@ def _drive(plan: Plan, folder: Path, study: Study, recording: Recording, console
         try:
             driver.run()
         except BaseException as problem:
-            recording.conclude(None, _shown(plan, folder, study, console), None, "FAILED")
+            shown = [] if isinstance(problem, StudyLost) else _shown(plan, folder, study, console)
+            recording.conclude(None, shown, None, "FAILED")
             if os_error(problem, OUT_OF_SPACE) is None:
                 raise
             raise TrainingFailed(

@@ -10,7 +10,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,15 +41,32 @@ UNREACHABLE = (sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
 T = TypeVar("T")
 
 
+class StudyLost(RunError):
+    """The file of the trials is gone, or is not what it was."""
+
+
 class WholeLines(JournalFileBackend):
-    """Optuna's file, but a line that a full disk (or a kill) cut short is taken back: Optuna could never read on."""
+    """Optuna's file, but a line that a full disk (or a kill) cut short is taken back: Optuna could never read on.
+
+    Raises StudyLost for a file that was deleted, cut, replaced or overwritten since it was opened.
+    """
 
     def __init__(self, path: str, lock: Any) -> None:
         super().__init__(path, lock_obj=lock)
         self.path, self.lock = Path(path), lock
+        self.identity, self.seen = self.path.stat().st_ino, 0
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        self._check()
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as problem:
+            raise self._lost(f"holds a line that is none of a study ({problem})") from problem
+        self.seen = max(self._log_number_offset.values())
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        self._check()
         with get_lock_file(self.lock), self.path.open("r+b", buffering=0) as file:
             size = _whole(file)
             file.truncate(size)
@@ -61,6 +78,22 @@ class WholeLines(JournalFileBackend):
             except OSError:
                 file.truncate(size)
                 raise
+
+    def _check(self) -> None:
+        try:
+            found = self.path.stat()
+        except OSError as problem:
+            raise self._lost(f"is gone ({problem.strerror})") from problem
+        if found.st_ino != self.identity or found.st_size < self.seen:
+            raise self._lost("is not what it was: it was cut, or another one is in its place")
+
+    def _lost(self, what: str) -> StudyLost:
+        if not self.path.parent.exists():
+            return StudyLost(f"{self.path.parent} is gone, and with it the search; its runs so far are in MLflow alone")
+        return StudyLost(
+            f"{self.path} {what}, so it is not known which trials there were. What each scored is in "
+            f"{self.path.parent / TRIALS}; put the file back, or begin another search with another name="
+        )
 
 
 def _whole(file: io.FileIO) -> int:
@@ -89,6 +122,15 @@ def open_storage(address: str | None, folder: Path) -> BaseStorage:
             return _database_at(url)
     except (*UNREACHABLE, ImportError) as problem:
         raise RunError(f"search.storage={address}: {_in_words(problem)}") from problem
+
+
+def check_complete(folder: Path) -> None:
+    """Raises StudyLost where there are trials whose study knows of none: new ones would be mixed up with them."""
+    if any((folder / TRIALS).glob("*")):
+        raise StudyLost(
+            f"{folder / STUDY} (or the database) knows of no trial, and {folder / TRIALS} holds some: put back what it "
+            "was, or begin another search with another name="
+        )
 
 
 def _database_at(url: sqlalchemy.URL) -> RDBStorage:

@@ -1,7 +1,7 @@
 """The trials of a search, in Optuna's words: who is asked for values, what is told, what became of those that died."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipeline.search import plan as plans
 from pipeline.search.plan import Plan
 from pipeline.search.sampling import PerTrial
 from pipeline.search.space import Value
-from pipeline.search.storage import open_storage, patiently
+from pipeline.search.storage import STUDY, StudyLost, check_complete, open_storage, patiently
 
 # What Optuna keeps of each trial beyond its values.
 WORKER = "worker"  # who trains it
@@ -33,18 +33,28 @@ COUNTED = (*DONE, TrialState.RUNNING)
 
 
 def create(plan: Plan, folder: Path) -> Study:
-    """The study of this search, made if it is not there yet, with the default configuration as its first trial."""
-    study = optuna.create_study(
-        study_name=folder.name,
-        storage=open_storage(plan.settings.storage, folder),
-        directions=[StudyDirection[direction.upper()] for direction in plan.objectives.values()],
-        load_if_exists=True,
-    )
+    """The study of this search, made if it is not there yet, with the default configuration as its first trial.
+
+    Raises StudyLost where trials are there, but not what is known of them.
+    """
+    try:
+        study = optuna.create_study(
+            study_name=folder.name,
+            storage=open_storage(plan.settings.storage, folder),
+            directions=[StudyDirection[direction.upper()] for direction in plan.objectives.values()],
+            load_if_exists=True,
+        )
+    except (KeyError, TypeError, AttributeError, AssertionError) as problem:  # whatever Optuna makes of such lines
+        raise StudyLost(
+            f"{folder / STUDY} holds other than a study of this version ({type(problem).__name__}: {problem}); put "
+            "back what it was, or begin another search with another name="
+        ) from problem
     study.sampler = PerTrial(plan, PASSING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(plan.objectives))
     if not study.get_trials(deepcopy=False):
+        check_complete(folder)
         for picked in _first(plan):
             study.enqueue_trial(picked)
     for name, text in plan.texts().items():
@@ -119,6 +129,15 @@ def failures(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
         for trial in trials
         if trial.state == TrialState.FAIL and not trial.user_attrs.get(SURPLUS) and not trial.user_attrs.get(STOPPED)
     ]
+
+
+def shared_failure(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The newest of those that failed, where all trials so far did, with different values and for one reason."""
+    failed = failures(trials)
+    values = [trial.params for trial in failed]
+    is_all = not any(trial.state in DONE or trial.intermediate_values for trial in trials)
+    one_reason = len({trial.user_attrs.get(REASON) for trial in failed}) == 1
+    return failed[-1] if is_all and one_reason and any(each != values[0] for each in values) else None
 
 
 def pruner(plan: Plan) -> BasePruner:

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.config import resolve
 from pipeline.config.allowed import targets
 from pipeline.data.datamodule import DataModule
-from pipeline.errors import ConfigError, TrainingFailed, UserError
+from pipeline.errors import TrainingFailed, UserError
 from pipeline.lifecycle import describe, looks
 from pipeline.lifecycle.assemble import Assembly, assemble, build_data
 from pipeline.lifecycle.judge import scores_of_parts
@@ -23,22 +23,23 @@ from pipeline.lifecycle.reports.keep import digest_of_part
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.train import check_averages, check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.metrics import lower_is_better
+from pipeline.metrics import is_better, lower_is_better
 from pipeline.process import ALONE, Place
 from pipeline.search import outcome
 from pipeline.search.outcome import DIVERGED, FINISHED, PRUNED
 from pipeline.search.plan import Plan
+from pipeline.search.settings import COUNTED_ONCE
 from pipeline.search.space import Picked
 from pipeline.search.storage import UNREACHABLE
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
 from pipeline.training.agreement import Agreement
 from pipeline.training.callbacks.averaging import weights_to_judge
+from pipeline.training.callbacks.monitoring import Monitoring, NoSuchMetric
 from pipeline.training.callbacks.timing import Timing
 from pipeline.training.learner import Learner
 
 NAME_LENGTH = 60
-COUNTED_ONCE = "parameters"  # known before training
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +55,24 @@ class Watch(pl.Callback):
         self.study = study
         self.trial_id = trial_id
         self.plan = plan
-        self.monitor = checkpoint.monitor
-        self.higher_is_better = checkpoint.mode == "max"
+        self.watch(checkpoint.monitor, checkpoint.mode)
         self.best: float | None = None
         self.scores: dict[str, float] = {}
         self.kept: dict[str, Tensor] | None = None  # the weights of that epoch, where they are to be judged further
         self.is_pruned = False
         self.step = 0
+
+    def watch(self, monitor: str | None, mode: str, *, in_training: bool = False) -> None:
+        """With None the newest epoch is that which `train` would keep."""
+        # Of training it is not known yet when a validation has ended.
+        self.monitor, self.mode = None if in_training else monitor, mode
+
+    def check(self, assembly: Assembly) -> None:
+        """Raises NoSuchMetric before anything is trained, where the metrics of the task are known."""
+        for name in self.plan.watched - {COUNTED_ONCE}:
+            if assembly.metric_names is not None and name not in assembly.metric_names:
+                instead = self._instead_of(name, assembly.metric_names, assembly.module)
+                raise NoSuchMetric(f"{name} is no metric of this run: {instead}")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if COUNTED_ONCE in self.plan.watched:
@@ -71,11 +83,11 @@ class Watch(pl.Callback):
             return
         self.step += 1
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        for name in {self.monitor, *self.plan.watched} - {COUNTED_ONCE}:
+        for name in {self.monitor or COUNTED_ONCE, *self.plan.watched} - {COUNTED_ONCE}:
             if name not in metrics:
-                raise ConfigError(f"{name} is no metric of this run: {self._instead_of(name, metrics, pl_module)}")
-        monitored = metrics[self.monitor]
-        if self.best is None or (monitored > self.best if self.higher_is_better else monitored < self.best):
+                raise NoSuchMetric(f"{name} is no metric of this run: {self._instead_of(name, metrics, pl_module)}")
+        monitored = None if self.monitor is None else metrics[self.monitor]
+        if monitored is None or self.best is None or is_better(monitored, self.best, self.mode):
             self.best = monitored
             self.scores |= {name: metrics[name] for name in self.plan.watched if name != COUNTED_ONCE}
             if self.plan.judged:
@@ -147,6 +159,8 @@ def train(
     check_monitors(callbacks, assembly)
     check_transforms(callbacks, assembly)
     check_averages(callbacks)
+    watch.check(assembly)
+    callbacks = [*_monitoring(callbacks, assembly, watch), *callbacks]
 
     journal = Journal(run.journal_path)
     loggers: Any = [JournalLogger(journal)] if here.is_first else []
@@ -174,6 +188,15 @@ def train(
         journal.close()
         scores = watch.scores or {COUNTED_ONCE: count(assembly.module)}
         outcome.write(run.folder, state, scores, seconds=seconds, reason=reason, judged=judged)
+
+
+def _monitoring(callbacks: list[pl.Callback], assembly: Assembly, watch: Watch) -> list[pl.Callback]:
+    """What finds out which metrics a LightningModule of the user's own logs."""
+    if isinstance(assembly.module, Learner):
+        return []
+    needed = [("search.objectives", name) for name in watch.plan.objectives if name != COUNTED_ONCE]
+    needed += [("search.constraints", name) for name in watch.plan.constraints if name != COUNTED_ONCE]
+    return [Monitoring(callbacks, lambda *_: None, needed)]
 
 
 def judge(trainer: pl.Trainer, assembly: Assembly, watch: Watch) -> dict[str, Any] | None:

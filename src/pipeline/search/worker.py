@@ -38,6 +38,7 @@ from pipeline.search import trial as trials
 from pipeline.search.driver import NO_SPACE, SIGNALS
 from pipeline.search.space import Picked
 from pipeline.search.storage import patiently
+from pipeline.training.callbacks.monitoring import NoSuchMetric
 
 POLL_SECONDS = 0.01
 GRACE_SECONDS = 10.0  # for the other processes of a trial, once one of them has failed
@@ -127,10 +128,14 @@ class Worker:
             code = 0
         except UserError as mistake:
             print(f"error: {mistake}", file=sys.stderr)
+            if isinstance(mistake, NoSuchMetric) and here.is_first:
+                folders.refuse(self.folder, str(mistake))
             if isinstance(mistake, ConfigError) and here.is_first:
                 folders.note_mistake(run, str(mistake))
         except BaseException as problem:  # noqa: BLE001  whatever it is, it is told where the trial's output goes
             code = FAILED if os_error(problem, OUT_OF_SPACE) is None else NO_SPACE
+            if here.is_first:
+                folders.note_failure(run, f"{type(problem).__name__}: {problem}".partition("\n")[0])
             with suppress(OSError):
                 traceback.print_exc()
         finally:
@@ -174,6 +179,9 @@ def main(folder: Path, name: str, trust: Trust) -> int:
         Worker(folder, name, trust).work()
     except Stopped:
         return DONE
+    except UserError as problem:  # the study is lost: the driver has noticed, too, and tells
+        print(f"error: {problem}", file=sys.stderr)
+        return FAILED
     except OSError as problem:
         if os_error(problem, OUT_OF_SPACE) is None:
             raise
