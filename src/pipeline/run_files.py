@@ -176,6 +176,7 @@ ASSEMBLED = RunFile(
         "devices": {"count": int, "kind": str, "precision": str},
         "headline": Maybe(str),
         "monitor": Maybe({"monitor": str, "mode": str}),
+        "instead_of_default": Maybe({"metric": str, "mode": str, "in_training": bool}),
         "validation_digest": Maybe(str),
         "steps_per_epoch": Maybe(int),
         "total_steps": Maybe(int),

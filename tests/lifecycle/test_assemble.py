@@ -66,6 +66,31 @@ PACKAGE = """
         def __init__(self) -> None:
             super().__init__()
             self.layer = nn.Linear(64, 4)
+
+    class WithLoader(Module):
+        def train_dataloader(self):
+            return []
+
+    class Endless(torch.utils.data.IterableDataset):
+        pass
+
+    class Stream(pl.LightningDataModule):
+        '''Says what it is, but not how long.'''
+        @property
+        def spec(self):
+            from pipeline.data.description import describe
+            return describe(Noise().load(None))
+
+        def train_dataloader(self):
+            return torch.utils.data.DataLoader(Endless())
+
+    class _Other(nn.Module):
+        '''As the package lightning has it.'''
+
+    _Other.__module__ = "lightning.pytorch.core.module"
+
+    class OfLightning(_Other):
+        pass
 """
 OWN = ("allow_packages=[assembled]", "data.source._target_=assembled.Noise", "data.batch_size=32", "model.widths=[4]")
 
@@ -202,6 +227,7 @@ class TestIsRefused:
             ("assembled.TwoScores", ["returns (2, 2) for 2 samples", "expected (2, 4)", "one score for each"]),
             ("assembled.WrongInput", ["cannot take noise's inputs of shape (2, 1, 8, 8)"]),
             ("assembled.Noise", ["model._target_=assembled.Noise is not a torch.nn.Module"]),
+            ("assembled.OfLightning", ["made for the package lightning", "import pytorch_lightning as L"]),
         ],
     )
     def test_a_model_that_does_not_score_the_classes(self, model: str, expected: list[str]) -> None:
@@ -212,6 +238,14 @@ class TestIsRefused:
     def test_a_data_module_that_tells_nothing_to_a_model_that_must_know(self, model: str) -> None:
         message = refusal(data="assembled.Plain", model=model)
         assert "data=Plain has no `spec`" in message and model in message and "pipeline.spec.DataSpec" in message
+
+    def test_data_of_unknown_length_without_a_number_of_steps(self) -> None:
+        assert "such as trainer.max_steps=1000" in refusal(data="assembled.Stream")
+        assert assemble("trainer.max_steps=20", data="assembled.Stream").total_steps == 20
+
+    def test_a_loader_of_the_module_that_nobody_uses_is_told(self, caplog: pytest.LogCaptureFixture) -> None:
+        assemble(model="assembled.WithLoader")
+        assert "WithLoader has a train_dataloader of its own, which is not used" in caplog.text
 
     def test_data_that_is_no_data_module(self) -> None:
         message = refusal(data="assembled.Noise")

@@ -1,6 +1,7 @@
 """From a frozen configuration to objects. The only place that knows both sides."""
 
 import inspect
+import logging
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.core.hooks import DataHooks
 from torch import Tensor, nn
 
 from pipeline.config import resolve
@@ -21,6 +23,8 @@ from pipeline.spec import DataSpec
 from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
 from pipeline.training.task import Task, check_scores
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,28 @@ def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None)
                 "batch.on_out_of_memory=halve splits batches for a network of yours, not for a whole LightningModule, "
                 "which takes them as they are: use a smaller data.batch_size with trainer.accumulate_grad_batches"
             )
+        if type(model).train_dataloader is not DataHooks.train_dataloader:
+            log.warning(
+                "%s has a train_dataloader of its own, which is not used: the samples are those of %s",
+                type(model).__name__,
+                type(data).__name__,
+            )
         if isinstance(data, DataModule):
             data.hand_over_tuples()
         return Assembly(model, data, spec, None, None)
+    check_package(model, "model")
     if spec is None or task is None:
         raise _without_spec(config, data)
     return _learner(config, model, data, spec, task)
+
+
+def check_package(built: object, node: str) -> None:
+    """Raises ConfigError for a module of the package `lightning`, whose classes are others of the same names."""
+    if any(base.__module__.startswith("lightning.pytorch.") for base in type(built).__mro__):
+        raise ConfigError(
+            f"{node}._target_: {type(built).__name__} is made for the package lightning, and this program runs on "
+            "pytorch_lightning, which is the same under another name: import pytorch_lightning as L"
+        )
 
 
 def build_data(config: DictConfig, place: Place, loaded: DataModule | None = None) -> pl.LightningDataModule:
@@ -100,6 +120,7 @@ def build_data(config: DictConfig, place: Place, loaded: DataModule | None = Non
         "log_every_n_steps": config.trainer.get("log_every_n_steps", 50),
     }
     data = _instantiate(config, "data", **offered)
+    check_package(data, "data")
     if not isinstance(data, pl.LightningDataModule):
         raise ConfigError(
             f"data._target_={config.data._target_} is not a LightningDataModule; a source of your own goes to "
@@ -159,8 +180,21 @@ def steps_in_an_epoch(data: pl.LightningDataModule, config: DictConfig) -> int:
     else:
         data.prepare_data()
         data.setup("fit")
-        steps = len(data.train_dataloader())
+        try:
+            steps = len(data.train_dataloader())
+        except TypeError:  # an IterableDataset
+            steps = _steps_without_length(data, config)
     return steps
+
+
+def _steps_without_length(data: pl.LightningDataModule, config: DictConfig) -> int:
+    steps = config.trainer.get("max_steps", -1)
+    if steps is None or steps < 0:
+        raise ConfigError(
+            f"nobody knows how many batches {type(data).__name__} has, and the learning rate follows from how long "
+            "training lasts: say it in steps, such as trainer.max_steps=1000"
+        )
+    return int(steps)
 
 
 def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:

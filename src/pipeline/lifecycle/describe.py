@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pipeline import run_files
 from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.headline import HEADLINES
+from pipeline.lifecycle.headline import headline_of
 from pipeline.lifecycle.hosts import TAG
 from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.reports import report
@@ -158,7 +158,8 @@ def farewell(run: Run, saved: str | None) -> str:
 def headline(verdict: Verdict | None) -> str:
     """The one figure by which a finished run is known."""
     metrics = {} if verdict is None else verdict.metrics
-    return next((f"**{name} {metrics[name]:.4f}**" for name in HEADLINES if name in metrics), "**no test**")
+    name = headline_of(metrics)
+    return "**no test**" if name is None else f"**{name} {metrics[name]:.4f}**"
 
 
 def note(
@@ -238,5 +239,5 @@ def _checkpoint(verdict: Verdict) -> str:
 
 
 def _headline_first(metrics: dict[str, float]) -> list[tuple[str, float]]:
-    first = next((name for name in HEADLINES if name in metrics), None)
+    first = headline_of(metrics)
     return sorted(metrics.items(), key=lambda item: (item[0] != first, item[0]))

@@ -61,8 +61,10 @@ def _test(run: Run, data_root: str | None) -> tuple[Assembly, pl.Trainer, Verdic
     return assembly, trainer, judge(run, trainer, assembly)
 
 
-def comparison(run: Run, verdict: Verdict) -> Table:
+def comparison(run: Run, verdict: Verdict) -> Table | str:
     """The metrics beside those that the run recorded when it was trained."""
+    if not verdict.metrics:
+        return f"{run.id} has nothing to test: its module has no test_step that logs, or its data no test_dataloader"
     result = run.result()
     recorded = {} if result is None else result["metrics"]
     chosen = "" if verdict.checkpoint is None else f", {verdict.checkpoint.name}"

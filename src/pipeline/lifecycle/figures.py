@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions, Verdict
+from pipeline.lifecycle.reports.evidence import in_parts
 from pipeline.lifecycle.reports.statistics import label_scores
 from pipeline.lifecycle.reports.thumbnails import pictures_of
 from pipeline.lifecycle.run import Run
@@ -30,7 +31,7 @@ SAMPLES = 32
 def draw_all(run: Run, assembly: Assembly, verdict: Verdict | None) -> Iterator[Path]:
     """Write figures/*.png, and say which."""
     run.figures.mkdir(exist_ok=True)
-    drawn = {"learning_curves": learning_curves(history(run.journal_path))}
+    drawn = {"learning_curves": learning_curves(in_parts(history(run.journal_path)))}
     predictions = None if verdict is None else verdict.predictions
     if predictions is not None and assembly.spec is not None:
         drawn |= DRAWN[assembly.spec.task](assembly, predictions)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 import torch.distributed
+from pytorch_lightning.core.hooks import DataHooks
 from torch import Tensor
 
 from pipeline.data.datamodule import DataModule
@@ -62,8 +63,8 @@ def judge(run: Run, trainer: pl.Trainer, assembly: Assembly) -> Verdict:
     metrics: dict[str, float] = {}
     if has_test(assembly):
         trainer.test(assembly.module, datamodule=assembly.data, verbose=False)
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-    predictions = gather(assembly.module) if isinstance(assembly.module, Learner) else None
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    predictions = gather(assembly.module) if metrics and isinstance(assembly.module, Learner) else None
     return Verdict(metrics, chosen, predictions)
 
 
@@ -99,9 +100,16 @@ def best_checkpoint(run: Run) -> Path | None:
 
 
 def has_test(assembly: Assembly) -> bool:
-    """A user's own modules may do without a test."""
-    own = isinstance(assembly.module, Learner)
-    return own or type(assembly.module).test_step is not pl.LightningModule.test_step
+    """A user's own module and data may do without a test."""
+    if isinstance(assembly.module, Learner):
+        return isinstance(assembly.data, DataModule) or _has_test_loader(assembly.data)
+    return type(assembly.module).test_step is not pl.LightningModule.test_step and (
+        _has_test_loader(assembly.data) or _has_test_loader(assembly.module)
+    )
+
+
+def _has_test_loader(holder: pl.LightningDataModule | pl.LightningModule) -> bool:
+    return type(holder).test_dataloader is not DataHooks.test_dataloader
 
 
 def gather(learner: Learner) -> Predictions:

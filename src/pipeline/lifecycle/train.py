@@ -14,11 +14,12 @@ from pipeline.lifecycle import describe, exits, resume
 from pipeline.lifecycle.assemble import Assembly, assemble, set_out_from
 from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.judge import judge
+from pipeline.lifecycle.monitors import monitoring
 from pipeline.lifecycle.reassemble import with_its_tokenizer
 from pipeline.lifecycle.recording import Recording
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.same_data import check_same_data
-from pipeline.lifecycle.trainer import build_trainer
+from pipeline.lifecycle.trainer import build_trainer, refusals_of_lightning
 from pipeline.lifecycle.variables import check_variables
 from pipeline.process import Place, place
 from pipeline.pulse import Pulse
@@ -62,6 +63,7 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
         Timing(),
         Checkpointing(folder=run.checkpoints, interruption=interruption, **config.checkpoint),
     ]
+    callbacks = [*monitoring(run, assembly, callbacks, console, is_resumed=start_from is not None), *callbacks]
     check_monitors(callbacks, assembly)
     check_transforms(callbacks, assembly)
     check_averages(callbacks)
@@ -72,7 +74,8 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
     console.print(describe.plan(run, assembly, trainer, start_from), soft_wrap=True)
     meeting.when_all_are_set_up()
     with recording.of_run(trainer, resumed_from=start_from):
-        trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)
+        with refusals_of_lightning():
+            trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)
         pulse.tell_where_it_stands()
         recording.training_ended(trainer)
         recording.conclude(judge(run, trainer, assembly))

@@ -1,5 +1,9 @@
 """Lightning's Trainer for the processes that are there."""
 
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,8 @@ from pipeline.training.learner import Learner
 from pipeline.training.precision import OF_WEIGHTS
 from pipeline.training.sharding import Sharded
 
+log = logging.getLogger(__name__)
+
 # Settings of Lightning's Trainer that Lightning leaves to whoever optimises by hand: here, the Learner.
 OURS = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "sync_batchnorm")
 
@@ -32,7 +38,7 @@ def build_trainer(
     folder: Path,
     here: Place,
 ) -> pl.Trainer:
-    """Lightning's Trainer, without what is ours: its bar, its checkpoints, its sanity check, its launching."""
+    """Lightning's Trainer, without what is ours: its bar, its checkpoints, its launching."""
     settings: dict[str, Any] = OmegaConf.to_container(config.trainer, resolve=True)  # type: ignore[assignment]
     settings.pop("_target_")
     plugins: list[Any] = [TimedCheckpointIO()]
@@ -63,7 +69,7 @@ def build_trainer(
             enable_progress_bar=False,
             enable_checkpointing=any(isinstance(each, pl.callbacks.Checkpoint) for each in callbacks),
             enable_model_summary=False,
-            num_sanity_val_steps=0,
+            num_sanity_val_steps=0 if isinstance(assembly.module, Learner) else 1,  # which tells what is logged
             use_distributed_sampler=not isinstance(assembly.data, DataModule),
         )
     except (
@@ -73,3 +79,16 @@ def build_trainer(
         MisconfigurationException,
     ) as problem:
         raise ConfigError(f"trainer: {problem}") from problem
+
+
+@contextmanager
+def refusals_of_lightning() -> Iterator[None]:
+    """Raises ConfigError for what Lightning itself has against a module or data of the user's own."""
+    try:
+        yield
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as problem:
+        raised_in = traceback.extract_tb(problem.__traceback__)[-1].filename
+        if not isinstance(problem, MisconfigurationException) and "/pytorch_lightning/" not in raised_in:
+            raise
+        log.exception("Lightning")
+        raise ConfigError(f"Lightning refuses this: {problem}") from problem

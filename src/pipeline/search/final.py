@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import DONE
 from pipeline.files import write_atomically
-from pipeline.lifecycle.headline import HEADLINES
+from pipeline.lifecycle.headline import headline_of
 from pipeline.lifecycle.run import Run
 from pipeline.metrics import lower_is_better
 from pipeline.process import module_command
@@ -114,8 +114,8 @@ def _kept(folder: Path) -> dict[str, dict[str, Any]]:
 def _compare(entries: dict[str, dict[str, Any]], kinds: dict[str, dict[str, Any]]) -> Comparison | None:
     labels = tuple(_label(kind, values) for kind, values in kinds.items())
     chosen = [entry for key, entry in entries.items() if key.startswith(labels)]
-    metric = next((name for name in HEADLINES if all(name in entry["metrics"] for entry in chosen)), None)
-    if not chosen or metric is None:
+    metric = headline_of(set.intersection(*(set(entry["metrics"]) for entry in chosen))) if chosen else None
+    if metric is None:
         return None
     values: dict[str, list[float]] = {BEST: [], DEFAULT: []}
     for entry in chosen:
@@ -126,7 +126,8 @@ def _compare(entries: dict[str, dict[str, Any]], kinds: dict[str, dict[str, Any]
 
 
 def _headline(metrics: dict[str, float]) -> str:
-    return next((f"{name} {metrics[name]:.4f}" for name in HEADLINES if name in metrics), "no test metric")
+    name = headline_of(metrics)
+    return "no test metric" if name is None else f"{name} {metrics[name]:.4f}"
 
 
 def _summary(values: list[float]) -> str:

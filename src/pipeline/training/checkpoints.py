@@ -6,11 +6,14 @@ checkpoints/last.ckpt, best.ckpt        links to two of them
 """
 
 import hashlib
+import logging
 import os
 import pickle
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +27,10 @@ NAME = "step-{:08d}.ckpt"
 DIGEST = re.compile("[0-9a-f]{64}")
 MOST_BYTES_OF_DIGEST = 4096
 GLOBAL = re.compile(r"(?:Unsupported global: GLOBAL|Unsupported class|Trying to (?:call|load)[^`]*`?) ?([\w.]+)")
+HYPERPARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")  # as Lightning names them
+PLAIN = (torch.Tensor, int, float, complex, str, bytes, type(None), torch.Size, torch.dtype, torch.device)
+
+log = logging.getLogger(__name__)
 
 
 class VerifiedCheckpointIO(TorchCheckpointIO):
@@ -33,6 +40,7 @@ class VerifiedCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        leave_out_objects(checkpoint)
         (save if storage_options is None else storage_options)(checkpoint, Path(path))
 
     def load_checkpoint(
@@ -138,6 +146,36 @@ def _what(error: pickle.UnpicklingError) -> str:
 
 def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def leave_out_objects(checkpoint: dict[str, Any]) -> None:
+    """Of the hyperparameters that a module of the user's own saved: a checkpoint with objects in it is never loaded
+    again, and the run's configuration has them all. Warns of what it holds elsewhere."""
+    for key in HYPERPARAMETERS:
+        saved = checkpoint.get(key, {})
+        checkpoint |= (
+            {key: {name: value for name, value in saved.items() if not any(objects_in(value))}} if saved else {}
+        )
+    for place in objects_in(checkpoint):
+        _warn(f"checkpoints of this run hold {place}, so they cannot be loaded again: save plain values and tensors")
+
+
+def objects_in(value: Any, place: str = "") -> Iterator[str]:
+    """What `weights_only` refuses: where it is, and of which class."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from objects_in(each, f"{place}.{name}" if place else str(name))
+    elif type(value) in (list, tuple, set):
+        for index, each in enumerate(value):
+            yield from objects_in(each, f"{place}.{index}")
+    elif not isinstance(value, PLAIN):
+        yield f"{place} ({type(value).__module__}.{type(value).__name__})"
+
+
+@lru_cache(maxsize=100)
+def _warn(sentence: str) -> None:
+    """Once, not with each checkpoint."""
+    log.warning("%s", sentence)
 
 
 def numbered(folder: Path) -> list[Path]:

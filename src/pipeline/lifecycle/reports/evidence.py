@@ -1,6 +1,7 @@
 """All that a report knows of a run, read from its directory alone. No torch in here."""
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,8 @@ from pipeline.tracking import journal
 
 ASSEMBLED = run_files.ASSEMBLED.name
 CLOCK_TOLERANCE_MS = 2  # file systems round
+
+PART = re.compile(r"^(train|val)_")
 
 Curves = dict[str, list[tuple[int, float]]]
 
@@ -99,7 +102,14 @@ class Evidence:
     @property
     def headline(self) -> str:
         """The validation metric by which a run is known."""
-        return str(self.assembled.get("headline") or "val/accuracy")
+        return PART.sub(r"\1/", str(self.assembled.get("headline") or "val/accuracy"))
+
+    @property
+    def monitored(self) -> tuple[str, str]:
+        """By what the best weights are chosen, and whether min or max is the best."""
+        checkpoint = self.run.config().checkpoint
+        chosen = self.assembled.get("monitor") or {"monitor": str(checkpoint.monitor), "mode": str(checkpoint.mode)}
+        return chosen["monitor"], chosen["mode"]
 
     @property
     def best_step(self) -> int | None:
@@ -145,7 +155,7 @@ def gather(run: Run, status: str | None = None) -> Evidence:
         start=start,
         result={"status": status or _broken(run) or "RUNNING", "metrics": {}, "seconds": None, "command": None}
         | (result or {}),
-        curves=journal.history(run.journal_path),
+        curves=in_parts(journal.history(run.journal_path)),
         predictions=saved.load(run.folder) if is_judged(run) else None,
         numbers=saved.load_numbers(run.folder) if is_judged(run) else None,
         labels=saved.load_labels(run.folder) if is_judged(run) else None,
@@ -155,6 +165,11 @@ def gather(run: Run, status: str | None = None) -> Evidence:
 def _broken(run: Run) -> str | None:
     status = journal.taken_up_again(run.journal_path)
     return None if status == "INTERRUPTED" else status
+
+
+def in_parts(curves: Curves) -> Curves:
+    """With val_loss, as Lightning's guides have it, under val/loss, which charts are made of."""
+    return {PART.sub(r"\1/", name): points for name, points in curves.items()} | curves
 
 
 def is_judged(run: Run) -> bool:

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch.nn import functional as F
 
+from pipeline import run_files
 from pipeline.data.datamodule import DataModule
 from pipeline.data.description import digest_of
 from pipeline.data.source import Parts
@@ -21,6 +22,7 @@ from pipeline.lifecycle.reports.evidence import ASSEMBLED
 from pipeline.lifecycle.reports.thumbnails import pictures_of, thumbnails
 from pipeline.lifecycle.run import Run
 from pipeline.spec import TaskKind
+from pipeline.training.callbacks.checkpointing import Checkpointing
 
 # N test samples, K classes, P of them pictured
 
@@ -38,13 +40,25 @@ def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
         },
         "devices": {"count": trainer.world_size, "kind": kind, "precision": str(trainer.precision)},
         "headline": assembly.headline,
+        "monitor": _monitored(run, trainer),
         "validation_digest": digest_of_part(assembly, "validation"),
         "steps_per_epoch": assembly.steps_per_epoch,
         "total_steps": assembly.total_steps,
     }
+    kept = run_files.ASSEMBLED.record_or_warn(run.folder) or {}
+    if "instead_of_default" in kept:  # found out in an earlier life of the run
+        content |= {key: kept[key] for key in ("instead_of_default", "headline")}
     run.write_json(ASSEMBLED, content)
     if isinstance(assembly.data, DataModule):
         keep_of_data(run, assembly.data.parts)
+
+
+def _monitored(run: Run, trainer: pl.Trainer) -> dict[str, str] | None:
+    """What its checkpoints are chosen by; of a trainer that takes none what the configuration says."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
+    checkpoint = run.config().checkpoint
+    taken = [each.monitored for each in callbacks if isinstance(each, Checkpointing)]
+    return taken[0] if taken else {"monitor": str(checkpoint.monitor), "mode": str(checkpoint.mode)}
 
 
 def keep_of_data(run: Run, parts: Parts) -> None:

@@ -106,8 +106,8 @@ def _how_judged(evidence: Evidence) -> Html | None:
     else:
         wrong, size = int((~judged.right).sum()), len(judged.right)
         told = f"{size - wrong:,} of {size:,} test samples right, {wrong:,} wrong."
-    monitor = str(evidence.run.config().checkpoint.monitor)
-    best = "on the validation set" if monitor.startswith("val/") else f"by {monitor}"
+    monitor, _ = evidence.monitored
+    best = "on the validation set" if monitor.startswith("val") else f"by {monitor}"
     chosen = "" if step is None else f" The weights are those of step {step:,}, the best {best}."
     for name, why in evidence.undefined.items():
         told += f" {wording.NAMES[name]} is not defined: {why} in the test set."
@@ -150,11 +150,11 @@ def _best(evidence: Evidence) -> Html | None:
     if step is None:
         return None
     planned = evidence.settings.get("trainer.max_epochs")
-    checkpoint = evidence.run.config().checkpoint
-    side = "lowest" if checkpoint.mode == "min" else "highest"
+    monitor, mode = evidence.monitored
+    side = "lowest" if mode == "min" else "highest"
     rows: list[tuple[str, Child]] = [
         ("epochs", f"{epochs} of {planned}" if planned else str(epochs)),
-        ("best", f"{_short_epoch(evidence.per_epoch(step))} (step {step:,}): the {side} {checkpoint.monitor}"),
+        ("best", f"{_short_epoch(evidence.per_epoch(step))} (step {step:,}): the {side} {monitor}"),
     ]
     known = evidence.headline.removeprefix("val/")
     for name in dict.fromkeys((evidence.headline, "val/loss", f"train/{known}_epoch", "train/loss_epoch")):

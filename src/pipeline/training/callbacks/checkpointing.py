@@ -33,7 +33,7 @@ class Checkpointing(Checkpoint, StepCallback):
         *,
         folder: Path,
         interruption: Interruption,
-        monitor: str,
+        monitor: str | None,
         mode: Literal["min", "max"],
         every_n_steps: PositiveInt | None,
         every_n_minutes: PositiveFloat | None,
@@ -41,8 +41,7 @@ class Checkpointing(Checkpoint, StepCallback):
     ) -> None:
         self.folder = folder
         self.interruption = interruption
-        self.monitor = monitor
-        self.mode = mode
+        self.watch(monitor, mode)
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self.keep = keep
@@ -78,13 +77,27 @@ class Checkpointing(Checkpoint, StepCallback):
         self._save_if_due(trainer, by_steps or by_time > 0, signal)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.state.fn == "fit":
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:  # nothing is trained yet that could be lost
             own, device = self.interruption.signal_number, trainer.strategy.root_device
             (signal,) = self.while_validating.highest(own, device=device)
             self._save_if_due(trainer, False, signal)
 
+    def watch(self, monitor: str | None, mode: str, *, in_training: bool = False) -> None:
+        """By which metric weights are the best; with None none are, and the newest are kept. One of training is known
+        when the epoch is over."""
+        self.monitor, self.mode = monitor, mode
+        self.in_training = in_training or (monitor is not None and monitor.startswith("train"))
+
+    @property
+    def monitored(self) -> dict[str, str] | None:
+        return None if self.monitor is None else {"monitor": self.monitor, "mode": self.mode}
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit":
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and not self.in_training:
+            self._compare(trainer)
+
+    def _compare(self, trainer: pl.Trainer) -> None:
+        if self.monitor is None:
             return
         if self.monitor not in trainer.callback_metrics:
             raise ConfigError(
@@ -96,6 +109,8 @@ class Checkpointing(Checkpoint, StepCallback):
             self.best_score, self.is_new_best = score, True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.in_training:
+            self._compare(trainer)
         own, device = self.interruption.signal_number, trainer.strategy.root_device
         (signal,) = self.after_epoch.highest(own, device=device)
         # At the limit of steps a Learner stops in the same way, but from there a run may be resumed with a higher one.
