@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.config.frozen import Trust
 from pipeline.data.datamodule import DataModule
-from pipeline.errors import DONE, FAILED, ConfigError, UserError
+from pipeline.errors import DONE, FAILED, ConfigError, DataError, UserError
 from pipeline.launch.devices import process_count
 from pipeline.launch.local import free_port
 from pipeline.lifecycle import environment
@@ -130,7 +130,7 @@ class Worker:
             print(f"error: {mistake}", file=sys.stderr)
             if isinstance(mistake, NoSuchMetric) and here.is_first:
                 folders.refuse(self.folder, str(mistake))
-            if isinstance(mistake, ConfigError) and here.is_first:
+            if isinstance(mistake, ConfigError | DataError) and here.is_first:
                 folders.note_mistake(run, str(mistake))
         except BaseException as problem:  # noqa: BLE001  whatever it is, it is told where the trial's output goes
             code = FAILED if os_error(problem, OUT_OF_SPACE) is None else NO_SPACE
