@@ -37,7 +37,9 @@ def test_it_holds_these_files_and_no_others(finished: Any) -> None:
         "predictions.npz",
         "figures",
         "report.html",
+        ".lock",
         ".report.lock",
+        "seal.txt",
         "run.log",
     }
 

@@ -39,7 +39,7 @@ def test_weights_that_were_altered_are_not_judged(finished: Any, tmp_path: Path)
     content = bytearray(best.read_bytes())
     content[len(content) // 2] ^= 1
     best.write_bytes(content)
-    with pytest.raises(RunError, match=rf"{best.name}: is truncated or altered: its SHA-256"):
+    with pytest.raises(RunError, match=rf"{best.name} is truncated or altered: its SHA-256"):
         evaluate.test(Run(folder))
 
 

@@ -100,10 +100,8 @@ class TestPastTheEnd:
     def test_what_changed_becomes_a_tag_with_its_step(self, longer: Any) -> None:
         folder, _ = longer
         tags = [record["tags"] for record, _ in read(folder / "journal.jsonl") if record["kind"] == "tags"]
-        assert tags == [
-            {"resumed_from": "step-00000027.ckpt", "changed.trainer.max_epochs": "3 -> 4, from step 27"},
-            *tags[1:],
-        ]
+        changed = {"resumed_from": "step-00000027.ckpt", "changed.trainer.max_epochs": "3 -> 4, from step 27"}
+        assert [each for each in tags if "resumed_from" in each] == [changed]
 
     def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(self, longer: Any) -> None:
         _, ended = longer

@@ -95,7 +95,7 @@ def test_a_project_keeps_the_package_that_it_has(empty_folder: Path) -> None:
 @pytest.mark.parametrize(
     "name, fitting",
     [("MyNet", "my_net"), ("my net", "my_net"), ("3d", "my_3d"), ("class", "my_class"), ("_x", "x"), ("../x", "x"),
-     ("é", "my_net"), ("", "my_net"), ("cnn", "my_cnn")],
+     ("é", "my_net"), ("cnn", "my_cnn")],
 )  # fmt: skip
 def test_a_name_that_will_not_do_is_refused_with_one_that_will(name: str, fitting: str, empty_folder: Path) -> None:
     with pytest.raises(ConfigError, match=rf"\n  such as  name={fitting}$"):

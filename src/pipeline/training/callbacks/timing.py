@@ -66,6 +66,8 @@ class Timing(pl.Callback):
 
     def _lap(self, trainer: pl.Trainer, name: str | None) -> None:
         """The seconds since the last lap go to `name`, but for those that the loader or a checkpoint took of them."""
+        if self.last[0] == 0:  # Lightning validates some batches before training begins
+            return
         clocks = _clocks(trainer)
         elapsed, drawing, saving = (now - before for now, before in zip(clocks, self.last, strict=True))
         self.last = clocks
