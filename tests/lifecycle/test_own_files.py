@@ -76,6 +76,8 @@ def test_what_is_right_or_lies_elsewhere_passes(tmp_path: Path) -> None:
     check(tmp_path, TABLE | {"train": "own.csv", "test": "own.csv"})
     check(tmp_path, SENTENCES)
     check(tmp_path / "nowhere.csv", TABLE, launcher="slurm.Slurm")
+    with pytest.raises(UserError):  # here it is missed
+        check(tmp_path / "nowhere.csv", TABLE)
 
 
 def test_it_needs_no_torch(tmp_path: Path) -> None:

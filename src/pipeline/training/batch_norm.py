@@ -57,8 +57,7 @@ class _BatchNorm(torch.autograd.Function):
         own, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradient, values, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
         )
-        sums = torch.stack([of_weight, of_bias]).double()
-        distributed.all_reduce(sums)
+        sums = _of_all(torch.stack([of_weight, of_bias]).double()).sum(dim=0)
         deviation = (variance.double() + ctx.eps).sqrt()
         scale = (1 if weight is None else weight.double()) / deviation / ctx.count
         slope, offset = ((scale * each).to(variance.dtype) for each in sums)
@@ -76,12 +75,17 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor, float]:
     channels = values.shape[1]
     count = values.numel() // channels
     own = torch.cat([mean.double(), variance.double(), mean.new_full((1,), count, dtype=torch.float64)])
-    rows = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(rows, own)
-    # Merged from deviations (Chan, Golub & LeVeque 1979), not from sums of squares, and in the same order everywhere.
-    together = torch.stack(rows)
+    # Merged from deviations (Chan, Golub & LeVeque 1979), not from sums of squares.
+    together = _of_all(own)
     means, variances, counts = together[:, :channels], together[:, channels:-1], together[:, -1:]
     total = counts.sum()
     mean = (means * counts).sum(dim=0) / total
     variance = ((variances + (means - mean).square()) * counts).sum(dim=0) / total
     return mean, variance, float(total)
+
+
+def _of_all(own: Tensor) -> Tensor:
+    """(W, ...): what each process has, in the same order everywhere. On gloo half the time of all_reduce."""
+    rows = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(rows, own)
+    return torch.stack(rows)
