@@ -62,8 +62,14 @@ class Meeting:
             self.store = self._open()
         if self.store is None:
             return [0]
-        self.store.set(f"{what}/{self.here.rank}", "here")
-        return [rank for rank in range(self.here.world_size) if not self.store.check([f"{what}/{rank}"])]
+        try:
+            self.store.set(f"{what}/{self.here.rank}", "here")
+            return [rank for rank in range(self.here.world_size) if not self.store.check([f"{what}/{rank}"])]
+        except DistError as problem:
+            raise TrainingFailed(
+                f"process {self.here.rank} waited for the others at {self._place}, and process 0, which holds the "
+                f"place, ended: read what that says. {to_be_alone()}"
+            ) from problem
 
     def _open(self) -> TCPStore | None:
         """None as long as nobody listens there."""
