@@ -1,5 +1,6 @@
 """Addresses that lead nowhere, and passwords that would be kept."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,34 @@ class TestEnvironment:
         monkeypatch.setenv("STORE", "http://ann:hunter2/pw@127.0.0.1:5640")
         said = refusal("tracking.uri='${oc.env:STORE}'")
         assert said.startswith("tracking.uri=http://***: its host or port cannot be read") and "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "typed, key, instead",
+    [
+        ("launch=slurm 'launch.setup=[\"export X=${oc.env:TOKEN}\"]'", "launch.setup.0", "write $TOKEN,"),
+        ("launch=slurm 'launch.setup=[\"export X=${oc.env:TOKEN,none}\"]'", "launch.setup.0", "write $TOKEN,"),
+        ("+t='${oc.env:TOKEN}' launch=slurm 'launch.setup=[\"X=${t}\"]'", "launch.setup.0", "write $TOKEN,"),
+        ("launch=slurm '+launch.options.comment=${oc.env:TOKEN}'", "launch.options.comment", 'comment="${TOKEN}"'),
+        ("launch=slurm 'launch.account=\"${oc.decode:${oc.env:TOKEN}}\"'", "launch.account", 'account="${TOKEN}"'),
+        (
+            "launch=kubernetes 'launch.environment={X:\"${oc.env:TOKEN}\"}'",
+            "launch.environment.X",
+            "{TOKEN: my-secret/",
+        ),
+        ("launch=kubernetes 'launch.image=\"host/x:${oc.env:TOKEN}\"'", "launch.image", 'image="host/x:${TOKEN}"'),
+        ("launch=kubernetes 'launch.pod={hostname:\"${oc.env:TOKEN}\"}'", "launch.pod.hostname", 'hostname="${TOKEN}"'),
+        ("launch=torchrun 'launch.rendezvous=\"${oc.env:TOKEN}:29400\"'", "launch.rendezvous", '"${TOKEN}:29400"'),
+    ],
+)
+def test_a_launcher_writes_nothing_down_that_is_out_of_the_environment(
+    typed: str, key: str, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2")
+    said = refusal(*shlex.split(typed))
+    assert said.startswith(f"{key} is ") and instead in said and "hunter2" not in said
+
+
+def test_but_a_number_of_it_which_is_a_setting_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODES", "2")
+    assert "nodes: 2" in accepted("launch=slurm", "launch.nodes='${oc.decode:${oc.env:NODES}}'")

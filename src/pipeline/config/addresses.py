@@ -31,6 +31,13 @@ INSTEAD = {
     "launch.environment": "name a secret of the cluster in launch.secrets",
     "": "put it into a variable of the environment and name that, '{key}=${{oc.env:NAME}}'",
 }
+VARIABLE = r"\$\{oc\.env:\s*(\w+)[^{}]*\}"
+# What a launcher of ours is told it writes into a script, a manifest or a command; by how a key begins.
+BY_NAME = {
+    "launch.setup": "write ${name}, which the shell of the job fills in: sbatch hands the variables on",
+    "launch.environment": "name a secret of the cluster, 'launch.secrets={{{name}: my-secret/my-key}}'",
+    "": 'type the value itself, {key}="{typed}"',
+}
 
 
 def check_store(key: str, address: str) -> None:
@@ -68,18 +75,40 @@ def check_addresses(config: dict[str, Any]) -> None:
             raise ConfigError(f"tracking.artifacts={_shown(artifacts)}: {scheme}:// is not known{did_you_mean(meant)}")
 
 
-def check_secrets(config: Any, path: str = "") -> None:
+def check_secrets(config: dict[str, Any]) -> None:
     """Raises ConfigError for a password in what is written to the run directory and sent to MLflow, as it stands."""
-    for name, value in config.items() if isinstance(config, dict) else enumerate(config):
-        key = f"{path}.{name}" if path else str(name)
-        if isinstance(value, dict | list):
-            check_secrets(value, key)
-        elif isinstance(value, str) and any(_found(key, value)):
+    for key, value in _texts(config, ""):
+        if any(_found(key, value)):
             instead = next(text for start, text in INSTEAD.items() if value.startswith(start) or key.startswith(start))
             raise ConfigError(
                 f"{key} holds a user, a password or a token, which would be kept in the run directory; "
                 f"{instead.format(key=key)}"
             )
+
+
+def check_launch(config: dict[str, Any]) -> None:
+    """Raises ConfigError for a value of the environment that a launcher of ours would write down filled in."""
+    launch = config.get("launch")
+    if not isinstance(launch, dict) or not str(launch.get("_target_")).startswith("pipeline."):
+        return
+    for key, text in _texts(launch, "launch"):
+        for name in re.findall(VARIABLE, text):
+            typed = re.sub(VARIABLE, r"${\1}", re.sub(rf"\$\{{oc\.decode:({VARIABLE})\}}", r"\1", text))
+            instead = next(remedy for start, remedy in BY_NAME.items() if key.startswith(start))
+            raise ConfigError(
+                f"{key} is {text}, and what that stands for would be written down where the run is launched; "
+                f"{instead.format(key=key, name=name, typed=typed)}"
+            )
+
+
+def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """(key, text) of all below."""
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+        key = f"{path}.{name}" if path else str(name)
+        if isinstance(value, dict | list):
+            yield from _texts(value, key)
+        elif isinstance(value, str):
+            yield key, value
 
 
 def _found(key: str, text: str) -> Iterator[bool]:

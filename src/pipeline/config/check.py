@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import signature, source
-from pipeline.config.addresses import check_addresses, check_secrets
+from pipeline.config.addresses import check_addresses, check_launch, check_secrets
 from pipeline.config.allowed import IMPORTED, check_name, check_origin, packages_of, targets
 from pipeline.config.arguments import check_arguments, is_special
 from pipeline.config.facts import check_facts, check_objects
@@ -38,6 +38,7 @@ def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
     plain, defaults = _plain(config), {} if shipped is None else _plain(shipped)
     packages = packages_of(plain)
     check_secrets(plain)  # first: what others find wrong they show
+    check_launch(plain)
     check_texts(plain, defaults)
     signatures = {path: _signature(path, node, packages) for path, node in targets(plain)}
     check_objects(plain)
