@@ -64,7 +64,9 @@ def test_those_that_came_say_who_did_not(ranks: Ranks) -> None:
     for each in (first, second):
         out, err = each.communicate(timeout=90)
         assert each.returncode != 0
-        assert any(told in err for told in ("processes 1, 3 of 4", "process 0 of 4", "2, 3 of 4", "process 0, which")), err
+        assert any(
+            told in err for told in ("processes 1, 3 of 4", "process 0 of 4", "2, 3 of 4", "process 0, which")
+        ), err
         assert "unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT" in err
     assert "waiting for process" in out
 
