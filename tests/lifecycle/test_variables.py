@@ -4,11 +4,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments import SLURMEnvironment
 
+from pipeline.cli import main
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
@@ -17,7 +19,7 @@ from pipeline.lifecycle.begin import check_run
 from pipeline.lifecycle.environment import describe
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.lifecycle.variables import check_variables, recorded
+from pipeline.lifecycle.variables import check_variables, passed_over, recorded
 from pipeline.process import ALONE
 
 BEFORE_TORCH = "import sys; from pipeline.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
@@ -96,6 +98,41 @@ def test_a_process_of_a_run_refuses_them_too(tmp_path: Path) -> None:
     )
     assert answer.returncode == 2
     assert "unset PL_TRAINER_MAX_EPOCHS" in answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize(
+    "name, typed, told",
+    [
+        ("MLFLOW_TRACKING_URI", "", 'runs/mlflow.db; for the other, tracking.uri="$MLFLOW_TRACKING_URI"'),
+        ("MLFLOW_EXPERIMENT_NAME", "", 'tracking.experiment=mnist5k; for the other, tracking.experiment="$'),
+        ("MLFLOW_RUN_ID", "", "does not count"),
+        ("MLFLOW_EXPERIMENT_ID", "", "does not count"),
+        ("MLFLOW_TRACKING_URI", "tracking.uri=http://127.0.0.1:1", None),
+        ("MLFLOW_EXPERIMENT_NAME", "tracking.experiment=x", None),
+        ("MLFLOW_TRACKING_URI", "tracking=none", None),
+        ("MLFLOW_RUN_ID", "tracking=none", None),
+        ("MLFLOW_TRACKING_USERNAME", "", None),
+        ("MLFLOW_TRACKING_PASSWORD", "", None),
+        ("MLFLOW_TRACKING_TOKEN", "", None),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "search seed=0,1"])
+def test_what_mlflow_itself_would_heed_counts_or_is_told_in_one_line_without_its_value(
+    name: str, typed: str, told: str | None, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, "http://ann:hunter2@host")
+    assert main([*shlex.split(verb), "launch=slurm", "launch.dry_run=true", *shlex.split(typed)]) == 0
+    said = capsys.readouterr().err
+    if told is None:
+        assert said == ""
+    else:
+        assert said.count("\n") == 1 and said.startswith(f"note: {name} is set")
+        assert told in said and "hunter2" not in said
+
+
+def test_an_empty_one_says_nothing() -> None:
+    assert not list(passed_over({"MLFLOW_TRACKING_URI": "", "MLFLOW_RUN_ID": ""}, compose([]).config.tracking, []))
 
 
 def test_one_process_of_a_slurm_job_is_alone_and_keeps_its_signals(

@@ -56,3 +56,12 @@ def test_a_version_of_an_older_program_is_told_what_it_lacks(uri: str, tmp_path:
     assert client.get_model_version(name, "1").tags == after.tags
     found.tag(name, {LOOKS: "2"})
     assert client.get_registered_model(name).tags == {LOOKS: "2"}
+
+
+def test_no_other_registry_out_of_the_environment_is_asked(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    name = f"letters-{tmp_path.name}"
+    client_of(uri).create_registered_model(name)
+    assert not (tmp_path / "other.db").exists()

@@ -21,7 +21,7 @@ from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.claim import Claim
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.store import store_of
-from pipeline.lifecycle.variables import check_variables
+from pipeline.lifecycle.variables import check_variables, passed_over
 from pipeline.process import Place, given_place, job, module_command, to_be_alone
 from pipeline.tracking import address
 
@@ -134,6 +134,8 @@ def _join(run: Run, config: DictConfig, here: Place) -> int:
 def _new(composed: compose.Composed, command: list[str]) -> Iterator[Run]:
     """A run of its own, held by this process from its first moment on; nothing is left of one that did not start."""
     config = composed.config
+    for sentence in passed_over(os.environ, config.tracking, composed.overrides):
+        print(f"note: {sentence}", file=sys.stderr)
     run = runs.make(name=config.name, runs_dir=config.runs_dir)
     with lock.held(run.folder, lock.TRAINED):
         runs.fill(

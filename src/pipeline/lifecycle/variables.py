@@ -1,15 +1,19 @@
 """Variables of the environment that reach into training past the configuration: refused, or kept with the run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+
+from omegaconf import DictConfig
 
 from pipeline.config import places
 from pipeline.config.arguments import AT_RUN_TIME
 from pipeline.config.facts import COUNT_BATCHES
 from pipeline.errors import ConfigError
+from pipeline.tracking.address import redacted
 
 # By how a name begins. What is in no list has no say in a run: PL_GLOBAL_SEED and PL_SEED_WORKERS, because each run
-# seeds itself; Fabric's LT_*, because nothing here is built with Fabric; MLFLOW_*, because metrics go one way; SLURM_*
-# and what torchrun sets, because `process` reads them alone and Lightning is told the answer.
+# seeds itself; Fabric's LT_*, because nothing here is built with Fabric; MLFLOW_*, because metrics go one way (below:
+# those of which we tell it); SLURM_* and what torchrun sets, because `process` reads them alone and Lightning is told
+# the answer.
 ARITHMETIC = {
     "ATEN_CPU_CAPABILITY": "which of torch's kernels compute, which round in their own ways",
     "CUBLASLT_WORKSPACE_SIZE": "which of cuBLAS's kernels fit",
@@ -59,6 +63,10 @@ REFUSED = {
     "PL_DEEPSPEED_CONFIG_PATH": "Lightning's DeepSpeed strategy",
 }
 
+# Who we are to a server, MLFLOW_TRACKING_USERNAME and its kin, counts as it does for MLflow itself.
+OF_MLFLOW = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
+OF_ONE_RUN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
+
 
 def check_variables(environment: Mapping[str, str]) -> None:
     """Raises ConfigError for those that would change what is trained, where no configuration says so."""
@@ -83,6 +91,20 @@ def _key(name: str, value: str) -> str:
     plain = value.lower() if value in ("True", "False", "None") else value
     same = COUNT_BATCHES.get(setting, f"{'' if is_shipped else '+'}trainer.{setting}={plain}")
     return f"\n  to ask for it     {same}"
+
+
+def passed_over(environment: Mapping[str, str], tracking: DictConfig, typed: Sequence[str]) -> Iterator[str]:
+    """A sentence for each variable that MLflow itself would heed, where nothing that was typed decides."""
+    if tracking.uri is None or any(word.startswith("tracking=") for word in typed):
+        return
+    for name, key in OF_MLFLOW.items():
+        value = str(tracking[key.partition(".")[2]])
+        is_typed = any(word.startswith(f"{key}=") for word in typed)
+        if environment.get(name, value) not in ("", value) and not is_typed:
+            yield f'{name} is set, but what counts is {key}={redacted(value)}; for the other, {key}="${name}"'
+    for name in OF_ONE_RUN:
+        if environment.get(name):
+            yield f"{name} is set, but does not count: what trains here becomes a run of its own"
 
 
 def recorded(environment: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.config.texts import check_given
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
-from pipeline.lifecycle.variables import check_variables
+from pipeline.lifecycle.variables import check_variables, passed_over
 from pipeline.search import plan as plans
 from pipeline.search import recipe, words
 from pipeline.search.plan import Plan
@@ -37,6 +38,8 @@ def search(typed: Sequence[str]) -> int:
     finally:
         gc.enable()
     recipe.check_place(plan.settings.save_as)
+    for sentence in passed_over(os.environ, plan.config.tracking, [*plan.fixed, *typed]):
+        print(f"note: {sentence}", file=sys.stderr)
     # Which import optuna: only for what has been found right.
     if plan.config.launch._target_ != plans.LOCAL:
         from pipeline.search import array

@@ -60,7 +60,8 @@ def client_of(uri: str) -> "MlflowClient":
     if address.is_server(uri):
         _bound_answers()
     database = address.sqlite_file(uri)
-    return MlflowClient(tracking_uri=uri if database is None else sqlite_store.url(database))
+    named = uri if database is None else sqlite_store.url(database)
+    return MlflowClient(tracking_uri=named, registry_uri=named)  # else MLFLOW_REGISTRY_URI chooses where models go
 
 
 def _bound_answers() -> None:
