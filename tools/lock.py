@@ -14,7 +14,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FOLDER = CHECKOUT / "constraints"
-DEV_EXTRAS = ("dev", "dashboard", "search", "server")
+DEV_EXTRAS = ("dev", "dashboard", "kubernetes", "search", "server")
 MODEL_EXTRAS = ("timm", "transformers")
 BUILD = ("hatchling", "editables")  # what an editable installation of this package is built with
 SERVER = ("mlflow", "boto3", "Flask-WTF", "psycopg[binary]")

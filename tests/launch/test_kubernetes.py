@@ -7,7 +7,9 @@ its custom resource. No cluster is involved: `kubectl` in here is a script that 
 import copy
 import json
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,13 @@ import pytest
 import yaml
 
 from pipeline.config import resolve
+from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError, RunError
 from pipeline.launch import job, trainjob
 from pipeline.launch.kubernetes import Kubernetes
 from pipeline.launch.launcher import Resources
-from pipeline.launch.trainjob_fields import check_fields
+from pipeline.launch.trainjob_check import check_fields
 
 CRD = Path(__file__).parents[3] / "shared/data/kubernetes/trainer.kubeflow.org_trainjobs.yaml"
 COMMAND = ["/here/python", "-P", "-m", "pipeline.lifecycle.rank", "/shared/runs/20261124-120000-cnn-mnist5k-ab12"]
@@ -241,7 +244,7 @@ class TestMistakes:
             owner = at(spoilt, path[:-1])
             owner[f"{path[-1]}x"] = owner.pop(path[-1])
             with pytest.raises(ConfigError, match=f"{path[-1]}x: there is no such field; did you mean"):
-                check_fields(spoilt, "")
+                check_fields(spoilt)
 
     def test_a_value_of_another_type_is_refused_wherever_it_stands(self) -> None:
         rendered = manifest(**ALL)
@@ -250,13 +253,13 @@ class TestMistakes:
             value = at(rendered, path)
             at(spoilt, path[:-1])[path[-1]] = {"a": "b"} if not isinstance(value, dict) else "text"
             with pytest.raises(ConfigError, match=r"cannot stand here|there is no such field"):
-                check_fields(spoilt, "")
+                check_fields(spoilt)
 
     def test_a_field_by_the_name_it_has_in_python_is_refused(self) -> None:
         spoilt = manifest(**LEAST)
         spoilt["spec"]["trainer"]["num_nodes"] = spoilt["spec"]["trainer"].pop("numNodes")
         with pytest.raises(ConfigError, match=r"spec\.trainer\.num_nodes: .* did you mean numNodes"):
-            check_fields(spoilt, "")
+            check_fields(spoilt)
 
     @pytest.mark.parametrize(
         "options, told",
@@ -278,7 +281,10 @@ class TestMistakes:
             ({"volumes": {"/shared": "Team_Files"}}, "'Team_Files' cannot stand here; expected the name of a claim"),
             ({"volumes": {"/shared": 3}}, "has 3 at /shared: expected the name of a claim"),
             ({"tolerations": [{"kee": "a"}]}, "did you mean key"),
-            ({"tolerations": [{"key": "a", "effect": "NoRun"}]}, "expected NoSchedule or PreferNoSchedule"),
+            (
+                {"tolerations": [{"key": "a", "effect": "NoRun"}]},
+                r"tolerations\[0\]\.effect: 'NoRun' .* expected NoExecute or NoSchedule or PreferN",
+            ),
             ({"tolerations": [{"operator": "Exists", "value": "a"}]}, "leave one of them out"),
             ({"pod": {"hostNetwork": True}}, r"pod\.hostNetwork: there is no such field"),
             ({"pod": {"volumes": []}}, r"launch\.pod\.volumes"),
@@ -292,29 +298,42 @@ class TestMistakes:
             ({"environment": {"A": "1"}, "secrets": {"A": "b/c"}}, r"in launch\.environment and in launch\.secrets"),
             ({"namespace": "Team"}, r"launch\.namespace: 'Team'"),
             ({"runtime": "torch distributed"}, r"launch\.runtime"),
-            ({"runtime_kind": "Runtime"}, "expected ClusterTrainingRuntime or TrainingRuntime"),
-            ({"managed_by": "me"}, r"launch\.managed_by=me: expected trainer\.kubeflow\.org"),
             ({"labels": {"queue name": "a"}}, r"launch\.labels"),
             ({"node_selector": {"a": 1}}, "expected a text"),
             ({"gpu_resource": "nvidia gpu", "gpus_per_node": 1}, r"launch\.gpu_resource"),
-            ({"gpus_per_node": -1}, r"launch\.gpus_per_node=-1: expected 0 or more"),
-            ({"cpus_per_node": 0}, r"launch\.cpus_per_node=0: expected 1 or more"),
-            ({"nodes": 0}, r"launch\.nodes=0"),
-            ({"pod_security": "strict"}, r"launch\.pod_security=strict: expected restricted, or baseline"),
             ({"memory_per_node": "64"}, r"launch\.memory_per_node=64GB"),
             ({"time": "4"}, r"launch\.time=4h"),
-            ({"notice_seconds": 0}, r"launch\.notice_seconds=0"),
         ],
     )
     def test_what_cannot_work_is_told_with_what_to_change(self, options: dict[str, Any], told: str) -> None:
         with pytest.raises(ConfigError, match=f"(?s){told}"):
             manifest(**{**LEAST, **options})
 
-    @pytest.mark.parametrize("options", [{"nodes": 0}, {"processes_per_node": 0}, {"max_restarts": -1}])
-    def test_a_count_that_cannot_be_is_told_before_a_batch_is_shared_out(self, options: dict[str, Any]) -> None:
-        (name,) = options
-        with pytest.raises(ConfigError, match=rf"launch\.{name}="):
-            launcher(**LEAST, **options).resources(devices="auto", accelerator="cpu", num_nodes=1)
+    @pytest.mark.parametrize(
+        "setting, expected",
+        [
+            ("nodes=0", "expected a whole number from 1"),
+            ("processes_per_node=0", "expected a whole number from 1"),
+            ("cpus_per_node=0", "expected a whole number from 1"),
+            ("gpus_per_node=-1", "expected a whole number from 0"),
+            ("max_restarts=-1", "expected a whole number from 0"),
+            ("notice_seconds=0", "expected a whole number from 1"),
+            ("runtime_kind=Runtime", "expected ClusterTrainingRuntime or TrainingRuntime"),
+            ("managed_by=me", "expected trainer.kubeflow.org/trainjob-controller, kueue.x-k8s.io/multikueue or null"),
+            ("pod_security=strict", "expected restricted or baseline"),
+        ],
+    )
+    def test_the_check_of_the_configuration_refuses_a_count_or_word_that_cannot_be(
+        self, setting: str, expected: str
+    ) -> None:
+        composed = compose(["launch=kubernetes", f"launch.{setting}"])
+        with pytest.raises(ConfigError, match=re.escape(f"launch.{setting}: {expected}")):
+            check(composed.config, composed.shipped)
+
+    def test_a_missing_package_is_told_with_how_to_install_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "kubeflow_trainer_api.models.trainer_v1alpha1_train_job", None)
+        with pytest.raises(ConfigError, match=r"pip install 'pipeline\[kubernetes\]'"):
+            manifest(**LEAST)
 
     def test_the_models_and_the_schema_made_strict_refuse_the_same_slips(self) -> None:
         rendered = manifest(**ALL)
@@ -337,6 +356,7 @@ KUBECTL = """#!/bin/sh
 echo "$@" >> "$NOTES"
 case "$1" in
   get) cat "$ANSWER" ;;
+  version) exit "${NO_CLUSTER:-0}" ;;
 esac
 exit "${CODE:-0}"
 """
@@ -377,13 +397,34 @@ class TestKubectl:
         said = capsys.readouterr().out
         assert f"run-{folder.name} in namespace team-a" in said and f"pipeline cancel {folder.name}" in said
 
-    def test_a_dry_run_calls_nothing(
-        self, calls: Callable[[], list[str]], folder: Path, capsys: pytest.CaptureFixture[str]
+    def test_a_dry_run_asks_no_cluster_where_none_answers(
+        self,
+        calls: Callable[[], list[str]],
+        folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setenv("NO_CLUSTER", "1")
         submit(folder, dry_run=True)
-        assert calls() == []
-        assert f"kubectl apply -f {folder}/job.yaml" in capsys.readouterr().out
+        assert calls() == ["version --request-timeout=3s"]
+        said = capsys.readouterr().out
+        assert f"kubectl apply -f {folder}/job.yaml" in said and "cluster  " not in said
         assert yaml.safe_load((folder / "job.yaml").read_text())["kind"] == "TrainJob"
+
+    @pytest.mark.parametrize("code, told", [("0", "would take it"), ("1", "would not take it: kubectl refused")])
+    def test_a_dry_run_asks_the_cluster_what_it_would_say_and_leaves_nothing_there(
+        self,
+        calls: Callable[[], list[str]],
+        folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        code: str,
+        told: str,
+    ) -> None:
+        monkeypatch.setenv("CODE", code)
+        submit(folder, dry_run=True)
+        assert calls()[-1] == f"apply --dry-run=server --filename={folder}/job.yaml"
+        assert f"cluster     {told}" in capsys.readouterr().out
 
     def test_one_that_is_submitted_again_is_another_trainjob(
         self, calls: Callable[[], list[str]], folder: Path

@@ -3,12 +3,14 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.files import ContentError, parsed
 from pipeline.shape import Each, Maybe, mismatch
 
 CLIENT_SECONDS = 30  # what kubectl may take
+PROBE_SECONDS = 3  # a dry run need not wait for a cluster that is not there
 STATE = {"type": str, "status": str}
 JOB = {"name": str, "ready": int}
 TRAIN_JOB = {
@@ -35,6 +37,19 @@ def kubectl(*arguments: str) -> str:
         lines = [line for line in done.stderr.splitlines() if re.match(r"[EIW]\d{4} ", line) is None]  # its own log
         raise RunError(f"kubectl refused: {' '.join(lines).strip() or done.stdout.strip()}")
     return done.stdout.strip()
+
+
+def opinion(manifest: Path) -> str | None:
+    """Return what the cluster would say to a manifest, which it does not keep; None where no cluster answers."""
+    try:
+        kubectl("version", f"--request-timeout={PROBE_SECONDS}s")
+    except (ConfigError, RunError):
+        return None
+    try:
+        kubectl("apply", "--dry-run=server", f"--filename={manifest}")
+    except RunError as problem:
+        return f"would not take it: {problem}"
+    return "would take it"
 
 
 def state_of(answer: str) -> str | None:

@@ -4,21 +4,19 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.constraints import NonNegativeInt, PositiveInt
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.files import write_atomically
 from pipeline.launch import job, trainjob
 from pipeline.launch.asked import check_agrees
-from pipeline.launch.kubectl import NODE, kubectl, state_of
+from pipeline.launch.kubectl import NODE, kubectl, opinion, state_of
 from pipeline.launch.launcher import Resources
-from pipeline.launch.trainjob_fields import check_fields
-from pipeline.launch.trainjob_rules import API_VERSION, KIND, check_rules
+from pipeline.launch.trainjob_check import check_fields, check_rules
 from pipeline.launch.units import mebibytes_of, seconds_of
 
 MANIFEST = "job.yaml"
-POD = "spec.runtimePatches[0].trainingRuntimeSpec.template.spec.replicatedJobs[0].template.spec.template.spec"
 
 
 class Kubernetes:
@@ -41,7 +39,7 @@ class Kubernetes:
         time: str | None,
         namespace: str,
         runtime: str,
-        runtime_kind: str,
+        runtime_kind: Literal["ClusterTrainingRuntime", "TrainingRuntime"],
         python: str,
         environment: Mapping[str, str | int | float] | None,
         secrets: Mapping[str, str] | None,
@@ -49,9 +47,9 @@ class Kubernetes:
         node_selector: Mapping[str, str] | None,
         tolerations: Sequence[Mapping[str, Any]] | None,
         pod: Mapping[str, Any] | None,
-        pod_security: str,
+        pod_security: Literal["restricted", "baseline"],
         labels: Mapping[str, str] | None,
-        managed_by: str | None,
+        managed_by: Literal["trainer.kubeflow.org/trainjob-controller", "kueue.x-k8s.io/multikueue"] | None,
         max_restarts: NonNegativeInt,
         notice_seconds: PositiveInt | None,
         dry_run: bool,
@@ -77,11 +75,6 @@ class Kubernetes:
         self.dry_run = dry_run
 
     def resources(self, *, devices: int | str | list[int], accelerator: str, num_nodes: int) -> Resources:
-        for count, option in ((self.nodes, "nodes"), (self.processes_per_node, "processes_per_node")):
-            if count < 1:
-                raise ConfigError(f"launch.{option}={count}: expected 1 or more")
-        if self.max_restarts < 0:
-            raise ConfigError(f"launch.max_restarts={self.max_restarts}: expected 0 or more")
         return check_agrees(
             Resources(self.nodes, self.processes_per_node),
             devices=devices,
@@ -108,6 +101,8 @@ class Kubernetes:
         )
         if self.dry_run:
             print(f"run         {folder}\nmanifest    {path}\nsubmit it   kubectl apply -f {shlex.quote(str(path))}")
+            if (answer := opinion(path)) is not None:
+                print(f"cluster     {answer}")
             return DONE
         print(
             f"run         {folder}\njob         {name} in namespace {self.namespace}\n"
@@ -143,8 +138,8 @@ class Kubernetes:
         self._check_can_train(folder)
         pod = self._pod()
         manifest = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
+            "apiVersion": "trainer.kubeflow.org/v1alpha1",
+            "kind": "TrainJob",
             "metadata": {"name": name, "namespace": self.namespace, **_given(labels=self.labels)},
             "spec": {
                 "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": self.runtime_kind, "name": self.runtime},
@@ -153,11 +148,7 @@ class Kubernetes:
                 "runtimePatches": [{"manager": "pipeline/launch", "trainingRuntimeSpec": _around(pod)}],
             },
         }
-        try:
-            check_fields(manifest, "")
-        except ConfigError as mistake:
-            text = str(mistake).replace(POD, "pod")
-            raise ConfigError(f"this TrainJob would be refused:\n  {text}") from None
+        check_fields(manifest)
         check_rules(manifest, pod)
         return manifest
 
