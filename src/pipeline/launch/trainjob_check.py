@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 
 from pipeline.errors import ConfigError
 
-POD = "spec.runtimePatches[0].trainingRuntimeSpec.template.spec.replicatedJobs[0].template.spec.template.spec"
+POD = re.compile(r"spec\.runtimePatches\S+\.replicatedJobs\[0\]\.template\.spec\.template\.spec\b")
 AMOUNT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")
 QUANTITY, TEXT_OR_NUMBER = "IoK8sApimachineryPkgApiResourceQuantity", "IoK8sApimachineryPkgUtilIntstrIntOrString"
 EXPECTED = {  # of a value, by the kind of error that pydantic reports
@@ -42,7 +42,7 @@ def check_fields(manifest: Mapping[str, Any]) -> None:
         told = [text for error in problem.errors() for text in _told(error, TrainerV1alpha1TrainJob)]
         if told:
             first = min(told, key=lambda text: "no such field" not in text)
-            raise ConfigError(f"this TrainJob would be refused:\n  {first.replace(POD, 'pod')}") from None
+            raise ConfigError(f"this TrainJob would be refused:\n  {POD.sub('pod', first)}") from None
     try:
         TrainerV1alpha1TrainJob.from_dict(dict(manifest))
     except ValueError:  # all that is left: pydantic takes any mapping for an amount, without a look into it
