@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import distributed
 
 from pipeline.pulse import Phase, Pulse
+from pipeline.training import collectives
 from pipeline.training.callbacks.step import StepCallback
 
 
@@ -17,7 +17,7 @@ class Heartbeat(StepCallback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.world_size > 1:
-            self.pulse.count_collectives(_collectives_entered)
+            self.pulse.count_collectives(collectives.entered)
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.pulse.beat(Phase.EPOCH_START)
@@ -60,9 +60,3 @@ class Heartbeat(StepCallback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.pulse.beat(Phase.CLOSING)
-
-
-def _collectives_entered() -> int:
-    """Also those of DDP's hooks, which no Python sees."""
-    group = distributed.group.WORLD
-    return 0 if group is None else int(group._get_sequence_number_for_group())  # type: ignore[attr-defined]
