@@ -52,3 +52,20 @@ def test_a_strict_umask_is_kept(program: Any, tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     (run_dir,) = program.runs_in(tmp_path / "home")
     assert run_dir.stat().st_mode & 0o077 == 0
+
+
+def test_runs_behind_a_link_are_runs_like_any_other(program: Any, tmp_path: Path) -> None:
+    home, small = tmp_path / "home", ("data=iris", "model=mlp", "model.widths=[4]", "trainer.max_epochs=2")
+    (home / "elsewhere").mkdir(parents=True)
+    (home / "link").symlink_to("elsewhere")
+    place = f"runs_dir={home}/link/runs"
+    ended = program.run(home, "train", *small, place)
+    assert ended.code == 0, ended.out + ended.err
+    (folder,) = (home / "elsewhere/runs").glob("2*")
+    result = program.result(folder)
+    assert result["status"] == "FINISHED" and (folder / result["best_checkpoint"]).exists()
+    longer = program.run(home, "resume", place, "trainer.max_epochs=4", "checkpoint.keep=1")
+    assert longer.code == 0, longer.out + longer.err
+    result = program.result(folder)
+    assert (folder / result["best_checkpoint"]).samefile(folder / "checkpoints/best.ckpt")
+    assert program.run(home, "evaluate", place).code == 0

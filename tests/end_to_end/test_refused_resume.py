@@ -32,6 +32,9 @@ class Breaks(pl.Callback):
     def on_train_batch_end(self, trainer, *_):
         self.at(trainer, "batch")
 
+    def on_train_epoch_start(self, trainer, *_):
+        self.at(trainer, f"epoch {trainer.current_epoch}")
+
     def at(self, trainer, moment):
         what, _, when = os.environ.get("BREAK", "").partition(" ")
         if when != moment or trainer.state.fn != "fit":
@@ -100,7 +103,10 @@ def test_a_run_that_is_as_long_already_is_finished_and_nothing_else(
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("broken", ["raise setup", "SIGKILL setup", "raise start", "SIGKILL start"])
+@pytest.mark.parametrize(
+    "broken",
+    ["raise setup", "SIGKILL setup", "SIGTERM setup", "SIGINT setup", "raise start", "SIGKILL start", "SIGTERM start"],
+)
 def test_what_breaks_before_training_goes_on_leaves_the_run_as_it_was(program: Any, mine: Path, broken: str) -> None:
     folder = program.only_run(mine)
     before = contents(folder)
@@ -172,6 +178,43 @@ def test_what_breaks_later_leaves_the_verdict_and_can_be_gone_on_with(
     assert "epoch 4/4" in went_on.out
     assert program.result(folder)["status"] == "FINISHED"
     assert contents(folder)["result.json"] != before["result.json"]
+
+
+def test_a_killed_lengthening_keeps_the_weights_that_the_verdict_tells_of(
+    program: Any, mine: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(mine, home, symlinks=True)
+    folder = program.only_run(home)
+    named = folder / program.result(folder)["best_checkpoint"]
+    killed = program.run(home, "resume", "trainer.max_epochs=8", "checkpoint.keep=1", BREAK="SIGKILL epoch 6")
+    assert killed.code != 0
+    best = folder / "checkpoints/best.ckpt"
+    assert best.resolve() != named.resolve(), "a better one came"
+    assert folder / program.result(folder)["best_checkpoint"] == named and named.exists()
+    assert named.with_name(f"{named.name}.sha256").exists()
+    judged = program.run(home, "evaluate")
+    assert judged.code == 0 and named.name in judged.out, judged.out + judged.err
+    rows = [line.split("│") for line in judged.out.splitlines() if "test/" in line]
+    assert rows and all(now.strip() == trained.strip() for _, now, trained in rows), judged.out
+    went_on = program.run(home, "resume")
+    assert went_on.code == 0, went_on.err
+    after = folder / program.result(folder)["best_checkpoint"]
+    assert after.exists() and after == best.resolve() and not named.exists()
+
+
+def test_a_verdict_whose_weights_are_gone_is_told(program: Any, mine: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(mine, home, symlinks=True)
+    folder = program.only_run(home)
+    assert program.run(home, "resume", "trainer.max_epochs=8", BREAK="SIGKILL epoch 6").code != 0
+    named = folder / program.result(folder)["best_checkpoint"]
+    named.unlink()  # as by an older version
+    judged = program.run(home, "evaluate")
+    assert judged.code == 0, judged.err
+    assert f"result.json tells of {named.name}, which is gone" in judged.err + judged.out
+    registered = program.run(home, "register", "name=m")
+    assert registered.code == 2 and f"pipeline resume run={folder.name}" in registered.err
 
 
 def test_a_preempted_lengthening_is_gone_on_with_by_the_same_command(

@@ -114,6 +114,15 @@ def test_pruning_keeps_the_newest_and_the_best(tmp_path):
     assert not checkpoints.digest_of(paths[0]).exists()
 
 
+def test_pruning_keeps_the_best_of_a_folder_that_a_link_leads_to(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    paths = [save(tmp_path / "link", step) for step in range(4)]
+    checkpoints.link(tmp_path / "link", "best.ckpt", paths[1])
+    checkpoints.prune(tmp_path / "link", keep=1, besides=(tmp_path / "real" / paths[0].name))
+    assert checkpoints.numbered(tmp_path / "link") == [paths[3], paths[1], paths[0]]
+
+
 def test_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkeypatch):
     path = save(tmp_path, 3)
 

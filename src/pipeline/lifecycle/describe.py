@@ -18,7 +18,7 @@ from pipeline.lifecycle.headline import headline_of
 from pipeline.lifecycle.hosts import TAG
 from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.reports import report
-from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.run import Run, step_of
 from pipeline.tracking import address, ui
 from pipeline.tracking.progress import SyncState
 
@@ -186,10 +186,6 @@ def _title(path: str) -> str:
 def command_of(run: Run) -> str:
     """What to type to make a run like this one."""
     return shlex.join(["pipeline", "train", *run.overrides()])
-
-
-def step_of(checkpoint: Path) -> int:
-    return int(checkpoint.stem.rpartition("-")[2])
 
 
 def shorten(path: Path) -> str:

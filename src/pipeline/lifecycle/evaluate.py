@@ -11,7 +11,7 @@ from pipeline.lifecycle import exits, looks
 from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.console import console_beside
-from pipeline.lifecycle.judge import Verdict, best_checkpoint, judge
+from pipeline.lifecycle.judge import Verdict, judge, judged_checkpoint
 from pipeline.lifecycle.reassemble import reassemble
 from pipeline.lifecycle.reports.evidence import is_judged
 from pipeline.lifecycle.reports.keep import digest_of_test, keep_assembled, keep_predictions
@@ -52,13 +52,13 @@ def test(run: Run, data_root: str | None = None) -> Verdict:
 
 
 def _test(run: Run, data_root: str | None) -> tuple[Assembly, pl.Trainer, Verdict]:
-    if best_checkpoint(run) is None:
+    if judged_checkpoint(run) is None:
         raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
     config, assembly = reassemble(run, data_root)
     trainer: pl.Trainer = build_trainer(
         config, assembly=assembly, callbacks=[], loggers=False, folder=run.folder, here=ALONE
     )
-    return assembly, trainer, judge(run, trainer, assembly)
+    return assembly, trainer, judge(trainer, assembly, judged_checkpoint(run))
 
 
 def comparison(run: Run, verdict: Verdict) -> Table | str:

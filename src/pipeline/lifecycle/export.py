@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import DONE, FAILED, TrackingError, UserError
-from pipeline.lifecycle.judge import best_checkpoint
+from pipeline.lifecycle.judge import judged_checkpoint
 from pipeline.lifecycle.reassemble import reassemble
 from pipeline.lifecycle.run import Run
 from pipeline.output import report
@@ -33,7 +33,7 @@ class Exported(NamedTuple):
 def network_of(run: Run) -> Exported | None:
     """None where module or data are the user's own: what they take is not known here."""
     _, assembly = reassemble(run)
-    chosen = best_checkpoint(run)
+    chosen = judged_checkpoint(run)
     if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule) or chosen is None:
         return None
     assembly.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load(chosen)))

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.run import Run
+from pipeline.run_files import warn
 from pipeline.training import checkpoints
 from pipeline.training.chunk import as_batch
 from pipeline.training.evaluation import Evaluation, share_buffers
@@ -52,11 +53,8 @@ class Verdict:
         return "last" if self.checkpoint is None else self.checkpoint.name
 
 
-def judge(run: Run, trainer: pl.Trainer, assembly: Assembly) -> Verdict:
-    """Test the run's best checkpoint; the newest where none was ever the best."""
-    # The first process may still be moving the link to the best one, and removing what it pointed to.
-    trainer.strategy.barrier("judge")
-    chosen = best_checkpoint(run)
+def judge(trainer: pl.Trainer, assembly: Assembly, chosen: Path | None) -> Verdict:
+    """Test this checkpoint; the weights as they are where there is none."""
     if chosen is not None:
         weights = checkpoints.evaluation_weights(checkpoints.load(chosen))
         load_weights(assembly.module, weights)
@@ -90,8 +88,20 @@ def scores_of_parts(
     return found
 
 
+def judged_checkpoint(run: Run) -> Path | None:
+    """The weights that a run is known by: those of its verdict, also while a longer training has left better ones.
+
+    Raises RunError as `best_checkpoint` does.
+    """
+    if (name := run.lost_checkpoint) is not None:
+        warn(f"{run.id}: result.json tells of {name}, which is gone; the best weights since then are taken")
+    return run.judged_checkpoint or best_checkpoint(run)
+
+
 def best_checkpoint(run: Run) -> Path | None:
-    """Raises RunError for a link that leads out of the run: it would be judged, exported and sent as if of this run."""
+    """The best of all training so far; the newest where none was ever the best.
+
+    Raises RunError for a link that leads out of the run: it would be judged, exported and sent as if of this run."""
     best = run.checkpoints / "best.ckpt"
     if best.exists():
         return run.within(best)

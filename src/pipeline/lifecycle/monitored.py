@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline import metrics, run_files
-from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.run import Run, step_of
 from pipeline.tracking import journal
 
 METRIC, MODE, VALUE, DIGEST = "validation.metric", "validation.mode", "validation.value", "validation.digest"
@@ -41,9 +41,10 @@ def of_run(run: Run) -> Monitored | None:
     chosen = assembled.get("monitor", dict(run.config().checkpoint))
     if chosen is None:
         return None
-    values = [
-        value for _, value in journal.history(run.journal_path).get(chosen["monitor"], []) if not math.isnan(value)
-    ]
+    judged = run.judged_checkpoint
+    last = math.inf if judged is None else step_of(judged)  # what came after it has no verdict yet
+    points = journal.history(run.journal_path).get(chosen["monitor"], [])
+    values = [value for step, value in points if step <= last and not math.isnan(value)]
     if not values:
         return None
     best = min(values) if chosen["mode"] == "min" else max(values)

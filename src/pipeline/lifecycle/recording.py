@@ -22,7 +22,7 @@ from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.reports import report
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
 from pipeline.lifecycle.reports.keep import digest_of_test, keep_assembled, keep_predictions
-from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.run import Run, step_of
 from pipeline.lifecycle.store import export_command
 from pipeline.process import Place, module_command
 from pipeline.tracking import sidecar
@@ -30,7 +30,8 @@ from pipeline.tracking.journal import Journal, Status, newest_params
 from pipeline.tracking.logger import JournalLogger
 from pipeline.tracking.progress import SyncState
 from pipeline.training import checkpoints
-from pipeline.training.interruption import Interrupted
+from pipeline.training.agreement import Agreement
+from pipeline.training.interruption import Interrupted, Interruption
 
 SIDECAR_PATIENCE_SECONDS = 10.0
 ERROR_LINES = 15
@@ -49,8 +50,17 @@ class Recording:
     of a run that was finished goes on saying what it came to, until there is a new verdict.
     """
 
-    def __init__(self, run: Run, config: DictConfig, assembly: Assembly, here: Place, console: Console) -> None:
+    def __init__(
+        self,
+        run: Run,
+        config: DictConfig,
+        assembly: Assembly,
+        here: Place,
+        console: Console,
+        interruption: Interruption,
+    ) -> None:
         self.run = run
+        self.interruption = interruption
         self.config = config
         self.assembly = assembly
         self.console = console
@@ -89,6 +99,8 @@ class Recording:
         except BaseException as problem:
             if self.has_begun:
                 self._broke(problem)
+            elif isinstance(problem, Interrupted):
+                self.console.print(f"stopped before training went on; {self.run.id} is as it was", soft_wrap=True)
             raise
         else:
             with self._harmless("the figures"):
@@ -127,7 +139,7 @@ class Recording:
             return
         self.has_begun = True
         resumed_from = self.resumed_from
-        step = 0 if resumed_from is None else describe.step_of(resumed_from)
+        step = 0 if resumed_from is None else step_of(resumed_from)
         goes_on = self.run.has_started
         before = newest_params(self.run.journal_path)
         if goes_on:
@@ -195,19 +207,21 @@ class Recording:
         self.journal.close()
         state = self.sidecar.wait(SIDECAR_PATIENCE_SECONDS, for_model=False) if self.sidecar is not None else None
         self._write_result(status, state.mlflow_run_id if state is not None else None)
+        if status == "FINISHED":  # nothing tells of those weights any more that an earlier training was judged by
+            checkpoints.prune(self.run.checkpoints, keep=int(self.config.checkpoint.keep))
         return state
 
     def _write_result(self, status: Status | Literal["RUNNING"], mlflow_run_id: str | None) -> None:
         if self.was_judged and status != "FINISHED":
             return
         verdict = self.verdict
-        best = None if verdict is None or verdict.checkpoint is None else verdict.checkpoint
+        best = None if verdict is None or verdict.checkpoint is None else f"checkpoints/{verdict.checkpoint.name}"
         try:
             self.run.write_result(
                 {
                     "status": status,
                     "metrics": {} if verdict is None else verdict.metrics,
-                    "best_checkpoint": None if best is None else str(best.relative_to(self.run.folder)),
+                    "best_checkpoint": best,
                     "mlflow_run_id": mlflow_run_id,
                     "seconds": round(self._seconds(), 3),
                     "command": describe.command_of(self.run),
@@ -231,6 +245,11 @@ class Begins(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.recording.resumed_from is not None:
             check_schedules(self.recording.run, trainer)
+            # Of all processes, as a signal may have come to one alone.
+            signal = self.recording.interruption.signal_number
+            (signal,) = Agreement().highest(signal, device=trainer.strategy.root_device)
+            if signal:
+                raise Interrupted(signal, None)
         self.recording.begin(trainer)
 
 

@@ -159,6 +159,11 @@ def _judged(run: Run) -> dict[str, float]:
     result: dict[str, Any] | None = run.result()
     if result is None or result["status"] != "FINISHED":
         raise RunError(f"{run.id} is not finished, so it has no model to register: pipeline resume run={run.id}")
+    if (name := run.lost_checkpoint) is not None:
+        raise RunError(
+            f"{run.id}: its figures are those of {name}, which is gone, and its training has gone on since; to "
+            f"end that and judge it anew: pipeline resume run={run.id}"
+        )
     metrics: dict[str, float] = result["metrics"]
     return metrics
 

@@ -26,6 +26,7 @@ from pipeline.tracking import address, journal, progress
 
 LATEST = "latest"
 OVERRIDES = run_files.OVERRIDES.name
+CHECKPOINT = re.compile(r"step-(\d+)\.ckpt")
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,21 @@ class Run:
         except Damaged as damaged:
             run_files.warn(str(damaged))
             return journal.outcome(self.journal_path)
+
+    @property
+    def judged_checkpoint(self) -> Path | None:
+        """The weights that result.json tells of, as long as they are there."""
+        name: str = (self.result() or {}).get("best_checkpoint") or ""
+        path = self.checkpoints / Path(name).name
+        real = self.within(path) if path.is_file() else path
+        return real if real.is_file() and CHECKPOINT.fullmatch(real.name) else None
+
+    @property
+    def lost_checkpoint(self) -> str | None:
+        """The name of those weights, where they are gone and a training that went on has left others."""
+        name: str = (self.result() or {}).get("best_checkpoint") or ""
+        is_lost = name != "" and self.judged_checkpoint is None
+        return Path(name).name if is_lost and journal.taken_up_again(self.journal_path) is not None else None
 
     def write_result(self, result: dict[str, Any]) -> None:
         self.write_json(run_files.RESULT.name, result)
@@ -260,6 +276,11 @@ def _mlflow_run_id(folder: Path) -> str | None:
     return None if state is None else state.mlflow_run_id
 
 
+def step_of(checkpoint: Path) -> int:
+    """After how many optimiser steps it was taken."""
+    return int(checkpoint.stem.rpartition("-")[2])
+
+
 def weights(reference: str, runs_dir: str) -> Path:
     """The checkpoint that a reference means: a file, or the best one of a run.
 
@@ -271,6 +292,8 @@ def weights(reference: str, runs_dir: str) -> Path:
             raise RunError(f"init_from={reference}: there is no such file; expected a checkpoint, or a run")
         return path
     run = find(reference, runs_dir, key="init_from")
+    if (judged := run.judged_checkpoint) is not None:
+        return judged
     for name in ("best.ckpt", "last.ckpt"):
         if (run.checkpoints / name).exists():
             return run.within(run.checkpoints / name)

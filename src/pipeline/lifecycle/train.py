@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.lifecycle import describe, exits, resume
 from pipeline.lifecycle.assemble import Assembly, assemble, set_out_from
 from pipeline.lifecycle.console import console_beside
-from pipeline.lifecycle.judge import judge
+from pipeline.lifecycle.judge import best_checkpoint, judge
 from pipeline.lifecycle.monitors import monitoring
 from pipeline.lifecycle.reassemble import with_its_tokenizer
 from pipeline.lifecycle.recording import Recording
@@ -54,14 +54,16 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
         set_out_from(Path(config.init_from), assembly.module)
 
     # What watches.
-    recording = Recording(run, config, assembly, here, console)
+    recording = Recording(run, config, assembly, here, console, interruption)
     callbacks = [
         Heartbeat(pulse),  # the first, so that it tells where the others hang
         *resolve.instantiate(config.callbacks, config).values(),
         *recording.callbacks,
         progress(config, assembly, console),
         Timing(),
-        Checkpointing(folder=run.checkpoints, interruption=interruption, **config.checkpoint),
+        Checkpointing(
+            folder=run.checkpoints, interruption=interruption, judged=run.judged_checkpoint, **config.checkpoint
+        ),
     ]
     callbacks = [*monitoring(run, assembly, callbacks, console, is_resumed=start_from is not None), *callbacks]
     check_monitors(callbacks, assembly)
@@ -78,7 +80,9 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
             trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)
         pulse.tell_where_it_stands()
         recording.training_ended(trainer)
-        recording.conclude(judge(run, trainer, assembly))
+        # The first process may still be moving the link to the best one, and removing what it pointed to.
+        trainer.strategy.barrier("judge")
+        recording.conclude(judge(trainer, assembly, best_checkpoint(run)))
         pulse.tell_where_it_stands()
 
 

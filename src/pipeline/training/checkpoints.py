@@ -202,11 +202,11 @@ def link(folder: Path, name: str, target: Path) -> None:
     os.replace(temporary, folder / name)
 
 
-def prune(folder: Path, *, keep: int) -> None:
-    """Leave the newest `keep` checkpoints and the best one."""
-    best = (folder / "best.ckpt").resolve()
+def prune(folder: Path, *, keep: int, besides: Path | None = None) -> None:
+    """Leave the newest `keep` checkpoints, the best one, and that `besides`."""
+    spared = {path.name for path in ((folder / "best.ckpt").resolve(), besides) if path is not None}
     for path in numbered(folder)[keep:]:
-        if path != best:
+        if path.name not in spared:  # by name: a link may lead to the folder
             path.unlink()
             digest_of(path).unlink(missing_ok=True)
 

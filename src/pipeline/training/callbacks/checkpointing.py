@@ -33,6 +33,7 @@ class Checkpointing(Checkpoint, StepCallback):
         *,
         folder: Path,
         interruption: Interruption,
+        judged: Path | None = None,
         monitor: str | None,
         mode: Literal["min", "max"],
         every_n_steps: PositiveInt | None,
@@ -41,6 +42,7 @@ class Checkpointing(Checkpoint, StepCallback):
     ) -> None:
         self.folder = folder
         self.interruption = interruption
+        self.judged = judged  # of an earlier training, whose verdict holds until there is a new one
         self.watch(monitor, mode)
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
@@ -138,7 +140,7 @@ class Checkpointing(Checkpoint, StepCallback):
             checkpoints.link(self.folder, "last.ckpt", path)
             if is_best:
                 checkpoints.link(self.folder, "best.ckpt", path)
-            checkpoints.prune(self.folder, keep=self.keep)
+            checkpoints.prune(self.folder, keep=self.keep, besides=self.judged)
 
         trainer.save_checkpoint(path, storage_options=partial(self.writer.write, then=settle))
         self.saved_at = time.monotonic()
