@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,12 @@ def test_a_name_says_what_is_inside() -> None:
 def test_a_file_is_a_small_room() -> None:
     lines = {str(path.relative_to(SOURCE)): len(path.read_text().splitlines()) for path in MODULES}
     assert {path: count for path, count in lines.items() if count > MAX_LINES_OF_A_FILE} == {}
+
+
+def test_contributors_read_the_rows_that_the_imports_are_checked_against() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rows = [row.replace("(", "").replace(")", "") for row in contracts[0]["layers"] if "__main__" not in row]
+    assert "\n".join(["```", *rows, "```"]) in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_a_function_fits_on_a_screen() -> None:
