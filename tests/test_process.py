@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.process import ALONE, PARENT, Place, given_place, place
+from pipeline.process import ALONE, PARENT, Place, forget_empty, given_place, place
 
 FOLLOWER = "from pipeline.process import follow_parent; follow_parent(poll_seconds=0.05); import time; time.sleep(60)"
 
@@ -68,7 +68,13 @@ TOLD = [  # what is in the environment, and what it means: a place, nothing, or 
     ({"RANK": "x", "WORLD_SIZE": "2", **HERE}, "RANK=x"),
     ({"RANK": "2", "WORLD_SIZE": "2", **HERE}, "0 to 1"),
     ({"RANK": "-1", "WORLD_SIZE": "2", **HERE}, "RANK=-1"),
-    ({"RANK": "0", "WORLD_SIZE": "", **HERE}, "WORLD_SIZE= is set"),
+    ({"RANK": "0", "WORLD_SIZE": "", **HERE}, None),
+    ({"RANK": "", "WORLD_SIZE": ""}, None),
+    ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "", **HERE}, Place(0, 2, 0, 2)),
+    ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": ""}, "not MASTER_PORT"),
+    ({"SLURM_STEP_NUM_TASKS": ""}, None),
+    ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "", "SLURM_LOCALID": ""}, Place(0, 2, 0, 2)),
+    ({"RANK": "", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}, Place(1, 2, 1, 2)),
     ({"RANK": "0", "WORLD_SIZE": "0"}, "1 or more"),
     ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "two", **HERE}, "LOCAL_RANK=two"),
     ({"RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2", **HERE}, "do not divide"),
@@ -89,6 +95,7 @@ def test_what_an_earlier_launch_left_in_the_shell_is_harmless_or_answered(
             monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    forget_empty()
     if isinstance(meaning, str):
         with pytest.raises(ConfigError) as refused:
             given_place()

@@ -17,7 +17,7 @@ from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, 
 from pipeline.lifecycle.begin import at_work, check_exists, check_run, train
 from pipeline.lifecycle.scaffold import project
 from pipeline.output import lasting_output, report
-from pipeline.process import bear_warnings, check_working_directory, see_working_directory
+from pipeline.process import bear_warnings, check_working_directory, forget_empty, see_working_directory, stand_alone
 from pipeline.tracking.address import redacted
 
 
@@ -31,6 +31,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         bear_warnings()
+        forget_empty()
         check_working_directory()
         see_working_directory()
         if "PIPELINE_MAKE_ARGUMENTS" in os.environ:
@@ -59,6 +60,8 @@ def run(arguments: list[str]) -> int:
         raise ConfigError(f"there is no verb {verb}{did_you_mean(suggestions)}{all_of('all verbs', VERBS)}")
     if verb != "train" and any(word in ("-h", "--help") for word in rest):
         return overview([verb])
+    if verb not in ("train", "resume"):  # which a launcher may start as one process of several
+        stand_alone()
     return VERBS[verb].run(rest)
 
 

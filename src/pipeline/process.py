@@ -35,6 +35,9 @@ class Place:
 
 LEFT_OVER = "RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT"  # by torchrun, in a shell that it was exported to
 ALONE = Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
+# What Lightning and torch make a process's place of, as they are imported; and by how their kin begins.
+OF_A_PLACE = (*LEFT_OVER.split(), "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "JSM_NAMESPACE_RANK", "SLURM_PROCID")
+OF_LAUNCHERS = (*OF_A_PLACE, "SLURM_", "TORCHELASTIC_")
 
 
 def place() -> Place:
@@ -73,6 +76,19 @@ def given_place() -> Place | None:
         rank, local_rank = _number("SLURM_PROCID", 0, below=tasks), _number("SLURM_LOCALID", 0, below=tasks)
         return Place(rank, tasks, local_rank, _tasks_on_a_node(tasks))
     return None
+
+
+def forget_empty() -> None:
+    """A launcher's variable that is empty, as `RANK=` leaves it, says no more than one that is not set; Lightning and
+    torch would take it for a number."""
+    for name in [name for name, value in os.environ.items() if not value and name.startswith(OF_LAUNCHERS)]:
+        del os.environ[name]
+
+
+def stand_alone() -> None:
+    """For what is done in one process: no launch that left its variables in this shell has a say in it."""
+    for name in OF_A_PLACE:
+        os.environ.pop(name, None)
 
 
 def to_be_alone() -> str:

@@ -1,5 +1,8 @@
 """What a shell, a container or another program may have left around the command: it works, or says what is wrong."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +72,42 @@ def test_runs_behind_a_link_are_runs_like_any_other(program: Any, tmp_path: Path
     result = program.result(folder)
     assert (folder / result["best_checkpoint"]).samefile(folder / "checkpoints/best.ckpt")
     assert program.run(home, "evaluate", place).code == 0
+
+
+LEFT = [
+    {"RANK": "", "LOCAL_RANK": ""},
+    {"RANK": "x"},
+    {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "nowhere", "MASTER_PORT": "1"},
+    {"SLURM_PROCID": "one"},
+    {"JSM_NAMESPACE_RANK": "x"},
+]
+LIGHTNING = """
+from pipeline.cli import main
+assert main(["evaluate", "run=nosuch"]) == 2
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+assert rank_zero_only.rank == 0
+"""
+
+
+@pytest.mark.parametrize("variables", LEFT)
+def test_what_works_in_one_process_is_told_of_no_other(tmp_path: Path, variables: dict[str, str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LIGHTNING], env=os.environ | variables, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variables", LEFT)
+def test_and_judges_a_run(program: Any, finished: Any, tmp_path: Path, variables: dict[str, str]) -> None:
+    folder = finished.copied_to(tmp_path / "home")
+    ended = program.run(tmp_path / "home", "evaluate", f"run={folder}", **variables)
+    assert ended.code == 0 and "Traceback" not in ended.err, ended.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", ["", "2,2", "x"])
+def test_a_search_takes_any_number_of_threads(program: Any, tmp_path: Path, threads: str) -> None:
+    typed = ["data=iris", "model=mlp", "trainer.max_epochs=1", "seed=0,1", "search.n_trials=2", "search.final_seeds=0"]
+    ended = program.run(tmp_path / "home", "search", "name=s", *typed, "tracking=none", OMP_NUM_THREADS=threads)
+    assert ended.code == 0, ended.out + ended.err

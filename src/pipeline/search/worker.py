@@ -198,7 +198,7 @@ def _stand_alone(here: Place, port: int, run: Run) -> None:
     follow_parent(grace_seconds=1.0)
     if here.world_size > 1:
         os.environ.update(environment_of(here, master_address="127.0.0.1", master_port=port))
-    threads = max(int(os.environ.get("OMP_NUM_THREADS", "1")) // here.world_size, 1)
+    threads = max(torch.get_num_threads() // here.world_size, 1)  # as OMP_NUM_THREADS says, if it says a number
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
     quieten(run.folder / "trial.log")

@@ -148,7 +148,7 @@ def _read_json(answer: bytes) -> dict[str, Any] | None:
 
 def _timeout_seconds() -> float:
     """How long a server may be silent."""
-    return float(os.environ.get(TIMEOUT_SECONDS, "20"))
+    return float(os.environ.get(TIMEOUT_SECONDS) or "20")
 
 
 @contextmanager
