@@ -1,9 +1,13 @@
 """Which way a metric is better."""
 
+import ast
 import math
+from pathlib import Path
 
 import pytest
 
+import pipeline
+from pipeline.lifecycle.reports import wording
 from pipeline.metrics import OURS, is_better, lower_is_better, mode_of
 from pipeline.spec import DataSpec, TaskKind
 from pipeline.training import task
@@ -35,14 +39,74 @@ def test_the_name_tells_which_way_it_is_better(name: str, mode: str | None) -> N
     assert lower_is_better(name) is (mode == "min")
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "binary", "multilabel", "regression"])
-def test_every_metric_of_every_task_is_known_and_torchmetrics_agrees(kind: TaskKind) -> None:
+def of_kind(kind: TaskKind) -> task.Task:
     numbers = ((0.0,), (1.0,)) if kind == "regression" else ((), ())
     names = () if kind == "regression" else ("a", "b")
     spec = DataSpec("pets", "table", kind, (3,), names, (0.0,), (1.0,), target_mean=numbers[0], target_std=numbers[1])
-    found = task.of_data(spec=spec, label_smoothing=0.0).metrics()
-    told = {str(name): "max" if metric.higher_is_better else "min" for name, metric in found.items()}
-    assert told == {name: OURS.get(name) for name in told}
+    return task.of_data(spec=spec, label_smoothing=0.0)
+
+
+KINDS: tuple[TaskKind, ...] = ("multiclass", "binary", "multilabel", "regression")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_metric_of_every_task_is_defined_and_torchmetrics_agrees(kind: TaskKind) -> None:
+    told = {str(name): "max" if metric.higher_is_better else "min" for name, metric in of_kind(kind).metrics().items()}
+    assert told == {name: OURS[name].mode for name in told if name in OURS}
+    assert {"loss", *of_kind(kind).running_names, of_kind(kind).headline} <= OURS.keys()
+
+
+def test_every_metric_that_is_defined_is_measured_by_some_task() -> None:
+    measured = {str(name) for kind in KINDS for name in of_kind(kind).metrics()}
+    assert measured | {"loss"} == OURS.keys()
+
+
+@pytest.mark.parametrize(
+    "name, title, value",
+    [
+        ("accuracy", "accuracy", "98.25%"),
+        ("r2", "R²", "0.9825"),
+        ("rmse", "RMSE", "0.9825"),
+        ("mae", "MAE", "0.9825"),
+        ("loss", "loss", "0.9825"),
+        ("f1_macro", "macro F1", "98.25%"),
+        ("hamming_loss", "Hamming loss", "0.9825"),
+        ("auroc", "AUROC", "0.9825"),
+        ("calibration_error", "calibration error", "0.9825"),
+        ("f2", "f2", "0.9825"),
+    ],
+)
+def test_a_report_shows_title_and_unit_of_the_definition(name: str, title: str, value: str) -> None:
+    assert (wording.name_of(f"test/{name}"), wording.value_of(f"test/{name}", 0.9825)) == (title, value)
+
+
+def test_a_report_shows_metrics_in_the_order_of_their_definition() -> None:
+    assert wording.in_order({f"test/{name}": 0.0 for name in ("f2", *reversed(OURS))}) == [
+        *(f"test/{name}" for name in OURS),
+        "test/f2",
+    ]
+
+
+def test_titles_stand_nowhere_else() -> None:
+    titles = {ours.title for name, ours in OURS.items() if ours.title != name}
+    files = [file for file in Path(pipeline.__file__).parent.rglob("*.py") if file.name != "metrics.py"]
+    keyed = [
+        (file.name, node.value.value)
+        for file in files
+        for table in ast.walk(ast.parse(file.read_text()))
+        if isinstance(table, ast.Dict)
+        for node in [ast.Expr(value) for value in table.values if isinstance(value, ast.Constant)]
+        if isinstance(node.value, ast.Constant) and node.value.value in titles
+    ]
+    assert keyed == []
+
+
+@pytest.mark.parametrize(
+    "name, mode", [("val/f2", "max"), ("test/f2", "max"), ("train/f2_epoch", "max"), ("val/regret", None)]
+)
+def test_the_direction_of_a_metric_of_the_users_own_counts_before_its_name(name: str, mode: str | None) -> None:
+    assert mode_of(name, {"f2": "max"}) == mode
+    assert mode_of("val/score", {"score": "min"}) == "min"
 
 
 @pytest.mark.parametrize(

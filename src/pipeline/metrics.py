@@ -1,22 +1,41 @@
-"""Which way a metric is better, by its name: the one place that says so."""
+"""Define each metric once: its title, which way it is better, and its unit."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 Mode = Literal["min", "max"]
 
-# What the tasks of this package measure.
-OURS: dict[str, Mode] = {
-    "loss": "min",
-    "accuracy": "max",
-    "f1_macro": "max",
-    "auroc": "max",
-    "calibration_error": "min",
-    "hamming_loss": "min",
-    "r2": "max",
-    "mae": "min",
-    "rmse": "min",
+
+@dataclass(frozen=True)
+class Metric:
+    """title        for a person
+    mode            which way it is better
+    is_percentage   whether it is a share that is shown in percent
+    """
+
+    title: str
+    mode: Mode
+    is_percentage: bool = False
+
+
+# What the tasks of this package measure, in the order in which a report shows it.
+OURS = {
+    "accuracy": Metric("accuracy", "max", is_percentage=True),
+    "r2": Metric("R²", "max"),
+    "rmse": Metric("RMSE", "min"),
+    "mae": Metric("MAE", "min"),
+    "loss": Metric("loss", "min"),
+    "f1_macro": Metric("macro F1", "max", is_percentage=True),
+    "hamming_loss": Metric("Hamming loss", "min"),
+    "auroc": Metric("AUROC", "max"),
+    "calibration_error": Metric("calibration error", "min"),
 }
+# By which of them a run is known; the first that it has.
+MERITS = ("accuracy", "r2")
+HEADLINES = (*MERITS, "loss")
+
 # Words in the names that others give to theirs, such as val_acc_top1.
 LOWER = {"loss", "losses", "error", "err", "mae", "mse", "rmse", "mape", "msle", "nll", "bce", "ce", "elbo"}
 LOWER |= {"perplexity", "ppl", "wer", "cer", "fid", "distance", "divergence", "kl", "deviance", "hinge", "brier"}
@@ -25,8 +44,21 @@ HIGHER |= {"sensitivity", "specificity", "iou", "miou", "jaccard", "dice", "bleu
 HIGHER |= {"correlation", "pearson", "spearman", "kappa", "mcc", "top1", "top5", "ndcg", "mrr", "likelihood", "reward"}
 
 
-def mode_of(metric: str) -> Mode | None:
-    """Of val/loss, val_acc, test/f1_macro, ...; None for a name that does not tell. The last word that tells counts."""
+def of_ours(metric: str) -> Metric | None:
+    """Return what is known of val/loss, test/r2, ...; None for a metric that is not measured by this package."""
+    return OURS.get(metric.rpartition("/")[2])
+
+
+def mode_of(metric: str, own: Mapping[str, Mode] | None = None) -> Mode | None:
+    """Return which way val/loss, val_acc, test/f1_macro, ... is better; None if nothing tells.
+
+    `own` has the modes of a run's own metrics by name. Of a name in neither table the last word that tells counts.
+    """
+    name = metric.rpartition("/")[2].removesuffix("_epoch")
+    if own is not None and name in own:
+        return own[name]
+    if name in OURS:
+        return OURS[name].mode
     words = re.findall(r"[A-Z]?[a-z]+[0-9]*|[A-Z]+(?![a-z])[0-9]*", metric)
     for word in (word.lower() for word in reversed(words)):
         if word in LOWER:

@@ -38,6 +38,8 @@ def test_the_default_configuration_comes_first() -> None:
         (["optimizer.learning_rate=0.1,abc"], "optimizer.learning_rate=abc"),
         (["model=cnn,mlp", "search.n_trails=3"], "search.n_trails does not exist"),
         (["seed=1,2", "search.objectives={val/accuracy: best}"], "expected maximize or minimize"),
+        (["seed=1,2", "search.objectives={val/loss: maximize}"], "use 'search.objectives={val/loss: minimize}'"),
+        (["seed=1,2", "search.objectives={val/hamming_loss: maximize}"], "it is better when it is lower"),
         (["seed=1,2", "search.objectives={test/accuracy: maximize}"], "the test set is not searched on"),
         (
             ["seed=1,2", "search.objectives={val/acuracy: maximize}"],

@@ -264,10 +264,10 @@ def _modes(config: dict[str, Any]) -> Iterator[str]:
                 f"{path}.monitor={monitor}: the test set chooses nothing; monitor what validation measures, such as "
                 f"val/{monitor.removeprefix('test/')}"
             )
-        better = metrics.OURS.get(monitor.rpartition("/")[2])
-        if better is not None and better != mode:
-            way = {"min": "lower", "max": "higher"}[better]
-            yield f"{path}.monitor={monitor} is better when it is {way}; add {path}.mode={better}"
+        ours = metrics.of_ours(monitor.removesuffix("_epoch"))
+        if ours is not None and ours.mode != mode:
+            way = {"min": "lower", "max": "higher"}[ours.mode]
+            yield f"{path}.monitor={monitor} is better when it is {way}; add {path}.mode={ours.mode}"
 
 
 def _memory(config: dict[str, Any]) -> Iterator[str]:

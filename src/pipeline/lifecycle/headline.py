@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+from pipeline import metrics
 from pipeline.metrics import mode_of
 
-HEADLINES = ("test/accuracy", "test/r2", "test/loss")
+HEADLINES = tuple(f"test/{name}" for name in metrics.HEADLINES)
 
 
 def headline_of(names: Iterable[str]) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import run_files
+from pipeline import metrics, run_files
 from pipeline.errors import DONE, RunError, UserError
 from pipeline.files import ContentError, open_inside
 from pipeline.launch import job
@@ -20,7 +20,10 @@ from pipeline.tracking import journal
 POLL_SECONDS = 0.3
 LONGEST_LINE = 1 << 20  # bytes; a longer one is shown in parts
 QUEUE_POLL_SECONDS = 5.0  # a cluster's controller is not asked more often
-HEADLINES = ("test/accuracy", "test/r2", "val/accuracy", "val/r2", "test/loss", "val/loss", "train/loss")
+HEADLINES = (
+    *(f"{part}/{name}" for part in ("test", "val") for name in metrics.MERITS),
+    *(f"{part}/loss" for part in ("test", "val", "train")),
+)
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -123,8 +126,8 @@ def _where(run: Run, config: DictConfig) -> str:
     return f"{target.split('.')[-2:][0]} on {run.environment().get('host') or 'an unknown machine'}"
 
 
-def _headline(metrics: dict[str, float]) -> str:
-    return next((f"{name} {metrics[name]:.4f}" for name in HEADLINES if name in metrics), "")
+def _headline(values: dict[str, float]) -> str:
+    return next((f"{name} {values[name]:.4f}" for name in HEADLINES if name in values), "")
 
 
 def age_of(seconds: float) -> str:

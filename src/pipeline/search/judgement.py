@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
-from pipeline.metrics import lower_is_better
 from pipeline.search import study as studies
 from pipeline.search.space import Value
 from pipeline.search.standing import Standing
@@ -110,7 +109,7 @@ def gaps(standing: Standing) -> Gaps | None:
         return None
     metric, part = metric_of(standing), others[0]
     found = [each for each in judgements(standing) if {LEARNED_FROM, part} <= each.scores.keys()]
-    higher = not lower_is_better(metric)
+    higher = standing.objectives[0].is_maximized
     rows = [Gap(label_of(each), each.scores[LEARNED_FROM], each.scores[part], higher) for each in found]
     keys = [key for key in standing.plan.space.dimensions if key != SEED]
     return Gaps(keys[0] if len(keys) == 1 else "configuration", metric, part, rows) if rows else None

@@ -18,6 +18,7 @@ LEAST = {"n_trials": 1, "workers": 1, "max_failures": 0, "final_seeds": 0}
 CHANGEABLE = ("n_trials", "workers", "timeout", "max_failures", "final_seeds", "save_as")
 BOUNDS = ("min", "max")
 PARTS = ("train", "validation", "test")
+DIRECTIONS = {"min": "minimize", "max": "maximize"}
 COUNTED_ONCE = "parameters"  # known before training
 OURS = ("pipeline.", "pytorch_lightning.", "kornia.")
 
@@ -47,6 +48,13 @@ def check_settings(settings: DictConfig) -> None:
     for metric, direction in objectives.items():
         if direction not in ("maximize", "minimize"):
             raise ConfigError(f"search.objectives.{metric}={direction}: expected maximize or minimize")
+        ours = metrics.of_ours(str(metric).removesuffix("_epoch"))
+        if ours is not None and direction != DIRECTIONS[ours.mode]:
+            way = {"min": "lower", "max": "higher"}[ours.mode]
+            raise ConfigError(
+                f"search.objectives.{metric}={direction}: it is better when it is {way}; use "
+                f"'search.objectives={{{metric}: {DIRECTIONS[ours.mode]}}}'"
+            )
         if str(metric).startswith("test/"):
             raise ConfigError(
                 f"search.objectives.{metric}: the test set is not searched on; take val/{str(metric)[5:]}"

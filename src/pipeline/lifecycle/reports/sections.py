@@ -110,7 +110,7 @@ def _how_judged(evidence: Evidence) -> Html | None:
     best = "on the validation set" if monitor.startswith("val") else f"by {monitor}"
     chosen = "" if step is None else f" The weights are those of step {step:,}, the best {best}."
     for name, why in evidence.undefined.items():
-        told += f" {wording.NAMES[name]} is not defined: {why} in the test set."
+        told += f" {wording.name_of(name)} is not defined: {why} in the test set."
     return note(f"{told} Below a figure stands its {wording.LEVEL} by bootstrap over the test samples.{chosen}")
 
 

@@ -1,40 +1,34 @@
 """Numbers as a person reads them."""
 
+from pipeline import metrics
 from pipeline.lifecycle.reports.statistics import CONFIDENCE, Interval
 
-NAMES = {
-    "test/accuracy": "accuracy",
-    "test/r2": "R²",
-    "test/rmse": "RMSE",
-    "test/mae": "MAE",
-    "test/loss": "loss",
-    "test/f1_macro": "macro F1",
-    "test/hamming_loss": "Hamming loss",
-    "test/auroc": "AUROC",
-    "test/calibration_error": "calibration error",
-}
-IN_PERCENT = frozenset(("test/accuracy", "test/f1_macro"))
 LEVEL = f"{CONFIDENCE:.0%} interval"
 
 
 def name_of(metric: str) -> str:
     """Of one of the test set, or of the validation set."""
-    name = metric.rpartition("/")[2]
-    return NAMES.get(f"test/{name}", name)
+    ours = metrics.of_ours(metric)
+    return metric.rpartition("/")[2] if ours is None else ours.title
+
+
+def is_percentage(metric: str) -> bool:
+    ours = metrics.of_ours(metric)
+    return ours is not None and ours.is_percentage
 
 
 def value_of(metric: str, value: float) -> str:
-    return f"{value:.2%}" if metric in IN_PERCENT else f"{value:.4f}"
+    return f"{value:.2%}" if is_percentage(metric) else f"{value:.4f}"
 
 
 def interval_of(metric: str, interval: Interval) -> str:
-    if metric in IN_PERCENT:
+    if is_percentage(metric):
         return f"{100 * interval.low:.2f} to {interval.high:.2%}"
     return f"{interval.low:.4f} to {interval.high:.4f}"
 
 
 def change_of(metric: str, difference: float) -> str:
-    return f"{difference:+.2%}" if metric in IN_PERCENT else f"{difference:+.4f}"
+    return f"{difference:+.2%}" if is_percentage(metric) else f"{difference:+.4f}"
 
 
 def interval_of_change(metric: str, interval: Interval) -> str:
@@ -50,10 +44,10 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def in_order(metrics: dict[str, float]) -> list[str]:
-    """Those with a name of their own first, as they stand above."""
-    known = [name for name in NAMES if name in metrics]
-    return known + sorted(metrics.keys() - NAMES.keys())
+def in_order(values: dict[str, float]) -> list[str]:
+    """Names of the test set's metrics: ours first, in the order of their definition."""
+    known = [name for name in (f"test/{ours}" for ours in metrics.OURS) if name in values]
+    return known + sorted(values.keys() - set(known))
 
 
 def p_value(value: float) -> str:
