@@ -96,6 +96,11 @@ def test_importing_any_module_prints_nothing_and_writes_nothing(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_folder_with_modules_is_a_package_whose_imports_are_checked() -> None:
+    folders = {path.parent for path in MODULES if "templates" not in path.parts}
+    assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+
+
 def test_every_package_file_is_empty() -> None:
     assert [str(path) for path in MODULES if path.name == "__init__.py" and path.read_text()] == []
 
