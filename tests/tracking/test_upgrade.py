@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,15 +13,42 @@ from pipeline.errors import UserError
 from pipeline.tracking import sidecar, sync, ui, upgrade
 from pipeline.tracking.journal import Journal
 
-OLD = Path(__file__).with_name("mlflow_3_4_0.sql")
+OF_3_4_0 = "71994744cf8e"  # the schema's revision there
+RUN = "ffbed9d8bc734f0fb52413d39f8fe45f"
+ROWS = f"""
+INSERT INTO experiments VALUES (1, 'mnist5k', 'file:///tmp/old/files', 'active', 1795548622384, 1795548622384);
+INSERT INTO runs (run_uuid, name, user_id, status, start_time, end_time, lifecycle_stage, artifact_uri, experiment_id)
+    VALUES ('{RUN}', 'from before', '', 'FINISHED', 1795548622391, 1795548622457, 'active', 'file:///tmp/old/a', 1);
+INSERT INTO metrics VALUES ('val/accuracy', 0.97, 1795548622435, '{RUN}', 3, 0);
+INSERT INTO latest_metrics VALUES ('val/accuracy', 0.97, 1795548622435, 3, 0, '{RUN}');
+"""
+
+
+@pytest.fixture(scope="module")
+def made_by_an_older_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one finished run, as MLflow 3.4.0 made it: by its own migrations, up to the one of that version."""
+    import mlflow
+    from alembic import command
+    from alembic.config import Config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+    from sqlalchemy import create_engine
+
+    database = tmp_path_factory.mktemp("old") / "mlflow.db"
+    config, engine = Config(), create_engine(f"sqlite:///{database}")
+    config.set_main_option("script_location", str(Path(mlflow.__file__).parent / "store/db_migrations"))
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, OF_3_4_0)
+    engine.dispose()
+    with closing(sqlite3.connect(database)) as store:
+        store.executescript(ROWS)
+    return database
 
 
 @pytest.fixture
-def old_store(tmp_path: Path) -> Path:
-    database = tmp_path / "mlflow.db"
-    with closing(sqlite3.connect(database)) as connection:
-        connection.executescript(OLD.read_text())
-    return database
+def old_store(tmp_path: Path, made_by_an_older_mlflow: Path) -> Path:
+    return Path(shutil.copy(made_by_an_older_mlflow, tmp_path / "mlflow.db"))
 
 
 @pytest.mark.slow
@@ -48,7 +76,7 @@ def test_an_old_store_is_left_alone_until_asked_and_then_upgraded_with_a_backup(
     backup = upgrade.upgrade(uri)
     assert backup is not None and backup.parent == old_store.parent
     with closing(sqlite3.connect(backup)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("71994744cf8e",)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (OF_3_4_0,)
     assert upgrade.upgrade(uri) is None
     assert sync.sync_run(run_dir, uri=uri, artifacts=None, on_model=None).complete
     new = find_run(uri, run_dir)

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -14,11 +15,10 @@ from types import FrameType
 from typing import IO, Any
 
 from pipeline.errors import TrackingError, UserError
-from pipeline.process import module_command
 from pipeline.tracking import address, sqlite_store, upgrade
 from pipeline.tracking.mlflow_calls import quieten
-from pipeline.tracking.ui_server import HOST
 
+HOST = "127.0.0.1"  # nobody but this machine; MLflow itself refuses other host names then
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 LOG_LINES = 15
@@ -102,17 +102,19 @@ def serve(uri: str, artifacts: str | None, port: int, page: str = EXPERIMENTS) -
 
 def _start(uri: str, artifacts: str | None, port: int, log: IO[bytes]) -> "subprocess.Popen[bytes]":
     database, artifact_root = address.sqlite_file(uri), address.artifact_root(uri, artifacts)
+    named = uri if database is None else sqlite_store.url(database)
     environment = {
         **os.environ,
         "MLFLOW_CONFIGURE_LOGGING": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else a dozen processes for things that training has not
-        # Not an argument, which everyone on the machine could read: it may hold a password.
-        "MLFLOW_BACKEND_STORE_URI": uri if database is None else sqlite_store.url(database),
+        # Not arguments, which everyone on the machine could read: they may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": named,
+        "MLFLOW_REGISTRY_STORE_URI": named,
+        **({} if artifact_root is None else {"MLFLOW_DEFAULT_ARTIFACT_ROOT": artifact_root}),
     }
-    if artifact_root is not None:
-        environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = artifact_root
+    options = ("--host", HOST, "--port", str(port), "--workers", "1", "--no-serve-artifacts")
     return subprocess.Popen(
-        module_command("pipeline.tracking.ui_server", str(port)),
+        [sys.executable, "-m", "mlflow", "server", *options],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=log,
