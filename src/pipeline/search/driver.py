@@ -13,14 +13,14 @@ from types import FrameType
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.errors import ConfigError, TrainingFailed
+from pipeline.errors import TrainingFailed
 from pipeline.launch.devices import core_count, gpu_count, machine_is_busy
 from pipeline.launch.units import seconds_of
 from pipeline.process import module_command
 from pipeline.search import folder as folders
 from pipeline.search import study as studies
 from pipeline.search.plan import Plan
-from pipeline.search.storage import TRIALS, patiently
+from pipeline.search.storage import patiently
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
@@ -65,7 +65,7 @@ class Driver:
                 self._look_after(workers)
                 trials = self._trials()
                 self.show(trials)
-                self._check_failures(trials)
+                folders.check_failures(self.plan, self.folder, trials)
         self._recover()
         self.show(self._trials())
 
@@ -93,28 +93,6 @@ class Driver:
                     if self.failed_starts > 1:
                         raise TrainingFailed(f"a worker of the search ended (exit code {code}):\n{self._log(name)}")
                 workers[name] = self._start(name)
-
-    def _check_failures(self, trials: list[FrozenTrial]) -> None:
-        """Raises ConfigError for a mistake that all trials share, TrainingFailed for other reasons to give up."""
-        if (refusal := folders.refusal(self.folder)) is not None:
-            raise ConfigError(refusal)
-        if (shared := studies.shared_failure(trials)) is not None:
-            output = self.folder / TRIALS / f"{shared.number:04}"
-            sentence = (
-                f"all trials so far failed for one reason, and others would: {shared.user_attrs.get(studies.REASON)}"
-            )
-            if folders.is_mistake(output):
-                raise ConfigError(sentence)
-            raise TrainingFailed(f"{sentence}\n  its output: {output / 'run.log'}")
-        failed = studies.failures(trials)
-        most = int(self.plan.settings.max_failures)
-        if len(failed) > most:
-            newest = failed[-1]
-            raise TrainingFailed(
-                f"{len(failed)} trials broke down, more than search.max_failures={most}; the newest, trial "
-                f"{newest.number}: {newest.user_attrs.get(studies.REASON)}\n  its output: "
-                f"{self.folder / TRIALS / f'{newest.number:04}' / 'run.log'}"
-            )
 
     def _start(self, name: int) -> "subprocess.Popen[bytes]":
         count = len(self.names)

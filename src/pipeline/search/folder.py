@@ -3,6 +3,7 @@
 import math
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import compose
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError, TrainingFailed
 from pipeline.files import write_atomically
 from pipeline.lifecycle.run import Run
 from pipeline.search import outcome as outcomes
@@ -109,6 +110,26 @@ def refuse(folder: Path, sentence: str) -> None:
 
 def refusal(folder: Path) -> str | None:
     return _text(folder / REFUSAL)
+
+
+def check_failures(plan: Plan, folder: Path, trials: Sequence[FrozenTrial]) -> None:
+    """Raises ConfigError for a mistake that all trials share, TrainingFailed for other reasons to give up."""
+    if (told := refusal(folder)) is not None:
+        raise ConfigError(told)
+    if (shared := studies.shared_failure(trials)) is not None:
+        output = folder / TRIALS / f"{shared.number:04}"
+        sentence = f"all trials so far failed for one reason, and others would: {shared.user_attrs.get(studies.REASON)}"
+        if is_mistake(output):
+            raise ConfigError(sentence)
+        raise TrainingFailed(f"{sentence}\n  its output: {output / 'run.log'}")
+    failed, most = studies.failures(trials), int(plan.settings.max_failures)
+    if len(failed) > most:
+        newest = failed[-1]
+        raise TrainingFailed(
+            f"{len(failed)} trials broke down, more than search.max_failures={most}; the newest, trial "
+            f"{newest.number}: {newest.user_attrs.get(studies.REASON)}\n  its output: "
+            f"{folder / TRIALS / f'{newest.number:04}' / 'run.log'}"
+        )
 
 
 def _text(path: Path) -> str | None:

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.config.frozen import Trust
 from pipeline.data.datamodule import DataModule
-from pipeline.errors import DONE, FAILED, ConfigError, DataError, UserError
+from pipeline.errors import DONE, FAILED, ConfigError, DataError, TrainingFailed, UserError
 from pipeline.launch.devices import process_count
 from pipeline.launch.local import free_port
 from pipeline.lifecycle import environment
@@ -63,7 +63,7 @@ class Worker:
     def work(self) -> None:
         """Raises Stopped."""
         wanted = studies.total(self.plan)
-        while not folders.is_over(self.folder) and os.getppid() == self.parent:
+        while not folders.is_over(self.folder) and os.getppid() == self.parent and not self._is_in_vain():
             trial = patiently(lambda: studies.ask(self.study, self.plan, wanted))
             if trial is not None:
                 self._train(trial)
@@ -71,6 +71,14 @@ class Worker:
                 time.sleep(1.0)
             else:
                 return
+
+    def _is_in_vain(self) -> bool:
+        """What the driver gives up for, which on a busy machine may look when a hundred trials have failed."""
+        try:
+            folders.check_failures(self.plan, self.folder, patiently(lambda: self.study.get_trials(deepcopy=False)))
+        except (ConfigError, TrainingFailed):
+            return True
+        return False
 
     def _others_may_fail(self) -> bool:
         """What is under way elsewhere may leave work for this one."""
