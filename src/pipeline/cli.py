@@ -86,7 +86,7 @@ def diagnose(arguments: list[str]) -> int:
 def report_on(arguments: list[str]) -> int:
     named = typed.named_values(arguments, {"run": "latest", "runs_dir": "runs"})
     check_exists(named["run"], named["runs_dir"])
-    from pipeline.lifecycle.reports import remake as lifecycle
+    from pipeline.lifecycle import remake_report as lifecycle
 
     return lifecycle.remake(**named)
 

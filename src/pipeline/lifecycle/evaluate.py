@@ -14,8 +14,8 @@ from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.judge import Verdict, judge, judged_checkpoint
 from pipeline.lifecycle.reassemble import reassemble
 from pipeline.lifecycle.reports.evidence import is_judged
-from pipeline.lifecycle.reports.keep import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import ALONE
 from pipeline.tracking.journal import Journal

@@ -14,8 +14,8 @@ from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions, Verdict
 from pipeline.lifecycle.reports.evidence import in_parts
 from pipeline.lifecycle.reports.statistics import label_scores
-from pipeline.lifecycle.reports.thumbnails import pictures_of
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.thumbnails import pictures_of
 from pipeline.spec import TaskKind
 from pipeline.tracking.journal import history
 from pipeline.training.callbacks.augmentation import Augmentation, augment

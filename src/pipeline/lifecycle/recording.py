@@ -21,8 +21,8 @@ from pipeline.lifecycle.hosts import Hosts
 from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.reports import report
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
-from pipeline.lifecycle.reports.keep import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.run import Run, step_of
+from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.store import export_command
 from pipeline.process import Place, module_command
 from pipeline.tracking import sidecar

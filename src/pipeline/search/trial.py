@@ -19,8 +19,8 @@ from pipeline.errors import TrainingFailed, UserError
 from pipeline.lifecycle import describe, looks
 from pipeline.lifecycle.assemble import Assembly, assemble, build_data
 from pipeline.lifecycle.judge import scores_of_parts
-from pipeline.lifecycle.reports.keep import digest_of_part
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.save_predictions import digest_of_part
 from pipeline.lifecycle.train import check_averages, check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.metrics import is_better, lower_is_better

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import RunError
-from pipeline.lifecycle.reports import remake, report
+from pipeline.lifecycle import remake_report
+from pipeline.lifecycle.reports import report
 from pipeline.lifecycle.reports.predictions import SavedPredictions
 from pipeline.lifecycle.run import Run
 from pipeline.tracking.journal import Journal
@@ -228,7 +229,7 @@ def test_the_verb_says_where_the_page_is_and_what_it_lacks(
     run_like: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_like(tmp_path / "run", None)
-    assert remake.remake(run="run", runs_dir=str(tmp_path)) == 0
+    assert remake_report.remake(run="run", runs_dir=str(tmp_path)) == 0
     said = capsys.readouterr().out.splitlines()
     assert said == [
         str(tmp_path / "run" / "report.html"),

@@ -9,7 +9,7 @@ from pipeline.lifecycle.diagnosis.samples import SHOWN
 from pipeline.lifecycle.reports.images import picture
 from pipeline.lifecycle.reports.markup import element
 from pipeline.lifecycle.reports.page import note, page, section
-from pipeline.lifecycle.reports.thumbnails import thumbnails
+from pipeline.lifecycle.thumbnails import thumbnails
 
 COLUMNS = 4  # of a table's that tell a row from others
 LONGEST = 80  # characters of a sentence

@@ -19,8 +19,8 @@ from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions
 from pipeline.lifecycle.reports import predictions as saved
 from pipeline.lifecycle.reports.evidence import ASSEMBLED
-from pipeline.lifecycle.reports.thumbnails import pictures_of, thumbnails
 from pipeline.lifecycle.run import Run
+from pipeline.lifecycle.thumbnails import pictures_of, thumbnails
 from pipeline.spec import TaskKind
 from pipeline.training.callbacks.checkpointing import Checkpointing
 
