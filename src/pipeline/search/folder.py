@@ -21,6 +21,7 @@ from pipeline.lifecycle.run import Run
 from pipeline.search import outcome as outcomes
 from pipeline.search import storage
 from pipeline.search import study as studies
+from pipeline.search.optuna_private import set_constraint, set_user_attr
 from pipeline.search.plan import Plan
 from pipeline.search.space import Picked
 from pipeline.search.storage import TRIALS
@@ -78,15 +79,15 @@ def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: 
         for bound, limit in bounds.items():
             if metric in scores:
                 excess = outcomes.excess(bound, limit, scores[metric])
-                study._storage.set_trial_system_attr(trial._trial_id, f"constraints:{metric} {bound}", excess)
+                set_constraint(study, trial, f"{metric} {bound}", excess)
     if outcome.get("judged") is not None:
-        study._storage.set_trial_user_attr(trial._trial_id, studies.JUDGED, outcome["judged"])
+        set_user_attr(study, trial, studies.JUDGED, outcome["judged"])
     if outcome["state"] == outcomes.FINISHED:
         values = [scores[name] for name in plan.objectives]
         study.tell(trial.number, values, skip_if_finished=True)
         return
     if outcome["reason"] is not None:
-        study._storage.set_trial_user_attr(trial._trial_id, studies.REASON, outcome["reason"])
+        set_user_attr(study, trial, studies.REASON, outcome["reason"])
     study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
 
 

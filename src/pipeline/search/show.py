@@ -23,6 +23,7 @@ from pipeline.search import study as studies
 from pipeline.search.display import STATES
 from pipeline.search.estimates import chosen, told
 from pipeline.search.finding import LATEST, find, searches, touched_at
+from pipeline.search.optuna_private import storage_of
 from pipeline.search.plan import Plan
 from pipeline.search.recipe import command_of
 from pipeline.search.standing import Standing, scores_of, seconds_of, standing_of
@@ -82,8 +83,10 @@ def dashboard(words: list[str]) -> int:
         socket.create_server((HOST, port)).close()
     except (OSError, OverflowError) as problem:
         raise ConfigError(f"port={port} cannot be used ({problem}); choose another one, such as port=8090") from problem
-    print(f"{folder.name}: http://{HOST}:{port}/dashboard/studies/{study._study_id}", flush=True)
-    run_server(study._storage, host=HOST, port=port)
+    storage = storage_of(study)
+    number = storage.get_study_id_from_name(study.study_name)
+    print(f"{folder.name}: http://{HOST}:{port}/dashboard/studies/{number}", flush=True)
+    run_server(storage, host=HOST, port=port)
     return DONE
 
 

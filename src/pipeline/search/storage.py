@@ -19,12 +19,12 @@ import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.storages.journal._file import get_lock_file
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from pipeline.errors import RunError
 from pipeline.files import locked
+from pipeline.search.optuna_private import database_of, id_of, stale_trial_ids
 
 STUDY = "study.log"
 TRIALS = "trials"
@@ -58,16 +58,21 @@ class WholeLines(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         self._check()
+        with self.path.open("rb", buffering=0) as file:
+            size = _whole(file)
         try:
             yield from super().read_logs(log_number_from)
         except ValueError as problem:
             raise self._lost(f"holds a line that is none of a study ({problem})") from problem
-        self.seen = max(self._log_number_offset.values())
+        self.seen = size
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         self._check()
-        with get_lock_file(self.lock), self.path.open("r+b", buffering=0) as file:
+        with ExitStack() as stack:
+            self.lock.acquire()
+            stack.callback(self.lock.release)
+            file = stack.enter_context(self.path.open("r+b", buffering=0))
             size = _whole(file)
             file.truncate(size)
             file.seek(size)
@@ -145,19 +150,19 @@ def _database_at(url: sqlalchemy.URL) -> RDBStorage:
 
 def is_shared(study: Study) -> bool:
     """Among machines that need not have any files in common."""
-    return _database(study) is not None
+    return database_of(study) is not None
 
 
 def forget_connections(study: Study) -> None:
     """After a fork, in the child: they are the parent's."""
-    database = _database(study)
+    database = database_of(study)
     if database is not None:
         database.engine.dispose(close=False)
 
 
 def beat(study: Study, folder: Path, trial_id: int, number: int) -> None:
     """The worker of this trial is alive. A beat that cannot be given is left out."""
-    database = _database(study)
+    database = database_of(study)
     if database is not None:
         with suppress(*UNREACHABLE):
             database.record_heartbeat(trial_id)
@@ -170,9 +175,9 @@ def beat(study: Study, folder: Path, trial_id: int, number: int) -> None:
 
 def is_silent(study: Study, folder: Path, trial: FrozenTrial) -> bool:
     """Whether the worker of this trial, on whatever machine, has given no beat for SILENT_SECONDS."""
-    database = _database(study)
+    database = database_of(study)
     if database is not None:
-        return trial._trial_id in database._get_stale_trial_ids(study._study_id)
+        return id_of(trial) in stale_trial_ids(study, database)
     clock, path = folder / CLOCK, folder / TRIALS / f"{trial.number:04}" / BEAT
     clock.touch()
     return not path.exists() or clock.stat().st_mtime - path.stat().st_mtime > SILENT_SECONDS
@@ -181,7 +186,7 @@ def is_silent(study: Study, folder: Path, trial: FrozenTrial) -> bool:
 @contextmanager
 def held(study: Study, folder: Path, what: str) -> Iterator[bool]:
     """Whether this process alone does `what` meanwhile, of all that work on this search. Falls with the process."""
-    database = _database(study)
+    database = database_of(study)
     if database is not None:
         key = int.from_bytes(hashlib.sha256(f"{study.study_name} {what}".encode()).digest()[:8], signed=True)
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -247,12 +252,6 @@ def patiently(call: Callable[[], T]) -> T:
             if time.monotonic() > deadline:
                 raise RunError(f"the database of the search does not answer: {_in_words(problem)}") from problem
         time.sleep(PAUSE_SECONDS)
-
-
-def _database(study: Study) -> RDBStorage | None:
-    storage = study._storage
-    backend = getattr(storage, "_backend", storage)  # Optuna puts a cache around it
-    return backend if isinstance(backend, RDBStorage) else None
 
 
 def _in_words(problem: Exception) -> str:

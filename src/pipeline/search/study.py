@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.config import resolve
 from pipeline.search import plan as plans
+from pipeline.search.optuna_private import set_user_attr
 from pipeline.search.plan import Plan
 from pipeline.search.sampling import PerTrial
 from pipeline.search.space import Value
@@ -101,7 +102,7 @@ def ask(study: Study, plan: Plan, wanted: int) -> Trial | None:
 
 def give_up(study: Study, trial: FrozenTrial, reason: str, *, again: bool) -> None:
     """Mark a trial as failed. With `again` its values are put first in line, unless they have failed twice."""
-    study._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+    set_user_attr(study, trial, REASON, reason)
     if again and RETRY_OF not in trial.user_attrs:
         put_in_line(study, trial, {RETRY_OF: trial.number})
     study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -109,14 +110,14 @@ def give_up(study: Study, trial: FrozenTrial, reason: str, *, again: bool) -> No
 
 def stop(study: Study, trial: FrozenTrial) -> None:
     """It did nothing wrong: its values are the next to be tried."""
-    study._storage.set_trial_user_attr(trial._trial_id, STOPPED, True)
+    set_user_attr(study, trial, STOPPED, True)
     put_in_line(study, trial, {key: value for key, value in trial.user_attrs.items() if key == RETRY_OF})
     give_up(study, trial, "asked to stop", again=False)
 
 
 def put_in_line(study: Study, trial: FrozenTrial, why: dict[str, Any]) -> None:
     """Before the trial itself is marked: whoever is killed in between is followed by one who looks for it."""
-    study._storage.set_trial_user_attr(trial._trial_id, AGAIN, True)
+    set_user_attr(study, trial, AGAIN, True)
     if not any(each.user_attrs.get(INSTEAD_OF) == trial.number for each in study.get_trials(deepcopy=False)):
         fixed = trial.system_attrs.get("fixed_params", {})  # what it was to have, if it died before it was asked
         study.enqueue_trial({**fixed, **trial.params}, user_attrs={INSTEAD_OF: trial.number, **why})

@@ -26,6 +26,7 @@ from pipeline.lifecycle.trainer import build_trainer
 from pipeline.metrics import is_better, lower_is_better
 from pipeline.process import ALONE, Place
 from pipeline.search import outcome
+from pipeline.search.optuna_private import storage_of
 from pipeline.search.outcome import DIVERGED, FINISHED, PRUNED
 from pipeline.search.plan import Plan
 from pipeline.search.settings import COUNTED_ONCE
@@ -116,8 +117,9 @@ class Watch(pl.Callback):
         if name == COUNTED_ONCE:
             return False
         try:
-            study._storage.set_trial_intermediate_value(self.trial_id, self.step, metrics[name])
-            return bool(study.pruner.prune(study, study._storage.get_trial(self.trial_id)))
+            storage = storage_of(study)
+            storage.set_trial_intermediate_value(self.trial_id, self.step, metrics[name])
+            return bool(study.pruner.prune(study, storage.get_trial(self.trial_id)))
         except UNREACHABLE as problem:  # a database that is being restarted: the trial goes on, and is not pruned now
             log.warning("this score could not be compared: %s", problem)
             return False

@@ -36,6 +36,7 @@ from pipeline.search import storage
 from pipeline.search import study as studies
 from pipeline.search import trial as trials
 from pipeline.search.driver import NO_SPACE, SIGNALS
+from pipeline.search.optuna_private import id_of, storage_of
 from pipeline.search.space import Picked
 from pipeline.search.storage import patiently
 from pipeline.training.callbacks.monitoring import NoSuchMetric
@@ -105,10 +106,10 @@ class Worker:
         patiently(lambda: folders.settle(self.study, self.plan, self._frozen(trial), self.folder, problem))
 
     def _live(self, trial: Trial) -> None:
-        storage.beat(self.study, self.folder, trial._trial_id, trial.number)
+        storage.beat(self.study, self.folder, id_of(trial), trial.number)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self.study._storage.get_trial(trial._trial_id)
+        return storage_of(self.study).get_trial(id_of(trial))
 
     def _fork(self, run: Run, config: DictConfig, trial: Trial, picked: Picked) -> list[int]:
         devices = config.trainer.devices
@@ -130,7 +131,7 @@ class Worker:
             _stand_alone(here, port, run)
             storage.forget_connections(self.study)
             study = studies.open_study(self.plan, self.folder) if here.is_first else None
-            watch = trials.Watch(study, trial._trial_id, self.plan, config.checkpoint)
+            watch = trials.Watch(study, id_of(trial), self.plan, config.checkpoint)
             said = trials.start_record(self.plan, trial.number, picked, config, self.folder.name)
             trials.train(run, config, here, watch, said, self.loaded)
             code = 0
