@@ -19,10 +19,10 @@ from PIL import Image
 
 from benchmarks.figure import Figure, Skipped
 from benchmarks.running import CHECKOUT, train
-from pipeline.data.mapped_cache import sums_of
-from pipeline.data.mnist import MNIST5k
-from pipeline.data.source import Part, Parts
-from pipeline.data.stored import RowFile, Stored
+from pipeline.data.dataset import Part, Parts
+from pipeline.data.datasets.mnist import MNIST5k
+from pipeline.data.files.cache import sums_of
+from pipeline.data.on_disk import RowFile, Stored
 from pipeline.files import cache_folder
 
 PICTURES = 10_000

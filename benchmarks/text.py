@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.data import sst2
 from benchmarks.figure import Figure
 from benchmarks.running import train
-from pipeline.data.text_rows import Sample, read
+from pipeline.data.text.text_rows import Sample, read
 
 SEEDS = (0, 1, 2)
 STRENGTHS = (0.3, 1, 3, 10, 30)  # C, of which the validation part chooses

@@ -74,7 +74,7 @@ HOSTILE = (
     "pathlib.Path.write_text",
     "pipeline.files.write_atomically",
     "pipeline.training.checkpoints.save",
-    "pipeline.data.mapped_cache.shutil.rmtree",
+    "pipeline.data.files.cache.shutil.rmtree",
     "kornia.core.download_file_from_url",
     "kornia.core.download.download_file_from_url",
     "kornia.augmentation.RandomDissolving",

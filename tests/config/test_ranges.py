@@ -132,8 +132,8 @@ ANY_NUMBER = {
     "kornia.augmentation.RandomAffine.degrees",
     "pytorch_lightning.Trainer.devices",
     "pipeline.training.callbacks.sound.WaveformNoise.decibels",
-    "pipeline.data.text_table.TextTable.text",
-    "pipeline.data.text_table.TextTable.label",
+    "pipeline.data.text.text_table.TextTable.text",
+    "pipeline.data.text.text_table.TextTable.label",
 }
 
 

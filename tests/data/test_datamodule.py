@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
-from pipeline.data.loading import EvaluationLoader, TrainLoader
-from pipeline.data.source import Part, Parts
+from pipeline.data.dataset import Part, Parts
+from pipeline.data.loader import EvaluationLoader, TrainLoader
 from pipeline.data.tuples import TrainTuples
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Batch

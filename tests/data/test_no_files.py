@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.data.conftest import Record
-from tests.data.test_audio_folder import ARGUMENTS as OF_SOUND
-from tests.data.test_image_folder import ARGUMENTS as OF_PICTURES
+from tests.data.files.test_audio_folder import ARGUMENTS as OF_SOUND
+from tests.data.files.test_image_folder import ARGUMENTS as OF_PICTURES
 
-from pipeline.data.audio_folder import AudioFolder
-from pipeline.data.image_folder import ImageFolder
-from pipeline.data.source import Source
-from pipeline.data.text_rows import read
+from pipeline.data.dataset import Source
+from pipeline.data.files.audio_folder import AudioFolder
+from pipeline.data.files.image_folder import ImageFolder
+from pipeline.data.text.text_rows import read
 from pipeline.errors import DataError
 
 

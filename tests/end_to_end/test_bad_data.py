@@ -11,7 +11,7 @@ import pytest
 # A user's own source; what is wrong with it can be chosen.
 SOURCE = """
 import torch
-from pipeline.data.source import Part, Parts
+from pipeline.data.dataset import Part, Parts
 
 class Noise:
     def __init__(self, *, labels: int = 4, empty: str = "") -> None:

@@ -12,7 +12,7 @@ PACKAGE = {
     "__init__.py": "",
     "source.py": """
         import torch
-        from pipeline.data.source import Part, Parts
+        from pipeline.data.dataset import Part, Parts
 
         class Stripes:
             '''Noise with a bright row for class 0, a bright column for class 1.'''
@@ -33,7 +33,7 @@ PACKAGE = {
     "data.py": """
         import torch
         import pytorch_lightning as pl
-        from pipeline.data.description import describe
+        from pipeline.data.statistics import describe
         from my_package.source import Stripes
 
         class Plain(pl.LightningDataModule):

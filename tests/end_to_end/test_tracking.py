@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 import torch
 
-from pipeline.data.mnist import MNIST5k
+from pipeline.data.datasets.mnist import MNIST5k
 from pipeline.tracking import progress
 from pipeline.tracking.journal import history
 from pipeline.tracking.mlflow_calls import client_of

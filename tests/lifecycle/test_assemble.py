@@ -28,7 +28,7 @@ PACKAGE = """
     import pytorch_lightning as pl
     import torch
     from torch import nn
-    from pipeline.data.source import Part, Parts
+    from pipeline.data.dataset import Part, Parts
 
     class Noise:
         def __init__(self, *, labels: int = 4, empty: str = "", size: int = 8) -> None:
@@ -78,7 +78,7 @@ PACKAGE = """
         '''Says what it is, but not how long.'''
         @property
         def spec(self):
-            from pipeline.data.description import describe
+            from pipeline.data.statistics import describe
             return describe(Noise().load(None))
 
         def train_dataloader(self):

@@ -14,11 +14,11 @@ from pipeline.lifecycle.own_files import check_own_files
 
 GOOD = "size,town,price\n1,York,2\n"
 TABLE: dict[str, Any] = {
-    "_target_": "pipeline.data.table.Table", "train": None, "validation": None, "test": None, "target": "price",
+    "_target_": "pipeline.data.tables.table.Table", "train": None, "validation": None, "test": None, "target": "price",
     "time": None, "group": None, "categorical": [], "ignore": [],
 }  # fmt: skip
 SENTENCES: dict[str, Any] = {
-    "_target_": "pipeline.data.text_table.TextTable", "train": "own.csv", "validation": None, "test": None,
+    "_target_": "pipeline.data.text.text_table.TextTable", "train": "own.csv", "validation": None, "test": None,
     "text": "town", "label": "price", "header": True,
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.data.source import Part, Parts
+from pipeline.data.dataset import Part, Parts
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.save_predictions import keep_of_data
 

@@ -135,7 +135,7 @@ class TestHuggingFace:
 class TestTokenizerOfAPretrainedModel:
     def test_numbers_words_as_the_model_does(self, tmp_path: Path) -> None:
         pytest.importorskip("tokenizers")
-        from pipeline.data.tokenizer import Tokenization, encode
+        from pipeline.data.text.tokenizer import Tokenization, encode
 
         learned = Tokenization(kind="words", **WORDS).learn(["a lovely film", "a dull film"])
         learned.save(str(tmp_path / "tokenizer.json"))
@@ -146,7 +146,7 @@ class TestTokenizerOfAPretrainedModel:
 
     def test_one_whose_first_number_is_no_padding_is_refused(self, tmp_path: Path) -> None:
         tokenizers = pytest.importorskip("tokenizers")
-        from pipeline.data.tokenizer import Tokenization
+        from pipeline.data.text.tokenizer import Tokenization
 
         path = tmp_path / "tokenizer.json"
         tokenizers.Tokenizer(tokenizers.models.WordLevel({"<s>": 0, "<pad>": 1}, unk_token="<s>")).save(str(path))
@@ -156,7 +156,7 @@ class TestTokenizerOfAPretrainedModel:
             Tokenization(kind="nowhere.json", **WORDS).learn([])
 
     def test_another_kind_is_refused(self) -> None:
-        from pipeline.data.tokenizer import Tokenization
+        from pipeline.data.text.tokenizer import Tokenization
 
         with pytest.raises(ConfigError, match=r"kind=letters: expected words, bpe, or the path of a tokenizer.json"):
             Tokenization(kind="letters", **WORDS)

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from pipeline.data.tokenizer import Tokenization, encode, fix_length
+from pipeline.data.text.tokenizer import Tokenization, encode, fix_length
 from pipeline.models.bag_of_words import BagOfWords
 from pipeline.models.network import Network
 from pipeline.spec import DataSpec

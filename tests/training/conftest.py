@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from pipeline.data.datamodule import DataModule
-from pipeline.data.source import Part, Parts
+from pipeline.data.dataset import Part, Parts
 from pipeline.models.cnn import CNN
 from pipeline.models.network import Network
 from pipeline.training import checkpoints, optimizers, schedules

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from tests.training.conftest import Digits
 
-from pipeline.data.source import Parts
+from pipeline.data.dataset import Parts
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.train import check_monitors

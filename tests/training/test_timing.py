@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.data.loading import TrainLoader
+from pipeline.data.loader import TrainLoader
 from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.callbacks.timing import (
     CHECKPOINTS,

@@ -14,12 +14,12 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from pipeline.constraints import Fraction, NonNegativeInt, PositiveInt, Range
-from pipeline.data.copies import without_copies
-from pipeline.data.description import describe
-from pipeline.data.loading import EvaluationLoader, TrainLoader
-from pipeline.data.source import Part, Parts, Source, check_label_sets, check_labels, check_numbers
-from pipeline.data.splits import fold_of, fraction_of
-from pipeline.data.stored import join
+from pipeline.data.dataset import Part, Parts, Source, check_label_sets, check_labels, check_numbers
+from pipeline.data.duplicates import without_copies
+from pipeline.data.loader import EvaluationLoader, TrainLoader
+from pipeline.data.on_disk import join
+from pipeline.data.splitting import fold_of, fraction_of
+from pipeline.data.statistics import describe
 from pipeline.data.tuples import EvaluationTuples, TrainTuples
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import DataSpec

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from pipeline.data.loading import EvaluationLoader, TrainLoader
+from pipeline.data.loader import EvaluationLoader, TrainLoader
 
 Pair = tuple[Tensor, Tensor]
 

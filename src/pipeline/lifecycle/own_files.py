@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-TABLE, SENTENCES = "pipeline.data.table.Table", "pipeline.data.text_table.TextTable"
+TABLE, SENTENCES = "pipeline.data.tables.table.Table", "pipeline.data.text.text_table.TextTable"
 HERE = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")  # other nodes may see other files
 
 
@@ -26,7 +26,7 @@ def check_own_files(config: DictConfig) -> None:
 
 
 def _check_table(root: Path, source: dict[str, Any], files: dict[str, str | None]) -> None:
-    from pipeline.data import table_files, table_reading
+    from pipeline.data.tables import table_files, table_reading
 
     roles = {role: source[role] for role in ("target", "time", "group")}
     table_reading.check_roles(roles["target"], roles["time"], roles["group"], source["ignore"])
@@ -37,7 +37,7 @@ def _check_table(root: Path, source: dict[str, Any], files: dict[str, str | None
 
 
 def _check_sentences(paths: list[Path], source: dict[str, Any]) -> None:
-    from pipeline.data import text_rows
+    from pipeline.data.text import text_rows
 
     for path in paths:
         text_rows.check_columns(path, text=source["text"], label=source["label"], header=source["header"])

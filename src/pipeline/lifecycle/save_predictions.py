@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from pipeline import run_files
 from pipeline.data.datamodule import DataModule
-from pipeline.data.description import digest_of
-from pipeline.data.source import Parts
+from pipeline.data.dataset import Parts
+from pipeline.data.statistics import digest_of
 from pipeline.files import write_atomically
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions

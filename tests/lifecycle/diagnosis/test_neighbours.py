@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.copies import without_copies
-from pipeline.data.source import Part, Parts
+from pipeline.data.dataset import Part, Parts
+from pipeline.data.duplicates import without_copies
 from pipeline.lifecycle.diagnosis.copies import copies
 from pipeline.lifecycle.diagnosis.neighbours import by_neighbours, features, nearest
 from pipeline.lifecycle.diagnosis.symptoms import Copies

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from pipeline.data.copies import digests, digests_of
-from pipeline.data.source import Part, Parts
+from pipeline.data.dataset import Part, Parts
+from pipeline.data.duplicates import digests, digests_of
 from pipeline.lifecycle.diagnosis.symptoms import Copies
 
 

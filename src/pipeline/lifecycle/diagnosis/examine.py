@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
-from pipeline.data.loading import EvaluationLoader
-from pipeline.data.source import Part
-from pipeline.data.splits import fraction_of
+from pipeline.data.dataset import Part
+from pipeline.data.loader import EvaluationLoader
+from pipeline.data.splitting import fraction_of
 from pipeline.errors import RunError
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.diagnosis.copies import copies

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.data.loading import EvaluationLoader
-from pipeline.data.source import Part
+from pipeline.data.dataset import Part
+from pipeline.data.loader import EvaluationLoader
 from pipeline.lifecycle.diagnosis.symptoms import Pair, Scored
 from pipeline.spec import DataSpec
 

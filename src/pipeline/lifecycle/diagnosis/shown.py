@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.data.source import Parts
+from pipeline.data.dataset import Parts
 from pipeline.lifecycle.diagnosis.finding import Suspect
 from pipeline.lifecycle.diagnosis.samples import SHOWN
 from pipeline.lifecycle.reports.images import picture

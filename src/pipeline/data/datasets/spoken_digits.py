@@ -1,0 +1,130 @@
+"""The Free Spoken Digit Dataset: ten digits, six speakers, fifty recordings of each by each."""
+
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.constraints import PositiveFloat, ProperFraction
+from pipeline.data.dataset import Parts
+from pipeline.data.datasets.archive import members, unzipped
+from pipeline.data.files.audio_folder import RECORDINGS, Clips
+from pipeline.data.files.build_splits import Selection
+from pipeline.data.files.labelled_files import LabelledFile
+from pipeline.data.files.name_pattern import NamePattern, in_names
+from pipeline.download import obtain
+from pipeline.errors import ConfigError, DataError
+from pipeline.files import ContentError, cache_folder, write_folder
+from pipeline.spec import Kind, TaskKind
+
+NAMES = NamePattern("{label}_{speaker}_{index}.wav")
+OFFICIAL_TEST = 5  # recordings with a lower index: "numbered 0-4 (inclusive) are in the test and 5-49 in the training"
+SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
+OWN_COPY = (
+    "type git clone https://github.com/Jakobovski/free-spoken-digit-dataset, then "
+    "data.root=free-spoken-digit-dataset/recordings"
+)
+MOST_BYTES = 64 * 1024**2  # of the archive, also unpacked: all recordings together have 21 MB
+
+
+class SpokenDigits:
+    """Jackson et al. 2018, doi:10.5281/zenodo.1342401; 8,000 samples a second.
+
+    The test part is the official one or, with `held_out_speaker`, all that this one says. The validation part is cut
+    from the training recordings.
+
+    The recordings are those of version 1.0.10. Its archive is packed anew now and then, so that they are told by
+    `digest`: what `export LC_ALL=C; sha256sum *.wav | sha256sum` prints in their folder.
+    """
+
+    kind: ClassVar[Kind] = "audio"
+    task: ClassVar[TaskKind] = "multiclass"
+
+    mirrors: ClassVar[tuple[str, ...]] = (
+        "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz",
+    )
+    speakers: ClassVar[tuple[str, ...]] = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+    digest: ClassVar[str] = "1801eae019c063377d98f831d3f93574f259475df7332bb0e3d1b080fb5e6959"
+
+    def __init__(
+        self, *, held_out_speaker: str | None, seconds: PositiveFloat | None, validation_share: ProperFraction
+    ) -> None:
+        self.held_out_speaker = held_out_speaker
+        self.clips = Clips(None, seconds)
+        self.validation_share = validation_share
+
+    def load(self, root: Path | None) -> Parts:
+        root = self._downloaded() if root is None else root
+        remedy = f"Leave data.root out to have spoken_digits downloaded, or {OWN_COPY}."
+        if not root.is_dir():
+            raise DataError(f"data.root={root} {'is no folder' if root.exists() else 'does not exist'}. {remedy}")
+        files, _ = in_names(root, NAMES, "speaker", RECORDINGS)
+        if not files:
+            raise DataError(f"{root} holds no recordings such as 7_jackson_32.wav. {remedy}")
+        shares = {"validation": self.validation_share}
+        selection = Selection(RECORDINGS, root, shares, SPLIT_SEED, "fail")
+        return self.clips.load(self._parted(files, root), selection, "spoken_digits")
+
+    def _downloaded(self) -> Path:
+        """The folder in the cache."""
+        files = product(range(10), self.speakers, range(50))
+        names = frozenset(f"{digit}_{speaker}_{index}.wav" for digit, speaker, index in files)
+        folder = cache_folder() / "spoken_digits"
+        remedy = f"Where there is a network, {OWN_COPY}."
+        obtain(self.mirrors, folder, Recordings(names, self.digest), remedy=remedy)
+        return folder
+
+    def _parted(self, files: list[LabelledFile], root: Path) -> list[LabelledFile]:
+        speakers = sorted({str(file.group) for file in files})
+        if self.held_out_speaker is not None and self.held_out_speaker not in speakers:
+            raise ConfigError(
+                f"data.source.held_out_speaker={self.held_out_speaker}: {root} has {', '.join(speakers)}; expected one "
+                "of them, or null for the official test part"
+            )
+        # No groups: the validation part has all speakers that training has.
+        return [replace(file, part="test" if self._is_test(file) else None, group=None) for file in files]
+
+    def _is_test(self, file: LabelledFile) -> bool:
+        if self.held_out_speaker is not None:
+            return file.group == self.held_out_speaker
+        index = Path(file.path).stem.rpartition("_")[2]
+        return index.isdecimal() and int(index) < OFFICIAL_TEST
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The files of these `names`, and together of this `digest`, out of an archive that does not stay."""
+
+    names: frozenset[str]
+    digest: str
+    most_bytes: int = MOST_BYTES
+
+    def kept(self, place: Path) -> dict[str, bytes]:
+        return self._verified({name: (place / name).read_bytes() for name in self.names})
+
+    def arrived(self, file: Path) -> dict[str, bytes]:
+        try:
+            return self._verified(members(unzipped(file, most_bytes=self.most_bytes), self.names))
+        except tarfile.TarError as error:
+            raise ContentError(f"is no archive that can be read ({error})") from error
+
+    def keep(self, place: Path, content: dict[str, bytes]) -> None:
+        write_folder(place, content)
+
+    def _verified(self, found: dict[str, bytes]) -> dict[str, bytes]:
+        digest = digest_of(found)
+        if digest != self.digest:
+            raise ContentError(
+                f"has other content: {len(found):,} of {len(self.names):,} recordings, together of SHA-256 {digest}, "
+                f"expected {self.digest}"
+            )
+        return found
+
+
+def digest_of(contents: Mapping[str, bytes]) -> str:
+    """Of what sha256sum would print of these files."""
+    lines = (f"{sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents))
+    return sha256("".join(lines).encode()).hexdigest()

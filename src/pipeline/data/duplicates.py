@@ -1,0 +1,70 @@
+"""Samples that stand in two parts, which is leakage: warned of by the sources, each of which knows best what makes two
+samples the same; left out on request, where they are the same byte for byte."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.data.dataset import Part, Parts
+from pipeline.data.loader import EvaluationLoader
+
+ROWS_AT_A_TIME = 4096  # a set may be larger than memory
+
+log = logging.getLogger(__name__)
+
+
+def warn_of_copies(
+    parts: Mapping[str, Sequence[Hashable]], what: str, name: Callable[[str, int], str] | None = None
+) -> None:
+    """A sample that is learned from and judged on alike makes the score too good.
+
+    `parts`: of each, training first, what tells a sample from others; `name`: what a sample of a part is called.
+    """
+    for one, other in combinations(parts, 2):
+        seen = {sample: row for row, sample in enumerate(parts[one])}
+        copies = [row for row, sample in enumerate(parts[other]) if sample in seen]
+        if copies and name is not None:
+            example = f", such as {name(other, copies[0])} and {name(one, seen[parts[other][copies[0]]])}"
+        else:
+            example = ""
+        _warn(len(copies), len(parts[other]), other, one, what, example)
+
+
+def warn_of_equal_hashes(parts: Mapping[str, npt.NDArray[np.uint64]], what: str) -> None:
+    """The same of millions of samples, in the memory of a few arrays."""
+    for one, other in combinations(parts, 2):
+        copies = int(np.isin(parts[other], parts[one]).sum())
+        _warn(copies, len(parts[other]), other, one, what, "")
+
+
+def _warn(copies: int, count: int, part: str, other: str, what: str, example: str) -> None:
+    if copies:
+        log.warning(
+            f"{copies} of the {count} {part} {what} stand in the {other} part, too{example}: the scores will be too "
+            "good"
+        )
+
+
+def digests(part: Part) -> list[bytes]:
+    """Of the inputs of each sample, (N,)."""
+    batches = EvaluationLoader(part, batch_size=ROWS_AT_A_TIME)
+    return [digest for batch in batches for digest in digests_of(batch.inputs)]
+
+
+def digests_of(rows: Tensor) -> list[bytes]:
+    """(N, ...) -> of each row."""
+    return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in rows.numpy()]
+
+
+def without_copies(parts: Parts) -> Parts:
+    """Training samples that the network will be judged by are left out: the other parts stay what they are."""
+    held_out = {*digests(parts.validation), *digests(parts.test)}
+    rows = [row for row, digest in enumerate(digests(parts.train)) if digest not in held_out]
+    return replace(parts, train=parts.train.rows(torch.tensor(rows, dtype=torch.int64)))

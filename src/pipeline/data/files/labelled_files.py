@@ -1,0 +1,161 @@
+"""Which samples there are in a user's folder, one in each file, and of which class each of them is."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.bad_samples import why_no_file
+from pipeline.data.tables.table_files import MOST_CHARACTERS, delimiter_of, first_line, in_words
+from pipeline.data.targets import labels_in
+from pipeline.errors import DataError
+
+PARTS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+COLUMNS = ("path", "label", "split")
+LEFT_BEHIND = (".", "__MACOSX")  # folders of notebooks, archives and file managers
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is called, how its name ends, and where labels may stand besides folders and a list."""
+
+    noun: str
+    suffixes: tuple[str, ...]
+    elsewhere: str = ""
+
+    def is_name(self, name: str) -> bool:
+        return name.lower().endswith(self.suffixes) and not name.startswith(".")
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """`path` is relative to the folder; `part` is None where the folder does not say to which it belongs; files of one
+    `group` belong to the same part; with a `separator`, `label` holds any number of labels."""
+
+    path: str
+    label: str
+    part: str | None
+    group: str | None = None
+    separator: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return labels_in(self.label, self.separator)
+
+
+def in_folders(root: Path, kind: Kind) -> tuple[list[LabelledFile], list[str]]:
+    """One folder a class, or of such folders `train` and, as far as there are any, `validation` and `test`; and what is
+    wrong with others, a line each."""
+    groups = {entry.name: PARTS[entry.name.lower()] for entry in folders(root) if entry.name.lower() in PARTS}
+    if "train" in groups.values():
+        found = [each for name, part in sorted(groups.items()) for each in _classes(root, Path(name), part, kind)]
+    else:
+        found = list(_classes(root, Path(), None, kind))
+    return [each for each in found if isinstance(each, LabelledFile)], [each for each in found if isinstance(each, str)]
+
+
+def _classes(root: Path, below: Path, part: str | None, kind: Kind) -> Iterator[LabelledFile | str]:
+    """Or what is wrong with a folder."""
+    for entry in folders(root / below):
+        paths = paths_in(root, below / entry.name, kind)
+        if not entry.name.isprintable():
+            yield f"{entry.path} has a name that cannot be shown, and a folder is a class: give it another one"
+        elif not paths:
+            yield f"{entry.path} holds no {kind.noun} ({', '.join(kind.suffixes)}), and a folder is a class"
+        else:
+            yield from (LabelledFile(path, entry.name, part) for path in paths)
+
+
+def paths_in(root: Path, below: Path, kind: Kind) -> list[str]:
+    """Of all files of this kind, however deep, relative to `root`; through links, but each folder once."""
+
+    def fail(problem: OSError) -> None:
+        raise DataError(f"{problem.filename} cannot be read: {problem.strerror}.")
+
+    found, seen = [], set()
+    for place, inner, names in os.walk(root / below, followlinks=True, onerror=fail):
+        here = os.stat(place)
+        if (here.st_dev, here.st_ino) in seen:  # a link led back
+            inner.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        inner[:] = sorted(name for name in inner if not name.startswith(LEFT_BEHIND))
+        found += [Path(place, name).relative_to(root).as_posix() for name in names if kind.is_name(name)]
+    return sorted(found)
+
+
+def folders(place: Path) -> list["os.DirEntry[str]"]:
+    try:
+        entries = os.scandir(place)
+    except OSError as problem:
+        raise DataError(f"{place} cannot be read: {problem.strerror}.") from None
+    with entries:
+        return sorted(
+            (each for each in entries if each.is_dir() and each.name[0] not in "._"), key=lambda each: each.name
+        )
+
+
+def in_list(root: Path, name: str, separator: str | None = None) -> tuple[list[LabelledFile], list[str]]:
+    """The rows of a CSV with the columns path (relative to the folder), label, and perhaps split, and what is wrong
+    with the others; with a `separator` labels stand side by side in their cell, or it is empty."""
+    path = root / name
+    if (why := why_no_file(path)) is not None:
+        raise DataError(f"{path} {why}: data.source.labels names a CSV file in data.root.")
+    try:
+        csv.field_size_limit(MOST_CHARACTERS)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter_of(path, first_line(file, path)))
+            columns = tuple(reader.fieldnames or ())
+            if not {"path", "label"} <= set(columns):
+                raise DataError(
+                    f"{path} has the columns {', '.join(columns) or '(none)'}; expected in its first line: path,label "
+                    "and, where you have cut the data yourself, split (train, validation or test)."
+                )
+            rows = [(reader.line_num, row) for row in reader]
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{path} is not UTF-8 ({problem.reason} at byte {problem.start}): save it as UTF-8.") from None
+    except csv.Error as problem:
+        raise DataError(f"{path}, line {reader.line_num}: {in_words(problem)}") from None
+    except OSError as problem:
+        raise DataError(f"{path} cannot be read: {problem.strerror or problem}.") from None
+    read = [(line, _row(root, row, separator)) for line, row in rows]
+    wrong = [f"{path}, line {line}: {each}" for line, each in read if isinstance(each, str)]
+    return [each for _, each in read if isinstance(each, LabelledFile)], wrong
+
+
+def _row(root: Path, row: dict[str, str | None], separator: str | None) -> LabelledFile | str:
+    """Or what is wrong with it."""
+    file, label, part = ((row.get(column) or "").strip() for column in COLUMNS)
+    if not file or not (label or separator):
+        return f"path={file!r}, label={label!r}; expected both to be filled in"
+    if part and part.lower() not in PARTS:
+        return f"split={part!r}; expected train, validation or test"
+    if (why := why_no_file(root / file)) is not None:
+        return f"{root / file} {why}; paths are relative to data.root"
+    return LabelledFile(file, label, PARTS[part.lower()] if part else None, separator=separator)
+
+
+def learned_labels(files: list[LabelledFile]) -> "Counter[str]":
+    return Counter(label for file in files if file.part in (None, "train") for label in file.labels)
+
+
+def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
+    """Raises DataError where there is nothing to tell apart, or to learn a class from."""
+    if not files:
+        raise DataError(
+            f"{root} holds no {kind.noun}s; expected one folder a class in it, such as {root / 'cat'} and "
+            f"{root / 'dog'}, with {', '.join(kind.suffixes)} files; or a CSV of path,label: "
+            f"data.source.labels=labels.csv{kind.elsewhere}"
+        )
+    learned = learned_labels(files)
+    if len(learned) < 2:
+        raise DataError(
+            f"{root}: all {kind.noun}s to learn from are of one class, {', '.join(learned)}; expected two or more."
+        )
+    for label, count in sorted(learned.items()):
+        if count == 1:
+            raise DataError(
+                f"{root}: the class {label} has 1 {kind.noun}; expected two or more. Add some, or leave it out."
+            )

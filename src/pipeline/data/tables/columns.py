@@ -1,0 +1,182 @@
+"""A column of a table as numbers: what its cells hold is found out from the cells."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.data.tables.dates import ORDERS, Order, days, has_short_year, needs_order
+from pipeline.data.tables.table_files import Cells
+
+# n rows of a chunk
+
+Numbers = npt.NDArray[np.float64]
+ColumnKind = Literal["number", "date", "category", "key"]
+MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
+MISSING_LEVEL = "missing"
+STRAY_SHARE = 0.1  # a column with no more text than this was meant to be numbers
+MOST_CLASSES = 10  # whole numbers with no more values than this are taken for classes
+MOST_DISTINCT = 10_000  # texts of a column that are told apart
+OTHERS: ColumnKind = "category"
+LARGEST = float(np.finfo(np.float32).max)
+
+
+READERS: dict[ColumnKind, Callable[[str, Order], float]] = {"number": lambda cell, _: float(cell), "date": days}
+
+
+@dataclass(frozen=True)
+class Column:
+    """`levels` are the texts of a category, which are told by their numbers, from 0; those of a key, as many as there
+    are, by their hashes. Of its cells `known` say something, `strays` of these are not of its kind, and `missing` say
+    nothing. Of dates that end in the year `order` says how they begin; `guess` is one of which nothing tells it,
+    and `short_years` one with a year of two digits."""
+
+    name: str
+    kind: ColumnKind
+    levels: tuple[str, ...] = ()
+    known: int = 0
+    strays: int = 0
+    missing: int = 0
+    order: Order | None = None
+    guess: str = ""
+    short_years: str = ""
+
+    @property
+    def told(self) -> str:
+        """What its cells are, for a person."""
+        return self.kind if self.order is None else f"{self.kind}, {self.order}"
+
+    def numbers(self, cells: Cells) -> Numbers:
+        """(n,) numbers, days since 1970, or numbers of levels; NaN where missing (but a category's missing cells are a
+        level of their own), infinity where a cell is none of these."""
+        if self.kind == "key":
+            return np.array([_hash_of(text) for text in levels_of(cells)], dtype=np.float64)
+        if self.kind == "category":
+            numbers = {level: float(number) for number, level in enumerate(self.levels)}
+            return np.array([numbers[text] for text in levels_of(cells)], dtype=np.float64)
+        if isinstance(cells, np.ndarray):
+            return cells
+        try:
+            if self.kind == "number":
+                return _all_numbers(cells)
+        except ValueError:
+            pass
+        read = {cell: np.nan if cell.strip() in MISSING else self._read(cell) for cell in set(cells)}
+        return np.array([np.inf if (value := read[cell]) is None else value for cell in cells], dtype=np.float64)
+
+    def reason(self, cell: str) -> str:
+        """Why a cell that has no finite number is wrong."""
+        cell = cell.strip()
+        if self._read(cell) is not None:
+            return f"{self.name} is {cell}, expected a finite number"
+        return (
+            f"{self.name} is {cell!r}, where {self.known - self.strays} of {self.known} cells are a {self.told}; for a "
+            f"column of names: data.source.categorical=[{self.name}], to leave it out: data.source.ignore=[{self.name}]"
+        )
+
+    def _read(self, cell: str) -> float | None:
+        return _read(self.kind, cell, self.order or ORDERS[0])
+
+
+class Survey:
+    """What a column holds, chunk by chunk."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cells = self.known = 0
+        self.readable: Counter[ColumnKind] = Counter()
+        self.ordered: Counter[Order] = Counter()  # of the dates those that can be read in this order
+        self.guess = self.short_years = ""  # the first that could be read in another, or has a year of two digits
+        self.levels: Counter[str] | None = Counter()
+
+    def add(self, cells: Cells) -> None:
+        self.cells += len(cells)
+        if self.levels is not None:
+            self.levels.update(levels_of(cells))
+            self.levels = self.levels if len(self.levels) <= MOST_DISTINCT else None
+        try:
+            numbers = cells if isinstance(cells, np.ndarray) else _all_numbers(cells)
+        except ValueError:
+            for cell, count in Counter(map(str.strip, cells)).items():
+                if cell not in MISSING:
+                    self.known += count
+                    self.readable[self._kind_of(cell, count)] += count
+        else:
+            found = len(numbers) - int(np.isnan(numbers).sum())
+            self.known += found
+            self.readable["number"] += found
+
+    def _kind_of(self, cell: str, count: int) -> ColumnKind:
+        if _read("number", cell) is not None:
+            return "number"
+        orders = [order for order in ORDERS if _read("date", cell, order) is not None]
+        self.ordered.update(dict.fromkeys(orders, count))
+        if orders and needs_order(cell) and len(orders) == len(ORDERS):
+            self.guess = self.guess or cell
+        if orders and has_short_year(cell):
+            self.short_years = self.short_years or cell
+        return "date" if orders else OTHERS
+
+    @property
+    def order(self) -> Order | None:
+        """In which most dates can be read; None where that makes no difference to any."""
+        if not self.guess and self.ordered[ORDERS[0]] == self.ordered[ORDERS[1]]:
+            return None
+        return max(ORDERS, key=self.ordered.__getitem__)
+
+    def _date(self) -> Column | None:
+        order = self.order
+        strays = self.known - (self.readable["date"] if order is None else self.ordered[order])
+        if strays > STRAY_SHARE * self.known:
+            return None
+        guess = self.guess if self.ordered[ORDERS[0]] == self.ordered[ORDERS[1]] else ""
+        missing = self.cells - self.known
+        return Column(self.name, "date", (), self.known, strays, missing, order, guess, self.short_years)
+
+    def column(self, wanted: ColumnKind | None = None) -> Column:
+        """As `wanted`, or as the cells look."""
+        if wanted is None:
+            strays = self.known - self.readable["number"]
+            if strays <= STRAY_SHARE * self.known:
+                return Column(self.name, "number", (), self.known, strays, self.cells - self.known)
+            if (date := self._date()) is not None:
+                return date
+        return Column(self.name, wanted or "category", tuple(sorted(self.levels or ())), self.known)
+
+    @property
+    def is_class(self) -> bool:
+        """Text, or no more than a few whole numbers."""
+        if self.levels is None:
+            return False
+        read = [
+            value for level in self.levels if level != MISSING_LEVEL and (value := _read("number", level)) is not None
+        ]
+        return self.column().kind == "category" or (len(read) <= MOST_CLASSES and all(map(float.is_integer, read)))
+
+
+def _hash_of(text: str) -> int:
+    """Of 48 bits: a float64 holds it."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest())
+
+
+def _read(kind: ColumnKind, cell: str, order: Order = ORDERS[0]) -> float | None:
+    try:
+        return READERS[kind](cell.strip(), order)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _all_numbers(cells: Sequence[str]) -> Numbers:
+    """Raises ValueError."""
+    return np.fromiter(map(float, cells), dtype=np.float64, count=len(cells))
+
+
+def levels_of(cells: Cells) -> list[str]:
+    """The texts by which cells are told apart, whole numbers without a point."""
+    if isinstance(cells, np.ndarray):
+        return [MISSING_LEVEL if np.isnan(each) else f"{each:.15g}" for each in cells.tolist()]
+    return [MISSING_LEVEL if cell in MISSING else cell for cell in map(str.strip, cells)]

@@ -1,0 +1,127 @@
+"""The columns of a table as inputs of a network: what is fitted to them is fitted to the training rows alone."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.dataset import Part, Parts
+from pipeline.data.on_disk import Inputs, Stored, blocks
+from pipeline.data.tables.columns import Column
+from pipeline.data.tables.encoders import Amount, Encoded, Numbered, OneHot
+from pipeline.errors import DataError
+
+log = logging.getLogger(__name__)
+
+# N rows, F columns of the table, C columns of inputs
+
+FEWEST = 2  # training rows of a name that gets a number: from one alone nothing can be learned that holds for others
+
+
+@dataclass(frozen=True)
+class Encoding:
+    columns: tuple[Encoded, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for column in self.columns for name in column.names)
+
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(names for column in self.columns for names in column.categories)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """(N, F) -> (N, C)"""
+        return torch.cat([column(values[:, column.place]) for column in self.columns], dim=1)
+
+    def of(self, inputs: Inputs) -> Inputs:
+        """At once, or of rows in a file whenever they are read."""
+        if isinstance(inputs, Stored):
+            return replace(inputs, change=self, row_shape=(len(self.names),))
+        return self(inputs)
+
+
+def encoded(parts: Parts, *, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Parts:
+    """The table's values as inputs; names are numbered where there are more than `one_hot_up_to`.
+
+    Raises DataError where the training rows leave no column, or one of as many names as there are rows.
+    """
+    encoding = fit(parts.train.inputs, columns, one_hot_up_to, where)
+
+    def of(part: Part) -> Part:
+        return replace(part, inputs=encoding.of(part.inputs))
+
+    train, validation, test = of(parts.train), of(parts.validation), of(parts.test)
+    return replace(
+        parts,
+        train=train,
+        validation=validation,
+        test=test,
+        feature_names=encoding.names,
+        categories=encoding.categories,
+        columns=tuple(column.told for column in encoding.columns),
+        fit=None,
+    )
+
+
+def fit(train: Inputs, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Encoding:
+    """`train` (N, F): numbers with NaN where they lack, and numbers of levels."""
+    found: list[Encoded] = []
+    for place, column in enumerate(columns):
+        each: Encoded | None
+        if column.kind == "category":
+            each = _named(train, place, column, one_hot_up_to, where)
+        else:
+            each = _filled(train, place, column, where)
+        if each is None:
+            log.warning("%s: %s is the same in all training rows; left out", where, column.name)
+            continue
+        found.append(each)
+    if not found:
+        raise DataError(f"{where} has no column to learn from: every one but the target is left out.")
+    return Encoding(tuple(found))
+
+
+def _filled(train: Inputs, place: int, column: Column, where: str) -> Amount | None:
+    gaps, lowest, highest = 0, np.inf, -np.inf
+    for block in blocks(train):
+        values = block[:, place]
+        known = values[~values.isnan()]
+        gaps += len(values) - len(known)
+        if len(known):
+            lowest, highest = min(lowest, float(known.min())), max(highest, float(known.max()))
+    if gaps == len(train) or (gaps == 0 and lowest == highest):
+        return None
+    median = _median(train, place) if column.missing else 0.0  # the gaps may be in the other parts alone
+    if gaps == 0:
+        return Amount(column.name, place, column.told, median)
+    log.warning("%s: %s lacks %d of %d training values; filled with %g", where, column.name, gaps, len(train), median)
+    return Amount(column.name, place, column.told, median, marks_gaps=True)
+
+
+def _median(train: Inputs, place: int) -> float:
+    values = torch.cat([block[:, place] for block in blocks(train)]).numpy()
+    return float(np.median(values[~np.isnan(values)].astype(np.float64)))
+
+
+def _named(train: Inputs, place: int, column: Column, one_hot_up_to: int, where: str) -> OneHot | Numbered | None:
+    rows: Counter[float] = Counter()
+    for block in blocks(train):
+        rows.update(block[:, place].tolist())
+    if len(rows) < 2:
+        return None
+    shown = tuple((int(number), column.levels[int(number)]) for number in sorted(rows))
+    if len(rows) <= one_hot_up_to:
+        return OneHot(column.name, place, shown)
+    numbered = tuple((number, text) for number, text in shown if rows[number] >= FEWEST)
+    if len(numbered) < len(shown) / 2:
+        raise DataError(
+            f"{where}: {column.name} has {len(shown):,} different texts in {len(train):,} training rows, of which "
+            f"{len(shown) - len(numbered):,} occur once: it names rows, and says nothing of others. Leave it out with "
+            f"data.source.ignore=[{column.name}]."
+        )
+    return Numbered(column.name, place, numbered)

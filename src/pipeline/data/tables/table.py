@@ -1,0 +1,222 @@
+"""The user's own table: CSV, TSV or Parquet files whose columns have names."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.constraints import NonNegativeInt, ProperFraction, Seed
+from pipeline.data.bad_samples import OnBadSample, left_out
+from pipeline.data.dataset import Part, Parts
+from pipeline.data.duplicates import warn_of_equal_hashes
+from pipeline.data.splitting import Indices, cut
+from pipeline.data.tables import raw_table, table_files
+from pipeline.data.tables.columns import Column, Numbers
+from pipeline.data.tables.encoding import encoded
+from pipeline.data.tables.raw_table import RawTable
+from pipeline.data.tables.table_reading import Reading, check_roles
+from pipeline.errors import ConfigError, DataError
+from pipeline.spec import Kind, TaskKind
+
+log = logging.getLogger(__name__)
+
+ORDER = ("train", "validation", "test")
+
+
+class Table:
+    """data.root is the file, or the folder in which `train`, `validation` and `test` are, of which the last two may be
+    None: then they are cut from the first.
+
+    `target` is the column to predict: text and up to ten whole numbers as classes, else as a number, unless `answer`
+    says which. The columns `time` and `group` decide over the split and are no inputs: of `time` the latest rows are
+    the test part, the rows of one `group` stay together.
+    """
+
+    kind: ClassVar[Kind] = "table"
+
+    def __init__(
+        self,
+        *,
+        train: str | None,
+        validation: str | None,
+        test: str | None,
+        target: str | None,
+        answer: Literal["number", "class"] | None,
+        categorical: list[str],
+        one_hot_up_to: NonNegativeInt,
+        ignore: list[str],
+        time: str | None,
+        group: str | None,
+        validation_share: ProperFraction,
+        test_share: ProperFraction,
+        split_seed: Seed,
+        on_bad_sample: OnBadSample,
+    ) -> None:
+        if time is not None and group is not None:
+            raise ConfigError("data.source.time and data.source.group are both set; leave one of them out")
+        if train is None and (validation is not None or test is not None):
+            raise ConfigError("data.source.validation and test name files beside data.source.train, which is not set")
+        if target is not None:
+            check_roles(target, time, group, ignore)
+        self.files = {"train": train, "validation": validation, "test": test}
+        self.target, self.answer, self.time, self.group = target, answer, time, group
+        self.categorical, self.ignore = tuple(categorical), tuple(ignore)
+        self.one_hot_up_to = one_hot_up_to
+        self.shares = {"test": test_share, "validation": validation_share}
+        self.split_seed = split_seed
+        self.on_bad_sample = on_bad_sample
+
+    def load(self, root: Path | None) -> Parts:
+        if root is None or self.target is None:
+            raise ConfigError(
+                "data=table needs data.root and data.source.target: the file and the column to predict, such as "
+                "data.root=houses.csv data.source.target=price"
+            )
+        files = self._paths(root)
+        for path in files.values():
+            table_files.check(path)
+        apart = (self.target, self.answer, self.time, self.group)
+        table = raw_table.read(Reading(files, self.categorical, self.ignore, *apart, self.on_bad_sample))
+        table = without_strangers(table, list(files.values()), self.on_bad_sample)
+        if self.on_bad_sample == "skip":
+            table = without_single(table, list(files.values()))
+        tell_what_is_guessed((*table.columns, *table.other_columns), files["train"])
+        targets, class_names = targets_of(table, self.answer, list(files.values()))
+        groups = None if self.group is None else numbered(table.others[:, 1])
+        rows = self._rows(table, targets, groups, files)
+        whole = Part(table.values, targets, None if groups is None else torch.from_numpy(groups))
+        train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ORDER)
+        warn_of_equal_hashes({part: table.hashes[rows[part]] for part in ORDER}, "rows")
+        check_training_shows(train.targets, class_names, root)
+        fit = partial(encoded, columns=table.columns, one_hot_up_to=self.one_hot_up_to, where=str(files["train"]))
+        return Parts(
+            root.stem, "table", task_of(class_names), class_names, train, validation, test, skipped=table.skipped,
+            is_ordered=self.time is not None, fit=fit,
+        )  # fmt: skip
+
+    def _paths(self, root: Path) -> dict[str, Path]:
+        if self.files["train"] is None:
+            return {"train": root}
+        return {part: root / name for part, name in self.files.items() if name is not None}
+
+    def _rows(
+        self, table: RawTable, targets: Tensor, groups: Indices | None, files: dict[str, Path]
+    ) -> dict[str, Indices]:
+        given = {part: np.flatnonzero(table.file_of == number) for number, part in enumerate(files)}
+        free = given["train"]
+        shares = {part: share for part, share in self.shares.items() if part not in given}
+        if not shares:
+            return given
+        if self.time is not None:
+            cut_rows = by_time(table.others[free, 1], shares, table.other_columns[1], files["train"])
+        else:
+            strata = Part(targets, targets).strata[free]
+            cut_rows = cut(
+                strata, shares, seed=self.split_seed, groups=None if groups is None else numbered(groups[free])
+            )
+        return given | {part: free[some] for part, some in cut_rows.items()}
+
+
+def tell_what_is_guessed(columns: Sequence[Column], path: Path) -> None:
+    for column in columns:
+        if column.guess:
+            log.warning(
+                f"{path}: {column.name} holds dates such as {column.guess}, and no cell tells the day from the month: "
+                f"the {column.order} is taken. To be sure, write them as 2026-01-31"
+            )
+        if column.short_years:
+            log.warning(
+                f"{path}: {column.name} holds years of two digits, such as {column.short_years}: 69 to 99 are taken "
+                "for 1969 to 1999, others for 2000 to 2068"
+            )
+
+
+def without_strangers(table: RawTable, files: Sequence[Path], on_bad_sample: OnBadSample) -> RawTable:
+    """Rows of other files have classes that the training file, the first, shows."""
+    column, labels = table.other_columns[0], table.others[:, 0]
+    if column.kind != "category":
+        return table
+    rows = np.flatnonzero(~np.isin(labels, labels[table.file_of == 0]))
+    if not len(rows):
+        return table  # as it is: leaving rows out copies all others
+    named = [
+        f"{place_of(table, row, files)}: {column.name} is {column.levels[int(labels[row])]}, which training never shows"
+        for row in rows.tolist()
+    ]
+    return table.without(rows, left_out(named, on_bad_sample=on_bad_sample, of=len(labels), what="rows"))
+
+
+def without_single(table: RawTable, files: Sequence[Path]) -> RawTable:
+    """A class of which there is one row is left out."""
+    column, labels = table.other_columns[0], table.others[:, 0]
+    if column.kind != "category":
+        return table
+    _, members, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(counts[members] == 1)
+    named = [
+        f"{place_of(table, row, files)}: {column.levels[int(labels[row])]} is the only one of its class"
+        for row in rows.tolist()
+    ]
+    return table.without(rows, left_out(named, on_bad_sample="skip", of=len(labels), what="rows")) if named else table
+
+
+def place_of(table: RawTable, row: int, files: Sequence[Path]) -> str:
+    return table_files.place_in(files[table.file_of[row]], int(table.places[row]))
+
+
+def targets_of(table: RawTable, answer: str | None, files: Sequence[Path]) -> tuple[Tensor, tuple[str, ...]]:
+    """Numbers (N, 1) float32 without names, or classes (N,) int64 with theirs. Raises DataError."""
+    column, values, path = table.other_columns[0], table.others[:, 0], files[0]
+    if column.kind != "category":
+        return torch.from_numpy(values.astype(np.float32))[:, None], ()
+    if answer == "number":
+        raise DataError(f"{path}: {column.name} holds text, expected numbers or dates such as 2026-01-31.")
+    numbers, labels, counts = np.unique(values, return_inverse=True, return_counts=True)
+    names = tuple(column.levels[int(number)] for number in numbers)
+    if len(names) < 2:
+        raise DataError(f"{path}: the target {column.name} is always {names[0]}, expected two classes or more.")
+    if counts.min() < 2:
+        row = int((labels == counts.argmin()).argmax())
+        raise DataError(
+            f"{place_of(table, row, files)}: {names[labels[row]]} is the only one of its class. "
+            "Add samples or remove it; is it a number that is to be predicted? data.source.answer=number."
+        )
+    return torch.from_numpy(labels.astype(np.int64)), names
+
+
+def check_training_shows(targets: Tensor, class_names: Sequence[str], path: Path) -> None:
+    unseen = set(range(len(class_names))) - set(np.unique(targets.numpy()).tolist()) if class_names else set()
+    if unseen:
+        names = ", ".join(class_names[each] for each in sorted(unseen))
+        raise DataError(f"{path}: the training part never shows {names}. Add samples, or change the source's split.")
+
+
+def task_of(class_names: Sequence[str]) -> TaskKind:
+    if not class_names:
+        return "regression"
+    return "binary" if len(class_names) == 2 else "multiclass"
+
+
+def by_time(moments: Numbers, shares: dict[str, float], column: Column, path: Path) -> dict[str, Indices]:
+    """The latest rows are the test part, those before them the validation part. Raises DataError for text."""
+    if column.kind == "category":
+        raise DataError(f"{path}: {column.name} holds text, expected numbers or dates such as 2026-01-31.")
+    order = np.argsort(moments, kind="stable").astype(np.int64)
+    rows, end = {}, len(order)
+    for part, share in shares.items():
+        start = end - round(share * len(order))
+        rows[part], end = order[start:end], start
+    rows["train"] = order[:end]
+    if min(map(len, rows.values())) < 1:
+        raise DataError(f"{path} leaves a part empty: change the source's split, or add rows.")
+    return rows
+
+
+def numbered(values: Numbers | Indices) -> Indices:
+    """(N,) the place of each among the different ones."""
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)

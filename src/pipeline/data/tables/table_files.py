@@ -1,0 +1,266 @@
+"""The rows of a CSV, TSV or Parquet file, some at a time: a table may be larger than memory."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.data.bad_samples import why_no_file
+from pipeline.errors import DataError
+from pipeline.memory import free_bytes
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+# n rows of a chunk
+
+Cells = Sequence[str] | npt.NDArray[np.float64]  # as they stand in the file; numbers of Parquet as such, or NaN
+SUFFIXES = (".csv", ".tsv", ".parquet")
+CELLS_AT_A_TIME = 1_000_000
+VALUE_BYTES = 4
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
+MOST_CHARACTERS = 1 << 24  # of a cell: an open quotation mark takes the rest of the file into one
+MOST_COLUMNS = 100_000
+NOT_UNICODE = "is not UTF-8; iconv -f latin1 -t utf-8 OLD > NEW converts a file"
+SAMPLE_BYTES = 1 << 20  # from which the number of lines is guessed
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """`cells` by column, (n,) each; `places` (n,) where in the file they stand; `bad`: the place of a row that is none,
+    and why."""
+
+    cells: dict[str, Cells]
+    places: Sequence[int]
+    bad: list[tuple[int, str]] = field(default_factory=list)
+
+
+def check(path: Path) -> None:
+    """Raises DataError for what is no file, or no table by its name."""
+    why = why_no_file(path)
+    if why is not None or path.suffix.lower() not in SUFFIXES:
+        raise DataError(
+            f"{path} {why or 'is no table'}: expected a file that ends in {', '.join(SUFFIXES[:-1])} or "
+            f"{SUFFIXES[-1]}, such as data.root=houses.csv."
+        )
+
+
+def place_in(path: Path, number: int) -> str:
+    return f"{path}, {'row' if path.suffix.lower() == '.parquet' else 'line'} {number}"
+
+
+def columns_in(path: Path) -> list[str]:
+    """Without reading a row. Raises DataError."""
+    check(path)
+    if path.suffix.lower() == ".parquet":
+        with _parquet(path) as file:
+            names = list(file.schema_arrow.names)
+    else:
+        with _opened(path) as file:
+            names = _header(csv_rows(file, delimiter=delimiter_of(path, first_line(file, path))), path)
+    check_names(names, path)
+    return names
+
+
+def csv_rows(lines: Iterable[str], *, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> "Reader":
+    """Strictly; a cell may be as long as MOST_CHARACTERS."""
+    csv.field_size_limit(MOST_CHARACTERS)
+    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+
+
+def in_words(problem: csv.Error) -> str:
+    """What is wrong, and where to look."""
+    if "field limit" in str(problem):
+        return f"a cell has more than {MOST_CHARACTERS:,} characters; is a quotation mark left open before it?"
+    return f"{problem}; is a quotation mark left open before it?"
+
+
+def chunks(path: Path) -> Iterator[Chunk]:
+    """In the file's order, the first of them with all columns even if it has no row. Raises DataError."""
+    if path.suffix.lower() == ".parquet":
+        yield from _row_groups(path)
+        return
+    with _opened(path) as file:
+        delimiter = delimiter_of(path, first_line(file, path))
+        reader = csv_rows(file, delimiter=delimiter)
+        rows = map(with_points, reader) if delimiter == ";" else reader
+        try:
+            yield from _chunks(((reader.line_num, row) for row in rows), path)
+        except csv.Error as problem:
+            raise DataError(f"{path}, line {reader.line_num}: {in_words(problem)}") from problem
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """Bytes that are no UTF-8 are kept as surrogates, so that the rows with them can be named. Raises DataError."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            yield file
+    except OSError as problem:
+        raise DataError(f"{path} cannot be read as a table: {problem.strerror or problem}.") from problem
+
+
+def first_line(file: TextIO, path: Path) -> str:
+    """Without moving on. Raises DataError where it tells that the file is in another encoding."""
+    line = file.readline()
+    file.seek(0)
+    if "\0" in line:
+        raise DataError(f"{path} is in UTF-16, or no text; expected UTF-8. Type iconv -f utf-16 -t utf-8 OLD > NEW")
+    return line
+
+
+def is_unicode(text: str) -> bool:
+    """Whether all bytes that it was decoded from were UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def delimiter_of(path: Path, header: str) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return ";" if header.count(";") > header.count(",") else ","
+
+
+def with_points(row: list[str]) -> list[str]:
+    """Where semicolons part the cells, a comma is that of a decimal fraction: 1,5 is 1.5."""
+    return [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row]
+
+
+def row_count(path: Path) -> int:
+    """Of a CSV about as many as its size allows, of Parquet exactly."""
+    if path.suffix.lower() == ".parquet":
+        with _parquet(path) as file:
+            return int(file.metadata.num_rows)
+    size = path.stat().st_size
+    with path.open("rb") as opened:
+        sample = opened.read(SAMPLE_BYTES)
+    return round(size * sample.count(b"\n") / max(1, len(sample)))
+
+
+def size_of(path: Path) -> int:
+    """About the bytes that its values take, which Parquet packs."""
+    if path.suffix.lower() == ".parquet":
+        with _parquet(path) as file:
+            return VALUE_BYTES * int(file.metadata.num_rows) * int(file.metadata.num_columns)
+    return path.stat().st_size
+
+
+def _chunks(numbered: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[Chunk]:
+    header = _header((row for _, row in numbered), path)
+    check_names(header, path)
+    most = max(1, CELLS_AT_A_TIME // len(header))
+    rows: list[list[str]] = []
+    places: list[int] = []
+    bad: list[tuple[int, str]] = []
+    is_first = True
+    for line, row in numbered:
+        if not row:
+            continue
+        if not is_unicode("".join(row)):
+            bad.append((line, NOT_UNICODE))
+            continue
+        if len(row) != len(header):
+            bad.append((line, f"has {len(row)} cells, expected {len(header)} as in line 1"))
+            continue
+        rows.append(row)
+        places.append(line)
+        if len(rows) == most:
+            yield _chunk(header, rows, places, bad)
+            rows, places, bad, is_first = [], [], [], False
+    if rows or bad or is_first:
+        yield _chunk(header, rows, places, bad)
+
+
+def _header(rows: Iterator[list[str]], path: Path) -> list[str]:
+    try:
+        header = [name.strip() for name in next(rows, [])]
+    except csv.Error as problem:
+        raise DataError(f"{path}, line 1: {in_words(problem)}") from problem
+    if not is_unicode("".join(header)):
+        raise DataError(f"{path}: the first line {NOT_UNICODE}.")
+    return header
+
+
+def _chunk(header: list[str], rows: list[list[str]], places: list[int], bad: list[tuple[int, str]]) -> Chunk:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in header)
+    return Chunk(dict(zip(header, columns, strict=True)), places, bad)
+
+
+def check_names(header: list[str], path: Path) -> None:
+    if not header:
+        raise DataError(f"{path} is empty: expected a line with the columns' names, and rows below it.")
+    if len(header) > MOST_COLUMNS:
+        raise DataError(
+            f"{path} has {len(header):,} columns, expected {MOST_COLUMNS:,} at most: a row is a sample, and the first "
+            "line names what is known of it."
+        )
+    twice = [name for name, count in Counter(header).items() if count > 1 or not name]
+    if twice:
+        raise DataError(
+            f"{path}: the first line names {', '.join(map(repr, twice))} twice or not at all. Give each column a name "
+            "of its own."
+        )
+
+
+def _row_groups(path: Path) -> Iterator[Chunk]:
+    with _parquet(path) as file:
+        names = list(file.schema_arrow.names)
+        check_names(names, path)
+        check_row_groups(file.metadata, path)
+        yield Chunk({name: [] for name in names}, [])
+        first = 1
+        for batch in file.iter_batches(batch_size=max(1, CELLS_AT_A_TIME // len(names))):
+            cells = {name: _cells(column) for name, column in zip(names, batch.columns, strict=True)}
+            yield Chunk(cells, range(first, first + batch.num_rows))
+            first += batch.num_rows
+
+
+def check_row_groups(about: Any, path: Path) -> None:
+    """Raises DataError for one that memory cannot hold: they are read as a whole."""
+    largest = max((about.row_group(each).total_byte_size for each in range(about.num_row_groups)), default=0)
+    if largest > (free := free_bytes()):
+        raise DataError(
+            f"{path} has a row group of {largest / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free. Write it "
+            "with smaller ones, such as pyarrow.parquet.write_table(table, path, row_group_size=100_000)."
+        )
+
+
+def _cells(column: Any) -> Cells:
+    """Of a pyarrow array."""
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
+        found: npt.NDArray[np.float64] = column.cast("float64").to_numpy(zero_copy_only=False)
+        return found
+    return ["" if each is None else _text(each) for each in column.to_pylist()]
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _parquet(path: Path) -> Any:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise DataError(
+            "Parquet needs the package pyarrow, which is not installed. Type python -m pip install pyarrow."
+        ) from error
+    try:
+        return ParquetFile(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is no Parquet file that can be read: {error}") from error

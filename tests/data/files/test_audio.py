@@ -1,0 +1,117 @@
+"""What a file of sound holds, whatever it is encoded in, and what is wrong with it."""
+
+import struct
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.data.conftest import Record
+
+from pipeline.data.files import audio
+from pipeline.data.files.audio import Header, Shape, decode, in_the_middle, read_header, resampled
+from pipeline.data.files.cache import Unreadable
+
+TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(1600) / 8000)
+
+
+@pytest.mark.parametrize("width, off", [(1, 300), (2, 1), (3, 1), (4, 1)])
+def test_any_number_of_bits_becomes_the_same_waveform(record: Record, tmp_path: Path, width: int, off: int) -> None:
+    path = record(tmp_path / "tone.wav", values=TONE, width=width)
+    assert read_header(path) == Header(8000, 1600)
+    found = decode(path, Shape(8000, 1600))
+    assert found.dtype == np.int16
+    assert np.abs(found - TONE * 32768).max() <= off
+
+
+def test_channels_are_averaged(record: Record, tmp_path: Path) -> None:
+    both = np.stack([TONE, np.zeros_like(TONE)], axis=1)
+    found = decode(record(tmp_path / "stereo.wav", values=both), Shape(8000, 1600))
+    assert np.abs(found - TONE * 16384).max() <= 1
+
+
+def test_another_rate_keeps_the_tone_and_loses_what_cannot_be_heard_at_it(record: Record, tmp_path: Path) -> None:
+    seconds = np.arange(16_000) / 16_000
+    low, high = (0.5 * np.sin(2 * np.pi * hertz * seconds) for hertz in (440, 7000))
+    found = decode(record(tmp_path / "both.wav", values=low + 0.9 * high, rate=16_000), Shape(8000, 8000))
+    expected = 32768 * 0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
+    assert np.abs(found - expected)[100:-100].max() < 400
+    assert len(resampled(TONE, 8000, 11_025)) == 2205
+
+
+def test_what_is_shorter_stands_in_the_middle_of_silence_and_of_what_is_longer_the_middle_stays() -> None:
+    sound = np.arange(1, 6, dtype=np.int16)
+    assert in_the_middle(sound, 8).tolist() == [0, 1, 2, 3, 4, 5, 0, 0]
+    assert in_the_middle(sound, 3).tolist() == [2, 3, 4]
+    assert in_the_middle(sound, 2).tolist() == [2, 3]
+    assert in_the_middle(sound, 5).tolist() == [1, 2, 3, 4, 5]
+
+
+def test_what_holds_no_sound_or_none_that_is_read_says_what_it_is(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "find_spec", lambda name: None)  # as where soundfile is not installed
+    whole = record(tmp_path / "whole.wav").read_bytes()
+    floating = bytearray(whole)
+    floating[20:22] = struct.pack("<H", 3)  # WAVE_FORMAT_IEEE_FLOAT
+    with wave.open(str(tmp_path / "silent.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+    promising, slow, fast = bytearray(whole), bytearray(whole), bytearray(whole)
+    promising[40:44] = struct.pack("<I", 2**32 - 16)  # bytes of sound
+    slow[24:28], fast[24:28] = struct.pack("<I", 1), struct.pack("<I", 2**31)  # samples a second
+    contents = {
+        "is cut off: .* and its sound is said to have 4,294,967,280": bytes(promising),
+        "is said to have 1 samples a second, expected 100 to 1,000,000": bytes(slow),
+        "is said to have 2,147,483,648 samples a second": bytes(fast),
+        "is empty": b"",
+        "is no WAV file that can be read": b"no sound at all, but long enough to be some",
+        "is cut off before its sound begins": whole[:6],
+        "is cut off: it has 1,000 bytes, and its sound is said to have 1,600": whole[:1000],
+        r"is encoded in a way that is not read \(unknown format: 3\); expected PCM .*soundfile": bytes(floating),
+        "has a length of zero: there is no sound in it": (tmp_path / "silent.wav").read_bytes(),
+    }
+    for reason, content in contents.items():
+        (tmp_path / "bad.wav").write_bytes(content)
+        with pytest.raises(Unreadable, match=reason):
+            read_header(tmp_path / "bad.wav")
+
+
+@pytest.mark.parametrize("encoding, off", [("FLOAT", 1), ("DOUBLE", 1), ("PCM_24", 1), ("ULAW", 1000)])
+@pytest.mark.parametrize("container", ["WAV", "WAVEX"])
+def test_any_encoding_of_wav_is_read_with_soundfile(tmp_path: Path, container: str, encoding: str, off: int) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    path = tmp_path / "tone.wav"
+    soundfile.write(str(path), TONE, 8000, format=container, subtype=encoding)
+    assert read_header(path) == Header(8000, 1600)
+    assert np.abs(decode(path, Shape(8000, 1600)) - TONE * 32768).max() <= off
+
+
+def test_values_that_are_no_numbers_are_no_sound(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    soundfile.write(str(tmp_path / "nan.wav"), np.array([0.1, np.nan, 0.2]), 8000, subtype="FLOAT")
+    with pytest.raises(Unreadable, match="holds values that are no finite numbers"):
+        decode(tmp_path / "nan.wav", Shape(8000, 3))
+
+
+def test_a_header_that_promises_hours_without_end_is_refused_before_there_is_memory_for_it(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / "long.flac"
+    soundfile.write(path, np.zeros(800, dtype=np.int16), 8000)
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F  # of the number of samples, 36 bits of which the file has 10
+    path.write_bytes(bytes(content))
+    with pytest.raises(Unreadable, match=r"is said to have 64,\d{3},\d{3},\d{3} samples, expected 1,000,000,000"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg"])
+def test_flac_and_ogg_are_read_with_soundfile(tmp_path: Path, suffix: str) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    path = tmp_path / f"tone.{suffix}"
+    soundfile.write(str(path), TONE, 8000)
+    assert read_header(path) == Header(8000, 1600)
+    error = decode(path, Shape(8000, 1600)) - TONE * 32768
+    assert np.sqrt((error**2).mean()) < (2 if suffix == "flac" else 1500)
+    path.write_bytes(b"not what it seems")
+    with pytest.raises(Unreadable, match="cannot be read"):
+        read_header(path)
