@@ -25,6 +25,7 @@ from pipeline.config.names import check_name
 from pipeline.config.overrides import check_choices, parse
 from pipeline.config.places import PRIMARY, RECIPES, Choice
 from pipeline.config.reading import check_files
+from pipeline.config.renamed import rename_targets, tell_renamed
 from pipeline.errors import ConfigError
 from pipeline.files import ContentError
 from pipeline.run_files import RunFile
@@ -77,6 +78,7 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
     own, files = places.own_packages(), _files(config_name, choices, folders)
     _leave_out_packages(config, own, files)
     assign(config, values, groups)
+    tell_renamed({**rename_targets(shipped), **rename_targets(config)})
     leave_out_leftovers(config, shipped, values)
     with open_dict(config):
         config.allow_packages = list(dict.fromkeys([*own, *packages_of(config)]))
@@ -233,6 +235,7 @@ def load(folder: Path, file: RunFile = run_files.CONFIG) -> DictConfig:
     except ContentError as problem:
         raise file.damaged(folder, problem) from problem
     assert isinstance(config, DictConfig)
+    rename_targets(config)  # nothing is told: a run's files stay as they are
     OmegaConf.set_struct(config, True)
     return config
 

@@ -1,0 +1,88 @@
+"""Modules and names that have moved: what holds an old name (configurations, users' own code) goes on working."""
+
+import sys
+import warnings
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+# Old name: new one, of a module or of something in a module. Names stay in this table as long as runs may hold them.
+MOVED = {
+    "pipeline.data.source": "pipeline.data.dataset",
+    "pipeline.data.loading": "pipeline.data.loader",
+    "pipeline.data.splits": "pipeline.data.splitting",
+    "pipeline.data.description": "pipeline.data.statistics",
+    "pipeline.data.copies": "pipeline.data.duplicates",
+    "pipeline.data.stored": "pipeline.data.on_disk",
+    "pipeline.data.skipping": "pipeline.data.bad_samples",
+    "pipeline.data.label_sets": "pipeline.data.targets",
+    "pipeline.data.mnist": "pipeline.data.datasets.mnist",
+    "pipeline.data.idx": "pipeline.data.datasets.idx",
+    "pipeline.data.cifar10": "pipeline.data.datasets.cifar10",
+    "pipeline.data.california_housing": "pipeline.data.datasets.california_housing",
+    "pipeline.data.scikit_learn": "pipeline.data.datasets.scikit_learn",
+    "pipeline.data.spoken_digits": "pipeline.data.datasets.spoken_digits",
+    "pipeline.data.archive": "pipeline.data.datasets.archive",
+    "pipeline.data.folder": "pipeline.data.datasets.published_files",
+    "pipeline.data.image_folder": "pipeline.data.files.image_folder",
+    "pipeline.data.audio_folder": "pipeline.data.files.audio_folder",
+    "pipeline.data.image_cache": "pipeline.data.files.images",
+    "pipeline.data.sound_files": "pipeline.data.files.audio",
+    "pipeline.data.mapped_cache": "pipeline.data.files.cache",
+    "pipeline.data.labelled_files": "pipeline.data.files.labelled_files",
+    "pipeline.data.name_pattern": "pipeline.data.files.name_pattern",
+    "pipeline.data.selection": "pipeline.data.files.build_splits",
+    "pipeline.data.table": "pipeline.data.tables.table",
+    "pipeline.data.table_files": "pipeline.data.tables.table_files",
+    "pipeline.data.table_reading": "pipeline.data.tables.table_reading",
+    "pipeline.data.raw_table": "pipeline.data.tables.raw_table",
+    "pipeline.data.columns": "pipeline.data.tables.columns",
+    "pipeline.data.dates": "pipeline.data.tables.dates",
+    "pipeline.data.encoders": "pipeline.data.tables.encoders",
+    "pipeline.data.encoding": "pipeline.data.tables.encoding",
+    "pipeline.data.text_table": "pipeline.data.text.text_table",
+    "pipeline.data.text_rows": "pipeline.data.text.text_rows",
+    "pipeline.data.tokenizer": "pipeline.data.text.tokenizer",
+}
+
+
+def current(dotted: str) -> str:
+    """Return the name by which `dotted` goes today: the longest old name that it begins with is replaced."""
+    parts = dotted.split(".")
+    for count in range(len(parts), 0, -1):
+        new = MOVED.get(".".join(parts[:count]))
+        if new is not None:
+            return current(".".join([new, *parts[count:]]))
+    return dotted
+
+
+class MovedModules:
+    """A finder of modules, for sys.meta_path: `from pipeline.old import Name` takes Name from where it is now."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(name, MovedModules()) if current(name) != name else None  # type: ignore[arg-type]
+
+    @staticmethod
+    def create_module(spec: ModuleSpec) -> None:
+        """Leave it to Python."""
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        module.__dict__["__getattr__"] = lambda name: _moved(f"{module.__name__}.{name}")
+
+
+def _moved(dotted: str) -> Any:
+    new = current(dotted)
+    place, _, name = new.rpartition(".")
+    if name.startswith("__"):  # of the module itself, which Python asks for
+        raise AttributeError(dotted)
+    found = getattr(import_module(place), name)
+    warnings.warn(f"{dotted} is now {new}", DeprecationWarning, stacklevel=3)
+    return found
+
+
+def install() -> None:
+    if MovedModules not in sys.meta_path:
+        sys.meta_path.append(MovedModules)  # last: it is asked only for what is nowhere else
