@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.files import state_folder
-from pipeline.seal import KEY, SEAL, is_made_here, set_seal
+from pipeline.seal import KEY, OF_A_RUN, OF_A_SEARCH, SEAL, is_made_here, set_seal
 
 
 @pytest.fixture(autouse=True)
@@ -37,20 +37,36 @@ def test_a_run_directory_may_be_moved_and_copied(run: Path, tmp_path: Path) -> N
     assert is_made_here(tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "overrides.txt"])
+@pytest.mark.parametrize("name", OF_A_SEARCH)
 def test_a_changed_configuration_is_not_ours(run: Path, name: str) -> None:
-    set_seal(run)
+    set_seal(run, OF_A_SEARCH)
     (run / name).write_text("seed: 1\n")
+    assert not is_made_here(run, OF_A_SEARCH)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\0\0", b"\xff", b"seed=1"])
+def test_what_was_typed_for_a_run_may_be_lost(run: Path, content: bytes | None) -> None:
+    set_seal(run)
+    (run / "overrides.txt").unlink()
+    if content is not None:
+        (run / "overrides.txt").write_bytes(content)
+    assert is_made_here(run)
+    (run / "config.yaml").write_text("seed: 1\n")
     assert not is_made_here(run)
+
+
+def test_the_seal_of_a_run_makes_no_search(run: Path) -> None:
+    set_seal(run, OF_A_RUN)
+    assert not is_made_here(run, OF_A_SEARCH)
 
 
 def test_nothing_moves_from_one_sealed_file_to_another(run: Path) -> None:
     (run / "config.yaml").write_text("ab")
     (run / "overrides.txt").write_text("c")
-    set_seal(run)
+    set_seal(run, OF_A_SEARCH)
     (run / "config.yaml").write_text("a")
     (run / "overrides.txt").write_text("bc")
-    assert not is_made_here(run)
+    assert not is_made_here(run, OF_A_SEARCH)
 
 
 def test_the_seal_of_another_user_is_not_ours(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,36 +8,38 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from pipeline.files import ContentError, read_inside, state_folder, write_atomically
 
-SEALED = ("config.yaml", "overrides.txt")
+OF_A_RUN = ("config.yaml",)  # what was typed for it is for people alone
+OF_A_SEARCH = ("config.yaml", "overrides.txt")  # both make its trials
 SEAL = "seal.txt"
 KEY = "key"
 KEY_BYTES = 32
 
 
-def set_seal(folder: Path) -> None:
+def set_seal(folder: Path, names: Sequence[str] = OF_A_RUN) -> None:
     """Once its configuration is written. Without a place for a key (a read-only home) the directory stays unsealed."""
     with suppress(OSError):
-        write_atomically(folder / SEAL, f"{_digest(folder, _own_key())}\n")
+        write_atomically(folder / SEAL, f"{_digest(folder, names, _own_key())}\n")
 
 
-def is_made_here(folder: Path) -> bool:
-    """Whether this user's own key sealed the directory as it stands."""
+def is_made_here(folder: Path, names: Sequence[str] = OF_A_RUN) -> bool:
+    """Whether this user's own key sealed these files of the directory as they stand."""
     try:
         found = read_inside(folder, SEAL)[: 2 * hashlib.sha256().digest_size]
         key = (state_folder() / KEY).read_bytes()
-        return len(key) == KEY_BYTES and hmac.compare_digest(found, _digest(folder, key).encode())
+        return len(key) == KEY_BYTES and hmac.compare_digest(found, _digest(folder, names, key).encode())
     except (OSError, ContentError):
         return False
 
 
-def _digest(folder: Path, key: bytes) -> str:
+def _digest(folder: Path, names: Sequence[str], key: bytes) -> str:
     sealed = hmac.new(key, digestmod=hashlib.sha256)
-    for name in SEALED:
+    for name in names:
         sealed.update(hashlib.sha256(read_inside(folder, name)).digest())
     return sealed.hexdigest()
 

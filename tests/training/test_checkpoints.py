@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import pytest
@@ -104,6 +105,13 @@ def test_a_plain_pickle_is_refused_in_a_sentence(tmp_path):
     path.write_bytes(pickle.dumps({"state_dict": {}}))
     with pytest.raises(RunError, match=r"other\.ckpt is truncated or altered"):
         checkpoints.load(path)
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path):
+    whole = save(tmp_path, 1)
+    os.mkfifo(tmp_path / "step-00000002.ckpt")
+    newest, damaged = checkpoints.newest_intact(tmp_path)
+    assert newest == whole and damaged == ["step-00000002.ckpt is no plain file"]
 
 
 def test_pruning_keeps_the_newest_and_the_best(tmp_path):

@@ -20,10 +20,12 @@ MADE_HERE = "--made-here"
 class Trust:
     """packages      that were typed for this directory
     is_made_here  what the process that started this one found, which may run where this user's key is not; None: ask
+    sealed        the files that tell what is done
     """
 
     packages: tuple[str, ...] = ()
     is_made_here: bool | None = None
+    sealed: tuple[str, ...] = seal.OF_A_RUN
 
     @classmethod
     def told(cls, words: Sequence[str]) -> "Trust":
@@ -34,7 +36,7 @@ class Trust:
         return [MADE_HERE] if self.covers(folder) else list(self.packages)
 
     def covers(self, folder: Path) -> bool:
-        return seal.is_made_here(folder) if self.is_made_here is None else self.is_made_here
+        return seal.is_made_here(folder, self.sealed) if self.is_made_here is None else self.is_made_here
 
 
 def load(folder: Path, trust: Trust, file: RunFile = run_files.CONFIG) -> DictConfig:

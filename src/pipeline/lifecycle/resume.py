@@ -155,7 +155,7 @@ def carry_out(run: Run) -> None:
         return
     # With the seal of whoever asked: the key need not be where the run is trained.
     for name in (OVERRIDES, run.config_path.name, *([seal.SEAL] if run.is_made_here else [])):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, IsADirectoryError):
             os.replace(following.folder / name, run.folder / name)
     withdraw(run)
 

@@ -1,7 +1,7 @@
 """What a search is made of: what its trials have in common, what differs, and how it is looked for. No torch here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,14 @@ CONFIG, FIXED = OF_A_SEARCH.name, run_files.OVERRIDES.name
 class Plan:
     """config  of `pipeline search`: a training's, and under `search` what is searched and how
     fixed  the overrides that all trials have in common
+    found  the texts that it was read from; none of one that is new
     """
 
     config: DictConfig
     fixed: list[str]
     space: Space
-    trust: Trust = field(default_factory=Trust)
+    trust: Trust = field(default_factory=lambda: Trust(sealed=seal.OF_A_SEARCH))
+    found: dict[str, str] = field(default_factory=dict)
     _composed: dict[tuple[str, ...], Composed] = field(default_factory=dict, repr=False)
 
     @property
@@ -145,7 +147,7 @@ class Plan:
         for name, text in self.texts().items():
             write_atomically(folder / name, text)
         if is_ours:
-            seal.set_seal(folder)
+            seal.set_seal(folder, seal.OF_A_SEARCH)
 
     @cached_property
     def _groups(self) -> frozenset[str]:
@@ -241,11 +243,18 @@ def _check_launcher(config: DictConfig, name: str) -> None:
         )
 
 
+def texts_in(folder: Path) -> dict[str, str]:
+    """What stands in the directory of a search now. Raises Damaged."""
+    found = {file.name: file.text(folder) for file in (OF_A_SEARCH, run_files.OVERRIDES)}
+    return {name: text for name, text in found.items() if text is not None}
+
+
 def load(folder: Path, trust: Trust) -> Plan:
     """Of another user's, only those packages may be called that were typed for it. Raises Damaged, and RunError for
     the plan of another version."""
+    trust, found = replace(trust, sealed=seal.OF_A_SEARCH), texts_in(folder)
     config = frozen.load(folder, trust, OF_A_SEARCH)
-    fixed = (run_files.OVERRIDES.text(folder) or "").splitlines()
+    fixed = found.get(FIXED, "").splitlines()
     if not trust.covers(folder):
         if "${oc." in "".join(fixed):
             raise ConfigError(
@@ -254,7 +263,7 @@ def load(folder: Path, trust: Trust) -> Plan:
         fixed = [word for word in fixed if word.lstrip("+~").partition("=")[0] != places.ALLOW_PACKAGES]
         fixed += [f"{places.ALLOW_PACKAGES}=[{','.join(trust.packages)}]"] if trust.packages else []
     try:
-        return Plan(config, fixed, _space_of(config), trust)
+        return Plan(config, fixed, _space_of(config), trust, found)
     except (ValueError, LookupError, TypeError, AttributeError, OmegaConfBaseException) as problem:
         raise RunError(
             f"{folder} holds no search of this version ({type(problem).__name__}: "

@@ -93,7 +93,7 @@ def _continued(typed: Sequence[str], folder: Path) -> Plan:
     trust = Trust(tuple(packages({places.ALLOW_PACKAGES: _typed_packages(typed)})))
     plan = plans.load(folder, trust)
     launch = [word for word in typed if words.is_about_launching(word)]
-    if launch or not trust.covers(folder):  # another's launcher would run commands of theirs
+    if launch or not plan.trust.covers(folder):  # another's launcher would run commands of theirs
         plan.config.launch = compose.compose([*plan.fixed, *launch], config_name=plans.PRIMARY).config.launch
     for word in typed:
         key, _, value = word.partition("=")

@@ -112,6 +112,8 @@ def damage(path: Path) -> str | None:
     The proof is the digest beside it. Where that is lost or damaged, the sums that the file, a zip archive, has of all
     that is in it: a power cut may take the one and spare the other.
     """
+    if path.exists() and not path.is_file():
+        return "is no plain file"  # nobody waits for a pipe
     try:
         digest = _recorded(path)
         if digest is not None:
