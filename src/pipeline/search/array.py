@@ -23,11 +23,10 @@ from pipeline.search.plan import Plan
 def submit(plan: Plan, folder: Path) -> int:
     """The exit code. Raises RunError while its jobs are under way."""
     launcher: Any = resolve.instantiate(plan.config.launch, plan.config)
-    state = launcher.state(folder) if folder.exists() else None
+    state = launcher.state(folder)
     if state is not None:
         raise RunError(f"the search {folder.name} is under way already ({state}); another one needs another name=")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    folders.make(folder)
     plan.save(folder)
     folders.open_again(folder)
     studies.create(plan, folder)

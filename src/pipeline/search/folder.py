@@ -3,8 +3,8 @@
 import math
 import os
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from pipeline.search.plan import Plan
 from pipeline.search.space import Picked
 from pipeline.search.storage import TRIALS
 
-LOCK = ".search.lock"  # held by the driver
+LEADING = "search"  # what the lock of a search is held for
 OVER = ".over"  # workers that find it begin no further trial
 MISTAKE = "mistake"  # in a trial's directory: what was wrong with its values
 FAILURE = "failure"  # the same of one that broke down
@@ -41,6 +41,16 @@ def make(folder: Path) -> None:
         raise RunError(
             f"cannot write {folder}: {problem.strerror}; choose another place with runs_dir=PATH"
         ) from problem
+
+
+@contextmanager
+def led(folder: Path) -> Iterator[None]:
+    """Nobody else begins, changes or leads this search meanwhile. Raises RunError where somebody does."""
+    make(folder)
+    with storage.held_in(folder, LEADING) as alone:
+        if not alone:
+            raise RunError(f"the search {folder.name} is under way already; another one needs another name=")
+        yield
 
 
 def open_again(folder: Path) -> None:

@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, RunError, TrainingFailed
-from pipeline.files import locked, write_atomically
+from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, TrainingFailed
+from pipeline.files import write_atomically
 from pipeline.lifecycle.exits import OUT_OF_SPACE, os_error
 from pipeline.search import final, recipe
 from pipeline.search import folder as folders
@@ -29,16 +29,11 @@ BEST = "best.yaml"
 
 
 def sit(plan: Plan, folder: Path) -> int:
-    """Until the search has its trials, its time is up, or Ctrl-C; the exit code. Raises RunError while another sits."""
+    """Lead a search until it has its trials, its time is up, or Ctrl-C; the exit code."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    folders.make(folder)
-    try:
-        with locked(folder / folders.LOCK, timeout_seconds=0):
-            plan.save(folder)
-            folders.open_again(folder)
-            return attend(plan, folder, range(int(plan.settings.workers)))
-    except TimeoutError:
-        raise RunError(f"the search {folder.name} is under way already; another one needs another name=") from None
+    plan.save(folder)
+    folders.open_again(folder)
+    return attend(plan, folder, range(int(plan.settings.workers)))
 
 
 def attend(plan: Plan, folder: Path, names: Sequence[int]) -> int:

@@ -32,22 +32,24 @@ def search(typed: Sequence[str]) -> int:
     if typed and "=" not in typed[0] and not typed[0].startswith(("~", "-")):  # no override
         return _look(typed)
     check_variables(os.environ)
-    gc.disable()  # as for `train`: many small objects and hardly a cycle among them
-    try:
-        plan, folder = _plan(typed)
-    finally:
-        gc.enable()
-    recipe.check_place(plan.settings.save_as)
-    for sentence in passed_over(os.environ, plan.config.tracking, [*plan.fixed, *typed]):
-        print(f"note: {sentence}", file=sys.stderr)
-    # Which import optuna: only for what has been found right.
-    if plan.config.launch._target_ != plans.LOCAL:
-        from pipeline.search import array
+    while True:
+        gc.disable()  # as for `train`: many small objects and hardly a cycle among them
+        try:
+            plan, folder = _plan(typed)
+        finally:
+            gc.enable()
+        recipe.check_place(plan.settings.save_as)
+        # Which import optuna: only for what has been found right.
+        from pipeline.search import array, sitting
+        from pipeline.search.folder import led
 
-        return array.submit(plan, folder)
-    from pipeline.search import sitting
-
-    return sitting.sit(plan, folder)
+        with led(folder):
+            if plan.found != plans.texts_in(folder):
+                continue  # another command began it or changed it since it was read
+            for sentence in passed_over(os.environ, plan.config.tracking, [*plan.fixed, *typed]):
+                print(f"note: {sentence}", file=sys.stderr)
+            begin = sitting.sit if plan.config.launch._target_ == plans.LOCAL else array.submit
+            return begin(plan, folder)
 
 
 def _look(typed: Sequence[str]) -> int:
@@ -81,11 +83,15 @@ def _take_over(database: str, folder: Path) -> None:
     """Take part in a search that another machine began, if the database has one of this name."""
     check_storage(database)
     from pipeline.search import study
+    from pipeline.search.folder import led
 
     texts = study.find(database, folder)
-    for name, text in (texts or {}).items():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / name, text)
+    if texts is None:
+        return
+    with led(folder):
+        if not (folder / plans.CONFIG).exists():
+            for name, text in texts.items():
+                write_atomically(folder / name, text)
 
 
 def _continued(typed: Sequence[str], folder: Path) -> Plan:
