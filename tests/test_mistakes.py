@@ -52,3 +52,35 @@ def test_some_mistakes_of_each_kind_are_refused_before_torch(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_all_mistakes_are_refused_before_torch(tmp_path: Path) -> None:
     check_all(MISTAKES, tmp_path)
+
+
+HEAVY = """
+import shlex, sys
+from pipeline.cli import main
+assert main(shlex.split(sys.argv[1])) == 2
+print(*{"torch", "numpy", "optuna", "mlflow", "pytorch_lightning"} & sys.modules.keys())
+"""
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("compare runs=nosuch,nother", "runs=nosuch"),
+        ("search show nosuch", "there is no search"),
+        ("search list", "there is no search"),
+        ("search dashboard nosuch", "there is no search"),
+        ("report run=nosuch", "run=nosuch"),
+        ("register run=nosuch name=x", "run=nosuch"),
+    ],
+)
+def test_what_is_not_there_is_missed_before_anything_heavy_is_imported(line: str, said: str, tmp_path: Path) -> None:
+    answer = subprocess.run([sys.executable, "-c", HEAVY, line], capture_output=True, text=True, cwd=tmp_path)
+    assert answer.stdout.split() == [] and said in answer.stderr, answer.stderr
+
+
+def test_a_search_looks_at_a_table_as_train_does(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,y\n1,2\n")
+    line = "search data=table model=mlp data.root=t.csv data.source.target=nope seed=0,1"
+    answer = subprocess.run([sys.executable, "-c", HEAVY, line], capture_output=True, text=True, cwd=tmp_path)
+    assert "t.csv has no column nope" in answer.stderr and "torch" not in answer.stdout.split()
+    assert not (tmp_path / "runs").exists()

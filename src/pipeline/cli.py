@@ -92,9 +92,12 @@ def report_on(arguments: list[str]) -> int:
 
 
 def compare(arguments: list[str]) -> int:
+    named = typed.named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""})
+    for each in filter(None, named["runs"].split(",")):
+        check_exists(each, named["runs_dir"], key="runs")
     from pipeline.lifecycle.reports import compare as lifecycle
 
-    return lifecycle.compare(**typed.named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""}))
+    return lifecycle.compare(**named)
 
 
 def resume(arguments: list[str]) -> int:

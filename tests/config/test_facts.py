@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
@@ -178,3 +180,26 @@ def test_what_does_not_go_together_is_told_by_what_classes_state(options: str, e
 )
 def test_what_goes_together_passes(options: str) -> None:
     assert facts_of(compose(options.split()).config, [])
+
+
+@pytest.mark.parametrize(
+    "typed, instead",
+    [
+        (["data.batch_size=1"], "data.batch_size=16"),
+        (["data.batch_size=1", "trainer.devices=1", "trainer.sync_batchnorm=false"], "data.batch_size=16"),
+        (["data.batch_size=2", "trainer.devices=2", "trainer.sync_batchnorm=false"], "data.batch_size=32"),
+        (["data.batch_size=2", "trainer.devices=[0,1]", "trainer.sync_batchnorm=false"], "data.batch_size=32"),
+        (["data.batch_size=2", "trainer.devices=2"], None),
+        (["data.batch_size=4", "trainer.devices=2", "trainer.sync_batchnorm=false"], None),
+        (["data.batch_size=1", "model.batch_norm=false"], None),
+        (["data.batch_size=1", "model.widths=[]"], None),
+        (["data.batch_size=2", "trainer.devices=1"], None),
+    ],
+)
+def test_batch_norm_needs_two_samples(typed: list[str], instead: str | None) -> None:
+    config: Any = OmegaConf.to_container(compose(["model=mlp", *typed]).config)
+    if instead is None:
+        check_facts(config)
+    else:
+        with pytest.raises(ConfigError, match=f"batch norm one sample.* {instead} or more, or model.batch_norm=false"):
+            check_facts(config)

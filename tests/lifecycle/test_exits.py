@@ -99,3 +99,11 @@ def test_memory_that_ran_out_is_told_with_its_remedies(folder: Path, capsys: pyt
     said = capsys.readouterr().err
     assert said.startswith("failed: out of memory") and "Traceback" not in said
     assert "data.batch_size" in said and "batch.on_out_of_memory=halve" in said
+
+
+def test_one_sample_for_batch_norm_is_told_with_what_to_type(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    normed = torch.nn.BatchNorm1d(3)
+    assert exits.code_of(lambda: print(normed(torch.zeros(1, 3))), folder) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("failed: batch norm was given one sample") and "drop_last=True" in said
+    assert "Traceback" not in said

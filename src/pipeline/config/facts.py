@@ -59,6 +59,7 @@ def check_facts(config: dict[str, Any]) -> None:
         *_rendezvous(config),
         *_devices(config),
         *_batch(config),
+        *_batch_norm(config),
         *_root(config),
         *_folds(config),
         *_balance(config),
@@ -147,6 +148,20 @@ def _batch(config: dict[str, Any]) -> Iterator[str]:
                 f"data.batch_size={batch_size} cannot be split over {processes} processes; use a multiple of "
                 f"{processes}, such as {enough}"
             )
+
+
+def _batch_norm(config: dict[str, Any]) -> Iterator[str]:
+    """Of one sample there is no spread. With `sync_batchnorm` all processes take it together."""
+    batch_size, devices = _at(config, "data.batch_size"), _at(config, "trainer.devices")
+    on_a_node = len(devices) if isinstance(devices, list) else devices
+    is_apart = _at(config, "trainer.sync_batchnorm") is False and isinstance(on_a_node, int) and on_a_node > 1
+    processes = on_a_node * (_at(config, "trainer.num_nodes") or 1) if is_apart else 1
+    is_normed = _at(config, "model.batch_norm") is True and _at(config, "model.widths") != []
+    if is_normed and isinstance(batch_size, int) and batch_size == processes:
+        yield (
+            f"data.batch_size={batch_size} gives batch norm one sample{' in each process' * is_apart}, and it takes "
+            f"the spread of several: use data.batch_size={16 * processes} or more, or model.batch_norm=false"
+        )
 
 
 def _root(config: dict[str, Any]) -> Iterator[str]:

@@ -71,8 +71,8 @@ def at_work(reference: str, runs_dir: str, packages: Sequence[str], work: str) -
         yield str(folder)
 
 
-def check_exists(reference: str, runs_dir: str, packages: Sequence[str] = ()) -> None:
+def check_exists(reference: str, runs_dir: str, packages: Sequence[str] = (), *, key: str = "run") -> None:
     """Raises UserError where there is no such run: for verbs that import what takes seconds."""
     from pipeline.lifecycle import run
 
-    run.find(reference, runs_dir, packages=packages)
+    run.find(reference, runs_dir, key=key, packages=packages)

@@ -14,6 +14,7 @@ from pipeline.training.interruption import Interrupted
 from pipeline.training.memory import is_out_of_memory
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+ONE_SAMPLE = "Expected more than 1 value per channel when training"  # torch.nn.functional.batch_norm
 OUT_OF_REACH = (errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT)
 
 
@@ -60,6 +61,12 @@ def in_words(problem: Exception, folder: Path) -> str | None:
         return (
             f"the file system of {folder} is lost ({lost}); what was saved before stands there. Once it is back: "
             f"pipeline resume run={folder}"
+        )
+    if isinstance(problem, ValueError) and str(problem).startswith(ONE_SAMPLE):
+        return (
+            "batch norm was given one sample, and it takes the spread of several: use a data.batch_size that leaves "
+            "each process two or more, drop_last=True in a DataLoader of your own, whose last batch may be short, or a "
+            f"network without batch norm\n  {problem}"
         )
     if is_out_of_memory(problem):
         return (

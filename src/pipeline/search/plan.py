@@ -22,6 +22,7 @@ from pipeline.config.overrides import parse
 from pipeline.config.unread import check_read
 from pipeline.errors import ConfigError, RunError
 from pipeline.files import write_atomically
+from pipeline.lifecycle.own_files import check_own_files
 from pipeline.run_files import RunFile
 from pipeline.search import sweeps
 from pipeline.search.settings import check_metrics, check_settings
@@ -130,6 +131,7 @@ class Plan:
                 check_read(composed)
                 check(config, composed.shipped)
                 check_given(config, composed.choices, composed.folders)
+                check_own_files(config)
             except ConfigError as problem:
                 values = " ".join(self.space.overrides(picked))
                 raise ConfigError(
