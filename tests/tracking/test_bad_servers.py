@@ -18,6 +18,7 @@ from pipeline.tracking import http_calls, sidecar
 from pipeline.tracking.carrier import Errand
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.mlflow_calls import Unavailable
+from pipeline.tracking.registry import Registry
 from pipeline.tracking.rest_backend import RestBackend
 from pipeline.tracking.sync import sync_run
 
@@ -257,8 +258,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+@pytest.mark.parametrize("answer", [{"model_version": 3}, {"model_version": {"version": {}}}, [], 3])
+def test_mlflows_own_client_says_that_it_does_not_understand_an_answer(
+    serve: Callable[[Behaviour], BadServer], answer: Any
+) -> None:
+    with pytest.raises(Unavailable, match=r"understand the answer|not in a valid JSON format"):
+        Registry(serve(answering(answer)).uri).champion("model")
+
+
 @pytest.mark.slow  # MLflow's own client takes seconds to import
-@pytest.mark.parametrize("behave", [endless_body, endless_chunks, answering([]), answering({"model_version": 3})])
+@pytest.mark.parametrize("behave", [endless_body, endless_chunks])
 def test_mlflows_own_client_is_bounded_too(serve: Callable[[Behaviour], BadServer], behave: Behaviour) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, serve(behave).uri], capture_output=True, text=True, timeout=120, check=True

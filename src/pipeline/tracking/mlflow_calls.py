@@ -101,6 +101,7 @@ def status_of(error: "MlflowException") -> int:
 @contextmanager
 def translated() -> Iterator[None]:
     """mlflow's errors, and those of what it stands on, as Refused or Unavailable."""
+    from google.protobuf.json_format import Error as ProtobufError
     from mlflow.exceptions import MlflowException
 
     try:
@@ -112,7 +113,7 @@ def translated() -> Iterator[None]:
         raise Unavailable(_said(error)) from error
     except OSError as error:  # the network's (requests' errors are among them) and the file system's
         raise Unavailable(_said(error)) from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (ProtobufError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         # MLflow's client takes a server's answer apart as if it were its own.
         what = f"{type(error).__name__}: {_said(error)}"
         raise Unavailable(f"MLflow's client does not understand the answer ({what})") from error
