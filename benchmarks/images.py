@@ -19,10 +19,10 @@ from PIL import Image
 
 from benchmarks.figure import Figure, Skipped
 from benchmarks.running import CHECKOUT, train
-from pipeline.data.dataset import Part, Parts
+from pipeline.data.dataset import Split, Splits
 from pipeline.data.datasets.mnist import MNIST5k
 from pipeline.data.files.cache import sums_of
-from pipeline.data.on_disk import RowFile, Stored
+from pipeline.data.on_disk import OnDiskTensor, RowFile
 from pipeline.files import cache_folder
 
 PICTURES = 10_000
@@ -105,7 +105,7 @@ def most_resident() -> int:
 class Repeated:
     """As many pictures as fill the large file, of two classes; written on the first call."""
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         pixels = np.random.default_rng(0).integers(0, 256, (GENERATED, *SHAPE), dtype=np.uint8)
         repeats = -(-LARGE // pixels.nbytes)
         place = cache_folder() / "large.pixels"
@@ -121,8 +121,8 @@ class Repeated:
         file = RowFile(place, (size, *SHAPE), torch.uint8, np.tile(known, (repeats, 1)), np.tile(sums, (repeats, 1, 1)))
         targets = torch.arange(size) % 2
         rows = torch.split(torch.arange(size), [size - size // 10, size // 20, size // 10 - size // 20])
-        train, validation, test = (Part(Stored(file, each), targets[each]) for each in rows)
-        return Parts("repeated", "image", "binary", ("even", "odd"), train, validation, test)
+        train, validation, test = (Split(OnDiskTensor(file, each), targets[each]) for each in rows)
+        return Splits("repeated", "image", "binary", ("even", "odd"), train, validation, test)
 
 
 if __name__ == "__main__":

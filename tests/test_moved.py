@@ -62,14 +62,22 @@ def test_a_frozen_configuration_with_an_old_name_is_read_with_the_new_one_and_st
 
 
 def test_code_of_a_users_own_imports_by_old_names(tmp_path: Path) -> None:
-    report = "import json; print(json.dumps([each.__module__ for each in (Cut, Part, Parts, DataModule)]))"
+    report = """
+import json
+print(json.dumps([f"{one.__module__}.{one.__name__}" for one in (Cut, Part, Parts, DataModule)]))
+"""
     done = subprocess.run(
         [sys.executable, "-W", "always::DeprecationWarning:__main__", "-c", OWN_DATA + report],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [*["pipeline.data.dataset"] * 3, "pipeline.data.datamodule"]
-    assert "pipeline.data.source.Parts is now pipeline.data.dataset." in done.stderr
+    assert json.loads(done.stdout) == [
+        "pipeline.data.dataset.SplitSpec",
+        "pipeline.data.dataset.Split",
+        "pipeline.data.dataset.Splits",
+        "pipeline.data.datamodule.DataModule",
+    ]
+    assert "pipeline.data.source.Parts is now pipeline.data.dataset.Splits" in done.stderr
 
 
 def test_what_was_never_there_is_still_refused() -> None:

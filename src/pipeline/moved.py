@@ -9,6 +9,18 @@ from typing import Any
 
 # Old name: new one, of a module or of something in a module. Names stay in this table as long as runs may hold them.
 MOVED = {
+    "pipeline.data.source.Cut": "pipeline.data.dataset.SplitSpec",
+    "pipeline.data.source.Part": "pipeline.data.dataset.Split",
+    "pipeline.data.source.Parts": "pipeline.data.dataset.Splits",
+    "pipeline.data.source.Source": "pipeline.data.dataset.DataSource",
+    "pipeline.data.source.check_label_sets": "pipeline.data.targets.check_label_sets",
+    "pipeline.data.source.check_labels": "pipeline.data.targets.check_labels",
+    "pipeline.data.source.check_numbers": "pipeline.data.targets.check_numbers",
+    "pipeline.data.splits.cut": "pipeline.data.splitting.split_rows",
+    "pipeline.data.stored.Stored": "pipeline.data.on_disk.OnDiskTensor",
+    "pipeline.data.copies.warn_of_copies": "pipeline.data.duplicates.warn_of_duplicates",
+    "pipeline.data.copies.without_copies": "pipeline.data.duplicates.without_duplicates",
+    "pipeline.data.skipping.left_out": "pipeline.data.bad_samples.skip_or_fail",
     "pipeline.data.source": "pipeline.data.dataset",
     "pipeline.data.loading": "pipeline.data.loader",
     "pipeline.data.splits": "pipeline.data.splitting",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
-from pipeline.data.dataset import Part, Parts
+from pipeline.data.dataset import Split, Splits
 from pipeline.data.loader import EvaluationLoader, TrainLoader
 from pipeline.data.tuples import TrainTuples
 from pipeline.errors import ConfigError, DataError
@@ -32,15 +32,15 @@ class Numbers:
         self.labels = labels
         self.roots: list[Path | None] = []
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         self.roots.append(root)
 
-        def part(size: int) -> Part:
+        def part(size: int) -> Split:
             rows = torch.arange(size)
-            return Part(rows.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2), rows % self.labels)
+            return Split(rows.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2), rows % self.labels)
 
         train, validation, test = map(part, self.sizes)
-        return Parts("numbers", "image", "multiclass", tuple("abcde"), train, validation, test)
+        return Splits("numbers", "image", "multiclass", tuple("abcde"), train, validation, test)
 
 
 def data_module(source: Any = None, **options: Any) -> DataModule:
@@ -53,10 +53,10 @@ class Constant:
     def __init__(self, task: Any, *, train: list[Any], validation: list[Any]) -> None:
         self.task, self.plain = task, (train, validation, validation)
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         targets = [torch.tensor(each) for each in self.plain]
-        parts = [Part(torch.zeros(len(each), 3), each) for each in targets]
-        return Parts("mine", "table", self.task, tuple("ab") if self.task == "binary" else (), *parts)
+        parts = [Split(torch.zeros(len(each), 3), each) for each in targets]
+        return Splits("mine", "table", self.task, tuple("ab") if self.task == "binary" else (), *parts)
 
 
 class TestTargetsThatDoNotVary:

@@ -8,15 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.dataset import Part
+from pipeline.data.dataset import Split
 from pipeline.data.loader import EvaluationLoader, TrainLoader, balanced_order, chunk_bounds, epoch_order
 from pipeline.spec import Batch
 
 
-def part(size: int) -> Part:
+def part(size: int) -> Split:
     """Samples that hold their own row number, as two pixels and as the label."""
     rows = torch.arange(size)
-    return Part(torch.stack([rows // 256, rows % 256], 1).to(torch.uint8).view(size, 1, 1, 2), rows)
+    return Split(torch.stack([rows // 256, rows % 256], 1).to(torch.uint8).view(size, 1, 1, 2), rows)
 
 
 def train_loader(size: int = 100, *, epoch: int = 0, **options: int) -> TrainLoader:
@@ -79,7 +79,7 @@ class TestBalancedOrder:
 
     def test_a_loader_goes_on_where_it_stopped_and_processes_share_the_batches(self) -> None:
         def loader(**options: int) -> TrainLoader:
-            given = Part(torch.zeros(101, 1), self.LABELS)
+            given = Split(torch.zeros(101, 1), self.LABELS)
             return TrainLoader(given, epoch=lambda: 2, batch_size=10, seed=0, balanced=True, **options)
 
         whole = list(steps(loader()))

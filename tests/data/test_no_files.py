@@ -12,7 +12,7 @@ from tests.data.conftest import Record
 from tests.data.files.test_audio_folder import ARGUMENTS as OF_SOUND
 from tests.data.files.test_image_folder import ARGUMENTS as OF_PICTURES
 
-from pipeline.data.dataset import Source
+from pipeline.data.dataset import DataSource
 from pipeline.data.files.audio_folder import AudioFolder
 from pipeline.data.files.image_folder import ImageFolder
 from pipeline.data.text.text_rows import read
@@ -42,7 +42,7 @@ NOBODY_IS_REFUSED = os.geteuid() == 0
 
 
 @pytest.fixture(params=["picture", "recording"])
-def samples(request: pytest.FixtureRequest, tmp_path: Path, record: Record) -> tuple[Source, Source, Path, str]:
+def samples(request: pytest.FixtureRequest, tmp_path: Path, record: Record) -> tuple[DataSource, DataSource, Path, str]:
     """What fails and what skips, a folder of 30, and how its files end."""
     for number in range(30):
         folder = tmp_path / "samples" / ("cat" if number < 20 else "dog")
@@ -59,7 +59,7 @@ def samples(request: pytest.FixtureRequest, tmp_path: Path, record: Record) -> t
 
 
 @pytest.mark.parametrize("case", MADE)
-def test_it_is_named_or_left_out(case: str, samples: tuple[Source, Source, Path, str]) -> None:
+def test_it_is_named_or_left_out(case: str, samples: tuple[DataSource, DataSource, Path, str]) -> None:
     fails, skips, root, suffix = samples
     if case == "a file of somebody else" and NOBODY_IS_REFUSED:
         pytest.skip("whoever runs this may read everything")
@@ -82,7 +82,7 @@ def test_it_is_named_or_left_out(case: str, samples: tuple[Source, Source, Path,
 
 
 def test_folders_that_programs_leave_behind_are_no_classes_and_hold_no_samples(
-    samples: tuple[Source, Source, Path, str],
+    samples: tuple[DataSource, DataSource, Path, str],
 ) -> None:
     fails, _, root, suffix = samples
     copied = next((root / "cat").iterdir()).read_bytes()
@@ -100,7 +100,7 @@ def test_folders_that_programs_leave_behind_are_no_classes_and_hold_no_samples(
 
 @pytest.mark.parametrize("name", ["line\nend", "\x1b[2Jgone", b"\xff\xfe".decode(errors="surrogateescape"), "ok é 狗"])
 def test_names_of_any_bytes_are_read_and_shown_on_one_line(
-    name: str, samples: tuple[Source, Source, Path, str]
+    name: str, samples: tuple[DataSource, DataSource, Path, str]
 ) -> None:
     fails, skips, root, suffix = samples
     good = next((root / "cat").iterdir())
@@ -116,7 +116,7 @@ def test_names_of_any_bytes_are_read_and_shown_on_one_line(
 
 
 @pytest.mark.parametrize("name", ["line\nend", "\x1b[2Jgone", b"\xff".decode(errors="surrogateescape")])
-def test_a_class_has_a_name_that_can_be_shown(name: str, samples: tuple[Source, Source, Path, str]) -> None:
+def test_a_class_has_a_name_that_can_be_shown(name: str, samples: tuple[DataSource, DataSource, Path, str]) -> None:
     fails, skips, root, _ = samples
     (root / "dog").rename(root / name)
     (root / "cat").rename(root / "a")

@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.data import on_disk
-from pipeline.data.dataset import Part
+from pipeline.data.dataset import Split
 from pipeline.data.loader import EvaluationLoader, TrainLoader
-from pipeline.data.on_disk import RowFile, Stored, join, pick
+from pipeline.data.on_disk import OnDiskTensor, RowFile, join, pick
 from pipeline.data.statistics import channel_statistics, digest_of
 from pipeline.errors import DataError
 
 ROWS = 50
-Pair = tuple[Stored, torch.Tensor]
+Pair = tuple[OnDiskTensor, torch.Tensor]
 
 
 @pytest.fixture(params=["read", "kept"])
@@ -29,7 +29,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 def written(path: Path) -> Pair:
     numbers = torch.from_numpy(np.random.default_rng(0).standard_normal((ROWS, 3, 2)).astype(np.float32))
     path.write_bytes(numbers.numpy().tobytes())
-    return Stored(RowFile(path, tuple(numbers.shape), torch.float32), torch.arange(ROWS)), numbers
+    return OnDiskTensor(RowFile(path, tuple(numbers.shape), torch.float32), torch.arange(ROWS)), numbers
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -40,7 +40,7 @@ def test_rows_are_those_of_the_tensor(both: Pair, rows: list[int], first: int, l
     assert torch.equal(lazy.index_select(0, index), tensor.index_select(0, index))
     assert torch.equal(lazy[first:last], tensor[first:last])
     picked = pick(lazy, index)
-    assert isinstance(picked, Stored) and picked.shape == (len(rows), 3, 2)
+    assert isinstance(picked, OnDiskTensor) and picked.shape == (len(rows), 3, 2)
     assert torch.equal(picked[:], tensor[index])
 
 
@@ -57,7 +57,7 @@ def test_statistics_and_digest_are_those_of_the_tensor(both: Pair, monkeypatch: 
     for found, expected in zip(channel_statistics(lazy), channel_statistics(tensor), strict=True):
         assert found == pytest.approx(expected, rel=1e-12)
     targets = torch.zeros(ROWS, dtype=torch.int64)
-    assert digest_of({"train": Part(lazy, targets)}) == digest_of({"train": Part(tensor, targets)})
+    assert digest_of({"train": Split(lazy, targets)}) == digest_of({"train": Split(tensor, targets)})
 
 
 def test_statistics_from_sums_are_exact(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_statistics_from_sums_are_exact(tmp_path: Path) -> None:
     values = pixels.reshape(ROWS, 3, -1).astype(np.int64)
     sums = np.stack([values.sum(2), (values**2).sum(2)], axis=2)
     rows = torch.arange(0, ROWS, 2)
-    lazy = Stored(RowFile(tmp_path / "none", pixels.shape, torch.uint8, sums=sums), rows)
+    lazy = OnDiskTensor(RowFile(tmp_path / "none", pixels.shape, torch.uint8, sums=sums), rows)
     tensor = torch.from_numpy(pixels[::2])
     for found, expected in zip(channel_statistics(lazy), channel_statistics(tensor), strict=True):
         assert found == pytest.approx(expected, rel=1e-12)
@@ -74,11 +74,11 @@ def test_statistics_from_sums_are_exact(tmp_path: Path) -> None:
 def test_batches_are_those_of_the_tensor(both: Pair) -> None:
     lazy, tensor = both
     targets = torch.arange(ROWS)
-    for mine, other in zip(*(_batches(Part(inputs, targets)) for inputs in (lazy, tensor)), strict=True):
+    for mine, other in zip(*(_batches(Split(inputs, targets)) for inputs in (lazy, tensor)), strict=True):
         assert torch.equal(mine, other)
 
 
-def _batches(part: Part) -> list[torch.Tensor]:
+def _batches(part: Split) -> list[torch.Tensor]:
     train = TrainLoader(part, batch_size=8, seed=0, epoch=lambda: 0)
     evaluated = EvaluationLoader(part, batch_size=8, rank=1, world_size=3)
     return [batch.inputs for chunk in train for (batch,) in chunk] + [batch.inputs for batch in evaluated]

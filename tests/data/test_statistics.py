@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from pipeline.data.dataset import Part, Parts
+from pipeline.data.dataset import Split, Splits
 from pipeline.data.statistics import channel_statistics, describe, digest
 
 
-def parts(*, channels: int = 1, seed: int = 0) -> Parts:
+def parts(*, channels: int = 1, seed: int = 0) -> Splits:
     generator = torch.Generator().manual_seed(seed)
 
-    def part(size: int) -> Part:
+    def part(size: int) -> Split:
         images = torch.randint(0, 256, (size, channels, 5, 4), dtype=torch.uint8, generator=generator)
-        return Part(images, torch.arange(size) % 3)
+        return Split(images, torch.arange(size) % 3)
 
-    return Parts("noise", "image", "multiclass", ("a", "b", "c"), part(5000), part(20), part(30))
+    return Splits("noise", "image", "multiclass", ("a", "b", "c"), part(5000), part(20), part(30))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -33,8 +33,8 @@ def test_a_channel_that_never_varies_has_no_deviation() -> None:
 
 def test_statistics_come_from_the_training_part_alone() -> None:
     first = parts()
-    dark = Part(torch.zeros_like(first.test.inputs), first.test.targets)
-    other = Parts("noise", "image", "multiclass", first.class_names, first.train, dark, dark)
+    dark = Split(torch.zeros_like(first.test.inputs), first.test.targets)
+    other = Splits("noise", "image", "multiclass", first.class_names, first.train, dark, dark)
     assert (describe(first).mean, describe(first).std) == (describe(other).mean, describe(other).std)
 
 

@@ -11,7 +11,7 @@ import pytest
 # A user's own source; what is wrong with it can be chosen.
 SOURCE = """
 import torch
-from pipeline.data.dataset import Part, Parts
+from pipeline.data.dataset import Split, Splits
 
 class Noise:
     def __init__(self, *, labels: int = 4, empty: str = "") -> None:
@@ -22,9 +22,9 @@ class Noise:
         def part(name, size):
             size = 0 if name == self.empty else size
             inputs = torch.randint(0, 256, (size, 1, 8, 8), dtype=torch.uint8, generator=generator)
-            return Part(inputs, torch.arange(size) % self.labels)
+            return Split(inputs, torch.arange(size) % self.labels)
         parts = {name: part(name, size) for name, size in (("train", 256), ("validation", 64), ("test", 64))}
-        return Parts(name="noise", kind="image", task="multiclass", class_names=tuple("abcd"), **parts)
+        return Splits(name="noise", kind="image", task="multiclass", class_names=tuple("abcd"), **parts)
 """
 OWN = ("allow_packages=[mine]", "data.source._target_=mine.Noise")
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

@@ -12,7 +12,7 @@ PACKAGE = {
     "__init__.py": "",
     "source.py": """
         import torch
-        from pipeline.data.dataset import Part, Parts
+        from pipeline.data.dataset import Split, Splits
 
         class Stripes:
             '''Noise with a bright row for class 0, a bright column for class 1.'''
@@ -26,8 +26,8 @@ PACKAGE = {
                     targets = torch.arange(count) % 2
                     images[targets == 0, :, 2] += 150
                     images[targets == 1, :, :, 2] += 150
-                    return Part(images.to(torch.uint8), targets)
-                return Parts(name="stripes", kind="image", task="multiclass", class_names=("row", "column"),
+                    return Split(images.to(torch.uint8), targets)
+                return Splits(name="stripes", kind="image", task="multiclass", class_names=("row", "column"),
                              train=part(320), validation=part(64), test=part(96))
     """,
     "data.py": """

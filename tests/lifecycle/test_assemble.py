@@ -28,7 +28,7 @@ PACKAGE = """
     import pytorch_lightning as pl
     import torch
     from torch import nn
-    from pipeline.data.dataset import Part, Parts
+    from pipeline.data.dataset import Split, Splits
 
     class Noise:
         def __init__(self, *, labels: int = 4, empty: str = "", size: int = 8) -> None:
@@ -38,9 +38,9 @@ PACKAGE = """
             def part(name, count):
                 count = 0 if name == self.empty else count
                 images = torch.zeros(count, 1, self.size, self.size, dtype=torch.uint8)
-                return Part(images, torch.arange(count) % self.labels)
+                return Split(images, torch.arange(count) % self.labels)
             parts = {name: part(name, count) for name, count in (("train", 256), ("validation", 64), ("test", 64))}
-            return Parts(name="noise", kind="image", task="multiclass", class_names=tuple("abcd"), **parts)
+            return Splits(name="noise", kind="image", task="multiclass", class_names=tuple("abcd"), **parts)
 
     class Plain(pl.LightningDataModule):
         pass

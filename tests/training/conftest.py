@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from pipeline.data.datamodule import DataModule
-from pipeline.data.dataset import Part, Parts
+from pipeline.data.dataset import Split, Splits
 from pipeline.models.cnn import CNN
 from pipeline.models.network import Network
 from pipeline.training import checkpoints, optimizers, schedules
@@ -26,13 +26,13 @@ from pipeline.training.task import Classification
 class Digits:
     """scikit-learn's 1,797 8x8 digits."""
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         digits = load_digits()
         inputs = torch.from_numpy(digits.images).mul(15).to(torch.uint8).unsqueeze(1)
         targets = torch.from_numpy(digits.target).long()
         cut = [slice(0, 1000), slice(1000, 1400), slice(1400, None)]
-        train, validation, test = (Part(inputs[rows], targets[rows]) for rows in cut)
-        return Parts(
+        train, validation, test = (Split(inputs[rows], targets[rows]) for rows in cut)
+        return Splits(
             name="digits",
             kind="image",
             task="multiclass",

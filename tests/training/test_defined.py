@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from tests.training.conftest import Digits
 
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.train import check_monitors
@@ -75,7 +75,7 @@ def test_a_label_that_neither_holds_nor_is_said_to_hold_does_not_count_in_f1() -
 class NoNine(Digits):
     """Digits of which the validation part has no nine."""
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         parts = super().load(root)
         part = parts.validation
         return replace(parts, validation=part.rows((part.targets != 9).nonzero().flatten()))

@@ -40,8 +40,8 @@ def on_one_line(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def left_out(bad: Sequence[str], *, on_bad_sample: OnBadSample, of: int, what: str) -> tuple[str, ...]:
-    """`bad` (a line for each: which and why, of as many `what`) as Parts.skipped takes them.
+def skip_or_fail(bad: Sequence[str], *, on_bad_sample: OnBadSample, of: int, what: str) -> tuple[str, ...]:
+    """`bad` (a line for each: which and why, of as many `what`) as Splits.skipped takes them.
 
     Raises DataError with the first of them where nothing is to be left out.
     """

@@ -14,8 +14,8 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from pipeline.constraints import Fraction, NonNegativeInt, PositiveInt, Range
-from pipeline.data.dataset import Part, Parts, Source, check_label_sets, check_labels, check_numbers
-from pipeline.data.duplicates import without_copies
+from pipeline.data.dataset import DataSource, Split, Splits, check_label_sets, check_labels, check_numbers
+from pipeline.data.duplicates import without_duplicates
 from pipeline.data.loader import EvaluationLoader, TrainLoader
 from pipeline.data.on_disk import join
 from pipeline.data.splitting import fold_of, fraction_of
@@ -47,7 +47,7 @@ class DataModule(LightningDataModule):
     def __init__(
         self,
         *,
-        source: Source,
+        source: DataSource,
         root: str | None,
         batch_size: PositiveInt,
         evaluation_batch_size: PositiveInt,
@@ -121,13 +121,13 @@ class DataModule(LightningDataModule):
         self.load()
 
     @cached_property
-    def parts(self) -> Parts:
+    def parts(self) -> Splits:
         parts = self.source.load(None if self.root is None else Path(self.root).expanduser())
         check_parts(parts)
         if self.folds is not None:
             parts = folded(parts, folds=self.folds, fold=self.fold)
         if self.on_copies == "drop":
-            parts = without_copies(parts)
+            parts = without_duplicates(parts)
         if self.train_fraction < 1:
             rows = fraction_of(parts.train.strata, self.train_fraction)
             parts = replace(parts, train=parts.train.rows(torch.from_numpy(rows)))
@@ -180,7 +180,7 @@ class DataModule(LightningDataModule):
         )
         return EvaluationTuples(loader) if self._as_tuples else loader
 
-    def _placed(self, part: Part) -> Part:
+    def _placed(self, part: Split) -> Split:
         """On the GPU once and for all, if there is one and ample room; else batches travel one by one."""
         if self.trainer is None or self.trainer.strategy.root_device.type != "cuda":
             return part
@@ -214,7 +214,7 @@ def check_folds(folds: int | None, fold: int) -> None:
         raise ConfigError(f"data.fold={fold}: expected {wanted}")
 
 
-def folded(parts: Parts, *, folds: int, fold: int) -> Parts:
+def folded(parts: Splits, *, folds: int, fold: int) -> Splits:
     """Raises ConfigError where there are fewer samples, or groups of them, than folds, or time forbids it."""
     if parts.is_ordered:
         raise ConfigError(
@@ -233,12 +233,12 @@ def folded(parts: Parts, *, folds: int, fold: int) -> Parts:
     )
 
 
-def joined(one: Part, other: Part) -> Part:
+def joined(one: Split, other: Split) -> Split:
     groups = None if one.groups is None or other.groups is None else torch.cat([one.groups, other.groups])
-    return Part(join([one.inputs, other.inputs]), torch.cat([one.targets, other.targets]), groups)
+    return Split(join([one.inputs, other.inputs]), torch.cat([one.targets, other.targets]), groups)
 
 
-def check_parts(parts: Parts) -> None:
+def check_parts(parts: Splits) -> None:
     """Raises DataError for an empty part, counts that differ, or targets that are none."""
     for name, part in parts.by_name().items():
         where = f"{parts.name}'s {name} part"

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from pipeline.data.on_disk import Inputs, pick
-from pipeline.data.splitting import Indices, cut
+from pipeline.data.splitting import Indices, split_rows
 from pipeline.errors import DataError
 from pipeline.spec import Kind, TaskKind
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """N samples: inputs (N, *input_shape) in the type they are stored in, targets (N,) int64 classes, (N, K)
     float32 with 1 for each label that holds, or (N, T) float32 numbers. Samples with the same number in `groups` (N,)
     int64 are never to be parted."""
@@ -34,17 +34,17 @@ class Part:
         found: Indices = classes.numpy()
         return found
 
-    def rows(self, index: Tensor) -> "Part":
+    def rows(self, index: Tensor) -> "Split":
         """The rows named by `index` (M,) int64, in its order; a copy, but for what is stored in a file."""
         groups = None if self.groups is None else self.groups.index_select(0, index)
-        return Part(pick(self.inputs, index), self.targets.index_select(0, index), groups)
+        return Split(pick(self.inputs, index), self.targets.index_select(0, index), groups)
 
-    def to(self, device: torch.device) -> "Part":
-        return Part(self.inputs.to(device), self.targets.to(device))
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.inputs.to(device), self.targets.to(device))
 
 
 @dataclass(frozen=True)
-class Parts:
+class Splits:
     """A whole data set, split once and for all. `test` is for the final evaluation alone.
 
     `class_names` is empty where targets are numbers; `feature_names`, `categories` and `columns` (as in DataSpec) where
@@ -62,9 +62,9 @@ class Parts:
     kind: Kind
     task: TaskKind
     class_names: tuple[str, ...]
-    train: Part
-    validation: Part
-    test: Part
+    train: Split
+    validation: Split
+    test: Split
     feature_names: tuple[str, ...] = ()
     categories: tuple[tuple[str, ...], ...] = ()
     columns: tuple[str, ...] = ()
@@ -74,25 +74,25 @@ class Parts:
     sample_rate: int = 0
     is_ordered: bool = False
     content: str = ""
-    fit: "Callable[[Parts], Parts] | None" = None
+    fit: "Callable[[Splits], Splits] | None" = None
 
-    def fitted(self) -> "Parts":
+    def fitted(self) -> "Splits":
         """With inputs for a network. Called once, when it is settled which samples are learned from."""
         return self if self.fit is None else self.fit(self)
 
-    def by_name(self) -> dict[str, Part]:
+    def by_name(self) -> dict[str, Split]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 @dataclass(frozen=True)
-class Cut:
+class SplitSpec:
     """Where a data set that comes in one piece is cut; stratified, and depending on the seed alone."""
 
     validation_share: float
     test_share: float
     seed: int
 
-    def __call__(self, whole: Part) -> tuple[Part, Part, Part]:
+    def __call__(self, whole: Split) -> tuple[Split, Split, Split]:
         """Training, validation and test. Raises ConfigError where one of them would be empty."""
         rows = self.rows(whole.strata)
         train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ("train", "validation", "test"))
@@ -101,13 +101,13 @@ class Cut:
     def rows(self, strata: Indices, *, groups: Indices | None = None) -> dict[str, Indices]:
         """{part: its rows}, by `strata` (N,), or whole groups of these rows."""
         shares = {"test": self.test_share, "validation": self.validation_share}
-        return cut(strata, shares, seed=self.seed, groups=groups)
+        return split_rows(strata, shares, seed=self.seed, groups=groups)
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """Where a data set comes from. Its constructor takes hyperparameters alone and touches no file."""
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         """`root`: the user's own folder with the files; None: what is installed, cached or downloaded.
 
         Raises DataError when the data is missing or is not what it should be.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.data.dataset import Part, Parts
+from pipeline.data.dataset import Split, Splits
 from pipeline.data.loader import EvaluationLoader
 
 ROWS_AT_A_TIME = 4096  # a set may be larger than memory
@@ -20,7 +20,7 @@ ROWS_AT_A_TIME = 4096  # a set may be larger than memory
 log = logging.getLogger(__name__)
 
 
-def warn_of_copies(
+def warn_of_duplicates(
     parts: Mapping[str, Sequence[Hashable]], what: str, name: Callable[[str, int], str] | None = None
 ) -> None:
     """A sample that is learned from and judged on alike makes the score too good.
@@ -52,7 +52,7 @@ def _warn(copies: int, count: int, part: str, other: str, what: str, example: st
         )
 
 
-def digests(part: Part) -> list[bytes]:
+def digests(part: Split) -> list[bytes]:
     """Of the inputs of each sample, (N,)."""
     batches = EvaluationLoader(part, batch_size=ROWS_AT_A_TIME)
     return [digest for batch in batches for digest in digests_of(batch.inputs)]
@@ -63,7 +63,7 @@ def digests_of(rows: Tensor) -> list[bytes]:
     return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in rows.numpy()]
 
 
-def without_copies(parts: Parts) -> Parts:
+def without_duplicates(parts: Splits) -> Splits:
     """Training samples that the network will be judged by are left out: the other parts stay what they are."""
     held_out = {*digests(parts.validation), *digests(parts.test)}
     rows = [row for row, digest in enumerate(digests(parts.train)) if digest not in held_out]

@@ -7,7 +7,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from pipeline.data.dataset import Part
+from pipeline.data.dataset import Split
 from pipeline.seeds import derive
 from pipeline.spec import Batch
 
@@ -89,7 +89,7 @@ class TrainLoader:
 
     def __init__(
         self,
-        part: Part,
+        part: Split,
         *,
         batch_size: int,
         seed: int,
@@ -172,7 +172,7 @@ class EvaluationLoader:
     Only a batch with such rows has a mask; with one process none ever has.
     """
 
-    def __init__(self, part: Part, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, part: Split, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.part = part
         self.batch_size = batch_size
         self.share = ceil(len(part) / world_size)

@@ -76,7 +76,7 @@ class RowFile:
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class OnDiskTensor:
     """The rows `index` (M,) int64 of a file, in this order; asked for its values as a tensor (M, ...) would be.
 
     `change` makes of what was read (m, ...) what is handed out, (m, *row_shape).
@@ -127,24 +127,24 @@ class Stored:
             yield self._read(some)
 
 
-Inputs = Tensor | Stored
+Inputs = Tensor | OnDiskTensor
 
 
 def pick(inputs: Inputs, rows: Tensor) -> Inputs:
     """The rows (M,) int64; a copy of a tensor's, of a file's nothing but their numbers."""
-    if isinstance(inputs, Stored):
+    if isinstance(inputs, OnDiskTensor):
         return replace(inputs, index=inputs.index.index_select(0, rows))
     return inputs.index_select(0, rows)
 
 
 def blocks(inputs: Inputs) -> Iterator[Tensor]:
     """All rows, of a file a few at a time."""
-    return inputs.blocks() if isinstance(inputs, Stored) else iter([inputs])
+    return inputs.blocks() if isinstance(inputs, OnDiskTensor) else iter([inputs])
 
 
 def join(several: Sequence[Inputs]) -> Inputs:
     """One after the other; of files they are rows of the same one."""
-    stored = [each for each in several if isinstance(each, Stored)]
+    stored = [each for each in several if isinstance(each, OnDiskTensor)]
     if stored:
         assert len(stored) == len(several) and len({id(each.file) for each in stored}) == 1
         return replace(stored[0], index=torch.cat([each.index for each in stored]))

@@ -26,7 +26,7 @@ def stratified_order(labels: npt.NDArray[np.integer], *, seed: int) -> Indices:
     return np.argsort(place, kind="stable").astype(np.int64)
 
 
-def cut(
+def split_rows(
     labels: npt.NDArray[np.integer],
     shares: Mapping[str, float],
     *,

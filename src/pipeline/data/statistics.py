@@ -10,14 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.data.dataset import Part, Parts
-from pipeline.data.on_disk import Inputs, Stored
+from pipeline.data.dataset import Split, Splits
+from pipeline.data.on_disk import Inputs, OnDiskTensor
 from pipeline.spec import DataSpec
 
 ROWS_AT_A_TIME = 4096  # bounds the memory of the copies that counting makes
 
 
-def describe(parts: Parts) -> DataSpec:
+def describe(parts: Splits) -> DataSpec:
     mean, std = input_statistics(parts)
     is_regression = parts.task == "regression"
     target_mean, target_std = channel_statistics(parts.train.targets) if is_regression else ((), ())
@@ -42,7 +42,7 @@ def describe(parts: Parts) -> DataSpec:
     )
 
 
-def input_statistics(parts: Parts) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def input_statistics(parts: Splits) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of amounts; 0 and 0 for what numbers names."""
     if parts.kind in ("text", "audio"):
         return (), ()
@@ -68,7 +68,7 @@ def channel_statistics(inputs: Inputs) -> tuple[tuple[float, ...], tuple[float, 
     In float64; for uint8 through a histogram, which is exact and twenty times as fast. Of rows in a file from what is
     known of each, or in a pass over them.
     """
-    if isinstance(inputs, Stored):
+    if isinstance(inputs, OnDiskTensor):
         return _of_sums(inputs) if inputs.file.sums is not None else _of_blocks(inputs)
     if inputs.dtype == torch.uint8:
         values = torch.arange(256, dtype=torch.float64)
@@ -81,7 +81,7 @@ def channel_statistics(inputs: Inputs) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(mean.tolist()), tuple(variance.sqrt().tolist())
 
 
-def _of_sums(inputs: Stored) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _of_sums(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Exact: whole numbers of any length until the last division."""
     assert inputs.file.sums is not None
     values = prod(inputs.shape[2:]) * len(inputs)
@@ -90,7 +90,7 @@ def _of_sums(inputs: Stored) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return mean, tuple(sqrt((values * squares - total * total) / values**2) for total, squares in totals)
 
 
-def _of_blocks(inputs: Stored) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _of_blocks(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Chan, Golub & LeVeque 1983: the deviations within the blocks, and those of the blocks' means from each other."""
     count, mean, deviations = 0, torch.zeros(()), torch.zeros(())
     for block in inputs.blocks():
@@ -112,13 +112,13 @@ def _histogram(values: Tensor) -> Tensor:
     return counts
 
 
-def digest(parts: Parts) -> str:
+def digest(parts: Splits) -> str:
     """SHA-256 over names, types, shapes and content of all parts: equal for equal data, on any machine."""
     of_numbers = digest_of(parts.by_name())
     return hashlib.sha256(f"{of_numbers} {parts.content}".encode()).hexdigest() if parts.content else of_numbers
 
 
-def digest_of(parts: Mapping[str, Part]) -> str:
+def digest_of(parts: Mapping[str, Split]) -> str:
     """The same of the numbers alone. Of rows in a file over the hashes of their content, where those are known."""
     result = hashlib.sha256()
     for name, part in parts.items():
@@ -130,7 +130,7 @@ def digest_of(parts: Mapping[str, Part]) -> str:
 
 
 def _contents(inputs: Inputs) -> Iterator[npt.NDArray[Any]]:
-    if not isinstance(inputs, Stored):
+    if not isinstance(inputs, OnDiskTensor):
         yield inputs.contiguous().numpy()
     elif inputs.file.hashes is not None:
         yield inputs.file.hashes[inputs.index.numpy()]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pipeline import run_files
 from pipeline.data.datamodule import DataModule
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.data.statistics import digest_of
 from pipeline.files import write_atomically
 from pipeline.lifecycle.assemble import Assembly
@@ -61,7 +61,7 @@ def _monitored(run: Run, trainer: pl.Trainer) -> dict[str, str] | None:
     return taken[0] if taken else {"monitor": str(checkpoint.monitor), "mode": str(checkpoint.mode)}
 
 
-def keep_of_data(run: Run, parts: Parts) -> None:
+def keep_of_data(run: Run, parts: Splits) -> None:
     """What belongs to the run and is no tensor: how sentences become tokens, and what was left out."""
     if parts.tokenizer:
         write_atomically(run.tokenizer_path, parts.tokenizer.encode())

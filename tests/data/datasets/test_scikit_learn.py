@@ -10,13 +10,13 @@ import pytest
 import torch
 from sklearn import datasets
 
-from pipeline.data.dataset import Parts, Source
+from pipeline.data.dataset import DataSource, Splits
 from pipeline.data.datasets.scikit_learn import BreastCancer, Diabetes, Digits, Iris, Wine
 from pipeline.data.statistics import describe
 from pipeline.errors import ConfigError, DataError
 
 SHARES: dict[str, Any] = {"validation_share": 0.2, "test_share": 0.2, "split_seed": 0}
-SOURCES: dict[str, Source] = {
+SOURCES: dict[str, DataSource] = {
     "iris": Iris(positive=None, **SHARES),
     "wine": Wine(positive=None, **SHARES),
     "breast_cancer": BreastCancer(**SHARES),
@@ -33,13 +33,13 @@ DIGESTS = {
 each_source = pytest.mark.parametrize("name", SOURCES)
 
 
-def together(parts: Parts) -> np.ndarray:
+def together(parts: Splits) -> np.ndarray:
     """All rows with their targets, in an order of their own."""
     rows = [torch.cat([part.inputs.flatten(1), part.targets.reshape(len(part), -1)], 1) for part in parts_of(parts)]
     return in_order(torch.cat(rows).float().numpy())
 
 
-def parts_of(parts: Parts) -> list[Any]:
+def parts_of(parts: Splits) -> list[Any]:
     return list(parts.by_name().values())
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.data.conftest import Record
 
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.data.datasets.spoken_digits import SpokenDigits, digest_of
 from pipeline.errors import ConfigError, DataError
 
@@ -35,11 +35,11 @@ def recordings(tmp_path: Path, record: Record) -> Path:
     return tmp_path / "recordings"
 
 
-def load(root: Path | None, **changed: Any) -> Parts:
+def load(root: Path | None, **changed: Any) -> Splits:
     return SpokenDigits(**({"held_out_speaker": None, "seconds": 0.02, "validation_share": 0.2} | changed)).load(root)
 
 
-def sizes(parts: Parts) -> list[int]:
+def sizes(parts: Splits) -> list[int]:
     return [len(part) for part in parts.by_name().values()]
 
 
@@ -97,7 +97,7 @@ def linked(name: str, target: str) -> tarfile.TarInfo:
     return member
 
 
-def downloaded(url: str, contents: dict[str, bytes]) -> Parts:
+def downloaded(url: str, contents: dict[str, bytes]) -> Splits:
     """As if these were the official recordings."""
 
     class Small(SpokenDigits):

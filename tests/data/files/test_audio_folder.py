@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.data.conftest import Record
 
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.data.files.audio_folder import AudioFolder
 from pipeline.data.statistics import describe
 from pipeline.errors import ConfigError, DataError
@@ -33,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "pipeline" / "recordings"
 
 
-def load(root: Path, **changed: Any) -> Parts:
+def load(root: Path, **changed: Any) -> Splits:
     return AudioFolder(**{**ARGUMENTS, **changed}).load(root)
 
 

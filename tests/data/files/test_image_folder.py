@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pipeline.data.datamodule import DataModule
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.data.files import images
 from pipeline.data.files.image_folder import ImageFolder
 from pipeline.data.on_disk import RowFile
@@ -35,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "pipeline" / "pictures"
 
 
-def load(root: Path, **changed: Any) -> Parts:
+def load(root: Path, **changed: Any) -> Splits:
     return ImageFolder(**{**ARGUMENTS, **changed}).load(root)
 
 
@@ -207,13 +207,13 @@ def test_what_is_wrong_with_a_folder_is_said_with_the_remedy(tmp_path: Path, zoo
     (zoo / "emu").mkdir()
     with pytest.raises(DataError, match="emu holds no picture"):
         load(zoo)
-    left_out = load(zoo, on_bad_sample="skip").skipped
-    assert left_out == (f"{zoo}/emu holds no picture (.jpg, .jpeg, .png, .webp, .bmp), and a folder is a class",)
+    skip_or_fail = load(zoo, on_bad_sample="skip").skipped
+    assert skip_or_fail == (f"{zoo}/emu holds no picture (.jpg, .jpeg, .png, .webp, .bmp), and a folder is a class",)
     draw(zoo / "emu" / "1.png", 1)
     with pytest.raises(DataError, match="the class emu has 1 picture"):
         load(zoo)
-    left_out = load(zoo, on_bad_sample="skip").skipped
-    assert left_out == (f"{zoo}/emu/1.png is the only picture of emu to learn from",)
+    skip_or_fail = load(zoo, on_bad_sample="skip").skipped
+    assert skip_or_fail == (f"{zoo}/emu/1.png is the only picture of emu to learn from",)
     with pytest.raises(DataError, match=r"labels\.csv does not exist"):
         load(zoo, labels="labels.csv")
     (zoo / "labels.csv").write_text("file,label\ncat/00.png,cat\n")
@@ -239,5 +239,5 @@ def test_a_class_that_training_never_shows_is_named(tmp_path: Path) -> None:
     draw(tmp_path / "data" / "test" / "c" / "odd.png", 50)
     with pytest.raises(DataError, match=r"odd\.png \(test\) is of the class c, which no training picture shows"):
         load(tmp_path / "data")
-    (left_out,) = load(tmp_path / "data", on_bad_sample="skip").skipped
-    assert "odd.png (test) is of the class c" in left_out
+    (skip_or_fail,) = load(tmp_path / "data", on_bad_sample="skip").skipped
+    assert "odd.png (test) is of the class c" in skip_or_fail

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from tests.data.files.test_image_folder import ARGUMENTS
 
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.data.files.image_folder import ImageFolder
 from pipeline.errors import DataError
 
@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def load(root: Path, **changed: Any) -> Parts:
+def load(root: Path, **changed: Any) -> Splits:
     return ImageFolder(**{**ARGUMENTS, **changed}).load(root)
 
 
@@ -126,8 +126,8 @@ def test_what_is_no_picture_for_a_network_is_refused_by_name(case: str, tmp_path
     write(root / "dog" / "odd.png")
     with pytest.raises(DataError, match=rf"(?s)1 of 21 pictures.*odd\.png {said}"):
         load(root)
-    (left_out,) = load(root, on_bad_sample="skip").skipped
-    assert re.search(said, left_out)
+    (skip_or_fail,) = load(root, on_bad_sample="skip").skipped
+    assert re.search(said, skip_or_fail)
 
 
 def test_a_large_picture_is_read_or_named_whatever_python_makes_of_warnings(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import torch
 
 from pipeline.data import on_disk
 from pipeline.data.datamodule import DataModule, folded
-from pipeline.data.dataset import Parts
-from pipeline.data.on_disk import Stored
+from pipeline.data.dataset import Splits
+from pipeline.data.on_disk import OnDiskTensor
 from pipeline.data.statistics import describe, digest
 from pipeline.data.tables import raw_table, table_files, table_reading
 from pipeline.data.tables.table import Table
@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
 ROWS = [f"{20 + row},{'ab'[row % 2]},2026-01-{row % 28 + 1:02},{row * 1.5}" for row in range(50)]
 
 
-def load(folder: Path, rows: list[str], *, header: str = "size,town,built,price", **settings: Any) -> Parts:
+def load(folder: Path, rows: list[str], *, header: str = "size,town,built,price", **settings: Any) -> Splits:
     path = folder / "own.csv"
     path.write_text("\n".join([header, *rows]))
     return Table(**SETTINGS | settings).load(path).fitted()
@@ -199,7 +199,7 @@ def test_a_large_table_is_read_once_into_the_cache_and_gives_the_same(
     monkeypatch.setattr(table_files, "CELLS_AT_A_TIME", 28)
     monkeypatch.setattr(on_disk, "BLOCK_BYTES", 100)
     found = load(tmp_path, rows)
-    assert isinstance(found.train.inputs, Stored)
+    assert isinstance(found.train.inputs, OnDiskTensor)
     assert found.feature_names == expected.feature_names
     for mine, other in zip(found.by_name().values(), expected.by_name().values(), strict=True):
         assert torch.equal(mine.inputs[:], other.inputs[:]) and torch.equal(mine.targets, other.targets)

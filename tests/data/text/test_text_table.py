@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from pipeline.data.datamodule import DataModule, check_parts
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.data.statistics import describe
 from pipeline.data.text.text_table import TextTable
 from pipeline.data.text.tokenizer import Tokenization, encode, fix_length, smallest_type
@@ -42,7 +42,7 @@ def write(folder: Path, name: str = "train.csv", *added: str, rows: list[tuple[s
     (folder / name).write_text("\n".join(["text,label", *(",".join(row) for row in rows), *added]) + "\n")
 
 
-def words(parts: Parts, part: str) -> list[str]:
+def words(parts: Splits, part: str) -> list[str]:
     tokenizer = Tokenizer.from_str(parts.tokenizer)
     return [tokenizer.decode(row.tolist()) for row in parts.by_name()[part].inputs]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.constraints import ProperFraction, Seed
-from pipeline.data.dataset import Cut, Part, Parts
+from pipeline.data.dataset import Split, Splits, SplitSpec
 from pipeline.data.datasets.archive import unpacked
 from pipeline.data.datasets.published_files import File, read_folder
 from pipeline.download import fetch
@@ -35,9 +35,9 @@ class CaliforniaHousing:
     )
 
     def __init__(self, *, validation_share: ProperFraction, test_share: ProperFraction, split_seed: Seed) -> None:
-        self.cut = Cut(validation_share, test_share, split_seed)
+        self.split = SplitSpec(validation_share, test_share, split_seed)
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         if root is None:
             destination = cache_folder() / "california_housing" / self.archive.name
             content = fetch(
@@ -57,6 +57,6 @@ class CaliforniaHousing:
         longitude, latitude, age, rooms, bedrooms, population, households, income, value = rows.T
         per_household = (rooms / households, bedrooms / households, population, population / households)
         inputs = np.stack([income, age, *per_household, latitude, longitude], axis=1)
-        whole = Part(torch.from_numpy(inputs).float(), torch.from_numpy(value / DOLLARS).float()[:, None])
-        train, validation, test = self.cut(whole)
-        return Parts("california_housing", "table", "regression", (), train, validation, test, self.feature_names)
+        whole = Split(torch.from_numpy(inputs).float(), torch.from_numpy(value / DOLLARS).float()[:, None])
+        train, validation, test = self.split(whole)
+        return Splits("california_housing", "table", "regression", (), train, validation, test, self.feature_names)

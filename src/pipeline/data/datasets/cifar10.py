@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.constraints import PositiveInt
-from pipeline.data.dataset import Part, Parts, check_labels
+from pipeline.data.dataset import Split, Splits, check_labels
 from pipeline.data.datasets.archive import unpacked
 from pipeline.data.datasets.published_files import File, read_folder
 from pipeline.data.splitting import stratified_order
@@ -61,7 +61,7 @@ class CIFAR10:
     def __init__(self, *, validation_size: PositiveInt) -> None:
         self.validation_size = validation_size
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         files = (*self.train, self.test)
         if root is None:
             contents: Contents = obtain(
@@ -83,14 +83,14 @@ class CIFAR10:
         order = torch.from_numpy(stratified_order(official.targets.numpy(), seed=SPLIT_SEED))
         train, validation = official.rows(order[self.validation_size :]), official.rows(order[: self.validation_size])
         test = self._part(bytes(contents[self.test.name]))
-        return Parts("cifar10", "image", "multiclass", self.class_names, train, validation, test)
+        return Splits("cifar10", "image", "multiclass", self.class_names, train, validation, test)
 
-    def _part(self, content: bytes) -> Part:
+    def _part(self, content: bytes) -> Split:
         """Records of a label and the three planes of colour, row by row."""
         rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, 1 + int(np.prod(SHAPE)))
         targets = torch.from_numpy(rows[:, 0].astype(np.int64))
         check_labels(targets, num_classes=len(self.class_names), where="cifar10's files")
-        return Part(torch.from_numpy(rows[:, 1:].copy()).reshape(-1, *SHAPE), targets)
+        return Split(torch.from_numpy(rows[:, 1:].copy()).reshape(-1, *SHAPE), targets)
 
 
 @dataclass(frozen=True)

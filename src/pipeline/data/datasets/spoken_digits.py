@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.constraints import PositiveFloat, ProperFraction
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.data.datasets.archive import members, unzipped
 from pipeline.data.files.audio_folder import RECORDINGS, Clips
 from pipeline.data.files.build_splits import Selection
@@ -56,7 +56,7 @@ class SpokenDigits:
         self.clips = Clips(None, seconds)
         self.validation_share = validation_share
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         root = self._downloaded() if root is None else root
         remedy = f"Leave data.root out to have spoken_digits downloaded, or {OWN_COPY}."
         if not root.is_dir():

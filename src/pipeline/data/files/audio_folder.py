@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pipeline import spec
 from pipeline.constraints import PositiveFloat, ProperFraction, Range, Seed
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.data.files import audio, labelled_files
 from pipeline.data.files.audio import Header, Shape
 from pipeline.data.files.build_splits import Selection, existing, parts_of
@@ -42,7 +42,7 @@ class Clips:
         if self.seconds is not None and self.seconds <= 0:
             raise ConfigError(f"data.source.seconds={self.seconds:g}: expected more than 0, such as 1.0")
 
-    def load(self, files: list[LabelledFile], selection: Selection, name: str, wrong: Sequence[str] = ()) -> Parts:
+    def load(self, files: list[LabelledFile], selection: Selection, name: str, wrong: Sequence[str] = ()) -> Splits:
         """`wrong` tells of what is no file to be used, a line each."""
         root = selection.root
         files, skipped = selection.labelled(*selection.readable(files, wrong))
@@ -52,7 +52,7 @@ class Clips:
         shape = self._shape(headers, files, root)
         files, found = selection.decoded(files, bad, partial(audio.cached, root, shape))
         names, task, parts = parts_of(files, found.inputs)
-        return Parts(name, "audio", task, names, *parts, skipped=skipped + found.skipped, sample_rate=shape.rate)
+        return Splits(name, "audio", task, names, *parts, skipped=skipped + found.skipped, sample_rate=shape.rate)
 
     def _shape(self, headers: list[Header | None], files: list[LabelledFile], root: Path) -> Shape:
         good = [header for header in headers if header is not None]
@@ -123,7 +123,7 @@ class AudioFolder:
         self.split_seed = split_seed
         self.on_bad_sample = on_bad_sample
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         root = existing(root, option="audio_folder", noun=RECORDINGS.noun)
         selection = Selection(RECORDINGS, root, self.shares, self.split_seed, self.on_bad_sample)
         files, wrong = self._files(root)

@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 import torch
 
-from pipeline.data.bad_samples import left_out, why_no_file
-from pipeline.data.dataset import Part
-from pipeline.data.duplicates import warn_of_copies
+from pipeline.data.bad_samples import skip_or_fail, why_no_file
+from pipeline.data.dataset import Split
+from pipeline.data.duplicates import warn_of_duplicates
 from pipeline.data.files.cache import Bad, Cached
 from pipeline.data.files.labelled_files import Kind, LabelledFile, check_labels_of, learned_labels
 from pipeline.data.on_disk import Inputs
-from pipeline.data.splitting import Indices, cut
+from pipeline.data.splitting import Indices, split_rows
 from pipeline.data.targets import targets_of, task_of
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import TaskKind
@@ -81,7 +81,7 @@ class Selection:
         return parted, found
 
     def _left_out(self, named: Sequence[str], total: int) -> tuple[str, ...]:
-        return left_out(named, on_bad_sample=self.on_bad_sample, of=total, what=f"{self.kind.noun}s")
+        return skip_or_fail(named, on_bad_sample=self.on_bad_sample, of=total, what=f"{self.kind.noun}s")
 
     def _without(self, bad: Sequence[Bad], files: Files) -> tuple[Files, tuple[str, ...]]:
         if not bad:
@@ -98,7 +98,7 @@ class Selection:
         shares = {part: share for part, share in self.shares.items() if part not in given}
         labels, groups = _numbered([file.label for file in free]), groups_of(free)
         rows = (
-            cut(labels, shares, seed=self.split_seed, groups=groups, noun=noun)
+            split_rows(labels, shares, seed=self.split_seed, groups=groups, noun=noun)
             if shares
             else {"train": range(len(free))}
         )
@@ -115,7 +115,7 @@ class Selection:
     def _warn_of_copies(self, files: Files, found: Cached) -> None:
         rows = {part: [row for row, file in enumerate(files) if file.part == part] for part in ORDER}
         hashes = {part: [found.hashes[row].tobytes() for row in some] for part, some in rows.items()}
-        warn_of_copies(
+        warn_of_duplicates(
             hashes, f"{self.kind.noun}s", lambda part, row: f"{self.root / files[rows[part][row]].path} ({part})"
         )
 
@@ -132,12 +132,12 @@ def _numbered(names: Sequence[str]) -> Indices:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def parts_of(files: Files, inputs: Inputs) -> tuple[tuple[str, ...], TaskKind, tuple[Part, Part, Part]]:
+def parts_of(files: Files, inputs: Inputs) -> tuple[tuple[str, ...], TaskKind, tuple[Split, Split, Split]]:
     """The names of the classes, what is asked, and the parts of the inputs, whose rows are the files part by part."""
     names, separator = tuple(sorted({label for file in files for label in file.labels})), files[0].separator
     targets = targets_of([file.label for file in files], names, separator)
     groups = groups_of(files)
-    whole = Part(inputs, targets, None if groups is None else torch.from_numpy(groups))
+    whole = Split(inputs, targets, None if groups is None else torch.from_numpy(groups))
     counts = Counter(file.part for file in files)
     rows = torch.split(torch.arange(len(files)), [counts[part] for part in ORDER])
     train, validation, test = (whole.rows(each) for each in rows)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.data.on_disk import RowFile, Stored
+from pipeline.data.on_disk import OnDiskTensor, RowFile
 from pipeline.errors import DataError
 from pipeline.files import cache_folder, locked, write_atomically
 
@@ -46,7 +46,7 @@ class Bad:
 class Cached:
     """inputs (N, *shape), as they stand in the file; `hashes` (N, 16) uint8 tell equal samples from others."""
 
-    inputs: Stored
+    inputs: OnDiskTensor
     hashes: Array
     bad: list[Bad]
     skipped: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Cached:
     def rows(self, rows: Sequence[int], skipped: tuple[str, ...]) -> "Cached":
         """Those that are left, in this order; `skipped` tells of the others."""
         index = torch.tensor(rows, dtype=torch.int64)
-        return Cached(Stored(self.inputs.file, index), self.hashes[index.numpy()], [], skipped)
+        return Cached(OnDiskTensor(self.inputs.file, index), self.hashes[index.numpy()], [], skipped)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def cached(root: Path, paths: Sequence[str], decoding: Decoding) -> Cached:
     dtype = torch.from_numpy(np.empty(0, dtype=decoding.dtype)).dtype
     file = RowFile(values, (len(paths), *decoding.shape), dtype, hashes, sums if sums.size else None)
     bad = json.loads(about.read_text())["bad"]
-    return Cached(Stored(file, torch.arange(len(paths))), hashes, [Bad(*each) for each in bad])
+    return Cached(OnDiskTensor(file, torch.arange(len(paths))), hashes, [Bad(*each) for each in bad])
 
 
 def _packed(facts: Sequence[Facts]) -> bytes:

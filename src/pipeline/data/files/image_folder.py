@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from pipeline import spec
 from pipeline.constraints import PositiveInt, ProperFraction, Seed
 from pipeline.data.bad_samples import on_one_line
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.data.files import images, labelled_files
 from pipeline.data.files.build_splits import Selection, existing, parts_of
 from pipeline.data.files.images import Headers, Shape
@@ -58,7 +58,7 @@ class ImageFolder:
         self.split_seed = split_seed
         self.on_bad_sample = on_bad_sample
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         root = existing(root, option="image_folder", noun=PICTURES.noun)
         selection = Selection(PICTURES, root, self.shares, self.split_seed, self.on_bad_sample)
         if self.labels is not None:
@@ -73,7 +73,7 @@ class ImageFolder:
         pictures, found = selection.decoded(pictures, headers.bad, decode)
         names, task, parts = parts_of(pictures, found.inputs)
         name = root.resolve().name
-        return Parts(name, "image", task, names, *parts, skipped=skipped + found.skipped)
+        return Splits(name, "image", task, names, *parts, skipped=skipped + found.skipped)
 
     def _shape(self, headers: Headers, pictures: list[LabelledFile], root: Path) -> Shape:
         channels = self.channels if self.channels is not None else 3 if headers.is_coloured else 1

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.dataset import Part, Parts
-from pipeline.data.on_disk import Inputs, Stored, blocks
+from pipeline.data.dataset import Split, Splits
+from pipeline.data.on_disk import Inputs, OnDiskTensor, blocks
 from pipeline.data.tables.columns import Column
 from pipeline.data.tables.encoders import Amount, Encoded, Numbered, OneHot
 from pipeline.errors import DataError
@@ -40,19 +40,19 @@ class Encoding:
 
     def of(self, inputs: Inputs) -> Inputs:
         """At once, or of rows in a file whenever they are read."""
-        if isinstance(inputs, Stored):
+        if isinstance(inputs, OnDiskTensor):
             return replace(inputs, change=self, row_shape=(len(self.names),))
         return self(inputs)
 
 
-def encoded(parts: Parts, *, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Parts:
+def encoded(parts: Splits, *, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Splits:
     """The table's values as inputs; names are numbered where there are more than `one_hot_up_to`.
 
     Raises DataError where the training rows leave no column, or one of as many names as there are rows.
     """
     encoding = fit(parts.train.inputs, columns, one_hot_up_to, where)
 
-    def of(part: Part) -> Part:
+    def of(part: Split) -> Split:
         return replace(part, inputs=encoding.of(part.inputs))
 
     train, validation, test = of(parts.train), of(parts.validation), of(parts.test)

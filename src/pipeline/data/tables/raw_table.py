@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.data.on_disk import KEPT_BYTES, Inputs, RowFile, Stored, pick
+from pipeline.data.on_disk import KEPT_BYTES, Inputs, OnDiskTensor, RowFile, pick
 from pipeline.data.tables import table_files
 from pipeline.data.tables.columns import Column, Numbers
 from pipeline.data.tables.table_files import chunks
@@ -91,7 +91,7 @@ def _cached(reading: Reading) -> RawTable:
             arrays = {name: found[name] for name in found.files}
         told = json.loads(about.read_text())
     shape = (len(arrays["places"]), len(told["columns"]))
-    return _table(arrays, told, Stored(RowFile(values, shape, torch.float32), torch.arange(shape[0])))
+    return _table(arrays, told, OnDiskTensor(RowFile(values, shape, torch.float32), torch.arange(shape[0])))
 
 
 _ELSEWHERE = "Make room there, or choose another place: XDG_CACHE_HOME=/large/disk"

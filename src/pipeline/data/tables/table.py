@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from pipeline.constraints import NonNegativeInt, ProperFraction, Seed
-from pipeline.data.bad_samples import OnBadSample, left_out
-from pipeline.data.dataset import Part, Parts
+from pipeline.data.bad_samples import OnBadSample, skip_or_fail
+from pipeline.data.dataset import Split, Splits
 from pipeline.data.duplicates import warn_of_equal_hashes
-from pipeline.data.splitting import Indices, cut
+from pipeline.data.splitting import Indices, split_rows
 from pipeline.data.tables import raw_table, table_files
 from pipeline.data.tables.columns import Column, Numbers
 from pipeline.data.tables.encoding import encoded
@@ -71,7 +71,7 @@ class Table:
         self.split_seed = split_seed
         self.on_bad_sample = on_bad_sample
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         if root is None or self.target is None:
             raise ConfigError(
                 "data=table needs data.root and data.source.target: the file and the column to predict, such as "
@@ -82,19 +82,19 @@ class Table:
             table_files.check(path)
         apart = (self.target, self.answer, self.time, self.group)
         table = raw_table.read(Reading(files, self.categorical, self.ignore, *apart, self.on_bad_sample))
-        table = without_strangers(table, list(files.values()), self.on_bad_sample)
+        table = drop_unseen_classes(table, list(files.values()), self.on_bad_sample)
         if self.on_bad_sample == "skip":
-            table = without_single(table, list(files.values()))
+            table = drop_single_classes(table, list(files.values()))
         tell_what_is_guessed((*table.columns, *table.other_columns), files["train"])
         targets, class_names = targets_of(table, self.answer, list(files.values()))
         groups = None if self.group is None else numbered(table.others[:, 1])
         rows = self._rows(table, targets, groups, files)
-        whole = Part(table.values, targets, None if groups is None else torch.from_numpy(groups))
+        whole = Split(table.values, targets, None if groups is None else torch.from_numpy(groups))
         train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ORDER)
         warn_of_equal_hashes({part: table.hashes[rows[part]] for part in ORDER}, "rows")
         check_training_shows(train.targets, class_names, root)
         fit = partial(encoded, columns=table.columns, one_hot_up_to=self.one_hot_up_to, where=str(files["train"]))
-        return Parts(
+        return Splits(
             root.stem, "table", task_of(class_names), class_names, train, validation, test, skipped=table.skipped,
             is_ordered=self.time is not None, fit=fit,
         )  # fmt: skip
@@ -115,8 +115,8 @@ class Table:
         if self.time is not None:
             cut_rows = by_time(table.others[free, 1], shares, table.other_columns[1], files["train"])
         else:
-            strata = Part(targets, targets).strata[free]
-            cut_rows = cut(
+            strata = Split(targets, targets).strata[free]
+            cut_rows = split_rows(
                 strata, shares, seed=self.split_seed, groups=None if groups is None else numbered(groups[free])
             )
         return given | {part: free[some] for part, some in cut_rows.items()}
@@ -136,7 +136,7 @@ def tell_what_is_guessed(columns: Sequence[Column], path: Path) -> None:
             )
 
 
-def without_strangers(table: RawTable, files: Sequence[Path], on_bad_sample: OnBadSample) -> RawTable:
+def drop_unseen_classes(table: RawTable, files: Sequence[Path], on_bad_sample: OnBadSample) -> RawTable:
     """Rows of other files have classes that the training file, the first, shows."""
     column, labels = table.other_columns[0], table.others[:, 0]
     if column.kind != "category":
@@ -148,10 +148,10 @@ def without_strangers(table: RawTable, files: Sequence[Path], on_bad_sample: OnB
         f"{place_of(table, row, files)}: {column.name} is {column.levels[int(labels[row])]}, which training never shows"
         for row in rows.tolist()
     ]
-    return table.without(rows, left_out(named, on_bad_sample=on_bad_sample, of=len(labels), what="rows"))
+    return table.without(rows, skip_or_fail(named, on_bad_sample=on_bad_sample, of=len(labels), what="rows"))
 
 
-def without_single(table: RawTable, files: Sequence[Path]) -> RawTable:
+def drop_single_classes(table: RawTable, files: Sequence[Path]) -> RawTable:
     """A class of which there is one row is left out."""
     column, labels = table.other_columns[0], table.others[:, 0]
     if column.kind != "category":
@@ -162,7 +162,9 @@ def without_single(table: RawTable, files: Sequence[Path]) -> RawTable:
         f"{place_of(table, row, files)}: {column.levels[int(labels[row])]} is the only one of its class"
         for row in rows.tolist()
     ]
-    return table.without(rows, left_out(named, on_bad_sample="skip", of=len(labels), what="rows")) if named else table
+    if not named:
+        return table
+    return table.without(rows, skip_or_fail(named, on_bad_sample="skip", of=len(labels), what="rows"))
 
 
 def place_of(table: RawTable, row: int, files: Sequence[Path]) -> str:

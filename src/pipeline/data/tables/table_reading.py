@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.bad_samples import OnBadSample, left_out
+from pipeline.data.bad_samples import OnBadSample, skip_or_fail
 from pipeline.data.tables.columns import LARGEST, MISSING_LEVEL, Column, ColumnKind, Numbers, Survey, levels_of
 from pipeline.data.tables.table_files import Chunk, chunks, place_in
 from pipeline.errors import ConfigError, DataError
@@ -67,7 +67,7 @@ class Reading:
                 kept["places"].append(np.asarray(chunk.places, dtype=np.int64)[good])
                 kept["hashes"].append(hashes_of(np.hstack([stored, aside[good].astype(np.float32)])))
                 rows += len(chunk.places) + len(chunk.bad)
-        skipped = left_out(bad, on_bad_sample=self.on_bad_sample, of=rows, what="rows")
+        skipped = skip_or_fail(bad, on_bad_sample=self.on_bad_sample, of=rows, what="rows")
         about = {"columns": list(map(asdict, columns)), "others": list(map(asdict, others)), "skipped": skipped}
         return {name: np.concatenate(each) for name, each in kept.items()}, about
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from pipeline.constraints import ProperFraction, Seed
-from pipeline.data.bad_samples import left_out
-from pipeline.data.dataset import Part, Parts
-from pipeline.data.duplicates import warn_of_copies
-from pipeline.data.splitting import cut
+from pipeline.data.bad_samples import skip_or_fail
+from pipeline.data.dataset import Split, Splits
+from pipeline.data.duplicates import warn_of_duplicates
+from pipeline.data.splitting import split_rows
 from pipeline.data.targets import labels_in, targets_of, task_of
 from pipeline.data.text.text_rows import Sample, Wrong, read
 from pipeline.data.text.tokenizer import Tokenization, encode, fix_length, warn_of_unknown
@@ -66,7 +66,7 @@ class TextTable:
         self.on_bad_sample = on_bad_sample
         self.tokenizer = tokenizer
 
-    def load(self, root: Path | None) -> Parts:
+    def load(self, root: Path | None) -> Splits:
         if root is None:
             raise DataError(f"{self.name} comes from files of yours: say in which folder, data.root=FOLDER")
         if root.is_file():
@@ -87,14 +87,14 @@ class TextTable:
         names = class_names(samples["train"], self.separator)
         found = {part: known(rows, names, self.separator) for part, rows in samples.items()}
         skipped, samples = skipped + self._skipped(found), usable(found)
-        warn_of_copies({part: [row.text for row in samples[part]] for part in ORDER}, "sentences")
+        warn_of_duplicates({part: [row.text for row in samples[part]] for part in ORDER}, "sentences")
         return replace(self._parts(samples, names), skipped=skipped)
 
     def _cut(self, train: Samples, shares: Mapping[str, float]) -> dict[str, Samples]:
         if not shares:
             return {}
         labels = np.unique([row.label for row in train], return_inverse=True)[1]
-        rows = cut(labels, shares, seed=self.split_seed)
+        rows = split_rows(labels, shares, seed=self.split_seed)
         return {part: [train[row] for row in some] for part, some in rows.items()}
 
     def _read(self, path: Path) -> list[Sample | Wrong]:
@@ -104,18 +104,18 @@ class TextTable:
     def _skipped(self, found: Mapping[str, Sequence[Sample | Wrong]]) -> tuple[str, ...]:
         rows = [row for part in found.values() for row in part]
         wrong = [str(row) for row in rows if isinstance(row, Wrong)]
-        return left_out(wrong, on_bad_sample=self.on_bad_sample, of=len(rows), what="rows")
+        return skip_or_fail(wrong, on_bad_sample=self.on_bad_sample, of=len(rows), what="rows")
 
-    def _parts(self, samples: Mapping[str, Samples], names: tuple[str, ...]) -> Parts:
+    def _parts(self, samples: Mapping[str, Samples], names: tuple[str, ...]) -> Splits:
         texts = [row.text for part in ORDER for row in samples[part]]
         places = torch.split(torch.arange(len(texts)), [len(samples[part]) for part in ORDER])
         labels = (targets_of([row.label for row in samples[part]], names, self.separator) for part in ORDER)
-        train, validation, test = map(Part, places, labels)
+        train, validation, test = map(Split, places, labels)
         fit = partial(encoded, texts=texts, tokenization=self.tokenizer)
-        return Parts(self.name, "text", task_of(names, self.separator), names, train, validation, test, fit=fit)
+        return Splits(self.name, "text", task_of(names, self.separator), names, train, validation, test, fit=fit)
 
 
-def encoded(parts: Parts, *, texts: Sequence[str], tokenization: Tokenization) -> Parts:
+def encoded(parts: Splits, *, texts: Sequence[str], tokenization: Tokenization) -> Splits:
     """`parts` have as inputs the places of their sentences in `texts`; the words of the training part get numbers."""
     sentences = {name: [texts[place] for place in part.inputs[:].tolist()] for name, part in parts.by_name().items()}
     tokenizer = tokenization.learn(sentences["train"])

@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from pipeline.data.dataset import Part, Parts
+from pipeline.data.dataset import Split, Splits
 from pipeline.data.duplicates import digests, digests_of
 from pipeline.lifecycle.diagnosis.symptoms import Copies
 
 
-def copies(parts: Parts) -> dict[str, Copies]:
+def copies(parts: Splits) -> dict[str, Copies]:
     """Of the validation and the test part in the training part; and of training samples that stand there twice."""
     inputs = {name: digests(part) for name, part in parts.by_name().items()}
     whole = {name: _with_answers(inputs[name], part) for name, part in parts.by_name().items()}
@@ -24,5 +24,5 @@ def _copies(name: str, inputs: dict[str, list[bytes]], whole: dict[str, list[byt
     return Copies(alike, sum(each in answered for each in whole[name]), len(inputs[name]))
 
 
-def _with_answers(inputs: list[bytes], part: Part) -> list[bytes]:
+def _with_answers(inputs: list[bytes], part: Split) -> list[bytes]:
     return [row + answer for row, answer in zip(inputs, digests_of(part.targets[:, None]), strict=True)]

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
-from pipeline.data.dataset import Part
+from pipeline.data.dataset import Split
 from pipeline.data.loader import EvaluationLoader
 from pipeline.data.splitting import fraction_of
 from pipeline.errors import RunError
@@ -82,7 +82,7 @@ def _measured(run: Run, evidence: Evidence, config: DictConfig, assembly: Assemb
     )
 
 
-def _at_most(part: Part, count: int) -> tuple[Part, Tensor]:
+def _at_most(part: Split, count: int) -> tuple[Split, Tensor]:
     """A stratified share of it, the same every time, and its rows."""
     if len(part) <= count:
         return part, torch.arange(len(part))
@@ -91,7 +91,7 @@ def _at_most(part: Part, count: int) -> tuple[Part, Tensor]:
 
 
 @torch.no_grad()
-def _said(learner: Learner, part: Part, rows: Tensor, batch_size: int) -> Scored:
+def _said(learner: Learner, part: Split, rows: Tensor, batch_size: int) -> Scored:
     learner.network.eval()
     loader = EvaluationLoader(part, batch_size=batch_size)
     scores = torch.cat([learner.network(batch.inputs).float() for batch in loader])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.data.dataset import Part
+from pipeline.data.dataset import Split
 from pipeline.data.loader import EvaluationLoader
 from pipeline.lifecycle.diagnosis.symptoms import Pair, Scored
 from pipeline.spec import DataSpec
@@ -21,7 +21,7 @@ BUCKETS = 4096  # of words, by their numbers
 ASKED_AT_A_TIME = 1024  # bounds the memory
 
 
-def by_neighbours(train: Part, validation: Part, spec: DataSpec, scale: nn.Module, ids: Tensor) -> Pair:
+def by_neighbours(train: Split, validation: Split, spec: DataSpec, scale: nn.Module, ids: Tensor) -> Pair:
     """`scale` brings raw inputs to their standard deviations; `ids` (N,) are the rows of the training samples."""
     known, asked = (features(part, spec, scale) for part in (train, validation))
     around = nearest(known, known, without_itself=True), nearest(asked, known, without_itself=False)
@@ -33,7 +33,7 @@ def by_neighbours(train: Part, validation: Part, spec: DataSpec, scale: nn.Modul
 
 
 @torch.no_grad()
-def features(part: Part, spec: DataSpec, scale: nn.Module) -> Tensor:
+def features(part: Split, spec: DataSpec, scale: nn.Module) -> Tensor:
     """(N, F) whose distances say how alike samples are."""
     batches = EvaluationLoader(part, batch_size=ASKED_AT_A_TIME)
     if spec.kind == "text":
@@ -74,7 +74,7 @@ def nearest(asked: Tensor, known: Tensor, *, without_itself: bool) -> Tensor:
     return torch.cat(found)
 
 
-def _shares(labels: Tensor, part: Part, spec: DataSpec, ids: Tensor) -> Scored:
+def _shares(labels: Tensor, part: Split, spec: DataSpec, ids: Tensor) -> Scored:
     """(M, k) labels of the neighbours -> (M, K) shares of them; a class that none has costs like half a neighbour."""
     votes = F.one_hot(labels, spec.num_classes).float().mean(dim=1)
     given = votes.gather(1, part.targets[:, None]).squeeze(1)
@@ -82,7 +82,7 @@ def _shares(labels: Tensor, part: Part, spec: DataSpec, ids: Tensor) -> Scored:
     return Scored(votes.numpy(), part.targets.numpy(), losses.numpy(), ids.numpy())
 
 
-def _means(numbers: Tensor, part: Part, spec: DataSpec, ids: Tensor) -> Scored:
+def _means(numbers: Tensor, part: Split, spec: DataSpec, ids: Tensor) -> Scored:
     """(M, k, T) numbers of the neighbours -> (M, T) their mean."""
     predicted, true = numbers.mean(dim=1).numpy(), part.targets.numpy()
     scale = np.array([value if value > 0 else 1.0 for value in spec.target_std])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.data.dataset import Parts
+from pipeline.data.dataset import Splits
 from pipeline.lifecycle.diagnosis.finding import Suspect
 from pipeline.lifecycle.diagnosis.samples import SHOWN
 from pipeline.lifecycle.reports.images import picture
@@ -15,7 +15,7 @@ COLUMNS = 4  # of a table's that tell a row from others
 LONGEST = 80  # characters of a sentence
 
 
-def described(suspects: tuple[Suspect, ...], parts: Parts, class_names: tuple[str, ...]) -> list[tuple[str, ...]]:
+def described(suspects: tuple[Suspect, ...], parts: Splits, class_names: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Row, label, what it looks like, how sure that is, and what it says."""
     shown = suspects[:SHOWN]
     if not shown:
@@ -28,7 +28,7 @@ def described(suspects: tuple[Suspect, ...], parts: Parts, class_names: tuple[st
     ]
 
 
-def _said(inputs: Tensor, parts: Parts) -> list[tuple[str, ...]]:
+def _said(inputs: Tensor, parts: Splits) -> list[tuple[str, ...]]:
     if parts.kind == "table" and parts.feature_names:
         return [(", ".join(_cells(row.tolist(), parts)),) for row in inputs]
     if parts.kind == "text" and parts.tokenizer:
@@ -39,7 +39,7 @@ def _said(inputs: Tensor, parts: Parts) -> list[tuple[str, ...]]:
     return [() for _ in inputs]
 
 
-def _cells(row: list[float], parts: Parts) -> list[str]:
+def _cells(row: list[float], parts: Splits) -> list[str]:
     names = parts.feature_names[:COLUMNS]
     meanings = parts.categories or ((),) * len(names)
     return [
@@ -48,7 +48,7 @@ def _cells(row: list[float], parts: Parts) -> list[str]:
     ]
 
 
-def pictured(name: str, suspects: tuple[Suspect, ...], parts: Parts, class_names: tuple[str, ...]) -> str:
+def pictured(name: str, suspects: tuple[Suspect, ...], parts: Splits, class_names: tuple[str, ...]) -> str:
     """A page of pictures."""
     shown = suspects[:SHOWN]
     inputs = parts.train.rows(torch.tensor([each.row for each in shown])).inputs
