@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
 from pipeline.data.dataset import Split, Splits
-from pipeline.data.loader import EvaluationLoader, TrainLoader
-from pipeline.data.tuples import TrainTuples
+from pipeline.data.loader import EvaluationLoader, TrainLoader, TrainTuples
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Batch
 

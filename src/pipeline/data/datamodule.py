@@ -14,13 +14,13 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from pipeline.constraints import Fraction, NonNegativeInt, PositiveInt, Range
-from pipeline.data.dataset import DataSource, Split, Splits, check_label_sets, check_labels, check_numbers
+from pipeline.data.dataset import DataSource, Split, Splits
 from pipeline.data.duplicates import without_duplicates
-from pipeline.data.loader import EvaluationLoader, TrainLoader
+from pipeline.data.loader import EvaluationLoader, EvaluationTuples, TrainLoader, TrainTuples
 from pipeline.data.on_disk import join
 from pipeline.data.splitting import fold_of, fraction_of
 from pipeline.data.statistics import describe
-from pipeline.data.tuples import EvaluationTuples, TrainTuples
+from pipeline.data.targets import check_label_sets, check_labels, check_numbers
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import DataSpec
 

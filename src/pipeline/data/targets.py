@@ -1,10 +1,11 @@
-"""A sample's label, or any number of them in one cell, and the targets that they become."""
+"""Targets: what labels become, and what makes targets wrong."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from pipeline.errors import DataError
 from pipeline.spec import TaskKind
 
 # N samples, K labels
@@ -33,3 +34,38 @@ def task_of(names: tuple[str, ...], separator: str | None) -> TaskKind:
     if separator is not None:
         return "multilabel"
     return "binary" if len(names) == 2 else "multiclass"
+
+
+def check_numbers(targets: Tensor, *, where: str) -> None:
+    """Raises DataError when a target (N, T) is not finite, or there are too few to say how far they vary."""
+    if len(targets) < 2:
+        raise DataError(f"{where} has 1 sample: a regression is judged on at least two. Change the source's split.")
+    wrong = ~targets.isfinite().all(dim=1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise DataError(f"{where}: row {row} is to be predicted as {targets[row].tolist()}, expected finite numbers.")
+
+
+def check_label_sets(targets: Tensor, *, num_labels: int, where: str) -> None:
+    """Raises DataError where targets are not (N, K) of 0 and 1."""
+    if targets.ndim != 2 or targets.shape[1] != num_labels or not targets.is_floating_point():
+        raise DataError(
+            f"{where} has targets {tuple(targets.shape)} {targets.dtype}, expected ({len(targets)}, {num_labels}) "
+            "float32: a column for each label."
+        )
+    wrong = ((targets != 0) & (targets != 1)).any(dim=1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise DataError(f"{where}: row {row} has the labels {targets[row].tolist()}, expected 0 and 1 alone.")
+
+
+def check_labels(labels: Tensor, *, num_classes: int, where: str) -> None:
+    """Raises DataError when a label (of a non-empty tensor) is no class number; `where` names its home."""
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= num_classes:
+        wrong = lowest if lowest < 0 else highest
+        row = int((labels == wrong).nonzero()[0])
+        raise DataError(
+            f"{where}: row {row} has the label {wrong}, expected 0 to {num_classes - 1}. "
+            "Correct the labels, or name every class in the source's class_names."
+        )

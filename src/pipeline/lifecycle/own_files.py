@@ -26,14 +26,14 @@ def check_own_files(config: DictConfig) -> None:
 
 
 def _check_table(root: Path, source: dict[str, Any], files: dict[str, str | None]) -> None:
-    from pipeline.data.tables import table_files, table_reading
+    from pipeline.data.tables import table_files
 
     roles = {role: source[role] for role in ("target", "time", "group")}
-    table_reading.check_roles(roles["target"], roles["time"], roles["group"], source["ignore"])
+    table_files.check_roles(roles["target"], roles["time"], roles["group"], source["ignore"])
     names = [name for name in files.values() if name is not None]
     for path in [root] if files["train"] is None else [root / name for name in names]:
         asked = [name for name in roles.values() if name is not None] + source["categorical"] + source["ignore"]
-        table_reading.check_asked(path, table_files.columns_in(path), asked)
+        table_files.check_asked(path, table_files.columns_in(path), asked)
 
 
 def _check_sentences(paths: list[Path], source: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.datasets.idx import parse
+from pipeline.data.datasets.mnist import parse_idx
 from pipeline.errors import DataError
 
 
@@ -20,7 +20,7 @@ def written(sizes: Sequence[int], values: bytes) -> bytearray:
 def test_what_was_written_is_read(sizes: list[int], data: st.DataObject) -> None:
     count = int(torch.tensor(sizes).prod())
     values = data.draw(st.binary(min_size=count, max_size=count))
-    tensor = parse(written(sizes, values), dimensions=len(sizes), where="it")
+    tensor = parse_idx(written(sizes, values), dimensions=len(sizes), where="it")
     assert tensor.dtype == torch.uint8
     assert list(tensor.shape) == sizes
     assert bytes(tensor.flatten().tolist()) == values
@@ -41,4 +41,4 @@ def test_what_was_written_is_read(sizes: list[int], data: st.DataObject) -> None
 )
 def test_anything_else_is_refused_by_name(content: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=f"^my-images.*{reason}"):
-        parse(bytearray(content), dimensions=3, where="my-images")
+        parse_idx(bytearray(content), dimensions=3, where="my-images")

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.files.audio_folder import RECORDINGS
-from pipeline.data.files.labelled_files import LabelledFile
-from pipeline.data.files.name_pattern import NamePattern, in_names
+from pipeline.data.files.labelled_files import LabelledFile, NamePattern, in_names
 from pipeline.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.data.tables.test_table import load
 
-from pipeline.data.tables.dates import Order, days
+from pipeline.data.tables.columns import Order, days
 from pipeline.errors import DataError
 
 # What a column holds besides 40 dates written in the same way, how these are written, and what it is taken for.

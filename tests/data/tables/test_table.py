@@ -16,7 +16,7 @@ from pipeline.data.datamodule import DataModule, folded
 from pipeline.data.dataset import Splits
 from pipeline.data.on_disk import OnDiskTensor
 from pipeline.data.statistics import describe, digest
-from pipeline.data.tables import raw_table, table_files, table_reading
+from pipeline.data.tables import raw_table, table_files
 from pipeline.data.tables.table import Table
 from pipeline.errors import ConfigError, DataError, UserError
 
@@ -205,7 +205,7 @@ def test_a_large_table_is_read_once_into_the_cache_and_gives_the_same(
         assert torch.equal(mine.inputs[:], other.inputs[:]) and torch.equal(mine.targets, other.targets)
     assert digest(found) == digest(expected)
     assert describe(found).mean == pytest.approx(describe(expected).mean)
-    monkeypatch.setattr(table_reading, "chunks", lambda path: pytest.fail("it was read again"))
+    monkeypatch.setattr(raw_table, "chunks", lambda path: pytest.fail("it was read again"))
     path = tmp_path / "own.csv"
     again = Table(**SETTINGS).load(path).fitted()
     assert digest(again) == digest(expected)

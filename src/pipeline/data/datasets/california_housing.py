@@ -9,8 +9,7 @@ import torch
 
 from pipeline.constraints import ProperFraction, Seed
 from pipeline.data.dataset import Split, Splits, SplitSpec
-from pipeline.data.datasets.archive import unpacked
-from pipeline.data.datasets.published_files import File, read_folder
+from pipeline.data.datasets.published_files import File, read_folder, unpacked
 from pipeline.download import fetch
 from pipeline.files import cache_folder
 from pipeline.spec import Kind, TaskKind

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from pipeline.constraints import PositiveInt
-from pipeline.data.dataset import Split, Splits, check_labels
-from pipeline.data.datasets.archive import unpacked
-from pipeline.data.datasets.published_files import File, read_folder
+from pipeline.data.dataset import Split, Splits
+from pipeline.data.datasets.published_files import File, read_folder, unpacked
 from pipeline.data.splitting import stratified_order
+from pipeline.data.targets import check_labels
 from pipeline.download import obtain
 from pipeline.errors import ConfigError
 from pipeline.files import cache_folder, read_verified, write_folder

@@ -1,17 +1,20 @@
-"""MNIST and Fashion-MNIST: ten classes of grey 28x28 images."""
+"""MNIST and Fashion-MNIST: ten classes of grey 28x28 images, in IDX files."""
 
 import io
+import struct
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.constraints import PositiveInt
-from pipeline.data.dataset import Split, Splits, check_labels
-from pipeline.data.datasets.idx import parse
+from pipeline.data.dataset import Split, Splits
 from pipeline.data.datasets.published_files import File, installed, read_folder
 from pipeline.data.splitting import stratified_order
+from pipeline.data.targets import check_labels
 from pipeline.download import fetch
 from pipeline.errors import ConfigError, DataError
 from pipeline.files import cache_folder
@@ -82,8 +85,8 @@ class MNIST:
         )
 
     def _part(self, contents: dict[str, bytearray], images: File, labels: File, where: str) -> Split:
-        inputs = parse(contents[images.name], dimensions=3, where=where.format(images.name)).unsqueeze(1)
-        targets = parse(contents[labels.name], dimensions=1, where=where.format(labels.name)).long()
+        inputs = parse_idx(contents[images.name], dimensions=3, where=where.format(images.name)).unsqueeze(1)
+        targets = parse_idx(contents[labels.name], dimensions=1, where=where.format(labels.name)).long()
         if len(inputs) != len(targets):
             raise DataError(
                 f"{where.format(images.name)} has {len(inputs)} images, {labels.name} {len(targets)} labels."
@@ -179,3 +182,31 @@ class MNIST5k:
             validation=whole.rows(order[test:validation]),
             test=whole.rows(order[:test]),
         )
+
+
+UINT8 = 0x08
+
+
+def parse_idx(content: bytearray, *, dimensions: int, where: str) -> Tensor:
+    """The uint8 tensor an IDX file holds; it shares the memory of `content`.
+
+    `dimensions` is what is expected (3 for images, 1 for labels); `where` names the file in the errors.
+    Raises DataError when the header is another one or the length does not fit it.
+    """
+    header = 4 + 4 * dimensions
+    expected = bytes([0, 0, UINT8, dimensions])
+    found = bytes(content[:4])
+    if found != expected or len(content) < header:
+        raise DataError(
+            f"{where} is no IDX file of bytes with {dimensions} dimension(s): it begins with "
+            f"{found.hex(' ') or 'nothing'}, expected {expected.hex(' ')} and {dimensions} size(s)."
+        )
+    sizes = struct.unpack(f">{dimensions}I", content[4:header])
+    if len(content) - header != prod(sizes):
+        raise DataError(
+            f"{where} announces {' x '.join(map(str, sizes))} values but holds {len(content) - header:,}. "
+            "It is cut off or damaged: put a fresh copy in its place."
+        )
+    if prod(sizes) == 0:
+        return torch.empty(sizes, dtype=torch.uint8)
+    return torch.frombuffer(content, dtype=torch.uint8, offset=header).reshape(sizes)

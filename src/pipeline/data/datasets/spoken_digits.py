@@ -10,11 +10,10 @@ from typing import ClassVar
 
 from pipeline.constraints import PositiveFloat, ProperFraction
 from pipeline.data.dataset import Splits
-from pipeline.data.datasets.archive import members, unzipped
+from pipeline.data.datasets.published_files import members, unzipped
 from pipeline.data.files.audio_folder import RECORDINGS, Clips
 from pipeline.data.files.build_splits import Selection
-from pipeline.data.files.labelled_files import LabelledFile
-from pipeline.data.files.name_pattern import NamePattern, in_names
+from pipeline.data.files.labelled_files import LabelledFile, NamePattern, in_names
 from pipeline.download import obtain
 from pipeline.errors import ConfigError, DataError
 from pipeline.files import ContentError, cache_folder, write_folder

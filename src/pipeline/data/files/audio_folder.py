@@ -8,19 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pipeline import spec
 from pipeline.constraints import PositiveFloat, ProperFraction, Range, Seed
 from pipeline.data.dataset import Splits
 from pipeline.data.files import audio, labelled_files
 from pipeline.data.files.audio import Header, Shape
 from pipeline.data.files.build_splits import Selection, existing, parts_of
-from pipeline.data.files.labelled_files import Kind, LabelledFile
-from pipeline.data.files.name_pattern import EXAMPLE, NamePattern, in_names
+from pipeline.data.files.labelled_files import EXAMPLE, FileKind, LabelledFile, NamePattern, in_names
 from pipeline.errors import ConfigError, DataError
+from pipeline.spec import Kind
 
 log = logging.getLogger(__name__)
 
-RECORDINGS = Kind("recording", (".wav", ".flac", ".ogg"), elsewhere=f"; or of labels in names: {EXAMPLE}")
+RECORDINGS = FileKind("recording", (".wav", ".flac", ".ogg"), elsewhere=f"; or of labels in names: {EXAMPLE}")
 LOWEST_RATE = 4000  # below it, speech cannot be understood
 LONGEST_SECONDS = 10.0  # unless `seconds` asks for more
 
@@ -96,7 +95,7 @@ class AudioFolder:
     WAV, FLAC or OGG. The waveforms are decoded once, as int16, and mapped into memory.
     """
 
-    kind: ClassVar[spec.Kind] = "audio"
+    kind: ClassVar[Kind] = "audio"
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from pipeline.data.bad_samples import skip_or_fail, why_no_file
 from pipeline.data.dataset import Split
 from pipeline.data.duplicates import warn_of_duplicates
 from pipeline.data.files.cache import Bad, Cached
-from pipeline.data.files.labelled_files import Kind, LabelledFile, check_labels_of, learned_labels
+from pipeline.data.files.labelled_files import FileKind, LabelledFile, check_labels_of, learned_labels
 from pipeline.data.on_disk import Inputs
 from pipeline.data.splitting import Indices, split_rows
 from pipeline.data.targets import targets_of, task_of
@@ -29,7 +29,7 @@ class Selection:
     """`shares` are what each part that the files do not have is to get of those to learn from; which files go where
     depends on names and `split_seed` alone."""
 
-    kind: Kind
+    kind: FileKind
     root: Path
     shares: Mapping[str, float]
     split_seed: int

@@ -7,19 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pipeline import spec
 from pipeline.constraints import PositiveInt, ProperFraction, Seed
 from pipeline.data.bad_samples import on_one_line
 from pipeline.data.dataset import Splits
 from pipeline.data.files import images, labelled_files
 from pipeline.data.files.build_splits import Selection, existing, parts_of
 from pipeline.data.files.images import Headers, Shape
-from pipeline.data.files.labelled_files import Kind, LabelledFile
+from pipeline.data.files.labelled_files import FileKind, LabelledFile
 from pipeline.errors import ConfigError, DataError
+from pipeline.spec import Kind
 
 log = logging.getLogger(__name__)
 
-PICTURES = Kind("picture", (".jpg", ".jpeg", ".png", ".webp", ".bmp"))
+PICTURES = FileKind("picture", (".jpg", ".jpeg", ".png", ".webp", ".bmp"))
 
 
 class ImageFolder:
@@ -31,7 +31,7 @@ class ImageFolder:
     1 for grey, 3 for colour, None what the pictures have. The pixels are decoded once, into a file.
     """
 
-    kind: ClassVar[spec.Kind] = "image"
+    kind: ClassVar[Kind] = "image"
 
     def __init__(
         self,

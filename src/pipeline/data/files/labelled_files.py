@@ -1,7 +1,8 @@
-"""Which samples there are in a user's folder, one in each file, and of which class each of them is."""
+"""The samples of a user's folder, one in each file, with their labels: from folders, a list, or the files' names."""
 
 import csv
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from pipeline.data.bad_samples import why_no_file
 from pipeline.data.tables.table_files import MOST_CHARACTERS, delimiter_of, first_line, in_words
 from pipeline.data.targets import labels_in
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 PARTS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 COLUMNS = ("path", "label", "split")
@@ -18,7 +19,7 @@ LEFT_BEHIND = (".", "__MACOSX")  # folders of notebooks, archives and file manag
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """What a file is called, how its name ends, and where labels may stand besides folders and a list."""
 
     noun: str
@@ -45,7 +46,7 @@ class LabelledFile:
         return labels_in(self.label, self.separator)
 
 
-def in_folders(root: Path, kind: Kind) -> tuple[list[LabelledFile], list[str]]:
+def in_folders(root: Path, kind: FileKind) -> tuple[list[LabelledFile], list[str]]:
     """One folder a class, or of such folders `train` and, as far as there are any, `validation` and `test`; and what is
     wrong with others, a line each."""
     groups = {entry.name: PARTS[entry.name.lower()] for entry in folders(root) if entry.name.lower() in PARTS}
@@ -56,7 +57,7 @@ def in_folders(root: Path, kind: Kind) -> tuple[list[LabelledFile], list[str]]:
     return [each for each in found if isinstance(each, LabelledFile)], [each for each in found if isinstance(each, str)]
 
 
-def _classes(root: Path, below: Path, part: str | None, kind: Kind) -> Iterator[LabelledFile | str]:
+def _classes(root: Path, below: Path, part: str | None, kind: FileKind) -> Iterator[LabelledFile | str]:
     """Or what is wrong with a folder."""
     for entry in folders(root / below):
         paths = paths_in(root, below / entry.name, kind)
@@ -68,7 +69,7 @@ def _classes(root: Path, below: Path, part: str | None, kind: Kind) -> Iterator[
             yield from (LabelledFile(path, entry.name, part) for path in paths)
 
 
-def paths_in(root: Path, below: Path, kind: Kind) -> list[str]:
+def paths_in(root: Path, below: Path, kind: FileKind) -> list[str]:
     """Of all files of this kind, however deep, relative to `root`; through links, but each folder once."""
 
     def fail(problem: OSError) -> None:
@@ -141,7 +142,7 @@ def learned_labels(files: list[LabelledFile]) -> "Counter[str]":
     return Counter(label for file in files if file.part in (None, "train") for label in file.labels)
 
 
-def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
+def check_labels_of(files: list[LabelledFile], root: Path, kind: FileKind) -> None:
     """Raises DataError where there is nothing to tell apart, or to learn a class from."""
     if not files:
         raise DataError(
@@ -159,3 +160,50 @@ def check_labels_of(files: list[LabelledFile], root: Path, kind: Kind) -> None:
             raise DataError(
                 f"{root}: the class {label} has 1 {kind.noun}; expected two or more. Add some, or leave it out."
             )
+
+
+EXAMPLE = """'data.source.pattern="{label}_{speaker}_{index}.wav"'"""
+FIELD = re.compile(r"\{([^{}]*)\}")
+
+
+class NamePattern:
+    """A path below data.root with fields in braces, which stand for one character or more, but for no `/`.
+
+    `label` must be one of them. Where a name fits in several ways, the earlier fields are the shorter ones.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self.fields = FIELD.findall(pattern)
+        wrong = [name for name in self.fields if not name.isidentifier() or self.fields.count(name) > 1]
+        if "label" not in self.fields or wrong:
+            found = f"{{{wrong[0]}}} is no name of its own" if wrong else "it has no {label}"
+            raise ConfigError(f"data.source.pattern={pattern}: {found}; expected such as {EXAMPLE}")
+        # Every other piece is a field's name, the ones between them are text.
+        pieces = FIELD.split(pattern)
+        self._compiled = re.compile(
+            "".join(f"(?P<{piece}>[^/]+?)" if place % 2 else re.escape(piece) for place, piece in enumerate(pieces))
+        )
+
+    def read(self, path: str) -> dict[str, str] | None:
+        """The fields of a path; None where it does not fit."""
+        found = self._compiled.fullmatch(path)
+        return None if found is None else found.groupdict()
+
+
+def in_names(
+    root: Path, pattern: NamePattern, group: str | None, kind: FileKind
+) -> tuple[list[LabelledFile], list[str]]:
+    """The files whose path fits, with `group` the field that keeps them together; and the paths that do not fit."""
+    if group is not None and group not in pattern.fields:
+        raise ConfigError(
+            f"data.source.group={group} is no field of data.source.pattern={pattern.pattern}; expected one of "
+            f"{', '.join(pattern.fields)}"
+        )
+    fields = {path: pattern.read(path) for path in paths_in(root, Path(), kind)}
+    files = [
+        LabelledFile(path, found["label"], None, found[group] if group is not None else None)
+        for path, found in fields.items()
+        if found is not None
+    ]
+    return files, [path for path, found in fields.items() if found is None]

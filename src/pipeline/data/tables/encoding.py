@@ -4,6 +4,8 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,19 +14,128 @@ from torch import Tensor
 from pipeline.data.dataset import Split, Splits
 from pipeline.data.on_disk import Inputs, OnDiskTensor, blocks
 from pipeline.data.tables.columns import Column
-from pipeline.data.tables.encoders import Amount, Encoded, Numbered, OneHot
 from pipeline.errors import DataError
-
-log = logging.getLogger(__name__)
 
 # N rows, F columns of the table, C columns of inputs
 
+log = logging.getLogger(__name__)
+
+OTHER = "any other"
 FEWEST = 2  # training rows of a name that gets a number: from one alone nothing can be learned that holds for others
+
+
+class Encoder(Protocol):
+    """How column number `place` of the table becomes inputs of these names."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def place(self) -> int: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        """As in DataSpec, for each of `names`."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What was made of the column, for a person."""
+        ...
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """(N,) -> (N, C)"""
+        ...
+
+
+@dataclass(frozen=True)
+class ImputedNumber:
+    """Gaps are filled with `median`; where `marks_gaps`, a second input says where they are."""
+
+    name: str
+    place: int
+    kind: str  # as it is told: number, or date, day first
+    median: float
+    marks_gaps: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, f"{self.name} missing") if self.marks_gaps else (self.name,)
+
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        return ((),) * len(self.names)
+
+    @property
+    def description(self) -> str:
+        return f"{self.name} ({self.kind}{', gaps marked' if self.marks_gaps else ''})"
+
+    def __call__(self, values: Tensor) -> Tensor:
+        gaps = values.isnan()
+        filled = values.masked_fill(gaps, self.median)
+        return torch.stack([filled, gaps.float()] if self.marks_gaps else [filled], dim=1)
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """A 0 or 1 for each of the levels that the training rows show; 0 in all for others."""
+
+    name: str
+    place: int
+    levels: tuple[tuple[int, str], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}={text}" for _, text in self.levels)
+
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        return ((),) * len(self.levels)
+
+    @property
+    def description(self) -> str:
+        return f"{self.name} ({len(self.levels)} names)"
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return (values[:, None] == values.new_tensor([number for number, _ in self.levels])).float()
+
+
+@dataclass(frozen=True)
+class Ordinal:
+    """Each of the levels gets a number, from 1; 0 is for those that too few training rows show."""
+
+    name: str
+    place: int
+    levels: tuple[tuple[int, str], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        return ((OTHER, *(text for _, text in self.levels)),)
+
+    @property
+    def description(self) -> str:
+        return f"{self.name} ({len(self.levels):,} names, embedded)"
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """(L,) the table's numbers of the levels, ascending."""
+        return torch.tensor([float(number) for number, _ in self.levels])
+
+    def __call__(self, values: Tensor) -> Tensor:
+        found = torch.searchsorted(self.kept, values.contiguous()).clamp(max=len(self.kept) - 1)
+        return torch.where(self.kept[found] == values, found + 1, 0).float()[:, None]
 
 
 @dataclass(frozen=True)
 class Encoding:
-    columns: tuple[Encoded, ...]
+    columns: tuple[Encoder, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,16 +174,16 @@ def encoded(parts: Splits, *, columns: Sequence[Column], one_hot_up_to: int, whe
         test=test,
         feature_names=encoding.names,
         categories=encoding.categories,
-        columns=tuple(column.told for column in encoding.columns),
+        columns=tuple(column.description for column in encoding.columns),
         fit=None,
     )
 
 
 def fit(train: Inputs, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Encoding:
     """`train` (N, F): numbers with NaN where they lack, and numbers of levels."""
-    found: list[Encoded] = []
+    found: list[Encoder] = []
     for place, column in enumerate(columns):
-        each: Encoded | None
+        each: Encoder | None
         if column.kind == "category":
             each = _named(train, place, column, one_hot_up_to, where)
         else:
@@ -86,7 +197,7 @@ def fit(train: Inputs, columns: Sequence[Column], one_hot_up_to: int, where: str
     return Encoding(tuple(found))
 
 
-def _filled(train: Inputs, place: int, column: Column, where: str) -> Amount | None:
+def _filled(train: Inputs, place: int, column: Column, where: str) -> ImputedNumber | None:
     gaps, lowest, highest = 0, np.inf, -np.inf
     for block in blocks(train):
         values = block[:, place]
@@ -98,9 +209,9 @@ def _filled(train: Inputs, place: int, column: Column, where: str) -> Amount | N
         return None
     median = _median(train, place) if column.missing else 0.0  # the gaps may be in the other parts alone
     if gaps == 0:
-        return Amount(column.name, place, column.told, median)
+        return ImputedNumber(column.name, place, column.description, median)
     log.warning("%s: %s lacks %d of %d training values; filled with %g", where, column.name, gaps, len(train), median)
-    return Amount(column.name, place, column.told, median, marks_gaps=True)
+    return ImputedNumber(column.name, place, column.description, median, marks_gaps=True)
 
 
 def _median(train: Inputs, place: int) -> float:
@@ -108,7 +219,7 @@ def _median(train: Inputs, place: int) -> float:
     return float(np.median(values[~np.isnan(values)].astype(np.float64)))
 
 
-def _named(train: Inputs, place: int, column: Column, one_hot_up_to: int, where: str) -> OneHot | Numbered | None:
+def _named(train: Inputs, place: int, column: Column, one_hot_up_to: int, where: str) -> OneHot | Ordinal | None:
     rows: Counter[float] = Counter()
     for block in blocks(train):
         rows.update(block[:, place].tolist())
@@ -124,4 +235,4 @@ def _named(train: Inputs, place: int, column: Column, one_hot_up_to: int, where:
             f"{len(shown) - len(numbered):,} occur once: it names rows, and says nothing of others. Leave it out with "
             f"data.source.ignore=[{column.name}]."
         )
-    return Numbered(column.name, place, numbered)
+    return Ordinal(column.name, place, numbered)

@@ -18,8 +18,8 @@ from pipeline.data.splitting import Indices, split_rows
 from pipeline.data.tables import raw_table, table_files
 from pipeline.data.tables.columns import Column, Numbers
 from pipeline.data.tables.encoding import encoded
-from pipeline.data.tables.raw_table import RawTable
-from pipeline.data.tables.table_reading import Reading, check_roles
+from pipeline.data.tables.raw_table import RawTable, Reading
+from pipeline.data.tables.table_files import check_roles
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind, TaskKind
 

@@ -1,11 +1,13 @@
 """The rows of a CSV, TSV or Parquet file, some at a time: a table may be larger than memory."""
 
 import csv
+import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -13,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.bad_samples import why_no_file
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.memory import free_bytes
 
 if TYPE_CHECKING:
@@ -264,3 +266,33 @@ def _parquet(path: Path) -> Any:
         return ParquetFile(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} is no Parquet file that can be read: {error}") from error
+
+
+def check_asked(path: Path, names: Sequence[str], asked: Sequence[str]) -> None:
+    """Raises DataError for a column that is not there."""
+    for name in asked:
+        if name not in names:
+            raise DataError(f"{path} has no column {name}{_listing(name, names)}")
+
+
+def check_roles(target: str, time: str | None, group: str | None, ignored: Sequence[str]) -> None:
+    """Raises ConfigError for a column that is to be two things."""
+    taken = {"target": target, "time": time, "group": group}
+    taken = {role: name for role, name in taken.items() if name is not None}
+    for role, other in combinations(taken, 2):
+        if taken[role] == taken[other]:
+            raise ConfigError(
+                f"data.source.{role} and data.source.{other} are both {taken[other]}, and a column is one of them: "
+                f"choose another, or leave out data.source.{other}"
+            )
+    for role, name in taken.items():
+        if name in ignored:
+            raise ConfigError(
+                f"data.source.ignore=[{name}] is data.source.{role}, which is no input anyway: leave out one of them"
+            )
+
+
+def _listing(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    meant = f"; did you mean {near[0]}?" if near else "."
+    return f"{meant} It has {', '.join(names[:20])}{' and more' if len(names) > 20 else ''}."
