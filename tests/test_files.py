@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipeline.files import (
     locked,
     read_verified,
     sha256,
+    temporary_folder,
     write_atomically,
     write_folder,
 )
@@ -250,3 +252,41 @@ class TestAFileInAFolder:
             files.append_to(folder / "log")
         with pytest.raises(OSError, match="symbolic"), files.locked(folder / "log"):
             pass
+
+
+HOLDER = """
+import os, sys, time
+from pipeline.files import temporary_folder
+with temporary_folder() as folder:
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+class TestTemporaryFolder:
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def test_one_of_a_process_that_was_killed_is_removed_by_the_next(self, tmp_path: Path) -> None:
+        with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            folder = Path(holder.stdout.readline().strip())
+            with temporary_folder():
+                assert folder.is_dir(), "its process lives"
+            holder.kill()
+        assert folder.is_dir()
+        with temporary_folder() as own:
+            assert list(tmp_path.iterdir()) == [own] and own.stat().st_mode & 0o077 == 0
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_others_call_alike_is_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "pipeline-mine").mkdir()
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / ".held").touch()
+        (tmp_path / "pipeline-link").symlink_to("elsewhere")
+        with temporary_folder():
+            pass
+        assert {path.name for path in tmp_path.iterdir()} == {"pipeline-mine", "pipeline-link", "elsewhere"}
+        assert (tmp_path / "elsewhere" / ".held").exists()

@@ -8,16 +8,18 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 GZIP_MAGIC = b"\x1f\x8b"
 POLL_SECONDS = 0.05
 CHUNK_BYTES = 1 << 20
+TEMPORARY, HELD = "pipeline-", ".held"  # how a folder's name begins, and its lock file
 MOST_BYTES = 64 << 20  # of a file that is read as a whole and of which nobody knows how large it ought to be
 
 
@@ -154,6 +156,29 @@ def _poll_lock(descriptor: int, path: Path, timeout_seconds: float) -> None:
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"{path} is still locked by another process after {timeout_seconds:g} s") from None
         time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """One of this user alone. `kill -9` leaves it behind: whoever is next to ask for one removes it."""
+    _remove_abandoned(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as name:
+        folder = Path(name)
+        with (folder / secrets.token_hex(4)).open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # before it has the name by which others find it
+            os.rename(file.name, folder / HELD)
+            yield folder
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Folders of this user's whose lock nobody holds: whoever made them is dead. One without a lock is left alone."""
+    for held in place.glob(f"{TEMPORARY}*/{HELD}"):
+        with suppress(OSError):  # another's, or one that others remove just now
+            if held.parent.is_symlink() or held.parent.stat().st_uid != os.getuid():
+                continue
+            with append_to(held) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(held.parent, ignore_errors=True)
 
 
 def read_verified(path: Path, *, size: int, sha256: str, unpack: bool = True) -> bytearray:

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import FrameType
 from pipeline import pulse
 from pipeline.constraints import PositiveFloat
 from pipeline.errors import FAILED, ConfigError
+from pipeline.files import temporary_folder
 from pipeline.launch import parent, stacks
 from pipeline.launch.devices import core_count, machine_is_busy, oom_kills, process_count
 from pipeline.launch.launcher import Resources
@@ -53,7 +53,7 @@ class Local:
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
         count = resources.processes_per_node
         with ExitStack() as stack:
-            pages = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")))
+            pages = stack.enter_context(temporary_folder())
             port = free_port()
             parent.note(folder, NAME)
             processes = [

@@ -1,13 +1,13 @@
 """A trained network into its MLflow run, as anyone can load it without this package."""
 
 import copy
-import tempfile
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.files import temporary_folder
 from pipeline.tracking import sentence_model, text_store
 from pipeline.tracking.mlflow_calls import client_of, quieten, translated
 from pipeline.tracking.text_store import Reading
@@ -38,7 +38,7 @@ def log_model(
     if len(example) < 2:
         raise ValueError(f"the example holds {len(example)} input, but at least 2 keep the size of a batch open")
     quieten()
-    with translated(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+    with translated(), warnings.catch_warnings(), temporary_folder() as folder:
         warnings.simplefilter("ignore")  # torch.export's and mlflow's, about their own insides
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model

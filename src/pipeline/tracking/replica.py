@@ -3,12 +3,11 @@
 import logging
 import math
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.files import ContentError, open_inside
+from pipeline.files import ContentError, open_inside, temporary_folder
 from pipeline.tracking import address, names, progress, ui
 from pipeline.tracking.backend import Point
 from pipeline.tracking.journal import Record, read
@@ -60,7 +59,7 @@ class Replica:
         assert self.run_id is not None
         try:
             # A copy is sent: backends open files by their name, and what has that name may have changed since.
-            with open_inside(self.run_dir, path) as file, tempfile.TemporaryDirectory() as place:
+            with open_inside(self.run_dir, path) as file, temporary_folder() as place:
                 copy = Path(place, Path(path).name)
                 with copy.open("wb") as target:
                     shutil.copyfileobj(file, target)

@@ -8,15 +8,15 @@ import os
 import platform
 import selectors
 import socket
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
+
+from pipeline.files import temporary_folder
 
 # W processes
 
@@ -65,7 +65,7 @@ class HostGroup:
         rank = distributed.get_rank()
         with ExitStack() as stack:
             # A folder that belongs to this user alone.
-            address = str(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")), "socket"))
+            address = str(stack.enter_context(temporary_folder()) / "socket")
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
             listens = _succeeds(listener.bind, address) and _succeeds(listener.listen, distributed.get_world_size())
             places = _of_each((platform.node(), address if listens else None))
