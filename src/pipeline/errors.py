@@ -32,3 +32,10 @@ class TrainingFailed(Exception):
 
     The message is complete: it says what happened, at which step and what was saved. Exit code 1.
     """
+
+
+def missing_package(what: str, package: str) -> DataError:
+    """Return the error to raise for data that needs an optional package."""
+    return DataError(
+        f"{what} needs the package {package}, which is not installed. Type python -m pip install {package}."
+    )

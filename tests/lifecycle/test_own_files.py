@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.errors import UserError
+from pipeline.lifecycle import own_files
 from pipeline.lifecycle.own_files import check_own_files
 
 GOOD = "size,town,price\n1,York,2\n"
@@ -26,6 +27,17 @@ SENTENCES: dict[str, Any] = {
 def check(root: Path, source: dict[str, Any], launcher: str = "local.Local") -> None:
     launch = {"_target_": f"pipeline.launch.{launcher}"}
     check_own_files(OmegaConf.create({"data": {"root": str(root), "source": source}, "launch": launch}))
+
+
+@pytest.mark.parametrize("source", ["files.audio_folder.AudioFolder", "datasets.spoken_digits.SpokenDigits"])
+def test_sound_is_refused_at_once_where_soundfile_is_not_installed(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(tmp_path, {"_target_": f"pipeline.data.{source}"})
+    monkeypatch.setattr(own_files, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"Sound needs .* soundfile, .* Type python -m pip install soundfile"):
+        check(tmp_path, {"_target_": f"pipeline.data.{source}"})
+    check(tmp_path, TABLE | {"target": None})
 
 
 # What the file holds (None: it is not there), what is asked for, and what is said.

@@ -1,17 +1,25 @@
-"""A table of the user's own, looked at before torch is imported: whatever its first row tells."""
+"""The user's own data, looked at before torch is imported: the first row of a table, and the packages it needs."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.errors import missing_package
+
 TABLE, SENTENCES = "pipeline.data.tables.table.Table", "pipeline.data.text.text_table.TextTable"
+SOUND = ("pipeline.data.files.audio_folder.AudioFolder", "pipeline.data.datasets.spoken_digits.SpokenDigits")
 HERE = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")  # other nodes may see other files
 
 
 def check_own_files(config: DictConfig) -> None:
     """Raises UserError as loading would, some seconds earlier."""
-    if OmegaConf.is_missing(config.data, "root") or OmegaConf.select(config, "launch._target_") not in HERE:
+    if OmegaConf.select(config, "launch._target_") not in HERE:
+        return
+    if OmegaConf.select(config, "data.source._target_") in SOUND and find_spec("soundfile") is None:
+        raise missing_package("Sound", "soundfile")
+    if OmegaConf.is_missing(config.data, "root"):
         return
     data: Any = OmegaConf.to_container(config.data, resolve=True)
     source = data.get("source")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.bad_samples import why_no_file
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, missing_package
 from pipeline.memory import free_bytes
 
 if TYPE_CHECKING:
@@ -259,9 +259,7 @@ def _parquet(path: Path) -> Any:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise DataError(
-            "Parquet needs the package pyarrow, which is not installed. Type python -m pip install pyarrow."
-        ) from error
+        raise missing_package("Parquet", "pyarrow") from error
     try:
         return ParquetFile(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
