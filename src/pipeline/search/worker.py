@@ -65,13 +65,24 @@ class Worker:
         """Raises Stopped."""
         wanted = studies.total(self.plan)
         while not folders.is_over(self.folder) and os.getppid() == self.parent and not self._is_in_vain():
-            trial = patiently(lambda: studies.ask(self.study, self.plan, wanted))
+            trial = patiently(lambda: self._ask(wanted))
             if trial is not None:
                 self._train(trial)
             elif patiently(self._others_may_fail):
                 time.sleep(1.0)
             else:
                 return
+
+    def _ask(self, wanted: int) -> Trial | None:
+        """A signal that comes meanwhile waits until `_train` has the trial, and can put it back."""
+        trial = None
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            trial = studies.ask(self.study, self.plan, wanted)
+        finally:
+            if trial is None:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        return trial
 
     def _is_in_vain(self) -> bool:
         """What the driver gives up for, which on a busy machine may look when a hundred trials have failed."""
@@ -88,6 +99,7 @@ class Worker:
     def _train(self, trial: Trial) -> None:
         processes: list[int] = []
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             patiently(lambda: trial.set_user_attr(studies.WORKER, folders.identity(self.name)))
             self._live(trial)
             picked = patiently(lambda: self.plan.space.pick(trial, self.plan.settled))
