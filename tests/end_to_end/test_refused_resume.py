@@ -116,7 +116,12 @@ def test_what_breaks_before_training_goes_on_leaves_the_run_as_it_was(program: A
     assert program.run(mine, "resume", "trainer.max_epochs=2").code == 0, "it is still finished"
 
 
-def test_a_schedule_of_a_module_of_ones_own_that_has_ended_is_not_lengthened(program: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "schedule", ["OneCycleLR(optimizer, max_lr=0.1, total_steps", "CosineAnnealingLR(optimizer, T_max"]
+)
+def test_a_schedule_of_a_module_of_ones_own_that_has_ended_is_not_lengthened(
+    program: Any, tmp_path: Path, schedule: str
+) -> None:
     (tmp_path / "own.py").write_text(
         """
 import pytorch_lightning as pl
@@ -142,9 +147,9 @@ class Own(pl.LightningModule):
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
+        schedule = torch.optim.lr_scheduler.SCHEDULE=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-"""
+""".replace("SCHEDULE", schedule)
     )
     settings = ("data=iris", "allow_packages=[own]", *OWN, "tracking=none", "callbacks=none")
     ended = program.run(tmp_path, "train", *settings, "trainer.max_epochs=2")
@@ -153,7 +158,7 @@ class Own(pl.LightningModule):
     before = contents(folder)
     refused = program.run(tmp_path, "resume", "trainer.max_epochs=4")
     assert refused.code == 2 and "Traceback" not in refused.err
-    assert f"OneCycleLR of {folder.name} was made for" in refused.err and "init_from" in refused.err
+    assert f"{schedule.partition('(')[0]} of {folder.name} was made for" in refused.err and "init_from" in refused.err
     assert contents(folder) == before
 
 

@@ -33,6 +33,8 @@ from pipeline.training import checkpoints
 from pipeline.training.agreement import Agreement
 from pipeline.training.interruption import Interrupted, Interruption
 
+LENGTHS = ("total_steps", "T_max", "total_iters")  # what torch's schedules call it
+Length = tuple[str, str, int | None]  # class, key, steps or epochs
 SIDECAR_PATIENCE_SECONDS = 10.0
 ERROR_LINES = 15
 
@@ -241,10 +243,14 @@ class Begins(pl.Callback):
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
+        self.made_for: list[Length] = []
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.made_for = lengths_of(trainer)  # as for this training: those of the checkpoint take their place next
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.recording.resumed_from is not None:
-            check_schedules(self.recording.run, trainer)
+            check_schedules(self.recording.run, trainer, self.made_for)
             # Of all processes, as a signal may have come to one alone.
             signal = self.recording.interruption.signal_number
             (signal,) = Agreement().highest(signal, device=trainer.strategy.root_device)
@@ -253,8 +259,29 @@ class Begins(pl.Callback):
         self.recording.begin(trainer)
 
 
-def check_schedules(run: Run, trainer: pl.Trainer) -> None:
-    """Raises RunError for a schedule of the user's own module whose restored end lies before that of training."""
+def lengths_of(trainer: pl.Trainer) -> list[Length]:
+    """For how long each schedule, and each inside another one, is made, as far as it says that."""
+    found: list[Length] = []
+
+    def look(schedule: object) -> None:
+        found.extend((type(schedule).__name__, each, getattr(schedule, each, None)) for each in LENGTHS)
+        for inner in getattr(schedule, "_schedulers", ()):
+            look(inner)
+
+    for each in trainer.lr_scheduler_configs:
+        look(each.scheduler)
+    return found
+
+
+def check_schedules(run: Run, trainer: pl.Trainer, made_for: list[Length]) -> None:
+    """Raises RunError for a schedule that was made for another length than a new one would be, `made_for`, and for one
+    whose end lies before that of training."""
+    for (kind, key, before), (_, _, now) in zip(lengths_of(trainer), made_for, strict=False):
+        if before != now:
+            raise RunError(
+                f"{kind} of {run.id} was made for {key}={before} and cannot go on to {now}. For a new run that sets "
+                f"out from its weights:\n  {resume.setting_out_from(run)}"
+            )
     for each in trainer.lr_scheduler_configs:
         last = getattr(each.scheduler, "total_steps", None)  # OneCycleLR's, which raises after it
         steps = trainer.estimated_stepping_batches if each.interval == "step" else trainer.max_epochs
