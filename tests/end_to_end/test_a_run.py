@@ -5,13 +5,13 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import yaml
 
 from pipeline.config import compose
 from pipeline.lifecycle.run import Run
 
-PNG = b"\x89PNG\r\n\x1a\n"
 METRICS = {"test/loss", "test/accuracy", "test/f1_macro", "test/auroc", "test/calibration_error"}
 
 
@@ -98,7 +98,8 @@ def test_the_figures_are_pictures(finished: Any) -> None:
         "worst_mistakes",
         "training_inputs",
     }
-    assert all(content.startswith(PNG) and len(content) > 5_000 for content in pictures.values())
+    assert {ElementTree.fromstring(content).tag for content in pictures.values()} == {"{http://www.w3.org/2000/svg}svg"}
+    assert pictures["worst_mistakes"].count(b"data:image/png;base64") > 0 < pictures["training_inputs"].count(b"<image")
 
 
 def test_the_journal_has_each_value_once_and_ends_well(finished: Any) -> None:

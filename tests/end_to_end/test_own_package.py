@@ -157,7 +157,7 @@ def check_finished(program: Any, home: Path, ended: Any) -> Path:
     assert result["metrics"]["test/accuracy"] > 0.9
     curves = history(run_dir / "journal.jsonl")
     assert {"train/loss", "val/loss", "val/accuracy", "test/accuracy"} <= curves.keys()
-    assert (run_dir / "figures/learning_curves.png").exists()
+    assert (run_dir / "figures/learning_curves.svg").exists()
     return run_dir
 
 

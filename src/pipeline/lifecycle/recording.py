@@ -178,7 +178,7 @@ class Recording:
         """What a finished run shows beyond its metrics."""
         if self.verdict is not None and self.verdict.predictions is not None:
             keep_predictions(self.run, self.assembly, self.verdict.predictions)
-        drawn = figures.draw_all(self.run, self.assembly, self.verdict)
+        drawn = figures.draw_all(self.run, self.assembly)
         pictures = [path.relative_to(self.run.folder).as_posix() for path in drawn]
         for picture in pictures:
             self.journal.artifact(picture, folder="figures")

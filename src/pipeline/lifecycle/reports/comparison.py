@@ -174,7 +174,8 @@ def _curves(comparison: Comparison) -> Html | None:
             for place, (name, run) in enumerate(zip(comparison.names, comparison.runs, strict=True))
         ]
         unit = "epoch" if in_epochs else "optimiser step"
-        return line_chart(title, lines, x_label=unit, may_be_logarithmic=logarithmic)
+        drawn = line_chart(title, lines, x_label=unit, may_be_logarithmic=logarithmic)
+        return None if drawn is None else drawn.figure
 
     return section(
         "Learning curves",

@@ -1,5 +1,6 @@
 """One HTML file that needs nothing else: no network, no script."""
 
+import re
 from importlib.resources import files
 
 from pipeline.lifecycle.reports.markup import Child, Html, element, join
@@ -9,16 +10,25 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def page(title: str, *content: Child) -> str:
-    style = files("pipeline.lifecycle.reports").joinpath("style.css").read_text(encoding="utf-8")
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", title),
-        element("style", Html(style)),
+        element("style", Html(_read("style.css") + _read("chart.css"))),
     )
     return f"<!doctype html>\n{element('html', head, element('body', *content), lang='en')}\n"
+
+
+def style() -> tuple[str, dict[str, str]]:
+    """Of charts alone, and {name: its colour on light paper}."""
+    light = _read("style.css").partition("}")[0]
+    return _read("chart.css"), dict(re.findall(r"--([\w-]+): ([^;]+);", light))
+
+
+def _read(name: str) -> str:
+    return files("pipeline.lifecycle.reports").joinpath(name).read_text(encoding="utf-8")
 
 
 def section(title: str, *content: Child) -> Html | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.lifecycle.reports.axes import around
-from pipeline.lifecycle.reports.charts import Points, scatter
+from pipeline.lifecycle.reports.charts import Chart, histogram, scatter
 from pipeline.lifecycle.reports.evidence import Evidence
 from pipeline.lifecycle.reports.markup import Child, Html, element, table
 from pipeline.lifecycle.reports.page import columns, note, section
@@ -15,6 +15,7 @@ from pipeline.lifecycle.reports.statistics import Floats
 # N test samples, T numbers each
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+CHARTS = 3  # of each number
 MOST_NUMBERS = 6  # that a page has room for
 
 
@@ -22,23 +23,27 @@ def residuals(evidence: Evidence) -> Html | None:
     numbers = evidence.numbers
     if numbers is None:
         return None
-    drawn = [each for column in range(min(numbers.true.shape[1], MOST_NUMBERS)) for each in _drawn(numbers, column)]
-    return section("How far from the truth", columns(*drawn), _shares(numbers))
+    return section("How far from the truth", columns(*(each.figure for each in charts(numbers))), _shares(numbers))
 
 
-def _drawn(numbers: SavedNumbers, column: int) -> Iterator[Html]:
+def charts(numbers: SavedNumbers) -> list[Chart]:
+    """Three of each number to predict."""
+    count = min(numbers.true.shape[1], MOST_NUMBERS)
+    return [each for column in range(count) for each in _charts(numbers, column)]
+
+
+def _charts(numbers: SavedNumbers, column: int) -> Iterator[Chart]:
     true, predicted = numbers.true[:, column].tolist(), numbers.predicted[:, column].tolist()
     missing = numbers.residuals[:, column].tolist()
     which = "" if numbers.true.shape[1] == 1 else f", number {column + 1}"
     said, both = around(_finite(predicted), 1), around(_finite([*true, *predicted]), 1)
-    diagonal: Points = [(both.low, both.low), (both.high, both.high)]
     yield scatter(
         f"Prediction against truth{which}",
         list(zip(true, predicted, strict=True)),
         x_label="true",
         across=both,
         up=both,
-        ideal=(diagonal, "exact"),
+        ideal=([(both.low, both.low), (both.high, both.high)], "exact"),
     )
     yield scatter(
         f"Residuals{which}",
@@ -48,6 +53,7 @@ def _drawn(numbers: SavedNumbers, column: int) -> Iterator[Html]:
         up=around([0.0, *_finite(missing)], 1),
         ideal=([(said.low, 0.0), (said.high, 0.0)], "nothing missing"),
     )
+    yield histogram(f"How often{which}", _finite(missing), x_label="residual")
 
 
 def _finite(values: list[float]) -> list[float]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.lifecycle.reports import wording
-from pipeline.lifecycle.reports.charts import Line, Mark, line_chart
+from pipeline.lifecycle.reports.charts import Chart, Line, Mark, line_chart
 from pipeline.lifecycle.reports.evidence import Evidence
 from pipeline.lifecycle.reports.markup import Child, Html, command, element, facts, join, table
 from pipeline.lifecycle.reports.page import columns, headline, note, section
@@ -17,6 +17,7 @@ from pipeline.lifecycle.reports.statistics import (
 )
 from pipeline.tracking import address
 
+CURVES = ("loss", "accuracy", "r2", "mae")  # that are drawn where there are any
 UNMEASURED = "everything else"
 SPENT = {  # recorded by training/callbacks/timing.py
     "forward, backward and step": "system/seconds_steps",
@@ -126,22 +127,34 @@ def _newest(evidence: Evidence) -> Html | None:
 
 
 def learning_curves(evidence: Evidence) -> Html | None:
-    curves, unit = evidence.curves, "epoch" if evidence.assembled.get("steps_per_epoch") else "optimiser step"
+    drawn = columns(*(each.figure for each in curves(evidence)), _best(evidence))
+    return section("Learning curves", drawn if evidence.curves else None)
+
+
+def curves(evidence: Evidence) -> list[Chart]:
+    """Training and validation by each metric of CURVES and by the headline, and the learning rate."""
+    unit = "epoch" if evidence.assembled.get("steps_per_epoch") else "optimiser step"
     step = evidence.best_step
     marks = [] if step is None else [Mark(evidence.per_epoch(step), f"best: {_short_epoch(evidence.per_epoch(step))}")]
 
     def points(name: str) -> list[tuple[float, float]]:
-        return [(evidence.per_epoch(at), value) for at, value in curves.get(name, [])]
+        return [(evidence.per_epoch(at), value) for at, value in evidence.curves.get(name, [])]
 
-    def chart(name: str, *, logarithmic: bool = False) -> Html | None:
+    def chart(name: str) -> Chart | None:
         train = Line("training", points(f"train/{name}"), "train")
         judged = Line("validation", points(f"val/{name}"), "s0", dotted=True)
-        return line_chart(name.capitalize(), [train, judged], x_label=unit, marks=marks, may_be_logarithmic=logarithmic)
+        title = wording.name_of(name) if name != "loss" else "Loss"
+        return line_chart(
+            f"{title[0].upper()}{title[1:]}",
+            [train, judged],
+            x_label=unit,
+            marks=marks,
+            may_be_logarithmic=name == "loss",
+        )
 
     rate = line_chart("Learning rate", [Line("", points("train/learning_rate"), "s0")], x_label=unit)
-    headline, loss = chart(evidence.headline.removeprefix("val/")), chart("loss", logarithmic=True)
-    charts = columns(None if evidence.headline == "val/loss" else headline, loss, rate, _best(evidence))
-    return section("Learning curves", charts if curves else None)
+    names = dict.fromkeys((evidence.headline.removeprefix("val/"), *CURVES))
+    return [each for each in (*map(chart, names), rate) if each is not None]
 
 
 def _best(evidence: Evidence) -> Html | None:

@@ -1,6 +1,8 @@
 """What a report says of the test samples: which were taken for what, how sure the network was, which it got wrong."""
 
-from pipeline.lifecycle.reports.charts import reliability
+from collections.abc import Sequence
+
+from pipeline.lifecycle.reports.charts import READABLE, reliability
 from pipeline.lifecycle.reports.evidence import Evidence
 from pipeline.lifecycle.reports.images import picture
 from pipeline.lifecycle.reports.markup import Child, Html, element, table
@@ -8,7 +10,6 @@ from pipeline.lifecycle.reports.page import columns, note, section
 from pipeline.lifecycle.reports.predictions import SavedPredictions
 from pipeline.lifecycle.reports.statistics import ClassScores, calibration, class_scores, label_scores
 
-MOST_CLASSES = 30  # of a matrix that a person can read
 CONFUSIONS = 20
 LONG_NAME = 4  # characters; longer ones stand upright above their column
 MOST_ROWS = 500
@@ -18,7 +19,7 @@ ALIKE = 0.005  # of two shares
 def by_class(evidence: Evidence) -> Html | None:
     if evidence.predictions is None:
         return None
-    matrix = _matrix(evidence) if len(evidence.class_names) <= MOST_CLASSES else _confusions(evidence)
+    matrix = _matrix(evidence) if len(evidence.class_names) <= READABLE else _confusions(evidence)
     return section(
         "By class", columns(matrix, _scores("class", evidence.class_names, class_scores(evidence.confusion)))
     )
@@ -119,7 +120,7 @@ def sureness(evidence: Evidence) -> Html | None:
         ),
         note("Bars below the dashed line: too sure. The lower bars count the samples, on a square-root scale."),
     )
-    return section("Is it as sure as it is right?", columns(reliability(found), words))
+    return section("Is it as sure as it is right?", columns(reliability(found).figure, words))
 
 
 def mistakes(evidence: Evidence) -> Html | None:
@@ -133,15 +134,13 @@ def mistakes(evidence: Evidence) -> Html | None:
     which = f"All {wrong}" if len(rows) == wrong else f"The {len(rows)} of {wrong:,} that cost the most"
     told = f"{which}: the truth, what was said, and how sure it was."
     names = evidence.class_names
-    items = [
-        (
-            row,
-            f"{names[predictions.targets[row]]} → {names[predictions.said[row]]}",
-            f"{predictions.confidence[row]:.1%}",
-        )
-        for row in rows
-    ]
+    items = [(row, mistaken(predictions, row, names), f"{predictions.confidence[row]:.1%}") for row in rows]
     return section("Worst mistakes", note(told), _samples(predictions, items))
+
+
+def mistaken(predictions: SavedPredictions, row: int, names: Sequence[str]) -> str:
+    """What it is, and what it was taken for."""
+    return f"{names[predictions.targets[row]]} → {names[predictions.said[row]]}"
 
 
 def close_calls(evidence: Evidence) -> Html | None:
