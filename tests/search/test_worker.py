@@ -1,47 +1,45 @@
-"""A worker that is told to end puts its trial back, whatever it is at."""
+"""A worker by itself: no driver looks at what it does."""
 
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import optuna
-from optuna.trial import TrialState
+import pytest
 
-from pipeline.config.frozen import Trust
-from pipeline.search import folder as folders
-from pipeline.search import plan as plans
+from pipeline.config.frozen import MADE_HERE
+from pipeline.process import module_command
 from pipeline.search import study as studies
 
-SIGNALLED = """
-import os, signal, sys
-from pathlib import Path
-from pipeline.config.frozen import Trust
-from pipeline.search import study as studies, worker
-
-def ask(*given):
-    trial = asked(*given)
-    os.kill(os.getpid(), signal.SIGTERM)  # the study has it, the worker not yet
-    return trial
-
-asked, studies.ask = studies.ask, ask
-sys.exit(worker.main(Path(sys.argv[1]), "0", Trust()))
+SMALL = ("data=iris", "model=mlp", "trainer.max_epochs=1", "tracking=none", "search.max_failures=6")
+BROKEN = """
+class Net:
+    def __init__(self, *, spec):
+        raise RuntimeError("broken")
 """
+VAIN = [  # what is typed, and how many trials show that others would fail as well
+    (("data=diabetes", "model=linear_regression", "optimizer.learning_rate=0.1,0.3,0.5"), 1),
+    (("search=grid", "data.batch_size=5000", "seed=0,1,2,3,4,5"), 2),
+    (("search=grid", "model._target_=broken.Net", "~model.widths", "allow_packages=[broken]", "seed=0,1,2,3,4,5"), 3),
+]
 
 
-def test_a_signal_that_comes_while_a_trial_is_asked_for_waits_for_it(empty_folder: Path) -> None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    rate = "optimizer.learning_rate=interval(1e-4,1e-1)"
-    plan = plans.make(["data=iris", "model=mlp", "tracking=none", "search.n_trials=2", rate])
-    folder = empty_folder / "s"
-    folders.make(folder)
-    plan.save(folder)
-    studies.create(plan, folder)
-    command = [sys.executable, "-c", SIGNALLED, str(folder)]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    assert ended.returncode == 0, ended.stderr
-    first, again = studies.open_study(plans.load(folder, Trust()), folder).get_trials()
-    assert first.state == TrialState.FAIL and first.user_attrs[studies.STOPPED]
-    assert again.state == TrialState.WAITING and again.user_attrs[studies.INSTEAD_OF] == first.number
+@pytest.mark.parametrize("typed, enough", VAIN)
+@pytest.mark.parametrize("count", [1, 2])
+def test_it_begins_no_trial_that_is_known_to_fail(
+    make_search: Callable[..., Any],
+    typed: tuple[str, ...],
+    enough: int,
+    count: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    search = make_search([*SMALL, *typed], [])
+    studies.create(search.plan, search.folder)
+    command = module_command("pipeline.search.worker", str(search.folder))
+    workers = [subprocess.Popen([*command, str(name), MADE_HERE], cwd=tmp_path) for name in range(count)]
+    assert [worker.wait(120) for worker in workers] == [0] * count
+    trials = [trial for trial in search.study.get_trials() if trial.state.is_finished()]
+    assert len(trials) <= enough + count - 1, [(trial.params, trial.user_attrs) for trial in trials]
