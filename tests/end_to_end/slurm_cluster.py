@@ -42,7 +42,7 @@ PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 MpiDefault=none
 ReturnToService=2
-KillWait=10
+KillWait=30
 TreeWidth=65533
 NodeName=node[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports[1]}-{ports[2]}] CPUs=2 RealMemory=8000
 PartitionName=main Nodes=node[1-2] Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=30
