@@ -20,6 +20,22 @@ def everything_on():
     return [EMA(decay=0.98), EarlyStopping("val/loss", patience=2), LearningRate()]
 
 
+class Plateau(pl.Callback):
+    """Counts validations, as what waits for a metric does."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def on_validation_end(self, trainer, *_):
+        self.seen += not trainer.sanity_checking
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
 class SignalIn(pl.Callback):
     """Comes while Lightning is in the hook of that name, at the end of the first epoch."""
 
@@ -125,7 +141,17 @@ def test_early_stopping_counts_no_epoch_twice(fit, tmp_path, killed_after_epoch)
     assert trainer.global_step == 60
 
 
-def test_a_run_that_stopped_at_its_limit_goes_on_under_a_higher_one(fit, tmp_path):
-    fit(tmp_path / "parts", max_steps=20)
-    trainer, _, _ = fit(tmp_path / "parts", max_steps=30)
-    assert trainer.global_step == 30
+@pytest.mark.parametrize("limit", [1, 19, 20, 33])
+def test_a_run_that_stopped_at_its_limit_of_steps_matches_one_with_a_higher_limit_when_it_goes_on(fit, tmp_path, limit):
+    settings = {"callbacks": lambda: [*everything_on(), Plateau()], "checkpoint": {"keep": 9}}
+    _, whole, whole_metrics = fit(tmp_path / "whole", max_steps=50, **settings)
+    fit(tmp_path / "parts", max_steps=limit, **settings)
+    assert checkpoints.numbered(tmp_path / "parts")[0] == (tmp_path / "parts/best.ckpt").resolve()
+    trainer, resumed, after = fit(tmp_path / "parts", max_steps=50, **settings)
+    assert trainer.global_step == 50
+    assert same_tensors(whole.state_dict(), resumed.state_dict())
+    final, again = (checkpoints.load(tmp_path / part / "step-00000050.ckpt") for part in ("whole", "parts"))
+    assert final["callbacks"].keys() == again["callbacks"].keys()
+    assert str(final["callbacks"]) == str(again["callbacks"])
+    means = dict(whole_metrics.named("train/loss_epoch"))  # added up in other portions, which ended at the limit
+    assert all(mean == pytest.approx(means[step]) for step, mean in after.named("train/loss_epoch"))

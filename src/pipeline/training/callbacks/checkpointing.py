@@ -50,6 +50,7 @@ class Checkpointing(Checkpoint, StepCallback):
         self.best_score: float | None = None
         self.best_name: str | None = None
         self.is_new_best = False
+        self.at_limit: dict[str, Any] | None = None  # at the last step of a training that ends in mid-epoch
         self.is_over = False  # a callback, such as early stopping, ended training with the epoch that was saved
         self.saved_at = time.monotonic()
         self.writer = BackgroundWriter()
@@ -71,6 +72,10 @@ class Checkpointing(Checkpoint, StepCallback):
         self.interruption.insist()
 
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
+        if _ends_in_mid_epoch(trainer, learner):
+            # Under a higher limit of steps the epoch goes on from here: its end, which comes now, is no part of that.
+            self.at_limit = {}
+            trainer.save_checkpoint(self._path(trainer), storage_options=self._keep)
         if trainer.is_last_batch and not calls_step_callbacks(learner):
             return  # Lightning cannot go on from there; the end of the epoch is near
         by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
@@ -131,7 +136,7 @@ class Checkpointing(Checkpoint, StepCallback):
 
     def save(self, trainer: pl.Trainer) -> Path:
         """All processes together; the file stands when the writer has been waited for."""
-        path = self.folder / checkpoints.NAME.format(trainer.global_step)
+        path = self._path(trainer)
         is_best, self.is_new_best = self.is_new_best, False
         if is_best:
             self.best_name = path.name
@@ -142,9 +147,19 @@ class Checkpointing(Checkpoint, StepCallback):
                 checkpoints.link(self.folder, "best.ckpt", path)
             checkpoints.prune(self.folder, keep=self.keep, besides=self.judged)
 
-        trainer.save_checkpoint(path, storage_options=partial(self.writer.write, then=settle))
+        write = partial(self.writer.write, then=settle)
+        if self.at_limit is None:
+            trainer.save_checkpoint(path, storage_options=write)
+        elif trainer.is_global_zero:
+            write(self.at_limit, path)
         self.saved_at = time.monotonic()
         return path
+
+    def _path(self, trainer: pl.Trainer) -> Path:
+        return self.folder / checkpoints.NAME.format(trainer.global_step)
+
+    def _keep(self, checkpoint: dict[str, Any], _: Path) -> None:
+        self.at_limit = checkpoint  # of the first process; {} in others
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.writer.wait()
@@ -161,3 +176,10 @@ class Checkpointing(Checkpoint, StepCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score, self.best_name = state_dict["best_score"], state_dict["best_name"]
         self.is_over = state_dict.get("is_over", False)
+
+
+def _ends_in_mid_epoch(trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+    if not calls_step_callbacks(module) or trainer.global_step != trainer.max_steps:
+        return False
+    steps_per_epoch: Any = module.steps_per_epoch  # a Learner's
+    return bool(trainer.global_step % steps_per_epoch)
