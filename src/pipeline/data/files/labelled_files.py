@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.bad_samples import why_no_file
-from pipeline.data.tables.table_files import MOST_CHARACTERS, delimiter_of, first_line, in_words
+from pipeline.data.delimited import MOST_CHARACTERS, delimiter_of, first_line, in_words
 from pipeline.data.targets import labels_in
 from pipeline.errors import ConfigError, DataError
 

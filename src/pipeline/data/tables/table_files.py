@@ -4,22 +4,20 @@ import csv
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.bad_samples import why_no_file
+from pipeline.data.delimited import NOT_UNICODE, csv_rows, delimiter_of, first_line, in_words, is_unicode
 from pipeline.errors import ConfigError, DataError, missing_package
 from pipeline.memory import free_bytes
-
-if TYPE_CHECKING:
-    from _csv import Reader
 
 # n rows of a chunk
 
@@ -28,9 +26,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet")
 CELLS_AT_A_TIME = 1_000_000
 VALUE_BYTES = 4
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
-MOST_CHARACTERS = 1 << 24  # of a cell: an open quotation mark takes the rest of the file into one
 MOST_COLUMNS = 100_000
-NOT_UNICODE = "is not UTF-8; iconv -f latin1 -t utf-8 OLD > NEW converts a file"
 SAMPLE_BYTES = 1 << 20  # from which the number of lines is guessed
 
 
@@ -71,19 +67,6 @@ def columns_in(path: Path) -> list[str]:
     return names
 
 
-def csv_rows(lines: Iterable[str], *, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> "Reader":
-    """Strictly; a cell may be as long as MOST_CHARACTERS."""
-    csv.field_size_limit(MOST_CHARACTERS)
-    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-
-
-def in_words(problem: csv.Error) -> str:
-    """What is wrong, and where to look."""
-    if "field limit" in str(problem):
-        return f"a cell has more than {MOST_CHARACTERS:,} characters; is a quotation mark left open before it?"
-    return f"{problem}; is a quotation mark left open before it?"
-
-
 def chunks(path: Path) -> Iterator[Chunk]:
     """In the file's order, the first of them with all columns even if it has no row. Raises DataError."""
     if path.suffix.lower() == ".parquet":
@@ -107,32 +90,6 @@ def _opened(path: Path) -> Iterator[TextIO]:
             yield file
     except OSError as problem:
         raise DataError(f"{path} cannot be read as a table: {problem.strerror or problem}.") from problem
-
-
-def first_line(file: TextIO, path: Path) -> str:
-    """Without moving on. Raises DataError where it tells that the file is in another encoding."""
-    line = file.readline()
-    file.seek(0)
-    if "\0" in line:
-        raise DataError(f"{path} is in UTF-16, or no text; expected UTF-8. Type iconv -f utf-16 -t utf-8 OLD > NEW")
-    return line
-
-
-def is_unicode(text: str) -> bool:
-    """Whether all bytes that it was decoded from were UTF-8."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def delimiter_of(path: Path, header: str) -> str:
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    return ";" if header.count(";") > header.count(",") else ","
 
 
 def with_points(row: list[str]) -> list[str]:

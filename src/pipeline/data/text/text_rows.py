@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from pipeline.data.bad_samples import why_no_file
-from pipeline.data.tables.table_files import NOT_UNICODE, csv_rows, delimiter_of, first_line, in_words, is_unicode
+from pipeline.data.delimited import NOT_UNICODE, csv_rows, delimiter_of, first_line, in_words, is_unicode
 from pipeline.errors import ConfigError, DataError
 from pipeline.memory import free_bytes
 

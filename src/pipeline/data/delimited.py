@@ -1,0 +1,53 @@
+"""Delimited text: the rows of CSV and TSV files, and what is wrong with them."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+MOST_CHARACTERS = 1 << 24  # of a cell: an open quotation mark takes the rest of the file into one
+NOT_UNICODE = "is not UTF-8; iconv -f latin1 -t utf-8 OLD > NEW converts a file"
+
+
+def csv_rows(lines: Iterable[str], *, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> "Reader":
+    """Strictly; a cell may be as long as MOST_CHARACTERS."""
+    csv.field_size_limit(MOST_CHARACTERS)
+    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+
+
+def in_words(problem: csv.Error) -> str:
+    """What is wrong, and where to look."""
+    if "field limit" in str(problem):
+        return f"a cell has more than {MOST_CHARACTERS:,} characters; is a quotation mark left open before it?"
+    return f"{problem}; is a quotation mark left open before it?"
+
+
+def first_line(file: TextIO, path: Path) -> str:
+    """Without moving on. Raises DataError where it tells that the file is in another encoding."""
+    line = file.readline()
+    file.seek(0)
+    if "\0" in line:
+        raise DataError(f"{path} is in UTF-16, or no text; expected UTF-8. Type iconv -f utf-16 -t utf-8 OLD > NEW")
+    return line
+
+
+def is_unicode(text: str) -> bool:
+    """Whether all bytes that it was decoded from were UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def delimiter_of(path: Path, header: str) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return ";" if header.count(";") > header.count(",") else ","
