@@ -19,7 +19,7 @@ NO_FILE = {stat.S_ISDIR: "is a folder", stat.S_ISFIFO: "is a pipe", stat.S_ISSOC
 
 
 def why_no_file(path: Path) -> str | None:
-    """Why there is nothing to be read; told before anything is opened, because a pipe would wait for a writer."""
+    """Return why a path is not a readable file, or None; nothing is opened, because a pipe would wait for a writer."""
     try:
         mode = path.stat().st_mode
     except OSError as problem:
@@ -36,14 +36,14 @@ def why_no_file(path: Path) -> str | None:
 
 
 def on_one_line(text: str) -> str:
-    """As it is shown: a file's name may hold line ends, bytes that are no UTF-8, and what a terminal obeys."""
+    """Escape what is not printable: a file's name may hold line ends, control characters, bytes that are not UTF-8."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def skip_or_fail(bad: Sequence[str], *, on_bad_sample: OnBadSample, of: int, what: str) -> tuple[str, ...]:
-    """`bad` (a line for each: which and why, of as many `what`) as Splits.skipped takes them.
+    """Return the lines of `bad` for Splits.skipped and warn of them; each says which sample it is and why.
 
-    Raises DataError with the first of them where nothing is to be left out.
+    Raises DataError with the first of them where on_bad_sample=fail.
     """
     if not bad:
         return ()

@@ -1,4 +1,4 @@
-"""The one LightningDataModule: a source's parts, checked, described, and handed out in batches."""
+"""The one LightningDataModule: loads a source's splits, checks and describes them, and hands out batches."""
 
 import logging
 from collections.abc import Sequence
@@ -101,7 +101,7 @@ class DataModule(LightningDataModule):
         return self.spec
 
     def take_over(self, other: "DataModule") -> None:
-        """What `other` has loaded, if that is what this one would load."""
+        """Share what `other` has loaded, if this one would load the same."""
         mine, its = (
             (
                 type(each.source),
@@ -147,7 +147,7 @@ class DataModule(LightningDataModule):
         return self.parts.train.inputs[:count]
 
     def hand_over_tuples(self) -> None:
-        """From now on batches are plain (inputs, targets), for a LightningModule that knows no Batch."""
+        """Hand out plain (inputs, targets) from now on, for a LightningModule that knows no Batch."""
         self._as_tuples = True
 
     def train_dataloader(self) -> TrainLoader | TrainTuples:
@@ -171,7 +171,7 @@ class DataModule(LightningDataModule):
         return self.evaluation_loader("test")
 
     def evaluation_loader(self, part: str) -> EvaluationLoader | EvaluationTuples:
-        """Of train, validation or test."""
+        """Return the loader of train, validation or test."""
         loader = EvaluationLoader(
             self._placed(self.parts.by_name()[part]),
             batch_size=self.evaluation_batch_size,
@@ -181,7 +181,7 @@ class DataModule(LightningDataModule):
         return EvaluationTuples(loader) if self._as_tuples else loader
 
     def _placed(self, part: Split) -> Split:
-        """On the GPU once and for all, if there is one and ample room; else batches travel one by one."""
+        """Move a split to the GPU if there is one with ample room; otherwise batches are moved one by one."""
         if self.trainer is None or self.trainer.strategy.root_device.type != "cuda":
             return part
         device = self.trainer.strategy.root_device
@@ -215,7 +215,9 @@ def check_folds(folds: int | None, fold: int) -> None:
 
 
 def folded(parts: Splits, *, folds: int, fold: int) -> Splits:
-    """Raises ConfigError where there are fewer samples, or groups of them, than folds, or time forbids it."""
+    """Return the splits of one fold of cross-validation.
+
+    Raises ConfigError where there are fewer samples (or groups) than folds, or the splits are ordered in time."""
     if parts.is_ordered:
         raise ConfigError(
             f"data.folds={folds}: the parts of {parts.name} follow each other in time, and a fold would be judged on "
@@ -239,7 +241,7 @@ def joined(one: Split, other: Split) -> Split:
 
 
 def check_parts(parts: Splits) -> None:
-    """Raises DataError for an empty part, counts that differ, or targets that are none."""
+    """Raises DataError for an empty split, counts that differ, or invalid targets."""
     for name, part in parts.by_name().items():
         where = f"{parts.name}'s {name} part"
         if len(part.inputs) != len(part.targets):

@@ -1,4 +1,4 @@
-"""What a data set is: three parts, and a class that knows how to load them."""
+"""A data set: its three splits, and the interface of a source that loads them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pipeline.spec import Kind, TaskKind
 class Split:
     """N samples: inputs (N, *input_shape) in the type they are stored in, targets (N,) int64 classes, (N, K)
     float32 with 1 for each label that holds, or (N, T) float32 numbers. Samples with the same number in `groups` (N,)
-    int64 are never to be parted."""
+    int64 always stay in one split."""
 
     inputs: Inputs
     targets: Tensor
@@ -28,13 +28,13 @@ class Split:
 
     @property
     def strata(self) -> Indices:
-        """(N,) what a share of the samples has in the same proportion: the classes; numbers are all alike."""
+        """Return the stratification labels (N,): the classes; zeros for numbers and label sets."""
         classes = self.targets if self.targets.ndim == 1 else self.targets.new_zeros(len(self), dtype=torch.int64)
         found: Indices = classes.numpy()
         return found
 
     def rows(self, index: Tensor) -> "Split":
-        """The rows named by `index` (M,) int64, in its order; a copy, but for what is stored in a file."""
+        """Return the rows `index` (M,) int64, in its order; a copy, but for inputs on disk."""
         groups = None if self.groups is None else self.groups.index_select(0, index)
         return Split(pick(self.inputs, index), self.targets.index_select(0, index), groups)
 
@@ -44,7 +44,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """A whole data set, split once and for all. `test` is for the final evaluation alone.
+    """A data set, split once and for all. `test` is for the final evaluation alone.
 
     `class_names` is empty where targets are numbers; `feature_names`, `categories` and `columns` (as in DataSpec) where
     inputs are no table; `tokenizer` (of Hugging Face's tokenizers, as JSON: what turns a sentence into such inputs)
@@ -76,7 +76,7 @@ class Splits:
     fit: "Callable[[Splits], Splits] | None" = None
 
     def fitted(self) -> "Splits":
-        """With inputs for a network. Called once, when it is settled which samples are learned from."""
+        """Return the splits with inputs for a network. Called once, when the training samples are settled."""
         return self if self.fit is None else self.fit(self)
 
     def by_name(self) -> dict[str, Split]:
@@ -85,20 +85,20 @@ class Splits:
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """Where a data set that comes in one piece is cut; stratified, and depending on the seed alone."""
+    """How a data set that comes in one piece is split: stratified, in an order that depends on the seed alone."""
 
     validation_share: float
     test_share: float
     seed: int
 
     def __call__(self, whole: Split) -> tuple[Split, Split, Split]:
-        """Training, validation and test. Raises ConfigError where one of them would be empty."""
+        """Return training, validation and test. Raises ConfigError where one of them would be empty."""
         rows = self.rows(whole.strata)
         train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ("train", "validation", "test"))
         return train, validation, test
 
     def rows(self, strata: Indices, *, groups: Indices | None = None) -> dict[str, Indices]:
-        """{part: its rows}, by `strata` (N,), or whole groups of these rows."""
+        """Return {split: its rows}, stratified by `strata` (N,), or of whole groups."""
         shares = {"test": self.test_share, "validation": self.validation_share}
         return split_rows(strata, shares, seed=self.seed, groups=groups)
 
@@ -107,7 +107,7 @@ class DataSource(Protocol):
     """Where a data set comes from. Its constructor takes hyperparameters alone and touches no file."""
 
     def load(self, root: Path | None) -> Splits:
-        """`root`: the user's own folder with the files; None: what is installed, cached or downloaded.
+        """Return the splits from the user's folder `root`, or (None) from what is installed, cached or downloaded.
 
         Raises DataError when the data is missing or is not what it should be.
         """

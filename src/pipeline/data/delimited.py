@@ -15,20 +15,20 @@ NOT_UNICODE = "is not UTF-8; iconv -f latin1 -t utf-8 OLD > NEW converts a file"
 
 
 def csv_rows(lines: Iterable[str], *, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> "Reader":
-    """Strictly; a cell may be as long as MOST_CHARACTERS."""
+    """Return a strict reader of rows; a cell may be as long as MOST_CHARACTERS."""
     csv.field_size_limit(MOST_CHARACTERS)
     return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
 
 
 def in_words(problem: csv.Error) -> str:
-    """What is wrong, and where to look."""
+    """Describe the problem, and where to look."""
     if "field limit" in str(problem):
         return f"a cell has more than {MOST_CHARACTERS:,} characters; is a quotation mark left open before it?"
     return f"{problem}; is a quotation mark left open before it?"
 
 
 def first_line(file: TextIO, path: Path) -> str:
-    """Without moving on. Raises DataError where it tells that the file is in another encoding."""
+    """Return the first line and go back to the start. Raises DataError where it shows another encoding."""
     line = file.readline()
     file.seek(0)
     if "\0" in line:
@@ -37,7 +37,7 @@ def first_line(file: TextIO, path: Path) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether all bytes that it was decoded from were UTF-8."""
+    """Return whether all bytes that the text was decoded from were UTF-8."""
     if text.isascii():
         return True
     try:

@@ -1,5 +1,5 @@
-"""Samples that stand in two parts, which is leakage: warned of by the sources, each of which knows best what makes two
-samples the same; left out on request, where they are the same byte for byte."""
+"""Samples that are in two splits, which is leakage: sources warn of them, each knowing best what makes two samples the
+same; training samples that are the same byte for byte can be left out."""
 
 import hashlib
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def warn_of_duplicates(
     parts: Mapping[str, Sequence[Hashable]], what: str, name: Callable[[str, int], str] | None = None
 ) -> None:
-    """A sample that is learned from and judged on alike makes the score too good.
+    """Warn of samples that are in two splits: they make the score too good.
 
     `parts`: of each, training first, what tells a sample from others; `name`: what a sample of a part is called.
     """
@@ -38,7 +38,7 @@ def warn_of_duplicates(
 
 
 def warn_of_equal_hashes(parts: Mapping[str, npt.NDArray[np.uint64]], what: str) -> None:
-    """The same of millions of samples, in the memory of a few arrays."""
+    """Warn as warn_of_duplicates does, for millions of samples in the memory of a few arrays."""
     for one, other in combinations(parts, 2):
         copies = int(np.isin(parts[other], parts[one]).sum())
         _warn(copies, len(parts[other]), other, one, what, "")
@@ -53,18 +53,18 @@ def _warn(copies: int, count: int, part: str, other: str, what: str, example: st
 
 
 def digests(part: Split) -> list[bytes]:
-    """Of the inputs of each sample, (N,)."""
+    """Return a digest of each sample's inputs, (N,)."""
     batches = EvaluationLoader(part, batch_size=ROWS_AT_A_TIME)
     return [digest for batch in batches for digest in digests_of(batch.inputs)]
 
 
 def digests_of(rows: Tensor) -> list[bytes]:
-    """(N, ...) -> of each row."""
+    """Return a digest of each row of (N, ...)."""
     return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in rows.numpy()]
 
 
 def without_duplicates(parts: Splits) -> Splits:
-    """Training samples that the network will be judged by are left out: the other parts stay what they are."""
+    """Leave training samples out that are in the validation or test split, too; those stay as they are."""
     held_out = {*digests(parts.validation), *digests(parts.test)}
     rows = [row for row, digest in enumerate(digests(parts.train)) if digest not in held_out]
     return replace(parts, train=parts.train.rows(torch.tensor(rows, dtype=torch.int64)))

@@ -15,16 +15,16 @@ from pipeline.spec import Batch
 
 
 def epoch_order(size: int, *, seed: int, epoch: int) -> Tensor:
-    """A permutation (size,) int64 of the rows: the same wherever and after whatever it is asked for."""
+    """Return a permutation (size,) int64 of the rows: a function of its arguments alone."""
     generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
     return torch.randperm(size, generator=generator)
 
 
 def balanced_order(labels: Tensor, *, seed: int, epoch: int) -> Tensor:
-    """As many rows as there are labels (N,), of each class that occurs equally many, give or take one; int64, shuffled.
+    """Return N rows for labels (N,), shuffled, int64: equally many of each class, give or take one.
 
-    Of a rare class all rows come again and again, as often as each other give or take once; of a frequent one each
-    epoch has others. A function of the labels, the seed and the epoch alone.
+    Rare classes are oversampled (every row equally often, give or take once); frequent classes are subsampled
+    differently each epoch. A function of the labels, the seed and the epoch alone.
     """
     generator = torch.Generator().manual_seed(derive(seed, "balanced order", epoch))
     members = [(labels == name).nonzero().squeeze(1) for name in torch.unique(labels)]
@@ -116,7 +116,7 @@ class TrainLoader:
         self._position = (0, 0)  # (epoch, steps handed out in it)
 
     def state_dict(self) -> dict[str, int]:
-        """Exact whenever the step handed out last is done."""
+        """Return the position; it is exact whenever the step handed out last is done."""
         epoch, step = self._position
         return {"epoch": epoch, "step": step}
 
@@ -146,11 +146,11 @@ class TrainLoader:
             yield Chunk(first, last, draw)
 
     def batches(self) -> Iterator[Batch]:
-        """This epoch's batches from the first on, to be looked at: the position in training stays."""
+        """Iterate over this epoch's batches from the first on, without a change of the position in training."""
         return (self._batch(rows) for rows in self._rows(self._epoch()))
 
     def _rows(self, epoch: int) -> Tensor:
-        """The rows (batches_per_epoch, b) that this process takes in this epoch, on the data's device."""
+        """Return the rows (batches_per_epoch, b) that this process takes in this epoch, on the data's device."""
         if self.balanced:
             order = balanced_order(self.part.targets.cpu(), seed=self.seed, epoch=epoch)
         else:
@@ -217,7 +217,7 @@ class TrainTuples:
                 yield batch.inputs, batch.targets
 
     def batches(self) -> Iterator[Pair]:
-        """As the TrainLoader's."""
+        """Iterate as the TrainLoader's method does."""
         return ((batch.inputs, batch.targets) for batch in self.loader.batches())
 
     def state_dict(self) -> dict[str, int]:

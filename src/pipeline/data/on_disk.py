@@ -1,4 +1,4 @@
-"""Inputs that stay in their file: rows are read as they are asked for, and memory holds a batch of them."""
+"""Inputs that stay on disk: rows are read when they are used, and memory holds a batch of them."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ BLOCK_BYTES = 32 * 1024**2  # what a pass over all rows holds at a time
 
 @dataclass(frozen=True, eq=False)
 class RowFile:
-    """Nothing but N rows, `shape` (N, ...).
+    """A file of N rows and nothing else, `shape` (N, ...).
 
     What is known of each row, where it is known, spares a pass over all of them: `hashes` (N, 16) uint8 of its content,
     `sums` (N, C, 2) int64 of each channel's values and of their squares.
@@ -40,7 +40,7 @@ class RowFile:
         return prod(self.shape[1:]) * self.dtype.itemsize
 
     def read(self, rows: Tensor) -> Tensor:
-        """(M, ...) copies. Not through mapped memory: every page that was looked at would count as this process's."""
+        """Return copies (M, ...). Memory is not mapped: every page that was read would count as this process's."""
         if self._kept is not None:
             return self._kept.index_select(0, rows)
         found = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
@@ -77,7 +77,7 @@ class RowFile:
 
 @dataclass(frozen=True, eq=False)
 class OnDiskTensor:
-    """The rows `index` (M,) int64 of a file, in this order; asked for its values as a tensor (M, ...) would be.
+    """The rows `index` (M,) int64 of a file, in this order; indexed as a tensor (M, ...).
 
     `change` makes of what was read (m, ...) what is handed out, (m, *row_shape).
     """
@@ -122,7 +122,7 @@ class OnDiskTensor:
         return found
 
     def blocks(self) -> Iterator[Tensor]:
-        """All rows, a few at a time."""
+        """Iterate over all rows, a few at a time."""
         for some in torch.split(self.index, max(1, BLOCK_BYTES // self.file.row_bytes)):
             yield self._read(some)
 
@@ -131,19 +131,19 @@ Inputs = Tensor | OnDiskTensor
 
 
 def pick(inputs: Inputs, rows: Tensor) -> Inputs:
-    """The rows (M,) int64; a copy of a tensor's, of a file's nothing but their numbers."""
+    """Return the rows (M,) int64: a copy of a tensor's, a view of a file's."""
     if isinstance(inputs, OnDiskTensor):
         return replace(inputs, index=inputs.index.index_select(0, rows))
     return inputs.index_select(0, rows)
 
 
 def blocks(inputs: Inputs) -> Iterator[Tensor]:
-    """All rows, of a file a few at a time."""
+    """Iterate over all rows: a tensor at once, a file a few rows at a time."""
     return inputs.blocks() if isinstance(inputs, OnDiskTensor) else iter([inputs])
 
 
 def join(several: Sequence[Inputs]) -> Inputs:
-    """One after the other; of files they are rows of the same one."""
+    """Concatenate tensors, or rows of one file."""
     stored = [each for each in several if isinstance(each, OnDiskTensor)]
     if stored:
         assert len(stored) == len(several) and len({id(each.file) for each in stored}) == 1

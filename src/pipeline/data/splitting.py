@@ -1,4 +1,4 @@
-"""Which samples go where: orders that depend on the labels and a seed, and on nothing else."""
+"""Stratified splits, fractions and folds: functions of the labels and a seed alone."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ Indices = npt.NDArray[np.int64]
 
 
 def stratified_order(labels: npt.NDArray[np.integer], *, seed: int) -> Indices:
-    """All rows (N,), shuffled, with every class spread evenly from the first place to the last.
+    """Return all rows (N,), shuffled, with every class spread evenly from the first place to the last.
 
     So a stratified split is a cut of this order, and a shorter cut is a subset of a longer one. A class of n
     samples has one in each n-th of the order, at a random place therein.
@@ -34,7 +34,7 @@ def split_rows(
     groups: npt.NDArray[np.integer] | None = None,
     noun: str = "sample",
 ) -> dict[str, Indices]:
-    """{part: its rows}: a share of all for each part that is named, and what they leave for `train`.
+    """Return {split: its rows}: a share of all rows for each split that is named, the rest for `train`.
 
     Stratified; or of whole groups, one at least for each part, where `groups` (N,) 0 to G - 1 tells to which each row
     belongs. Raises ConfigError where a part would be empty.
@@ -58,7 +58,7 @@ def split_rows(
 
 
 def _consecutive(order: Indices, counts: Mapping[str, int]) -> dict[str, Indices]:
-    """Pieces of an order, as many of it as `counts` says, and what is left as `train`."""
+    """Cut an order into consecutive pieces of these `counts`; the rest is `train`."""
     pieces, start = {}, 0
     for part, count in counts.items():
         pieces[part], start = order[start : start + max(0, count)], start + max(0, count)
@@ -66,14 +66,14 @@ def _consecutive(order: Indices, counts: Mapping[str, int]) -> dict[str, Indices
 
 
 def one_against_rest(labels: Indices, names: tuple[str, ...], positive: str | None) -> tuple[Indices, tuple[str, ...]]:
-    """Labels (N,) and names of two classes, `positive` and whatever else there is; as they are where it is None."""
+    """Return labels (N,) and names of two classes, `positive` and the rest; unchanged where it is None."""
     if positive is None:
         return labels, names
     return (labels == names.index(positive)).astype(np.int64), (f"not {positive}", positive)
 
 
 def fraction_of(labels: npt.NDArray[np.integer], fraction: float) -> Indices:
-    """The rows of a stratified share (0 to 1] of all, ascending, at least one.
+    """Return the rows of a stratified share (0 to 1] of all, ascending, at least one.
 
     Nested: a smaller fraction is a subset of a larger one. The same for every run, whatever its seed, so
     that runs with other seeds or other fractions can be compared.
@@ -90,8 +90,9 @@ def fold_of(
     seed: int,
     groups: npt.NDArray[np.integer] | None = None,
 ) -> tuple[Indices, Indices]:
-    """The rows to learn from and those to validate on, ascending: part `fold` (0 to folds - 1) of `folds` about equal
-    ones, stratified; of whole groups where `groups` (N,) tells them. Over all folds each row is validated on once."""
+    """Return the rows to learn from and those to validate on, ascending: number `fold` (0 to folds - 1) of `folds`
+    about equal ones, stratified; of whole groups where `groups` (N,) names them. Over all folds each
+    row is validated on once."""
     if groups is not None:
         held = _fold_of_groups(labels, groups, folds=folds, seed=seed) == fold
         return np.flatnonzero(~held).astype(np.int64), np.flatnonzero(held).astype(np.int64)
@@ -103,8 +104,8 @@ def fold_of(
 def _fold_of_groups(
     labels: npt.NDArray[np.integer], groups: npt.NDArray[np.integer], *, folds: int, seed: int
 ) -> Indices:
-    """(N,) the fold of each row. From the largest group to the smallest, each goes where it makes the folds' shares of
-    all classes least unequal."""
+    """Return the fold of each row (N,). From the largest group to the smallest, each goes where it makes the folds'
+    shares of all classes least unequal."""
     _, members = np.unique(groups, return_inverse=True)
     _, classes = np.unique(labels, return_inverse=True)
     counts = np.zeros((members.max() + 1, classes.max() + 1))

@@ -1,4 +1,4 @@
-"""What a model may know of its data, computed from the data."""
+"""The DataSpec of a data set: statistics of its training split, sizes, and a digest."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def describe(parts: Splits) -> DataSpec:
 
 
 def input_statistics(parts: Splits) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of amounts; 0 and 0 for what numbers names."""
+    """Return mean and standard deviation of the inputs; 0 and 0 for categories, nothing for text and sound."""
     if parts.kind in ("text", "audio"):
         return (), ()
     mean, std = channel_statistics(parts.train.inputs)
@@ -53,17 +53,17 @@ def input_statistics(parts: Splits) -> tuple[tuple[float, ...], tuple[float, ...
 
 
 def class_counts(labels: Tensor, classes: int) -> tuple[int, ...]:
-    """How many of the labels (N,) are 0, 1, ... classes - 1."""
+    """Count how many of the labels (N,) are 0, 1, ... classes - 1."""
     return tuple(torch.bincount(labels, minlength=classes).tolist())
 
 
 def vocabulary_size(tokenizer: str) -> int:
-    """Of a tokenizer in the JSON of Hugging Face's tokenizers."""
+    """Return the vocabulary size of a tokenizer in the JSON of Hugging Face's tokenizers."""
     return len(json.loads(tokenizer)["model"]["vocab"])
 
 
 def channel_statistics(inputs: Inputs) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (of the population, not of a sample) of each channel of inputs (N, C, ...).
+    """Return mean and standard deviation (of the population, not of a sample) of each channel of inputs (N, C, ...).
 
     In float64; for uint8 through a histogram, which is exact and twenty times as fast. Of rows in a file from what is
     known of each, or in a pass over them.
@@ -82,7 +82,7 @@ def channel_statistics(inputs: Inputs) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def _of_sums(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Exact: whole numbers of any length until the last division."""
+    """Compute from sums of whole numbers, exactly until the last division."""
     assert inputs.file.sums is not None
     values = prod(inputs.shape[2:]) * len(inputs)
     totals = [[int(each) for each in pair] for pair in inputs.file.sums[inputs.index.numpy()].sum(0)]  # (C, 2)
@@ -91,7 +91,7 @@ def _of_sums(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ...]
 
 
 def _of_blocks(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Chan, Golub & LeVeque 1983: the deviations within the blocks, and those of the blocks' means from each other."""
+    """Combine the blocks' statistics (Chan, Golub & LeVeque 1983): deviations within blocks and between means."""
     count, mean, deviations = 0, torch.zeros(()), torch.zeros(())
     for block in inputs.blocks():
         values = block.transpose(0, 1).flatten(1).double()
@@ -105,7 +105,7 @@ def _of_blocks(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 def _histogram(values: Tensor) -> Tensor:
-    """How often each of 0 to 255 occurs, (256,) int64."""
+    """Count how often each of 0 to 255 occurs, (256,) int64."""
     counts = torch.zeros(256, dtype=torch.int64)
     for rows in torch.split(values, ROWS_AT_A_TIME):
         counts += torch.bincount(rows.flatten(), minlength=256)
@@ -113,13 +113,13 @@ def _histogram(values: Tensor) -> Tensor:
 
 
 def digest(parts: Splits) -> str:
-    """SHA-256 over names, types, shapes and content of all parts: equal for equal data, on any machine."""
+    """Return SHA-256 over names, types, shapes and content of all splits: equal for equal data, on any machine."""
     of_numbers = digest_of(parts.by_name())
     return hashlib.sha256(f"{of_numbers} {parts.content}".encode()).hexdigest() if parts.content else of_numbers
 
 
 def digest_of(parts: Mapping[str, Split]) -> str:
-    """The same of the numbers alone. Of rows in a file over the hashes of their content, where those are known."""
+    """Return the digest of the numbers alone; of rows on disk over the hashes of their content, if known."""
     result = hashlib.sha256()
     for name, part in parts.items():
         for tensor in (part.inputs, part.targets):

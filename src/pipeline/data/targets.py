@@ -12,14 +12,14 @@ from pipeline.spec import TaskKind
 
 
 def labels_in(cell: str, separator: str | None) -> tuple[str, ...]:
-    """The cell itself where nothing separates labels; else what stands between separators, which may be nothing."""
+    """Return the labels of a cell: the cell itself without a separator, else what is between separators."""
     if separator is None:
         return (cell,)
     return tuple(label for label in (each.strip() for each in cell.split(separator)) if label)
 
 
 def targets_of(cells: Sequence[str], names: tuple[str, ...], separator: str | None) -> Tensor:
-    """(N,) int64 numbers of the labels; with a separator (N, K) float32, 1 where the label holds and 0 where not."""
+    """Return class indices (N,) int64; with a separator (N, K) float32, 1 where the label holds and 0 where not."""
     numbers = {name: number for number, name in enumerate(names)}
     if separator is None:
         return torch.tensor([numbers[cell] for cell in cells], dtype=torch.int64)

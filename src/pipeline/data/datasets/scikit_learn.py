@@ -152,7 +152,7 @@ class Diabetes:
 
 
 def read_table(file: File, root: Path | None, *, delimiter: str | None, header_lines: int) -> Rows:
-    """Its rows and columns, from `root`, or from where scikit-learn is installed. Raises DataError."""
+    """Return a file's rows and columns, from `root` or from where scikit-learn is installed. Raises DataError."""
     folder = installed("sklearn", remedy=REMEDY) / "datasets" / "data" if root is None else root
     content = read_folder(folder, [file], remedy=REMEDY)[file.name]
     return np.loadtxt(io.BytesIO(content), delimiter=delimiter, skiprows=header_lines, ndmin=2)

@@ -68,7 +68,7 @@ class SpokenDigits:
         return self.clips.load(self._parted(files, root), selection, "spoken_digits")
 
     def _downloaded(self) -> Path:
-        """The folder in the cache."""
+        """Return the folder in the cache, downloaded if need be."""
         files = product(range(10), self.speakers, range(50))
         names = frozenset(f"{digit}_{speaker}_{index}.wav" for digit, speaker, index in files)
         folder = cache_folder() / "spoken_digits"
@@ -124,6 +124,6 @@ class Recordings:
 
 
 def digest_of(contents: Mapping[str, bytes]) -> str:
-    """Of what sha256sum would print of these files."""
+    """Return the SHA-256 of what sha256sum prints of these files."""
     lines = (f"{sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents))
     return sha256("".join(lines).encode()).hexdigest()

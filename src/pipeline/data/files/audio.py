@@ -1,4 +1,4 @@
-"""Recordings and what their files say of them, decoded into the cache as one waveform each."""
+"""Audio files: their headers, and their waveforms, decoded into the cache."""
 
 import os
 import re
@@ -31,7 +31,7 @@ Channels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself; `samples` are those of one channel."""
+    """A file's header; `samples` are those of one channel."""
 
     rate: int
     samples: int
@@ -39,14 +39,14 @@ class Header:
 
 @dataclass(frozen=True)
 class Shape:
-    """What all recordings are brought to: samples a second, and samples in all."""
+    """What all recordings are converted to: samples a second, and samples in all."""
 
     rate: int
     samples: int
 
 
 def read_headers(paths: Sequence[Path]) -> tuple[list[Header | None], list[Bad]]:
-    """Of each file its header, or why it cannot be used."""
+    """Return the header of each file, and why files cannot be used."""
 
     def read(path: Path) -> Header | str:
         try:
@@ -60,7 +60,7 @@ def read_headers(paths: Sequence[Path]) -> tuple[list[Header | None], list[Bad]]
 
 
 def read_header(path: Path) -> Header:
-    """Raises Unreadable for what holds no sound, or none that is read here."""
+    """Return a file's header. Raises Unreadable for what holds no sound, or none that can be used."""
     try:
         size = path.stat().st_size
     except OSError as problem:
@@ -85,15 +85,15 @@ def read_header(path: Path) -> Header:
 
 
 def decode(path: Path, shape: Shape) -> Waveform:
-    """(S,), the mean of the channels, at the rate that is asked for. What is shorter stands in the middle of silence,
-    of what is longer the middle is kept."""
+    """Return (S,): the mean of the channels at the rate of `shape`, padded with silence on both sides or cut to the
+    middle."""
     rate, channels = _sound(path)
     mono = resampled(channels.mean(axis=1, dtype=np.float64), rate, shape.rate)
     return in_the_middle(np.clip(np.rint(mono), -HIGHEST - 1, HIGHEST).astype(np.int16), shape.samples)
 
 
 def cached(root: Path, shape: Shape, paths: Sequence[str]) -> Cached:
-    """inputs (N, S) int16, the recordings in this order."""
+    """Return the recordings in this order; inputs are (N, S) int16."""
     decoding = Decoding(
         "recording", f"{VERSION} {shape.rate}", (shape.samples,), np.int16, partial(decode, shape=shape)
     )
@@ -101,7 +101,7 @@ def cached(root: Path, shape: Shape, paths: Sequence[str]) -> Cached:
 
 
 def in_the_middle(sound: Waveform, samples: int) -> Waveform:
-    """(any,) -> (samples,)"""
+    """Pad or cut (any,) to (samples,), keeping the middle in the middle."""
     spare = samples - len(sound)
     if spare <= 0:
         return sound[-spare // 2 :][:samples]
@@ -109,7 +109,7 @@ def in_the_middle(sound: Waveform, samples: int) -> Waveform:
 
 
 def resampled(sound: npt.NDArray[np.float64], rate: int, wanted: int) -> npt.NDArray[np.float64]:
-    """By a polyphase filter, which leaves out the frequencies that the lower of both rates cannot carry."""
+    """Resample by a polyphase filter, which removes the frequencies that the lower rate cannot represent."""
     if rate == wanted:
         return sound
     from scipy.signal import resample_poly
@@ -120,7 +120,7 @@ def resampled(sound: npt.NDArray[np.float64], rate: int, wanted: int) -> npt.NDA
 
 
 def _sound(path: Path) -> tuple[int, Channels]:
-    """The rate, and (S, C) in units of int16."""
+    """Return the rate, and the samples (S, C) in units of int16."""
     with _soundfile() as soundfile:
         values, rate = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
     if not np.isfinite(values).all():
@@ -130,7 +130,7 @@ def _sound(path: Path) -> tuple[int, Channels]:
 
 @contextmanager
 def _soundfile() -> Iterator[Any]:
-    """Raises DataError where the package is missing, and Unreadable for what it cannot read."""
+    """Import soundfile; raises DataError where it is missing, and Unreadable for what it cannot read."""
     try:
         import soundfile
     except (ImportError, OSError) as problem:  # OSError: the package is there, its library is not

@@ -26,7 +26,7 @@ LONGEST_SECONDS = 10.0  # unless `seconds` asks for more
 
 @dataclass(frozen=True)
 class Clips:
-    """What all recordings are brought to: `sample_rate` None is the one that most of them have, `seconds` None the
+    """What all recordings are converted to: `sample_rate` None is the one that most of them have, `seconds` None the
     length of the longest."""
 
     sample_rate: int | None
@@ -42,7 +42,7 @@ class Clips:
             raise ConfigError(f"data.source.seconds={self.seconds:g}: expected more than 0, such as 1.0")
 
     def load(self, files: list[LabelledFile], selection: Selection, name: str, wrong: Sequence[str] = ()) -> Splits:
-        """`wrong` tells of what is no file to be used, a line each."""
+        """Load the recordings; `wrong` lists files that cannot be used, a line each."""
         root = selection.root
         files, skipped = selection.labelled(*selection.readable(files, wrong))
         headers, bad = audio.read_headers([root / file.path for file in files])
@@ -129,7 +129,7 @@ class AudioFolder:
         return self.clips.load(files, selection, root.resolve().name, wrong)
 
     def _files(self, root: Path) -> tuple[list[LabelledFile], list[str]]:
-        """And what is wrong with others, a line each."""
+        """Return the labelled files, and what is wrong with others, a line each."""
         if self.labels is not None:
             return labelled_files.in_list(root, self.labels)
         if self.pattern is None:

@@ -1,4 +1,4 @@
-"""From a user's files to the three parts: what cannot be used left out, the rest cut and decoded."""
+"""Build the three splits from a user's files: bad files are left out, the rest is split and decoded."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ class Selection:
     on_bad_sample: Literal["fail", "skip"]
 
     def labelled(self, files: Files, wrong: Sequence[str] = ()) -> tuple[Files, tuple[str, ...]]:
-        """Those of which the training part shows the label; `wrong` tells of what is left out besides, a line each."""
+        """Return the files whose label is in the training split; `wrong` lists what else is left out, a line each."""
         skipped = self._left_out(wrong, len(files) + len(wrong))
         files, more = self._without_single(files)
         check_labels_of(files, self.root, self.kind)
@@ -52,13 +52,13 @@ class Selection:
         return known, skipped + more + self._left_out(strange, len(files))
 
     def readable(self, files: Files, wrong: Sequence[str]) -> tuple[Files, list[str]]:
-        """Those that are files, and what is wrong with the others, a line each after `wrong`."""
+        """Return what can be read, and what is wrong with the others, a line each after `wrong`."""
         why = {file.path: why_no_file(self.root / file.path) for file in files}
         told = [f"{self.root / path} {reason}" for path, reason in why.items() if reason is not None]
         return [file for file in files if why[file.path] is None], [*wrong, *told]
 
     def _without_single(self, files: Files) -> tuple[Files, tuple[str, ...]]:
-        """A class of which there is one to learn from is left out, where anything is."""
+        """Leave out classes with a single training file, where bad samples are skipped."""
         if self.on_bad_sample == "fail":
             return files, ()
         single = {label for label, count in learned_labels(files).items() if count == 1}
@@ -70,7 +70,7 @@ class Selection:
     def decoded(
         self, files: Files, bad: Sequence[Bad], decode: Callable[[Sequence[str]], Cached]
     ) -> tuple[Files, Cached]:
-        """Part by part, without those that are known to be `bad` and those that `decode` finds to be."""
+        """Decode the files split by split, without those that are `bad` and those that `decode` finds to be."""
         readable, skipped = self._without(bad, files)
         found = decode([file.path for file in readable])
         usable, more = self._without(found.bad, readable)
@@ -91,7 +91,7 @@ class Selection:
         return self.labelled(kept, [f"{self.root / files[each.row].path} {each.reason}" for each in bad])
 
     def _parted(self, files: Files) -> Files:
-        """Each with its part; part by part."""
+        """Return the files with their splits, sorted by split."""
         noun, given = self.kind.noun, {file.part for file in files}
         names = {label for file in files for label in file.labels}
         free = [file for file in files if file.part in (None, "train")]
@@ -121,19 +121,19 @@ class Selection:
 
 
 def groups_of(files: Files) -> Indices | None:
-    """The number of each file's group; None where files have none."""
+    """Return the number of each file's group; None where files have none."""
     if any(file.group is None for file in files):
         return None
     return _numbered([str(file.group) for file in files])
 
 
 def _numbered(names: Sequence[str]) -> Indices:
-    """(N,) the place of each among the different ones, in alphabetical order."""
+    """Number the distinct names in alphabetical order: (N,)."""
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def parts_of(files: Files, inputs: Inputs) -> tuple[tuple[str, ...], TaskKind, tuple[Split, Split, Split]]:
-    """The names of the classes, what is asked, and the parts of the inputs, whose rows are the files part by part."""
+    """Return the class names, the task, and the splits of inputs whose rows are the files split by split."""
     names, separator = tuple(sorted({label for file in files for label in file.labels})), files[0].separator
     targets = targets_of([file.label for file in files], names, separator)
     groups = groups_of(files)
@@ -145,7 +145,7 @@ def parts_of(files: Files, inputs: Inputs) -> tuple[tuple[str, ...], TaskKind, t
 
 
 def existing(root: Path | None, *, option: str, noun: str) -> Path:
-    """The user's folder. Raises UserError where it is not said, or not there."""
+    """Return the user's folder. Raises UserError where it is not given or does not exist."""
     if root is None:
         raise ConfigError(
             f"data={option} needs to know where your {noun}s are: data.root=/path/to/folder, with one folder "

@@ -52,14 +52,14 @@ class Cached:
     skipped: tuple[str, ...] = ()
 
     def rows(self, rows: Sequence[int], skipped: tuple[str, ...]) -> "Cached":
-        """Those that are left, in this order; `skipped` tells of the others."""
+        """Return these rows, in this order; `skipped` lists the others."""
         index = torch.tensor(rows, dtype=torch.int64)
         return Cached(OnDiskTensor(self.inputs.file, index), self.hashes[index.numpy()], [], skipped)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is kept of a file beside its values: see RowFile."""
+    """What is stored of a file beside its values: see RowFile."""
 
     hash: bytes
     sums: Array
@@ -83,7 +83,7 @@ class Decoding:
 
 
 def cached(root: Path, paths: Sequence[str], decoding: Decoding) -> Cached:
-    """The files in this order, from the cache, or decoded into it now.
+    """Return the files in this order, from the cache, or decoded into it now.
 
     The cache knows them by path, size and time of change: whichever differs, all are decoded anew; and so they are
     when the file of their values is not as it was left.
@@ -114,12 +114,12 @@ def _packed(facts: Sequence[Facts]) -> bytes:
 
 
 def _state(path: Path) -> list[int]:
-    """Empty for a file that is not there."""
+    """Return size and time of change of a file; nothing for one that is not there."""
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
 
 
 def _fill(root: Path, paths: Sequence[str], decoding: Decoding, target: Path) -> list[Facts]:
-    """What is half done never has the name `target`."""
+    """Decode into a temporary file, which gets the name `target` when it is complete."""
     unfinished = target.with_name(f"{target.stem}-{uuid4().hex}.unfinished")
     try:
         found = _decode_all(root, paths, decoding, unfinished)
@@ -136,7 +136,7 @@ def _fill(root: Path, paths: Sequence[str], decoding: Decoding, target: Path) ->
 
 
 def _decode_all(root: Path, paths: Sequence[str], decoding: Decoding, target: Path) -> list[Facts]:
-    """Of each file; its values in `target`."""
+    """Write the values of all files to `target`; return the facts of each file."""
     size = int(np.prod(decoding.shape)) * np.dtype(decoding.dtype).itemsize
     with target.open("wb") as file:
         if hasattr(os, "posix_fallocate"):  # a full disk is told now
@@ -166,7 +166,7 @@ def sums_of(values: Array) -> Array:
 
 
 def side_by_side(call: Callable[[T], R], items: Sequence[T], what: str) -> Iterator[R]:
-    """In order. By threads: what decodes does so outside of Python's lock."""
+    """Call for each item, in order, in threads: decoders release Python's lock."""
     with ThreadPoolExecutor() as pool, _progress(what, len(items)) as advance:
         for first in range(0, len(items), FILES_AT_A_TIME):
             some = items[first : first + FILES_AT_A_TIME]
@@ -188,7 +188,7 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def key_of(root: Path, paths: Sequence[str], what: str) -> str:
-    """Another one for other files, for the same ones at another time, and for something else that is kept of them."""
+    """Return a cache key of the files' paths, sizes and times of change, and of `what` is kept of them."""
     result = hashlib.sha256(os.fsencode(f"{what} {root.resolve()}\n"))
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""A user's own pictures."""
+"""A user's own images."""
 
 import logging
 from collections import Counter
@@ -97,7 +97,7 @@ class ImageFolder:
 
 
 def tell_what_is_lost(headers: Headers, paths: Sequence[str]) -> None:
-    """Of pictures that hold more than is read of them."""
+    """Warn of pictures that hold more than is read of them."""
     deep, moving = headers.which(lambda each: each.is_deep), headers.which(lambda each: each.moves)
     if deep:
         grey = f"; of grey ones 0 to {2**headers.grey_bits - 1} becomes 0 to 255" if headers.grey_bits > 8 else ""

@@ -1,4 +1,4 @@
-"""Pictures and what their files say of them, decoded into the cache."""
+"""Image files: their headers, and their pixels, decoded into the cache."""
 
 import json
 import struct
@@ -48,7 +48,7 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Headers:
-    """What the files say of themselves, in their order; None for those that are `bad`."""
+    """The headers of files, in their order; None for those that are `bad`."""
 
     each: list[Header | None]
     bad: list[Bad]
@@ -64,7 +64,7 @@ class Headers:
 
     @property
     def grey_bits(self) -> int:
-        """Of the grey pictures with 16 bits as many as are used: 12 of much that comes from medicine; 0 without any."""
+        """Return the bits in use by grey pictures with 16 bits, such as 12 in medicine; 0 without such pictures."""
         return max((header.highest for header in self.each if header is not None), default=0).bit_length()
 
     def which(self, holds: Callable[[Header], bool]) -> list[int]:
@@ -72,7 +72,7 @@ class Headers:
 
 
 def headers_of(root: Path, paths: Sequence[str]) -> Headers:
-    """From the cache, as long as no file has changed, or read now: to open thousands of files takes seconds."""
+    """Return the headers, from the cache if no file has changed: opening thousands of files takes seconds."""
     folder = cache_folder() / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"{key_of(root, paths, f'headers {HEADERS_VERSION}')}.headers.json"
@@ -92,7 +92,7 @@ def _read_headers(paths: Sequence[Path]) -> Headers:
 
 
 def _header_of(path: Path) -> Header | str:
-    """Or why it cannot be used."""
+    """Return a file's header, or why it cannot be used."""
     try:
         if path.stat().st_size == 0:
             return "is empty"
@@ -111,7 +111,7 @@ def _header_of(path: Path) -> Header | str:
 
 
 def _is_deep_grey(picture: Image.Image) -> bool:
-    """Older versions of Pillow call it I."""
+    """Return whether a picture is grey with 16 bits; older versions of Pillow call its mode I."""
     return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
 
 
@@ -139,7 +139,7 @@ def _with_8_bits(picture: Image.Image, grey_bits: int) -> Image.Image:
 
 
 def cached(root: Path, shape: Shape, grey_bits: int, paths: Sequence[str]) -> Cached:
-    """inputs (N, C, H, W) uint8, the pictures in this order."""
+    """Return the pictures in this order; inputs are (N, C, H, W) uint8."""
     version = f"{VERSION} {grey_bits}" if grey_bits else str(VERSION)
     decoding = Decoding("picture", version, tuple(shape), np.uint8, partial(decode, shape=shape, grey_bits=grey_bits))
     return cache.cached(root, paths, decoding)

@@ -47,7 +47,7 @@ class LabelledFile:
 
 
 def in_folders(root: Path, kind: FileKind) -> tuple[list[LabelledFile], list[str]]:
-    """One folder a class, or of such folders `train` and, as far as there are any, `validation` and `test`; and what is
+    """Find files in one folder a class, or in `train`, `validation` and `test` with such folders; and list what is
     wrong with others, a line each."""
     groups = {entry.name: PARTS[entry.name.lower()] for entry in folders(root) if entry.name.lower() in PARTS}
     if "train" in groups.values():
@@ -58,7 +58,7 @@ def in_folders(root: Path, kind: FileKind) -> tuple[list[LabelledFile], list[str
 
 
 def _classes(root: Path, below: Path, part: str | None, kind: FileKind) -> Iterator[LabelledFile | str]:
-    """Or what is wrong with a folder."""
+    """Yield the files of each class, or what is wrong with a folder."""
     for entry in folders(root / below):
         paths = paths_in(root, below / entry.name, kind)
         if not entry.name.isprintable():
@@ -70,7 +70,7 @@ def _classes(root: Path, below: Path, part: str | None, kind: FileKind) -> Itera
 
 
 def paths_in(root: Path, below: Path, kind: FileKind) -> list[str]:
-    """Of all files of this kind, however deep, relative to `root`; through links, but each folder once."""
+    """Return the paths of all files of this kind, at any depth, relative to `root`; through links, each folder once."""
 
     def fail(problem: OSError) -> None:
         raise DataError(f"{problem.filename} cannot be read: {problem.strerror}.")
@@ -127,7 +127,7 @@ def in_list(root: Path, name: str, separator: str | None = None) -> tuple[list[L
 
 
 def _row(root: Path, row: dict[str, str | None], separator: str | None) -> LabelledFile | str:
-    """Or what is wrong with it."""
+    """Return the file of a row, or what is wrong with the row."""
     file, label, part = ((row.get(column) or "").strip() for column in COLUMNS)
     if not file or not (label or separator):
         return f"path={file!r}, label={label!r}; expected both to be filled in"
@@ -186,7 +186,7 @@ class NamePattern:
         )
 
     def read(self, path: str) -> dict[str, str] | None:
-        """The fields of a path; None where it does not fit."""
+        """Return the fields of a path; None where it does not fit."""
         found = self._compiled.fullmatch(path)
         return None if found is None else found.groupdict()
 
@@ -194,7 +194,7 @@ class NamePattern:
 def in_names(
     root: Path, pattern: NamePattern, group: str | None, kind: FileKind
 ) -> tuple[list[LabelledFile], list[str]]:
-    """The files whose path fits, with `group` the field that keeps them together; and the paths that do not fit."""
+    """Return the files whose path fits, each with its field `group` if that is given; and the paths that do not fit."""
     if group is not None and group not in pattern.fields:
         raise ConfigError(
             f"data.source.group={group} is no field of data.source.pattern={pattern.pattern}; expected one of "

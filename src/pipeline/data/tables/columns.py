@@ -24,14 +24,14 @@ PIVOT = 69  # of POSIX: 69 to 99 are 1969 to 1999
 
 
 def days(cell: str, order: Order = "day first") -> float:
-    """Since 1970, in UTC where the zone is said. Raises ValueError for what is no date, or none in this order."""
+    """Return days since 1970, in UTC where a zone is given. Raises ValueError for what is not a date in this order."""
     moment = _moment(cell, order)
     moment = moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() / 86_400
 
 
 def needs_order(cell: str) -> bool:
-    """Whether only custom says which number is the day: with points it comes first everywhere."""
+    """Return whether only custom says which number is the day: with points it comes first everywhere."""
     found = YEAR_LAST.fullmatch(cell)
     return found is not None and "." not in (found[2], found[7])
 
@@ -96,7 +96,7 @@ class Column:
 
     @property
     def description(self) -> str:
-        """What its cells are, for a person."""
+        """Describe the cells for a person."""
         return self.kind if self.order is None else f"{self.kind}, {self.order}"
 
     def numbers(self, cells: Cells) -> Numbers:
@@ -118,7 +118,7 @@ class Column:
         return np.array([np.inf if (value := read[cell]) is None else value for cell in cells], dtype=np.float64)
 
     def reason(self, cell: str) -> str:
-        """Why a cell that has no finite number is wrong."""
+        """Return why a cell without a finite number is wrong."""
         cell = cell.strip()
         if self._read(cell) is not None:
             return f"{self.name} is {cell}, expected a finite number"
@@ -173,7 +173,7 @@ class Survey:
 
     @property
     def order(self) -> Order | None:
-        """In which most dates can be read; None where that makes no difference to any."""
+        """Return the order in which most dates can be read; None where it makes no difference."""
         if not self.guess and self.ordered[ORDERS[0]] == self.ordered[ORDERS[1]]:
             return None
         return max(ORDERS, key=self.ordered.__getitem__)
@@ -188,7 +188,7 @@ class Survey:
         return Column(self.name, "date", (), self.known, strays, missing, order, guess, self.short_years)
 
     def column(self, wanted: ColumnKind | None = None) -> Column:
-        """As `wanted`, or as the cells look."""
+        """Return the column of the kind `wanted`, or of the kind that fits the cells."""
         if wanted is None:
             strays = self.known - self.readable["number"]
             if strays <= STRAY_SHARE * self.known:
@@ -199,7 +199,7 @@ class Survey:
 
     @property
     def is_class(self) -> bool:
-        """Text, or no more than a few whole numbers."""
+        """Return whether the cells are text, or no more than a few whole numbers."""
         if self.levels is None:
             return False
         read = [
@@ -209,7 +209,7 @@ class Survey:
 
 
 def _hash_of(text: str) -> int:
-    """Of 48 bits: a float64 holds it."""
+    """Return a hash of 48 bits, which a float64 holds."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest())
 
 
@@ -226,7 +226,7 @@ def _all_numbers(cells: Sequence[str]) -> Numbers:
 
 
 def levels_of(cells: Cells) -> list[str]:
-    """The texts by which cells are told apart, whole numbers without a point."""
+    """Return the texts by which cells are told apart, whole numbers without a point."""
     if isinstance(cells, np.ndarray):
         return [MISSING_LEVEL if np.isnan(each) else f"{each:.15g}" for each in cells.tolist()]
     return [MISSING_LEVEL if cell in MISSING else cell for cell in map(str.strip, cells)]

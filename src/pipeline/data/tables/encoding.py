@@ -1,4 +1,4 @@
-"""The columns of a table as inputs of a network: what is fitted to them is fitted to the training rows alone."""
+"""Encode the columns of a table as inputs of a network; everything is fitted to the training rows alone."""
 
 import logging
 from collections import Counter
@@ -43,7 +43,7 @@ class Encoder(Protocol):
 
     @property
     def description(self) -> str:
-        """What was made of the column, for a person."""
+        """Describe for a person what the column became."""
         ...
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -150,14 +150,14 @@ class Encoding:
         return torch.cat([column(values[:, column.place]) for column in self.columns], dim=1)
 
     def of(self, inputs: Inputs) -> Inputs:
-        """At once, or of rows in a file whenever they are read."""
+        """Encode inputs: a tensor at once, rows on disk whenever they are read."""
         if isinstance(inputs, OnDiskTensor):
             return replace(inputs, change=self, row_shape=(len(self.names),))
         return self(inputs)
 
 
 def encoded(parts: Splits, *, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Splits:
-    """The table's values as inputs; names are numbered where there are more than `one_hot_up_to`.
+    """Return the splits with encoded inputs; categories are numbered where there are more than `one_hot_up_to`.
 
     Raises DataError where the training rows leave no column, or one of as many names as there are rows.
     """

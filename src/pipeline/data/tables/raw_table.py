@@ -81,7 +81,7 @@ class Reading:
         return {name: np.concatenate(each) for name, each in kept.items()}, about
 
     def _surveyed(self) -> dict[str, Column]:
-        """All columns but those that are ignored, in the first file's order."""
+        """Return all columns but those that are ignored, in the first file's order."""
         surveys: dict[str, Survey] = {}
         for path in self.files.values():
             for number, chunk in enumerate(chunks(path)):
@@ -137,7 +137,7 @@ def _matrix(columns: Sequence[Column], chunk: Chunk) -> Numbers:
 
 
 def hashes_of(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
-    """(n,) of (n, F): each number mixed with its column's (Steele, Lea & Flood 2014: SplitMix64), and summed."""
+    """Return a hash of each row (n,): numbers mixed with those of columns (SplitMix64, Steele, Lea & Flood 2014)."""
     mixed = np.ascontiguousarray(rows).view(np.uint32).astype(np.uint64)
     mixed += np.arange(1, rows.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -168,7 +168,7 @@ class RawTable:
     skipped: tuple[str, ...]
 
     def without(self, rows: Numbered, skipped: tuple[str, ...]) -> "RawTable":
-        """`skipped` tells of these rows."""
+        """Return the table without these rows, of which `skipped` tells."""
         kept = np.setdiff1d(np.arange(len(self.places)), rows)
         each = {name: getattr(self, name)[kept] for name in ("others", "file_of", "places", "hashes")}
         values = pick(self.values, torch.from_numpy(kept))
@@ -186,7 +186,7 @@ def read(reading: Reading) -> RawTable:
 
 
 def _cached(reading: Reading) -> RawTable:
-    """The cache knows the files by path, size and time of change."""
+    """Read through the cache, which knows the files by path, size and time of change."""
     folder = cache_folder() / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / _key(reading)

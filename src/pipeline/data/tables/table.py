@@ -137,7 +137,7 @@ def tell_what_is_guessed(columns: Sequence[Column], path: Path) -> None:
 
 
 def drop_unseen_classes(table: RawTable, files: Sequence[Path], on_bad_sample: OnBadSample) -> RawTable:
-    """Rows of other files have classes that the training file, the first, shows."""
+    """Drop rows with classes that the training file (the first) does not have."""
     column, labels = table.other_columns[0], table.others[:, 0]
     if column.kind != "category":
         return table
@@ -152,7 +152,7 @@ def drop_unseen_classes(table: RawTable, files: Sequence[Path], on_bad_sample: O
 
 
 def drop_single_classes(table: RawTable, files: Sequence[Path]) -> RawTable:
-    """A class of which there is one row is left out."""
+    """Drop classes with a single row."""
     column, labels = table.other_columns[0], table.others[:, 0]
     if column.kind != "category":
         return table
@@ -172,7 +172,7 @@ def place_of(table: RawTable, row: int, files: Sequence[Path]) -> str:
 
 
 def targets_of(table: RawTable, answer: str | None, files: Sequence[Path]) -> tuple[Tensor, tuple[str, ...]]:
-    """Numbers (N, 1) float32 without names, or classes (N,) int64 with theirs. Raises DataError."""
+    """Return numbers (N, 1) float32 without names, or classes (N,) int64 with their names. Raises DataError."""
     column, values, path = table.other_columns[0], table.others[:, 0], files[0]
     if column.kind != "category":
         return torch.from_numpy(values.astype(np.float32))[:, None], ()
@@ -205,7 +205,7 @@ def task_of(class_names: Sequence[str]) -> TaskKind:
 
 
 def by_time(moments: Numbers, shares: dict[str, float], column: Column, path: Path) -> dict[str, Indices]:
-    """The latest rows are the test part, those before them the validation part. Raises DataError for text."""
+    """Split by time: the latest rows are the test split, those before them validation. Raises DataError for text."""
     if column.kind == "category":
         raise DataError(f"{path}: {column.name} holds text, expected numbers or dates such as 2026-01-31.")
     order = np.argsort(moments, kind="stable").astype(np.int64)
@@ -220,5 +220,5 @@ def by_time(moments: Numbers, shares: dict[str, float], column: Column, path: Pa
 
 
 def numbered(values: Numbers | Indices) -> Indices:
-    """(N,) the place of each among the different ones."""
+    """Number the distinct values: (N,) the place of each among them."""
     return np.unique(values, return_inverse=True)[1].astype(np.int64)

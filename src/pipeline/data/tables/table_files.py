@@ -55,7 +55,7 @@ def place_in(path: Path, number: int) -> str:
 
 
 def columns_in(path: Path) -> list[str]:
-    """Without reading a row. Raises DataError."""
+    """Return the names of the columns, without reading a row. Raises DataError."""
     check(path)
     if path.suffix.lower() == ".parquet":
         with _parquet(path) as file:
@@ -68,7 +68,7 @@ def columns_in(path: Path) -> list[str]:
 
 
 def chunks(path: Path) -> Iterator[Chunk]:
-    """In the file's order, the first of them with all columns even if it has no row. Raises DataError."""
+    """Iterate over chunks in the file's order; the first has all columns even if it has no row. Raises DataError."""
     if path.suffix.lower() == ".parquet":
         yield from _row_groups(path)
         return
@@ -93,12 +93,12 @@ def _opened(path: Path) -> Iterator[TextIO]:
 
 
 def with_points(row: list[str]) -> list[str]:
-    """Where semicolons part the cells, a comma is that of a decimal fraction: 1,5 is 1.5."""
+    """Replace decimal commas by points, where semicolons separate the cells: 1,5 is 1.5."""
     return [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row]
 
 
 def row_count(path: Path) -> int:
-    """Of a CSV about as many as its size allows, of Parquet exactly."""
+    """Return the number of rows: estimated from the size of a CSV, exact for Parquet."""
     if path.suffix.lower() == ".parquet":
         with _parquet(path) as file:
             return int(file.metadata.num_rows)
@@ -109,7 +109,7 @@ def row_count(path: Path) -> int:
 
 
 def size_of(path: Path) -> int:
-    """About the bytes that its values take, which Parquet packs."""
+    """Estimate the bytes of the values, which Parquet packs."""
     if path.suffix.lower() == ".parquet":
         with _parquet(path) as file:
             return VALUE_BYTES * int(file.metadata.num_rows) * int(file.metadata.num_columns)
@@ -197,7 +197,7 @@ def check_row_groups(about: Any, path: Path) -> None:
 
 
 def _cells(column: Any) -> Cells:
-    """Of a pyarrow array."""
+    """Return the cells of a pyarrow array."""
     from pyarrow import types
 
     kind = column.type

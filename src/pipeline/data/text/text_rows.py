@@ -38,7 +38,7 @@ class Wrong:
 def read(
     path: Path, *, text: Column, label: Column, header: bool, may_be_unlabelled: bool = False
 ) -> list[Sample | Wrong]:
-    """Raises DataError for a file that cannot be read at all, ConfigError for a column that it does not have."""
+    """Return all rows. Raises DataError for a file that cannot be read, ConfigError for a missing column."""
     try:
         why = why_no_file(path) or _why_too_large(path)
         content = b"" if why is not None else path.read_bytes()
@@ -70,7 +70,7 @@ def _why_too_large(path: Path) -> str | None:
 
 
 def check_columns(path: Path, *, text: Column, label: Column, header: bool) -> None:
-    """Of the first row alone. Raises as `read` does."""
+    """Check the first row alone. Raises as `read` does."""
     if text == label:
         raise ConfigError(
             f"data.source.text and data.source.label are both {text}, and a column is one of them: choose another"

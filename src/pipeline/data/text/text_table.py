@@ -116,7 +116,7 @@ class TextTable:
 
 
 def encoded(parts: Splits, *, texts: Sequence[str], tokenization: Tokenization) -> Splits:
-    """`parts` have as inputs the places of their sentences in `texts`; the words of the training part get numbers."""
+    """Return the splits with token ids, where `parts` have indices into `texts`; training gives the vocabulary."""
     sentences = {name: [texts[place] for place in part.inputs[:].tolist()] for name, part in parts.by_name().items()}
     tokenizer = tokenization.learn(sentences["train"])
     fix_length(tokenizer, sentences["train"])
@@ -137,7 +137,7 @@ def usable(found: Mapping[str, Sequence[Sample | Wrong]]) -> dict[str, Samples]:
 
 
 def without_single(train: Samples, separator: str | None) -> list[Sample | Wrong]:
-    """A label of which there is one sample says nothing of others."""
+    """Mark samples whose label occurs once as wrong: a single one says nothing of others."""
     counts = Counter(label for row in train for label in labels_in(row.label, separator))
 
     def checked(row: Sample) -> Sample | Wrong:
@@ -159,7 +159,7 @@ def check_counts(train: Samples, separator: str | None) -> None:
 
 
 def class_names(train: Samples, separator: str | None) -> tuple[str, ...]:
-    """All labels that training shows, in order: 2 before 10 where all are whole numbers. Raises DataError for one."""
+    """Return all labels of the training split, sorted: 2 before 10 where all are numbers. Raises DataError for one."""
     found = {label for row in train for label in labels_in(row.label, separator)}
     if len(found) < 2:
         raise DataError(f"{train[0].file}: every training sample is {train[0].label!r}; expected two labels or more.")

@@ -35,7 +35,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenization:
-    """How text becomes tokens; whoever is built alike learns alike from the same sentences.
+    """Settings of a tokenizer; the same settings learn the same from the same sentences.
 
     kind             words: each is a token; bpe: frequent pieces of words (Sennrich, Haddow & Birch 2016); or the
                      tokenizer.json of a pre-trained model, taken as it is
@@ -57,7 +57,7 @@ class Tokenization:
             )
 
     def learn(self, sentences: Sequence[str]) -> "Tokenizer":
-        """Raises DataError where the package is missing, or a file that it is to be read from."""
+        """Return a tokenizer learned from `sentences`. Raises DataError for a missing package or file."""
         try:
             from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
         except ImportError as error:
@@ -84,7 +84,7 @@ class Tokenization:
 
     @property
     def remedy(self) -> str:
-        """What makes more words known."""
+        """Return what to type so that more words are known."""
         if self.kind.endswith(".json"):
             return "Take the tokenizer of a model for this language, or data.source.tokenizer.kind=bpe"
         if self.least_count > 1:
@@ -114,7 +114,7 @@ class Tokenization:
 
 
 def fix_length(tokenizer: "Tokenizer", sentences: Sequence[str]) -> None:
-    """From now on it fills whatever it encodes up to the longest of `sentences`, and cuts what is longer.
+    """Make the tokenizer pad to the longest of `sentences`, and truncate what is longer.
 
     Both are written into its JSON: whoever has that encodes as the network was trained.
     """
@@ -124,13 +124,13 @@ def fix_length(tokenizer: "Tokenizer", sentences: Sequence[str]) -> None:
 
 
 def encode(tokenizer: "Tokenizer", sentences: Sequence[str]) -> Tensor:
-    """(N, T) in the smallest type that holds the vocabulary; the tokenizer's length is fixed."""
+    """Return token ids (N, T) in the smallest type that holds the vocabulary; the tokenizer's length is fixed."""
     numbers = [encoding.ids for encoding in tokenizer.encode_batch(list(sentences))]
     return torch.tensor(numbers, dtype=smallest_type(tokenizer.get_vocab_size()))
 
 
 def warn_of_unknown(tokenizer: "Tokenizer", sentences: Sequence[str], remedy: str) -> None:
-    """Where the network would see little of what it is judged by."""
+    """Warn where many validation tokens are unknown."""
     unknown = next((number for name in UNKNOWN_NAMES if (number := tokenizer.token_to_id(name)) is not None), None)
     tokens = strange = 0
     examples: dict[str, None] = {}  # in the order in which they come
