@@ -1,6 +1,5 @@
 """`report.html`: a search on one page that needs nothing else, made from its directory alone."""
 
-import base64
 import shlex
 import statistics
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from optuna.trial import FrozenTrial
 from pipeline.errors import ConfigError
 from pipeline.files import locked, write_atomically
 from pipeline.lifecycle.reports import wording
+from pipeline.lifecycle.reports.images import address
 from pipeline.lifecycle.reports.markup import Child, Html, command, element, facts, join, table
 from pipeline.lifecycle.reports.page import columns, headline, note, page, section
 from pipeline.search.estimate_section import estimate_section
@@ -20,7 +20,7 @@ from pipeline.search.judgement import gaps
 from pipeline.search.recipe import command_of, recipe_of
 from pipeline.search.standing import Standing, scores_of, seconds_of
 from pipeline.search.trial_table import shown, trial_table
-from pipeline.tracking import address
+from pipeline.tracking.address import redacted
 
 LOCK = ".report.lock"
 PATIENCE_SECONDS = 10.0
@@ -140,9 +140,9 @@ def _best(standing: Standing) -> Html | None:
         "The best configuration",
         facts(rows),
         element("h3", "As a command", style="margin-top:1.4rem"),
-        command(address.redacted(typed)),
+        command(redacted(typed)),
         None if recipe is None else element("h3", f"As a recipe, conf/experiment/{standing.name}.yaml"),
-        None if recipe is None else command(address.redacted(recipe)),
+        None if recipe is None else command(redacted(recipe)),
     )
 
 
@@ -210,8 +210,7 @@ def _pictures(pictures: Sequence[Path]) -> list[Html | None]:
 
 
 def _inlined(path: Path, title: str) -> Html:
-    content = base64.b64encode(path.read_bytes()).decode()
-    return element("figure", element("img", src=f"data:image/png;base64,{content}", alt=title), class_="chart")
+    return element("figure", element("img", src=address(path.read_bytes()), alt=title), class_="chart")
 
 
 def _searched(standing: Standing) -> Html | None:
@@ -223,7 +222,7 @@ def _searched(standing: Standing) -> Html | None:
     rows: list[tuple[str, Child]] = [(name, wording.setting(plan.settings[name])) for name in names]
     rows += [(f"objective {name}", direction) for name, direction in plan.objectives.items()]
     rows += [(part, str(plan.settings[part]._target_).rpartition(".")[2]) for part in ("sampler", "pruner")]
-    fixed = address.redacted(shlex.join(plan.fixed)) or "none"
+    fixed = redacted(shlex.join(plan.fixed)) or "none"
     return section(
         "What was searched, and how",
         table(["key", "values", "where"], searched, class_="words"),

@@ -9,7 +9,7 @@ from itertools import accumulate
 import numpy as np
 
 from pipeline.lifecycle.reports.axes import Axis, around, short
-from pipeline.lifecycle.reports.images import address
+from pipeline.lifecycle.reports.images import address, png
 from pipeline.lifecycle.reports.markup import Html, element, join
 from pipeline.lifecycle.reports.page import style
 from pipeline.lifecycle.reports.statistics import BINS, Calibration, Floats, Ints
@@ -170,9 +170,9 @@ def matrix(title: str, names: Sequence[str], counts: Ints) -> Chart:
     """(K, K) counts: rows are the truth, columns what the network said; colour is the share of the row."""
     rows = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if len(names) > READABLE:
-        blue = np.array([36, 98, 168])  # s0 of the style sheet
+        blue = np.array(style()[1]["s0-rgb"].split(), dtype=float)
         pixels = (255 - rows[:, :, None] * (255 - blue)).round().astype(np.uint8)
-        return Chart(title, element("image", href=address(pixels), width=WIDTH, height=WIDTH), (), WIDTH, WIDTH)
+        return Chart(title, element("image", href=address(png(pixels)), width=WIDTH, height=WIDTH), (), WIDTH, WIDTH)
     left, top = 9 + 6.5 * max(map(len, names)), 9 + 6.5 * max(map(len, names))
     parts = []
     for row, name in enumerate(names):
@@ -185,8 +185,8 @@ def matrix(title: str, names: Sequence[str], counts: Ints) -> Chart:
             x, opacity = left + column * CELL, f"{max(share, 0.12):.2f}"  # few mistakes are to be seen, too
             place: dict[str, object] = {"x": x + 1, "y": top + row * CELL + 1, "width": CELL - 2, "height": CELL - 2}
             parts.append(element("rect", tip, **place, fill_opacity=opacity, class_="bar s0"))
-            style = "middle strong" if share > 0.5 else "middle title"
-            parts.append(element("text", f"{count:,}", x=x + CELL / 2, y=y, class_=style))
+            kind = "middle strong" if share > 0.5 else "middle title"
+            parts.append(element("text", f"{count:,}", x=x + CELL / 2, y=y, class_=kind))
     size = len(names) * CELL + RIGHT
     return Chart(title, join(*parts), (), left + size, top + size)
 
@@ -196,7 +196,7 @@ def tiles(title: str, pictures: Sequence[Ints], captions: Sequence[str]) -> Char
     parts, deep = [], TILE + (22 if any(captions) else 6)
     for number, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
         x, y = number % TILES * (TILE + 6), number // TILES * deep
-        parts.append(element("image", href=address(pixels), x=x, y=y, width=TILE, height=TILE))
+        parts.append(element("image", href=address(png(pixels)), x=x, y=y, width=TILE, height=TILE))
         parts.append(element("text", caption, x=x + TILE / 2, y=y + TILE + 13, class_="middle"))
     rows = math.ceil(len(pictures) / TILES)
     return Chart(title, join(*parts), (), min(len(pictures), TILES) * (TILE + 6), rows * deep)

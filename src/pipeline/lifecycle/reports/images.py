@@ -19,13 +19,13 @@ def png(pixels: Ints) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def address(pixels: Ints) -> str:
-    """To be shown without a file."""
-    return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode('ascii')}"
+def address(content: bytes) -> str:
+    """Of a PNG that is part of the page."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def picture(pixels: Ints, description: str) -> Html:
-    return element("img", src=address(pixels), alt=description)
+    return element("img", src=address(png(pixels)), alt=description)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

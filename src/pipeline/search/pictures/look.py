@@ -9,10 +9,12 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from optuna.trial import TrialState
 
+from pipeline.lifecycle.reports.page import style
 from pipeline.search.standing import Objective
 
-PAPER, INK, QUIET, RULE = "#fdfdfc", "#1c1e21", "#6a7078", "#e4e4df"
-BLUE, ORANGE, GREEN, RED, SOFT = "#2462a8", "#c2571a", "#2e7d4f", "#c0392b", "#a9b4c2"
+_, COLOURS = style()
+PAPER, INK, QUIET, RULE, SOFT = (COLOURS[name] for name in ("paper", "ink", "quiet", "rule", "soft"))
+BLUE, ORANGE, GREEN, RED = (COLOURS[name] for name in ("s0", "s1", "s2", "s5"))
 # From the worst to the best; the best is the darkest, and none is so light that it cannot be seen.
 SHADES = LinearSegmentedColormap.from_list("score", ["#dbe0e6", "#9fbfdc", "#4f8ec4", "#1f5a9c", "#0b2c55"])
 STATE_COLOURS = {
