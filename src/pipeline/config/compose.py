@@ -7,9 +7,6 @@ from typing import Any
 
 import hydra
 import yaml
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -19,6 +16,7 @@ from pipeline import run_files
 from pipeline.config import mistakes, places
 from pipeline.config.allowed import packages_of
 from pipeline.config.assign import assign
+from pipeline.config.hydra_private import searching
 from pipeline.config.interpolations import filled_in
 from pipeline.config.leftovers import leave_out_leftovers
 from pipeline.config.names import check_name
@@ -137,18 +135,8 @@ class _Composition:
         return places.chosen_by_default(name, self.folders)
 
     def _compose(self, texts: list[str]) -> tuple[DictConfig, dict[str, Choice]]:
-        # What hydra.initialize_config_dir does, which can take but one folder. (The folders that hydra.searchpath
-        # adds come after that one: a user's file would never win over ours.)
-        *own, shipped = self.folders
-        search_path = create_config_search_path(str(shipped))
-        for folder in own:
-            search_path.prepend(provider="user", path=f"file://{folder}", anchor="main")
-        hydra.version.setbase("1.3")
-        Hydra.create_main_hydra2(task_name="pipeline", config_search_path=search_path)
-        try:
+        with searching(self.folders):
             config = hydra.compose(self.config_name, texts, return_hydra_config=True)
-        finally:
-            GlobalHydra.instance().clear()
         known: dict[str, Any] = OmegaConf.to_container(config.hydra.runtime.choices)  # type: ignore[assignment]
         with open_dict(config):
             del config["hydra"]

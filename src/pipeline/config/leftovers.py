@@ -20,7 +20,8 @@ def leave_out_leftovers(config: DictConfig, shipped: DictConfig, typed: Sequence
 def _leave_out(node: DictConfig, shipped: Any, path: str, named: set[str]) -> None:
     if not isinstance(shipped, DictConfig):
         return
-    ours, theirs = dict(_items(node)), dict(_items(shipped))
+    # As they are written: interpolations and missing values, too.
+    ours, theirs = ({str(name): value for name, value in each.items_ex(resolve=False)} for each in (node, shipped))
     is_other = "_target_" in theirs and ours.get("_target_", theirs["_target_"]) != theirs["_target_"]
     taken = _taken(str(ours["_target_"])) if is_other else None
     for name, value in ours.items():
@@ -30,11 +31,6 @@ def _leave_out(node: DictConfig, shipped: Any, path: str, named: set[str]) -> No
                 del node[name]
         elif isinstance(value, DictConfig):
             _leave_out(value, theirs.get(name), f"{key}.", named)
-
-
-def _items(node: DictConfig) -> Iterator[tuple[str, Any]]:
-    """As they are written: interpolations and missing values, too."""
-    return ((str(name), node._get_node(name)) for name in node.keys())  # noqa: SIM118  # `in node` leaves some out
 
 
 def _taken(target: str) -> list[str] | None:

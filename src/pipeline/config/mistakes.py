@@ -130,7 +130,7 @@ def _deepest(key: str, tree: DictConfig) -> tuple[str, str, list[str] | None]:
             return ".".join(reached), name, None
         if name not in node.keys():  # noqa: SIM118
             return ".".join(reached), name, [str(each) for each in node if not str(each).startswith("_")]
-        node = node._get_node(name)
+        node = dict(node.items_ex(resolve=False))[name]
         reached.append(name)
     return ".".join(reached[:-1]), reached[-1], []
 

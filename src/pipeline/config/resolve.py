@@ -14,6 +14,7 @@ from omegaconf.errors import MissingMandatoryValue
 from pipeline.config import signature
 from pipeline.config.allowed import check_name, check_origin, packages_of, targets
 from pipeline.config.arguments import check_arguments
+from pipeline.config.hydra_private import path_of
 from pipeline.errors import ConfigError, UserError
 
 
@@ -36,7 +37,7 @@ def instantiate(node: Any, config: DictConfig, **arguments: Any) -> Any:
     built and stay where they are; null stays None. Raises ConfigError for a target that is not allowed, and
     where a constructor refuses its arguments.
     """
-    path = node._get_full_key(None) if isinstance(node, DictConfig | ListConfig) else ""
+    path = path_of(node) if isinstance(node, DictConfig | ListConfig) else ""
     packages = packages_of(config)
     for inner, target in targets(_plain(node), path):
         _object(target["_target_"], inner, packages)

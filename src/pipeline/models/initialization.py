@@ -10,7 +10,8 @@ from pipeline.constraints import NonNegativeFloat, PositiveFloat
 from pipeline.errors import ConfigError
 
 # Whose matrices are drawn; embeddings, norms and what a model holds by itself stay as the model made them.
-LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS = (nn.Linear, *CONVOLUTIONS, nn.RNNBase, nn.MultiheadAttention)
 
 Nonlinearity = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
 

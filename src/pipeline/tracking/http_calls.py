@@ -182,7 +182,9 @@ def _ended_after(connection: http.client.HTTPConnection, seconds: float) -> Iter
 def _trust() -> ssl.SSLContext:
     """Whose certificates are believed: as MLflow's own client and what stands below it (requests) are told."""
     if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
-        return ssl._create_unverified_context()
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
     named = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
     bundle = next((os.environ[name] for name in named if os.environ.get(name)), None)
     if bundle is not None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 from pipeline.files import temporary_folder
+from pipeline.training.torch_private import collectives_of
 
 # W processes
 
@@ -41,10 +42,10 @@ def all_gather(own: Tensor) -> Tensor:
 
 
 def entered() -> int:
-    """How many this process has entered so far; also those of DDP's hooks, which no Python sees."""
+    """How many this process has entered so far."""
     group: Any = distributed.group.WORLD
     of_host = 0 if _host is None or _host[1] is None else _host[1].entered
-    return 0 if group is None else int(group._get_sequence_number_for_group()) + of_host
+    return 0 if group is None else collectives_of(group) + of_host
 
 
 _host: tuple[Any, "HostGroup | None"] | None = None  # of the process group that it was made for

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.training.batch_norm import batch_norm_over_processes
+from pipeline.training.torch_private import batch_norm
 
 # B samples of the global batch, b of them here, E values a sample
 
@@ -133,10 +134,7 @@ def _batch_norm(
 ) -> Tensor:
     if training and _share is not None and _share.sync_batchnorm:
         return batch_norm_over_processes(values, weight, bias, running_mean, running_var, momentum, eps)
-    normed: Tensor = torch._batch_norm_impl_index(
-        values, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled
-    )[0]
-    return normed
+    return batch_norm(values, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled)
 
 
 def _filled(original: Callable[..., Tensor], keys: Any, values: Tensor, *arguments: Any, **named: Any) -> Tensor:

@@ -24,7 +24,7 @@ from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.chunk import as_batch, as_chunk
 from pipeline.training.evaluation import Evaluation, share_buffers
 from pipeline.training.global_batch import Share, sharing
-from pipeline.training.loops import rewind_to_epoch_start
+from pipeline.training.lightning_private import rewind_to_epoch_start, tell_monitors
 from pipeline.training.memory import Gradients, Halving, Sums, Together
 from pipeline.training.mixing import hits_of, loss_of
 from pipeline.training.optimizers import MakeOptimizer
@@ -35,6 +35,7 @@ from pipeline.training.schedules import MakeScheduler
 from pipeline.training.sharding import gather_nothing, shard, whole
 from pipeline.training.stepping import Stepping, check_clipping, stepping
 from pipeline.training.task import Task
+from pipeline.training.torch_private import forget_length
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +235,7 @@ class Learner(pl.LightningModule):
         millisecond a metric is as much as the whole step of a small network.
         """
         plain = {name: float(value) for name, value in values.items()}
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in plain.items()})
+        tell_monitors(self.trainer, plain)
         for logger in self.trainer.loggers:
             logger.log_metrics(plain, step=self.global_step)
 
@@ -257,8 +258,7 @@ class Learner(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # How long training lasts is for the settings to say, also when a run is taken up again to go on for longer.
         for schedule in checkpoint["lr_schedulers"]:
-            schedule.pop("total_steps", None)
-            schedule.pop("_schedule_phases", None)
+            forget_length(schedule)
         self.gradients.parts = checkpoint.get("parts", 1)  # 1 before there was a way to halve
         for name, means in {"interval": self.interval, "epoch": self.epoch}.items():
             here = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}

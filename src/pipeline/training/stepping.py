@@ -11,6 +11,7 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
 from pipeline.errors import ConfigError
+from pipeline.training.lightning_private import after_step, before_step
 
 
 class Stepping(Protocol):
@@ -92,11 +93,11 @@ class Direct:
         self.strategy.post_backward(loss)
 
     def update(self) -> None:
-        self.optimizer._on_before_step()  # counts the step
+        before_step(self.optimizer)
         for hook in self.before_update:
             hook(self.optimizer.optimizer)
         self.optimizer.optimizer.step()
-        self.optimizer._on_after_step()
+        after_step(self.optimizer)
 
 
 def _hooks(learner: pl.LightningModule, name: str) -> list[Callable[..., Any]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.sharding import divided_as, own_part, whole
+from pipeline.training.torch_private import lerp_all
 
 
 class Averaging(StepCallback):
@@ -45,7 +46,7 @@ class Averaging(StepCallback):
     def move(self, share: float) -> None:
         """average <- (1 - share) * average + share * weights"""
         averages, weights = zip(*self.averaged, strict=True)
-        torch._foreach_lerp_(averages, weights, share)
+        lerp_all(averages, weights, share)
         for count, value in self.copied:  # batch norm's count of batches
             count.copy_(value)
 

@@ -16,7 +16,7 @@ from pipeline.training.callbacks.averaging import Averaging, state
 from pipeline.training.callbacks.step import calls_step_callbacks
 from pipeline.training.chunk import as_batch
 
-_BatchNorm = nn.modules.batchnorm._BatchNorm
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 Sharing = Callable[[slice], AbstractContextManager[None]]
 
 
@@ -54,7 +54,7 @@ class SWA(Averaging):
         super().on_validation_start(trainer, pl_module)
         if self.training_weights is None:
             return
-        norms = [each for each in pl_module.modules() if isinstance(each, _BatchNorm) and each.track_running_stats]
+        norms = [each for each in pl_module.modules() if isinstance(each, BatchNorm) and each.track_running_stats]
         if norms:
             inputs = islice(_training_inputs(trainer), self.batch_norm_steps)
             with torch.no_grad(), trainer.precision_plugin.forward_context():
@@ -69,7 +69,7 @@ class SWA(Averaging):
         self.count = state_dict["count"]
 
 
-def take_anew(network: nn.Module, norms: list[_BatchNorm], batches: Iterator[Tensor], sharing: Sharing) -> None:
+def take_anew(network: nn.Module, norms: list[BatchNorm], batches: Iterator[Tensor], sharing: Sharing) -> None:
     """The running mean and variance of `norms`, parts of `network`, as the mean over these batches of inputs."""
     was = [(norm, norm.momentum, norm.training) for norm in norms]
     was_training = network.training

@@ -1,6 +1,28 @@
-"""How Lightning's progress counters are written into a checkpoint that may lie in the middle of an epoch."""
+"""What Lightning keeps to itself: its progress counters, and the metrics that monitors read.
 
+tests/test_private_names.py says what an upgrade moves.
+"""
+
+from collections.abc import Mapping
 from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+
+
+def before_step(optimizer: LightningOptimizer) -> None:
+    """Say that a step of the wrapped optimiser begins, which Lightning counts."""
+    optimizer._on_before_step()
+
+
+def after_step(optimizer: LightningOptimizer) -> None:
+    optimizer._on_after_step()
+
+
+def tell_monitors(trainer: pl.Trainer, metrics: Mapping[str, float]) -> None:
+    """Let callbacks that monitor a metric see it; callback_metrics is the very dictionary that Lightning reads."""
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
 
 
 def rewind_to_epoch_start(checkpoint: dict[str, Any]) -> None:
