@@ -19,7 +19,6 @@ import yaml
 
 from pipeline.lifecycle import chaos
 from pipeline.lifecycle.run import Run
-from pipeline.tracking import journal
 
 pytestmark = pytest.mark.slow
 TWO_PODS = ("launch=kubernetes", "launch.image=none", "launch.nodes=2", "launch.cpus_per_node=1")
@@ -61,15 +60,13 @@ class Pods:
         return (self.run_dir / f"pod{number}.log").read_text()
 
     def worker(self, number: int) -> psutil.Process:
-        below = psutil.Process(self.agents[number].pid).children(recursive=True)
-        self.seen += below
-        (found,) = (each for each in below if "pipeline.lifecycle.rank" in each.cmdline())
+        (found,) = chaos.processes_of(self.agents[number].pid, "pipeline.lifecycle.rank")
+        self.seen.append(found)
         return found
 
     def reach(self, step: int) -> None:
-        path = self.run_dir / "journal.jsonl"
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not path.exists() or max((each.get("step") or 0 for each, _ in journal.read(path)), default=0) < step:
+        while chaos.newest_step(self.run_dir) < step:
             assert time.monotonic() < deadline, self.said(0) + self.said(1)
             assert all(agent.poll() is None for agent in self.agents.values()), self.said(0) + self.said(1)
             time.sleep(0.05)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.end_to_end.slurm_cluster import cluster, slurm, why_not
 
+from pipeline.lifecycle.chaos import newest_step
 from pipeline.tracking import journal
 
 pytestmark = [
@@ -74,12 +75,6 @@ def wait_for(what: Callable[[], bool], run_dir: Path) -> None:
         log = run_dir / "job.log"
         assert time.monotonic() < deadline, log.read_text()[-3000:] if log.exists() else slurm("squeue")
         time.sleep(0.2)
-
-
-def newest_step(run_dir: Path) -> int:
-    path = run_dir / "journal.jsonl"
-    steps = [record.get("step") or 0 for record, _ in journal.read(path)] if path.exists() else []
-    return max(steps, default=0)
 
 
 def limit(number: str, *, seconds: int) -> None:

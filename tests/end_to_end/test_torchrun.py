@@ -18,15 +18,14 @@ from pipeline.lifecycle.run import Run
 from pipeline.tracking import journal
 
 pytestmark = pytest.mark.slow
-AGENT, RANK = "torch.distributed.run", "pipeline.lifecycle.rank"
+AGENT = "torch.distributed.run"
 PATIENCE_SECONDS = 300.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # more would add up in another order
 LONG = ("trainer.accelerator=cpu", "trainer.max_epochs=20", "callbacks=none")
 
 
 def workers(agent: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    below = psutil.Process(agent.pid).children(recursive=True)
-    return [each for each in below if RANK in each.cmdline() and AGENT not in each.cmdline()]
+    return chaos.processes_of(agent.pid, "pipeline.lifecycle.rank")
 
 
 def typed(program: Any, home: Path) -> tuple[Path, list[str]]:
@@ -62,7 +61,7 @@ def agents(tmp_path: Path) -> Any:
 
 def wait_for_step(run_dir: Path, step: int, *running: psutil.Popen) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not any(record.get("step", -1) >= step for record, _ in journal.read(run_dir / "journal.jsonl")):
+    while chaos.newest_step(run_dir) < step:
         assert all(each.poll() is None for each in running) and time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -60,10 +60,7 @@ class Training:
 
     @property
     def step(self) -> int:
-        """The newest that was recorded; -1 before the first."""
-        if self.run is None:
-            return -1
-        return max((record.get("step", 0) for record, _ in journal.read(self.run.journal_path)), default=-1)
+        return -1 if self.run is None else newest_step(self.run.folder)
 
     def finish(self) -> Run:
         """To the end, undisturbed, and all of it into MLflow. Raises TrainingFailed if it cannot."""
@@ -78,6 +75,12 @@ class Training:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != DONE:
             raise TrainingFailed(f"{' '.join(command)}\n{(done.stdout + done.stderr)[-3000:]}")
+
+
+def newest_step(folder: Path) -> int:
+    """Return the newest step that the journal of a run directory has; -1 before the first."""
+    path = Run(folder).journal_path
+    return max((record.get("step") or 0 for record, _ in journal.read(path)), default=-1) if path.exists() else -1
 
 
 def chaos(overrides: list[str], runs_dir: str, *, kills: int, seed: int) -> int:
@@ -116,10 +119,10 @@ def one_life(victim: Training, chance: random.Random) -> list[str]:
         _wait(lambda: victim.step > before or started.poll() is not None)
         time.sleep(chance.uniform(0, MOMENT_SECONDS))
     if target == "sidecar":
-        told += _kill(_children(parent, "pipeline.tracking.carrier"), target, victim)
+        told += _kill(processes_of(parent.pid, "pipeline.tracking.carrier"), target, victim)
         time.sleep(chance.uniform(0, MOMENT_SECONDS))
         target = "rank"
-    ranks = _children(parent, "pipeline.lifecycle.rank")
+    ranks = processes_of(parent.pid, "pipeline.lifecycle.rank")
     if target == "checkpoint":
         run = victim.run
         _wait(
@@ -146,11 +149,17 @@ def _kill(processes: list[psutil.Process], what: str, victim: Training) -> list[
     return killed
 
 
-def _children(parent: psutil.Process, module: str) -> list[psutil.Process]:
+def processes_of(parent: int, module: str) -> list[psutil.Process]:
+    """Return the processes below a process that Python started with `-m module`."""
     try:
-        return [each for each in parent.children(recursive=True) if module in each.cmdline()]
+        below = psutil.Process(parent).children(recursive=True)
+        return [process for process in below if _module_of(process.cmdline()) == module]
     except psutil.Error:
         return []
+
+
+def _module_of(command: list[str]) -> str | None:
+    return command[command.index("-m") + 1] if "-m" in command[:-1] else None
 
 
 def _wait(until: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
