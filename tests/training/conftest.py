@@ -106,10 +106,10 @@ def make_learner() -> Callable[..., Learner]:
             "seed": data.seed,
             "gradient_clip_val": 1.0,
             "gradient_clip_algorithm": "norm",
-            "on_out_of_memory": "stop",
             "sync_batchnorm": True,
         }
-        return Learner(**(settings | changes))
+        kind: type[Learner] = changes.pop("kind", Learner)
+        return kind(**(settings | changes))
 
     return make
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from pipeline.errors import TrainingFailed
 from pipeline.models.network import Network
+from pipeline.training.halving import HalvingLearner
 from pipeline.training.memory import is_out_of_memory
 
 MORE_THAN_THERE_IS = 2**50
@@ -35,7 +36,7 @@ def network(make_data, most, **settings):
 
 
 def halving(make_data, most, **settings):
-    return {"network": network(make_data, most, **settings), "on_out_of_memory": "halve"}
+    return {"network": network(make_data, most, **settings), "kind": HalvingLearner}
 
 
 def values_of(module):
@@ -46,7 +47,7 @@ def values_of(module):
 def test_halved_batches_train_the_same_network(fit, tmp_path, make_data, dropout):
     _, whole, plain = fit(tmp_path / "whole", learner={"network": network(make_data, 1000, dropout=dropout)})
     _, halved, metrics = fit(tmp_path / "halved", learner=halving(make_data, 13, dropout=dropout))
-    assert halved.gradients.parts == 4
+    assert halved.parts == 4
     for one, other in zip(values_of(whole), values_of(halved), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     for (step, one), (same, other) in zip(plain.named("train/loss"), metrics.named("train/loss"), strict=True):
@@ -56,7 +57,7 @@ def test_halved_batches_train_the_same_network(fit, tmp_path, make_data, dropout
 def test_with_memory_enough_halving_changes_nothing(fit, tmp_path, make_data):
     _, whole, _ = fit(tmp_path / "whole", learner={"network": network(make_data, 1000, norm=True)})
     _, halved, _ = fit(tmp_path / "halved", learner=halving(make_data, 1000, norm=True))
-    assert halved.gradients.parts == 1
+    assert halved.parts == 1
     assert all(torch.equal(one, other) for one, other in zip(values_of(whole), values_of(halved), strict=True))
 
 
@@ -64,7 +65,7 @@ def test_accumulated_batches_are_halved_too(fit, tmp_path, make_data):
     accumulated = {"data": {"accumulate": 3}}
     _, whole, _ = fit(tmp_path / "whole", learner={"network": network(make_data, 1000)}, **accumulated)
     _, halved, _ = fit(tmp_path / "halved", learner=halving(make_data, 25), **accumulated)
-    assert halved.gradients.parts == 2
+    assert halved.parts == 2
     for one, other in zip(values_of(whole), values_of(halved), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
@@ -93,7 +94,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(fit, tmp_path, make_dat
         def forward(self, images):
             raise RuntimeError("shapes cannot be multiplied")
 
-    broken = {"network": Network(body=Wrong(1), spec=make_data().spec), "on_out_of_memory": "halve"}
+    broken = {"network": Network(body=Wrong(1), spec=make_data().spec), "kind": HalvingLearner}
     with pytest.raises(RuntimeError, match="shapes"):
         fit(tmp_path / "run", learner=broken)
 

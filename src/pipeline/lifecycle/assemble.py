@@ -21,6 +21,7 @@ from pipeline.models.network import Network, seen_by_model
 from pipeline.process import Place
 from pipeline.spec import DataSpec
 from pipeline.training import checkpoints
+from pipeline.training.halving import HalvingLearner
 from pipeline.training.learner import Learner
 from pipeline.training.task import Task, check_scores
 
@@ -147,7 +148,7 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
         check_scores(network, data.example(2), spec)
     steps_per_epoch = steps_in_an_epoch(data, config)
     total_steps = planned_steps(config, steps_per_epoch)
-    learner = Learner(
+    learner = (HalvingLearner if on_out_of_memory(config) == "halve" else Learner)(
         network=network,
         task=task,
         regularizers=list(resolve.instantiate(config.regularizer, config).values()),
@@ -158,7 +159,6 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
         seed=config.seed,
         gradient_clip_val=config.trainer.get("gradient_clip_val"),
         gradient_clip_algorithm=config.trainer.get("gradient_clip_algorithm", "norm"),
-        on_out_of_memory=on_out_of_memory(config),
         sync_batchnorm=config.trainer.get("sync_batchnorm", True),
     )
     try:

@@ -9,7 +9,7 @@ through its own plugins.
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -25,7 +25,6 @@ from pipeline.training.chunk import as_batch, as_chunk
 from pipeline.training.evaluation import Evaluation, share_buffers
 from pipeline.training.global_batch import Share, sharing
 from pipeline.training.lightning_private import rewind_to_epoch_start, tell_monitors
-from pipeline.training.memory import Gradients, Halving, Sums, Together
 from pipeline.training.mixing import hits_of, loss_of
 from pipeline.training.optimizers import MakeOptimizer
 from pipeline.training.randomness import reseed
@@ -39,6 +38,8 @@ from pipeline.training.torch_private import forget_length
 
 log = logging.getLogger(__name__)
 
+Sums = tuple[dict[str, Tensor], int]
+
 
 class Learner(pl.LightningModule):
     """Trains `network` on `task`.
@@ -46,7 +47,6 @@ class Learner(pl.LightningModule):
     network          raw inputs -> scores; the part that is saved, exported and served
     steps_per_epoch  optimiser steps in an epoch
     total_steps      optimiser steps in the whole of training, for the schedule
-    on_out_of_memory halve: the samples of a step in smaller parts, from then on
     sync_batchnorm   whether several processes take batch norm's statistics together
     """
 
@@ -65,7 +65,6 @@ class Learner(pl.LightningModule):
         seed: int,
         gradient_clip_val: float | None,
         gradient_clip_algorithm: str,
-        on_out_of_memory: Literal["stop", "halve"],
         sync_batchnorm: bool,
     ) -> None:
         super().__init__()
@@ -80,11 +79,7 @@ class Learner(pl.LightningModule):
         self.seed = seed
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
-        halves = on_out_of_memory == "halve"
-        apart = self._without_synchronisation
-        # Not where one process may run out of memory in the middle of what the others wait for.
-        self.sync_batchnorm = sync_batchnorm and not halves
-        self.gradients: Gradients = Halving(network, apart) if halves else Together(apart)
+        self.sync_batchnorm = sync_batchnorm
         self.validation = Evaluation(task)
         self.testing = Evaluation(task, keep_scores=True)
         self.interval = RunningMeans()  # since the last point of logging
@@ -142,12 +137,21 @@ class Learner(pl.LightningModule):
 
     def _optimise(self, micro_batches: list[Batch], steps: Stepping) -> None:
         steps.zero_grad()
-        for sums, count in self.gradients.of(micro_batches, _Step(self, steps)):
+        for sums, count in self.compute_gradients(micro_batches, steps):
             self.interval.add(sums, count)
         steps.update()
         # Autocast keeps the low-precision copies of the weights until its outermost context ends, which
         # Lightning opened around the whole chunk: without this the next steps would use stale weights.
         torch.clear_autocast_cache()
+
+    def compute_gradients(self, micro_batches: Sequence[Batch], steps: Stepping) -> list[Sums]:
+        """Add up the gradient of the mean over all micro-batches, and over all processes in the last one's backward."""
+        step, share, found = self.global_step, 1 / len(micro_batches), []
+        for index, batch in enumerate(micro_batches):
+            batch = self.augmented(batch, step, index)
+            with nullcontext() if index == len(micro_batches) - 1 else self.without_synchronisation():
+                found.append(self.forward_backward(batch, slice(0, len(batch)), share, steps, step, index))
+        return found
 
     def augmented(self, batch: Batch, step: int, index: int) -> Batch:
         if batch.inputs.device != self.device:
@@ -157,6 +161,18 @@ class Learner(pl.LightningModule):
             for callback in self._transforming:
                 batch = callback.transform_batch(self.trainer, batch)
         return batch
+
+    def forward_backward(self, batch: Batch, rows: slice, share: float, steps: Stepping, step: int, index: int) -> Sums:
+        """Add the gradient of `share` of the batch's mean loss; the batch is these rows of micro-batch `index`.
+
+        Returns sums over its samples, for the running means, and their number.
+        """
+        reseed(self.seed, f"network {index}", step)
+        # Backward, too: it may compute parts of the forward pass again.
+        with self.sharing(rows):
+            loss, sums = self.loss_and_sums(batch)
+            steps.backward(loss * share if share != 1 else loss)
+        return sums
 
     def loss_and_sums(self, batch: Batch) -> tuple[Tensor, Sums]:
         gather_nothing(self.network)
@@ -173,7 +189,7 @@ class Learner(pl.LightningModule):
         of_all = slice(first + rows.start, first + rows.stop, rows.step)
         return sharing(Share(processes * rows.stop, of_all, self.sync_batchnorm and processes > 1))
 
-    def _without_synchronisation(self) -> AbstractContextManager[None]:
+    def without_synchronisation(self) -> AbstractContextManager[None]:
         """Accumulate on each process; the last micro-batch's backward sums over them."""
         block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         context: AbstractContextManager[None] = block()
@@ -253,32 +269,11 @@ class Learner(pl.LightningModule):
         rewind_to_epoch_start(checkpoint)
         running = {"interval": self.interval, "epoch": self.epoch}
         checkpoint["running"] = {name: means.state_dict(self._from_all_processes) for name, means in running.items()}
-        checkpoint["parts"] = self.gradients.parts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # How long training lasts is for the settings to say, also when a run is taken up again to go on for longer.
         for schedule in checkpoint["lr_schedulers"]:
             forget_length(schedule)
-        self.gradients.parts = checkpoint.get("parts", 1)  # 1 before there was a way to halve
         for name, means in {"interval": self.interval, "epoch": self.epoch}.items():
             here = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
             means.load_state_dict(checkpoint["running"][name], **here)
-
-
-class _Step:
-    """The step that is under way, as the Gradients see it."""
-
-    def __init__(self, learner: Learner, steps: Stepping) -> None:
-        self.learner, self.steps = learner, steps
-        self.number = learner.global_step
-
-    def prepare(self, batch: Batch, index: int) -> Batch:
-        return self.learner.augmented(batch, self.number, index)
-
-    def compute(self, batch: Batch, share: float, index: int, rows: slice) -> Sums:
-        reseed(self.learner.seed, f"network {index}", self.number)
-        # Backward, too: it may compute parts of the forward pass again.
-        with self.learner.sharing(rows):
-            loss, sums = self.learner.loss_and_sums(batch)
-            self.steps.backward(loss * share if share != 1 else loss)
-        return sums
