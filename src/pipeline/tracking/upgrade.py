@@ -47,6 +47,7 @@ def upgrade(uri: str) -> Path | None:
     with locked(database.with_name(f"{database.name}.lock")):
         backup = database.with_name(f"{database.stem}.before-{time.strftime('%Y%m%d-%H%M%S')}{database.suffix}")
         upgraded = database.with_name(f".{database.name}.upgraded")
+        upgraded.unlink(missing_ok=True)  # of a process that was killed here
         try:
             _copy(database, upgraded)
             _migrate(upgraded)
