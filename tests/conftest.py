@@ -6,14 +6,20 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import fork_server
 
 # As the launcher does for training; it must stand before torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cold", action="store_true", help="start every program under test from nothing")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,6 +51,26 @@ def interruptible() -> None:
     """A shell starts a job in the background with Ctrl-C ignored, and the programs under test would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_starts(pytestconfig: pytest.Config, own_environment: None, interruptible: None) -> Iterator[None]:
+    """Programs under test come from a fork server, which starts when the first of them is asked for."""
+    if pytestconfig.getoption("cold") or not fork_server.is_possible():
+        yield
+        return
+    server = fork_server.Server()
+    with fork_server.programs_come(fork_server.popen_of(server)):
+        yield
+    server.end()
+
+
+@pytest.fixture(autouse=True)
+def cold_starts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In a test marked `cold` programs start as for a user: from nothing."""
+    is_cold = request.node.get_closest_marker("cold") is not None
+    with fork_server.programs_come(fork_server.FROM_NOTHING) if is_cold else nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True)

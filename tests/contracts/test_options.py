@@ -5,6 +5,7 @@ import wave
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -70,8 +71,14 @@ def of(group: str) -> Any:
     return pytest.mark.parametrize("option", OPTIONS[group])
 
 
+@cache
+def composed(group: str, option: str) -> Any:
+    """Read once, for all kinds of data; nobody changes it."""
+    return compose([f"{group}={option}"]).config
+
+
 def built(group: str, option: str, **offered: Any) -> Any:
-    config = compose([f"{group}={option}"]).config
+    config = composed(group, option)
     return resolve.instantiate(config[group], config, **offered)
 
 
@@ -107,9 +114,9 @@ def test_every_group_of_the_issue_has_options() -> None:
 @pytest.mark.parametrize("group, option", [(group, option) for group in OPTIONS for option in OPTIONS[group]])
 def test_it_composes_and_its_arguments_fit_as_written_and_as_imported(group: str, option: str) -> None:
     primary = "search" if group.partition("/")[0] == "search" else "train"
-    composed = compose([f"{group}={option}", *beside(group, option)], config_name=primary)
-    check(composed.config, composed.shipped)
-    resolve.check_signatures(composed.config)
+    written = compose([f"{group}={option}", *beside(group, option)], config_name=primary)
+    check(written.config, written.shipped)
+    resolve.check_signatures(written.config)
 
 
 def test_whatever_has_no_default_says_beside_it_what_to_give() -> None:
@@ -136,7 +143,7 @@ class TestModels:
 
     @of("model")
     def test_it_takes_what_its_class_states(self, option: str) -> None:
-        config = compose([f"model={option}"]).config
+        config = composed("model", option)
         kinds, tasks = (stated(config.model._target_, name) for name in ("kinds", "tasks"))
         taken = {(spec.kind, spec.task) for spec, _ in networks(option)}
         assert taken == set(product(kinds, tasks or get_args(TaskKind)))
@@ -250,7 +257,7 @@ def test_a_task_scores_each_sample_and_names_its_headline(option: str) -> None:
         if task is None:
             continue
         taken += 1
-        states = stated(compose([f"task={option}"]).config.task._target_, "tasks")
+        states = stated(composed("task", option).task._target_, "tasks")
         assert states is None or spec.task in states
         asked = replace(spec, task=task.kind)
         scores, numbers = torch.randn(6, asked.num_outputs), task.kind == "regression"
@@ -278,7 +285,7 @@ def test_a_trainer_is_lightnings(option: str) -> None:
 def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: str, tmp_path: Path) -> None:
     data: DataModule = opened(option, tmp_path)
     spec = data.load()
-    states = {name: stated(compose([f"data={option}"]).config.data.source._target_, name) for name in ("kind", "task")}
+    states = {name: stated(composed("data", option).data.source._target_, name) for name in ("kind", "task")}
     assert states["kind"] == spec.kind and states["task"] in (None, spec.task)
     assert set(spec.sizes) == {"train", "validation", "test"} and min(spec.sizes.values()) >= 30
     assert len(spec.digest) == 64 and len(spec.feature_names) == (spec.input_shape[0] if spec.kind == "table" else 0)

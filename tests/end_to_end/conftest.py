@@ -56,8 +56,6 @@ class Process:
                 stdout=out,
                 stderr=err,
                 process_group=0,
-                # As from a terminal: what starts the tests in the background may have Ctrl-C ignored.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def send(self, number: signal.Signals) -> None:

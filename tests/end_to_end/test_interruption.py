@@ -112,6 +112,7 @@ def test_a_command_that_is_repeated_at_once_waits_for_the_processes_that_lost_th
     assert len(program.runs_in(tmp_path / "home")) == 1
 
 
+@pytest.mark.cold  # there is nothing to import otherwise
 def test_ctrl_c_before_the_first_step_leaves_no_run(program: Any, tmp_path: Path, watched: Any) -> None:
     process = watched(program.start(tmp_path / "home", "train", *program.SMALL))
     deadline = time.monotonic() + SECONDS_TO_END
