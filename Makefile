@@ -8,7 +8,7 @@ VENV ?= .venv
 
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
 VERBS   := train search evaluate diagnose report compare resume runs logs cancel register chaos ui sync new-data new-model
-CHORES  := help setup test check bench clean distclean
+CHORES  := help setup test test-all check bench clean distclean
 TARGETS := $(VERBS) dashboard $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -64,8 +64,14 @@ dashboard:
 # --- Work on the package -----------------------------------------------------------------------------------
 setup: ready-dev  ## only the set-up, with all that test and check need; PYTHON= and VENV= choose where
 
-test: ready-dev  ## the tests, offline; ARGS="-k journal -x" goes to pytest
-	@PYTEST_ADDOPTS="$$PYTEST_ADDOPTS $$PIPELINE_MAKE_ARGS" exec "$(VENV)/bin/python" -m pytest
+# One process a core; one that has no tests left takes some of another's.
+IN_PARALLEL := -n auto --dist worksteal
+
+test: ready-dev  ## the tests, offline, in minutes; ARGS="-k journal -x" goes to pytest
+	@PYTEST_ADDOPTS="$(IN_PARALLEL) $$PYTEST_ADDOPTS $$PIPELINE_MAKE_ARGS" exec "$(VENV)/bin/python" -m pytest
+
+test-all: ready-dev  ## these and the slow ones; those of SLURM and of a browser where they are installed
+	@PYTEST_ADDOPTS="$(IN_PARALLEL) -m '' $$PYTEST_ADDOPTS $$PIPELINE_MAKE_ARGS" exec "$(VENV)/bin/python" -m pytest
 
 check: ready-dev  ## layout and style (ruff), types (mypy), who may import whom (import-linter)
 	@STATUS=0; \

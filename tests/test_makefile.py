@@ -132,11 +132,12 @@ class TestGoals:
         assert (done.returncode, done.stdout) == (2, "")
         assert f'There is no target "{goal}". `make help` lists them' in done.stderr
 
-    def test_arguments_of_test_go_to_pytest(self, venv: Path) -> None:
-        done = make("test", "ARGS=-k 'a or b' -x", f"VENV={venv}")
+    @pytest.mark.parametrize("goal, selected", [("test", ""), ("test-all", " -m ''")])
+    def test_arguments_of_tests_go_to_pytest_after_its_own(self, venv: Path, goal: str, selected: str) -> None:
+        done = make(goal, "ARGS=-k 'a or b' -x", f"VENV={venv}")
         seen = json.loads(done.stdout)
         assert seen["command"] == ["-m", "pytest"]
-        assert seen["environ"]["PYTEST_ADDOPTS"].strip() == "-k 'a or b' -x"
+        assert seen["environ"]["PYTEST_ADDOPTS"] == f"-n auto --dist worksteal{selected}  -k 'a or b' -x"
 
     def test_arguments_of_bench_go_to_the_benchmarks(self, tmp_path: Path) -> None:
         venv = environment(tmp_path / "venv")
@@ -189,6 +190,7 @@ class TestGoals:
             "sync",
             "setup",
             "test",
+            "test-all",
             "check",
             "bench",
             "help",
