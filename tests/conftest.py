@@ -68,7 +68,7 @@ def warm_starts(pytestconfig: pytest.Config, own_environment: None, interruptibl
 @pytest.fixture(autouse=True)
 def cold_starts(request: pytest.FixtureRequest) -> Iterator[None]:
     """In a test marked `cold` programs start as for a user: from nothing."""
-    is_cold = request.node.get_closest_marker("cold") is not None
+    is_cold = any(request.node.get_closest_marker(name) for name in ("cold", "gpu"))
     with fork_server.programs_come(fork_server.FROM_NOTHING) if is_cold else nullcontext():
         yield
 

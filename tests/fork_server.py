@@ -1,9 +1,9 @@
 """A fork server: programs under test that begin with torch and Lightning imported, which takes them seconds otherwise.
 
-With `programs_come(popen_of(Server()))`, `subprocess.Popen` asks the server for each `python -m pipeline...` and each
-`pipeline ...`. What it gets is a real child process: with a process id, group, environment, working directory, streams,
-command line and exit code of its own, to be waited for and killed as any other. Beside each such process waits a server
-of its own, forked before anything else happened in it, for the processes that it starts itself.
+With `programs_come(popen_of(Server()))`, `subprocess.Popen` asks the server for each `pipeline ...` and for `python -m`
+of one of PACKAGES. What it gets is a real child process: with a process id, group, environment, working directory,
+streams, command line and exit code of its own, to be waited for and killed as any other. Beside each such process waits
+a server of its own, forked before anything else happened in it, for the processes that it starts itself.
 
 A command that would import other code than the server did, or that the server cannot start in just the same way, starts
 from nothing. So do all of them without Linux, with `pytest --cold`, and in tests marked `cold`. `python -c` comes from
@@ -40,8 +40,10 @@ LATER = ("mlflow.pytorch", "mlflow.pyfunc", "mlflow.server", "sklearn.datasets",
 # Read by the interpreter as it starts, or by a library that is imported: with another value a command starts cold.
 READ_EARLY = re.compile(r"ARROW_|COVERAGE_|HF_|HYDRA_|KMP_|LANG|LC_|LD_|MALLOC_|MKL_|MPL|OMP_|OPENBLAS_|PYTHON|TORCH_")
 FROM_NOTHING: Callable[..., None] = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+PACKAGES = ("pipeline", "mlflow", "uvicorn", "pytest")  # which `python -m` comes from the server
 WARM = "# warm\n"
 THREADS = "OMP_NUM_THREADS"  # can be set afterwards, too
+WAITING = "OMP_WAIT_POLICY"  # only how long a thread spins that has nothing to do
 MESSAGE_BYTES, FILES = 200_000, 64
 SIGNALS = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
 # Constants of Linux.
@@ -99,8 +101,9 @@ class Server:
 
     def has_read(self, environment: dict[str, str]) -> bool:
         """Whether its libraries found what they would find in this environment."""
-        changed = dict(self.variables.items() ^ environment.items())
-        return not any(READ_EARLY.match(name) and name != THREADS for name in changed)
+        here, there = ({name: value for name, value in each.items() if value} for each in (self.variables, environment))
+        changed = {name for name, _ in here.items() ^ there.items() if READ_EARLY.match(name)}
+        return changed <= {THREADS, WAITING} and environment.get(THREADS, "1").isdigit()
 
 
 def what_to_run(given: dict[str, Any]) -> dict[str, Any] | None:
@@ -113,7 +116,7 @@ def what_to_run(given: dict[str, Any]) -> dict[str, Any] | None:
     words = [word for word in command[1:] if word != "-P"]
     if command[0] == SCRIPT:
         program = {"module": None, "code": None, "arguments": command, "path": str(Path(SCRIPT).parent)}
-    elif command[0] == sys.executable and words[:1] == ["-m"] and words[1].partition(".")[0] == "pipeline":
+    elif command[0] == sys.executable and words[:1] == ["-m"] and words[1].partition(".")[0] in PACKAGES:
         path = None if "-P" in command[:2] else "."
         program = {"module": words[1], "code": None, "arguments": words[1:], "path": path}
     elif command[0] == sys.executable and words[:1] == ["-c"] and words[1].startswith(WARM):
@@ -266,6 +269,8 @@ def become(asked: dict[str, Any], files: list[int], own: Server) -> None:
     importlib.invalidate_caches()
     tempfile.tempdir = None
     sys.modules["numpy"].random.seed()
+    rank_zero = sys.modules["lightning_fabric.utilities.rank_zero"]
+    rank_zero.rank_zero_only.rank = rank_zero._get_rank() or 0  # as where it is imported
     if THREADS in os.environ:
         sys.modules["torch"].set_num_threads(int(os.environ[THREADS]))
     for number in SIGNALS:
@@ -357,8 +362,8 @@ def run_program(asked: dict[str, Any]) -> None:
         from pipeline.cli import main
 
         sys.exit(main())
-    if asked["module"] != "pipeline":
-        del sys.modules[asked["module"]]  # it is run, not imported
+    if not hasattr(sys.modules.get(asked["module"]), "__path__"):
+        sys.modules.pop(asked["module"], None)  # it is run, not imported
     runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
 
 

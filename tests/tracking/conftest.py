@@ -18,7 +18,11 @@ from pipeline.tracking import sqlite_store
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.mlflow_calls import client_of, quieten
 
-SERVE = "import sys; from pipeline.tracking.ui import serve; sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+SERVE = """# warm
+import sys
+from pipeline.tracking.ui import serve
+sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))
+"""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import psutil
 from pipeline.tracking.mlflow_calls import client_of
 
 # argv: run directory, address, steps. It tells its sidecar's process id, and at its end whether everything arrived.
-TRAINING = """
+TRAINING = """# warm
 import sys, time
 from pathlib import Path
 from pipeline.tracking import sidecar

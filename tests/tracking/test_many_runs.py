@@ -52,6 +52,7 @@ class Watch:
                     yield process.memory_info().rss / 1e6
 
 
+@pytest.mark.cold  # what is imported counts
 @pytest.mark.slow
 def test_sixty_four_runs_eight_at_once_lose_nothing_and_their_sidecars_stay_small_together(
     tmp_path: Path, contents: Callable[[str], Any]

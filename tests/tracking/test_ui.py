@@ -12,7 +12,11 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.tracking import ui
 
-SERVE = "import sys; from pipeline.tracking.ui import serve; sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+SERVE = """# warm
+import sys
+from pipeline.tracking.ui import serve
+sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))
+"""
 
 
 def test_links_open_the_pages_of_training_runs() -> None:
