@@ -147,6 +147,7 @@ def test_an_answer_without_end_is_ended(
     assert psutil.Process().memory_info().rss - before < 10 * http_calls.MOST_BYTES
 
 
+@pytest.mark.cold  # what is imported counts
 @pytest.mark.parametrize("behave", [endless_body, endless_continue])
 def test_the_process_that_ships_stays_small(
     serve: Callable[[Behaviour], BadServer],

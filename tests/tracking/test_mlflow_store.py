@@ -13,7 +13,7 @@ from pipeline.tracking.mlflow_calls import ENVIRONMENT, Refused, RunGone, Unavai
 from pipeline.tracking.mlflow_store import Location, MlflowStore
 
 NOW = 1_700_000_000_000
-START_TOGETHER = """# warm
+START_TOGETHER = """
 import os, sys
 import mlflow.store.tracking.sqlalchemy_store  # before the fork, so that eight processes pay for it once
 from pipeline.tracking.backend import Point
