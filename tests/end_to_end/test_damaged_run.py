@@ -100,7 +100,6 @@ class Trap:
         return os.mkdir, ("code-ran",)
 
 
-@pytest.mark.cold
 def test_a_best_checkpoint_elsewhere_is_not_judged_as_if_it_were_of_this_run(run: Path, tmp_path: Path) -> None:
     private = tmp_path / "private.ckpt"
     shutil.copy(newest(run), private)
