@@ -69,9 +69,9 @@ def test_every_kind_has_its_templates() -> None:
 
 
 def test_a_name_that_the_code_uses_itself_gets_a_class_beside_it(empty_folder: Path) -> None:
-    new_data(["name=part", "kind=image"])
-    assert "class OwnPart:" in Path("my_package/part.py").read_text()
-    assert "_target_: my_package.part.OwnPart" in Path("conf/data/part.yaml").read_text()
+    new_data(["name=split", "kind=image"])
+    assert "class OwnSplit:" in Path("my_package/split.py").read_text()
+    assert "_target_: my_package.split.OwnSplit" in Path("conf/data/split.yaml").read_text()
 
 
 def test_nothing_is_written_over_and_nothing_written_beside_it(empty_folder: Path) -> None:
