@@ -68,6 +68,11 @@ def mode_of(metric: str, own: Mapping[str, Mode] | None = None) -> Mode | None:
     return None
 
 
+def wrong_mode(where: str, better: Mode, key: str) -> str:
+    """Say that a metric is watched the wrong way round, and what to type."""
+    return f"{where} is better when it is {'lower' if better == 'min' else 'higher'}; add {key}={better}"
+
+
 def lower_is_better(metric: str) -> bool:
     return mode_of(metric) == "min"
 

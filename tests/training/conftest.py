@@ -100,7 +100,7 @@ def make_learner() -> Callable[..., Learner]:
             "task": Classification(spec=spec, label_smoothing=0.0),
             "regularizers": [],
             "make_optimizer": partial(optimizers.adamw, learning_rate=1e-2, weight_decay=0.05, betas=[0.9, 0.999]),
-            "make_scheduler": partial(schedules.one_cycle, warmup_share=0.25, warmup_epochs=None),
+            "schedule": schedules.Schedule(partial(schedules.one_cycle, warmup_share=0.25, warmup_epochs=None)),
             "steps_per_epoch": data.steps_per_epoch,
             "total_steps": data.steps_per_epoch * epochs,
             "seed": data.seed,

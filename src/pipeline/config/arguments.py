@@ -25,22 +25,60 @@ AT_RUN_TIME: Mapping[str, frozenset[str]] = {
             "use_distributed_sampler",
         }
     ),
+    "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
+    "scheduler.schedulers.*": frozenset({"optimizer"}),
 }
+# What the run passes where the class takes it and the configuration says nothing else.
+OFFERED: Mapping[str, frozenset[str]] = {
+    "task.metrics.*": frozenset({"task", "num_classes", "num_labels"}),
+    "loggers.*": frozenset({"save_dir", "name"}),
+}
+# Keys of a node that the run reads, not the node's class, unless that takes them. They can be set without a plus sign.
+OF_THE_RUN: Mapping[str, frozenset[str]] = {
+    "task": frozenset({"loss", "metrics"}),
+    "scheduler": frozenset({"interval", "monitor"}),
+}
+# Names of this package for what a class takes under another name: {node: {ours: theirs}}.
+ALIASES: Mapping[str, Mapping[str, str]] = {"optimizer": {"learning_rate": "lr"}}
+# Nodes that are built later, from arguments that the run passes by position.
+LATER = ("optimizer", "scheduler", "scheduler.schedulers.*")
+
+
+def pattern_of(path: str) -> str:
+    """Return task.metrics.* of task.metrics.f2: the key of the tables above."""
+    some = f"{path.rpartition('.')[0]}.*"
+    return some if some in (*AT_RUN_TIME, *OFFERED, *LATER) else path
+
+
+def renamed(path: str, name: str, signature: Signature) -> str | None:
+    """Return the name under which the target takes a key of its node; None for a key that the run reads."""
+    if name in signature.parameters:
+        return name
+    if name in OF_THE_RUN.get(path, ()):
+        return None
+    theirs = ALIASES.get(path, {}).get(name)
+    return theirs if theirs is not None and theirs in signature.parameters else name
 
 
 def check_arguments(path: str, node: Mapping[str, Any], signature: Signature) -> None:
     """Raises ConfigError for a key that the target does not take, or a missing one that it needs."""
-    target, supplied = node["_target_"], AT_RUN_TIME.get(path, frozenset())
-    given = [name for name in node if not is_special(name)]
+    target, pattern = node["_target_"], pattern_of(path)
+    supplied = AT_RUN_TIME.get(pattern, frozenset())
+    typed = {name: theirs for name in node if not is_special(name) and (theirs := renamed(path, name, signature))}
+    for name, theirs in typed.items():
+        if name != theirs and theirs in node:
+            raise ConfigError(f"{path}.{name} and {path}.{theirs} are the same: leave one out")
+    given = list(typed.values())
     taken = [name for name in signature.parameters if name not in supplied]
     for name in given:
         if name in supplied:
             raise ConfigError(f"{path}.{name} cannot be set: the run passes it to {target} by itself")
         if name not in taken and not signature.takes_any:
             raise _unknown(path, name, target, taken)
-    if node.get("_partial_") or node.get("_args_"):
+    if node.get("_partial_") or node.get("_args_") or pattern in LATER:
         return  # the rest is given when it is called, or by position
-    missing = [name for name in signature.required() if name not in given and name not in supplied]
+    known = {*given, *supplied, *OFFERED.get(pattern, ())}
+    missing = [name for name in signature.required() if name not in known]
     if missing:
         raise ConfigError(
             f"{path}: {target} needs {_listing(missing)}, which nothing gives\n  to give it  +{path}.{missing[0]}=VALUE"

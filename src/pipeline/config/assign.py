@@ -6,6 +6,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.config.arguments import OF_THE_RUN
 from pipeline.config.mistakes import exists, unknown_key
 from pipeline.config.places import Groups
 from pipeline.errors import ConfigError
@@ -16,17 +17,20 @@ def assign(config: DictConfig, overrides: Sequence[Override], groups: Groups) ->
 
     Hydra would do the same, but only in the course of a whole composition and with less to say.
     """
+    keys = [override.key_or_group for override in overrides]
+    named = [key.removesuffix("._target_") for key in keys if key.endswith("._target_")]
     for override in overrides:
+        is_open = _is_open(override.key_or_group, [node for node in named if exists(node, config)])
         try:
-            _assign_one(config, override, groups)
+            _assign_one(config, override, groups, is_open=is_open and not override.is_delete())
         except OmegaConfBaseException as problem:
             reason = str(problem).partition("\n")[0]
             raise ConfigError(f"{override.input_line} cannot be set: {reason}") from None
 
 
-def _assign_one(config: DictConfig, override: Override, groups: Groups) -> None:
+def _assign_one(config: DictConfig, override: Override, groups: Groups, *, is_open: bool) -> None:
     key, typed, value = override.key_or_group, str(override.input_line), override.value()
-    is_new = override.is_add() or override.is_force_add()
+    is_new = override.is_add() or override.is_force_add() or is_open
     if not is_new and not exists(key, config):
         raise unknown_key(key, config, groups)
     if override.is_delete():
@@ -35,6 +39,13 @@ def _assign_one(config: DictConfig, override: Override, groups: Groups) -> None:
     if override.is_add() and not isinstance(value, dict) and OmegaConf.select(config, key) is not None:
         raise ConfigError(f"{typed}: {key} exists already; to change it leave out the plus, {typed[1:]}")
     OmegaConf.update(config, key, value, merge=True, force_add=is_new)
+
+
+def _is_open(key: str, named: Sequence[str]) -> bool:
+    """Whether a key needs no plus: where a class was typed for its node, which tells what it takes, and for what the
+    run reads beside a node's arguments, which has no default."""
+    node, _, rest = key.partition(".")
+    return any(key.startswith(f"{one}.") for one in named) or rest.partition(".")[0] in OF_THE_RUN.get(node, ())
 
 
 def _delete(config: DictConfig, key: str, typed: str, value: object) -> None:

@@ -13,7 +13,7 @@ from pipeline import metrics
 from pipeline.config import fitting
 from pipeline.config.kinds import shown
 from pipeline.config.places import MISSING
-from pipeline.config.stated import is_lightning
+from pipeline.config.stated import is_lightning, stated
 from pipeline.errors import ConfigError
 
 # A run is built from these; what is not wanted has an option `none` or `default`, not a hole.
@@ -47,6 +47,8 @@ COUNT_BATCHES = {
     "val_check_interval": "trainer.check_val_every_n_epoch=1",
 }
 
+A_METRIC = "task.metrics.f2._target_=torchmetrics.FBetaScore"
+PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
 UNFREEZING = "pipeline.training.callbacks.unfreezing.Unfreezing"
 # Launchers whose processes see this machine's files; a cluster's nodes may see others.
 HERE = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")
@@ -71,6 +73,7 @@ def check_facts(config: dict[str, Any]) -> None:
         *_decibels(config),
         *_batches(config),
         *_modes(config),
+        *_interval(config),
         *_memory(config),
         *fitting.problems(config),
     ):
@@ -113,7 +116,8 @@ def _objects(config: dict[str, Any]) -> Iterator[str]:
                 f"{name} names no class:{inner} choose one of the options that `pipeline train --info` lists, or give "
                 f"its file a line such as  _target_: my_package.My{name.capitalize()}"
             )
-    for name in ("callbacks", "regularizer"):
+    yield from _of_task(config.get("task") or {})
+    for name in ("callbacks", "regularizer", "loggers"):
         for key, node in (config.get(name) or {}).items():
             if not isinstance(node, dict) or "_target_" not in node:
                 kind = name.removesuffix("s")
@@ -122,6 +126,28 @@ def _objects(config: dict[str, Any]) -> Iterator[str]:
                     f"such as\n  my_{kind}:\n    _target_: my_package.My{kind.capitalize()}\n"
                     f"  to leave it out  ~{name}.{key}"
                 )
+
+
+def _of_task(task: dict[str, Any]) -> Iterator[str]:
+    """A loss and metrics that take a place beside, or instead of, the task's own."""
+    loss, named = task.get("loss"), task.get("metrics") or {}
+    if isinstance(loss, dict) and "_target_" not in loss:
+        yield "task.loss names no class, such as task.loss._target_=torch.nn.CrossEntropyLoss"
+    if isinstance(loss, dict) and (task.get("label_smoothing") or task.get("class_weights")):
+        yield (
+            "task.loss takes the place of the loss that task.label_smoothing and task.class_weights are for: give such "
+            "arguments to it, as in task.loss.label_smoothing=0.1, and leave those out"
+        )
+    if not isinstance(named, dict):
+        yield f"task.metrics={shown(named)}: expected names and classes, such as {A_METRIC}"
+        return
+    for name, node in named.items():
+        if name in metrics.OURS:
+            yield f"task.metrics.{name}: {name} is measured by this package; choose another name"
+        if not re.fullmatch(r"[A-Za-z]\w*", str(name)) or str(name).endswith("_epoch"):
+            yield f"task.metrics.{name}: expected a name of letters, digits and _, such as {A_METRIC}"
+        if not isinstance(node, dict) or "_target_" not in node:
+            yield f"task.metrics.{name}={shown(node)} names no class; expected one, such as {A_METRIC}"
 
 
 def _devices(config: dict[str, Any]) -> Iterator[str]:
@@ -268,6 +294,8 @@ def _modes(config: dict[str, Any]) -> Iterator[str]:
     """Whoever waits for a metric to rise or fall must know which of the two is better."""
     watchers = {"checkpoint": config.get("checkpoint")}
     watchers |= {f"callbacks.{name}": node for name, node in (config.get("callbacks") or {}).items()}
+    watchers |= {"scheduler": plateau} if (plateau := _plateau(config)) is not None else {}
+    own = _own_modes(config)
     for path, node in watchers.items():
         if not isinstance(node, dict) or node.get("mode") is None:
             continue
@@ -279,10 +307,31 @@ def _modes(config: dict[str, Any]) -> Iterator[str]:
                 f"{path}.monitor={monitor}: the test set chooses nothing; monitor what validation measures, such as "
                 f"val/{monitor.removeprefix('test/')}"
             )
-        ours = metrics.of_ours(monitor.removesuffix("_epoch"))
-        if ours is not None and ours.mode != mode:
-            way = {"min": "lower", "max": "higher"}[ours.mode]
-            yield f"{path}.monitor={monitor} is better when it is {way}; add {path}.mode={ours.mode}"
+        name = monitor.rpartition("/")[2].removesuffix("_epoch")
+        better = metrics.mode_of(name, own) if name in {**metrics.OURS, **own} else None
+        if better is not None and better != mode:
+            yield metrics.wrong_mode(f"{path}.monitor={monitor}", better, f"{path}.mode")
+
+
+def _own_modes(config: dict[str, Any]) -> dict[str, metrics.Mode]:
+    """Of metrics whose classes say in so many words which way they are better."""
+    nodes = (config.get("task") or {}).get("metrics") or {}
+    told = {name: stated(node.get("_target_"), "higher_is_better") for name, node in nodes.items()}
+    return {name: "max" if higher else "min" for name, higher in told.items() if isinstance(higher, bool)}
+
+
+def _plateau(config: dict[str, Any]) -> dict[str, Any] | None:
+    """A scheduler that waits for a metric, with what it takes where nothing is said."""
+    scheduler, checkpoint = config.get("scheduler") or {}, config.get("checkpoint") or {}
+    if scheduler.get("_target_") != PLATEAU:
+        return None
+    return {"monitor": scheduler.get("monitor", checkpoint.get("monitor")), "mode": scheduler.get("mode", "min")}
+
+
+def _interval(config: dict[str, Any]) -> Iterator[str]:
+    interval = _at(config, "scheduler.interval")
+    if interval not in (None, "step", "epoch"):
+        yield f"scheduler.interval={shown(interval)}: expected step (after each optimiser step) or epoch (after each)"
 
 
 def _memory(config: dict[str, Any]) -> Iterator[str]:

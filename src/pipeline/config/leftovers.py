@@ -7,7 +7,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, open_dict
 
 from pipeline.config import signature, source
-from pipeline.config.arguments import is_special
+from pipeline.config.arguments import is_special, renamed
+from pipeline.config.signature import Signature
 
 
 def leave_out_leftovers(config: DictConfig, shipped: DictConfig, typed: Sequence[Override]) -> None:
@@ -26,20 +27,23 @@ def _leave_out(node: DictConfig, shipped: Any, path: str, named: set[str]) -> No
     taken = _taken(str(ours["_target_"])) if is_other else None
     for name, value in ours.items():
         key, is_shipped = f"{path}{name}", name in theirs and value == theirs[name]
-        if taken is not None and is_shipped and name not in taken and not is_special(name) and key not in named:
+        if taken is not None and is_shipped and not _takes(taken, path[:-1], name) and key not in named:
             with open_dict(node):
                 del node[name]
         elif isinstance(value, DictConfig):
             _leave_out(value, theirs.get(name), f"{key}.", named)
 
 
-def _taken(target: str) -> list[str] | None:
+def _taken(target: str) -> Signature | None:
     """None where reading the source does not tell."""
     try:
-        found = signature.of_source(source.find(target))
+        return signature.of_source(source.find(target))
     except source.NotFound:
         return None
-    return None if found is None else list(found.parameters)
+
+
+def _takes(taken: Signature, path: str, name: str) -> bool:
+    return is_special(name) or (theirs := renamed(path, name, taken)) is None or theirs in taken.parameters
 
 
 def _keys(key: str, value: Any) -> Iterator[str]:

@@ -66,7 +66,8 @@ def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
     last = key.rpartition(".")[2]
     values = list(values_of(tree))
     same = [path for path in values if path.rpartition(".")[2] == last]
-    if last in ELSEWHERE and not same:
+    typed = re.findall(r"(\w+(?:\.\w+)+)=", ELSEWHERE.get(last, ""))
+    if last in ELSEWHERE and not same and all(exists(each, tree) for each in typed):
         return ConfigError(f"{missing} does not exist: {ELSEWHERE[last]}")
     suggestions = [
         f"{parent}.{each}" if parent else each for each in nearest(name, [*siblings, *([] if parent else groups)])

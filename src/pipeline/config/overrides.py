@@ -14,7 +14,7 @@ from pipeline.config.places import Groups
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError
 
-LISTS = ("callbacks", "regularizer", "experiment", "remedy", "allow_packages")  # of those at the top
+LISTS = ("callbacks", "regularizer", "experiment", "remedy", "loggers", "allow_packages")  # of those at the top
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 

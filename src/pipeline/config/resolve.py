@@ -13,7 +13,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from pipeline.config import signature
 from pipeline.config.allowed import check_name, check_origin, packages_of, targets
-from pipeline.config.arguments import check_arguments
+from pipeline.config.arguments import ALIASES, LATER, OF_THE_RUN, check_arguments, is_special, pattern_of, renamed
 from pipeline.config.hydra_private import path_of
 from pipeline.errors import ConfigError, UserError
 
@@ -38,6 +38,7 @@ def instantiate(node: Any, config: DictConfig, **arguments: Any) -> Any:
     where a constructor refuses its arguments.
     """
     path = path_of(node) if isinstance(node, DictConfig | ListConfig) else ""
+    later = pattern_of(path) in LATER
     packages = packages_of(config)
     for inner, target in targets(_plain(node), path):
         _object(target["_target_"], inner, packages)
@@ -45,13 +46,33 @@ def instantiate(node: Any, config: DictConfig, **arguments: Any) -> Any:
         if not isinstance(node, DictConfig) or "_target_" not in node:
             return hydra.utils.instantiate(node, _convert_="all")
         # Arguments bypass Hydra, which would turn a dataclass among them into a configuration.
-        build = hydra.utils.instantiate(node, _convert_="all", _partial_=True)
-        return functools.partial(build, **arguments) if node.get("_partial_") else build(**arguments)
+        own = _for_target(node, path)
+        build = hydra.utils.instantiate(own, _convert_="all", _partial_=True)
+        return functools.partial(build, **arguments) if later or node.get("_partial_") else build(**arguments)
     except Exception as problem:
         mistake = _mistake(problem, path)
         if mistake is None:
             raise
         raise mistake from problem
+
+
+def target_of(node: DictConfig, config: DictConfig) -> Any:
+    """What a node's `_target_` stands for. Raises ConfigError for what may not be called."""
+    return _object(node["_target_"], path_of(node), packages_of(config))
+
+
+def _for_target(node: DictConfig, path: str) -> DictConfig:
+    """Return the node under the names of its target's arguments, without what the run reads from it."""
+    found = signature.of_object(hydra.utils.get_object(node["_target_"]))
+    if found is None or path not in (*OF_THE_RUN, *ALIASES):
+        return node
+    plain: dict[Any, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    names = {name: name if is_special(name) else renamed(path, name, found) for name in plain}
+    own = {theirs: plain[name] for name, theirs in names.items() if theirs is not None}
+    for inner, target in targets({path: own}):
+        if pattern_of(inner) in LATER:
+            target["_partial_"] = True
+    return OmegaConf.create(own)
 
 
 def _mistake(problem: Exception, path: str) -> UserError | None:

@@ -13,16 +13,24 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.core.hooks import DataHooks
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import Metric
 
+from pipeline import metrics
 from pipeline.config import resolve
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
+from pipeline.metrics import Mode
 from pipeline.models.network import Network, seen_by_model
 from pipeline.process import Place
 from pipeline.spec import DataSpec
 from pipeline.training import checkpoints
+from pipeline.training.custom_task import CustomTask
 from pipeline.training.halving import HalvingLearner
 from pipeline.training.learner import Learner
+from pipeline.training.optimizers import check_steps
+from pipeline.training.schedules import Schedule
 from pipeline.training.task import Task, check_scores
 
 log = logging.getLogger(__name__)
@@ -56,6 +64,28 @@ class Assembly:
             | {f"train/{name}_epoch" for name in counted}
         )
 
+    def check_monitor(self, who: str, monitor: str, mode: str | None) -> None:
+        """Raises ConfigError where a Learner will never produce the metric, or its other values are the better ones."""
+        produced = self.metric_names
+        if produced is None:
+            return
+        if monitor not in produced:
+            why = self.undefined.get(monitor.removeprefix("val/"))
+            reason = "nothing produces" if why is None else f"is not defined ({why} in the validation part)"
+            raise ConfigError(f"{who} monitors {monitor}, which {reason}; choose one of {', '.join(sorted(produced))}")
+        better = self.own_modes.get(monitor.rpartition("/")[2])
+        if better is not None and mode in ("min", "max") and mode != better:
+            node = {"Checkpointing": "checkpoint", "Watch": "checkpoint", "Scheduler": "scheduler"}.get(
+                who, "callbacks.early_stopping"
+            )
+            raise ConfigError(metrics.wrong_mode(f"{who} monitors {monitor}, which", better, f"{node}.mode"))
+
+    @property
+    def own_modes(self) -> dict[str, Mode]:
+        """Which way the metrics that the user added are better."""
+        task = self.module.task if isinstance(self.module, Learner) else None
+        return task.modes if isinstance(task, CustomTask) else {}
+
     @property
     def undefined(self) -> dict[str, str]:
         """{metric: why the validation part has none}, as far as its targets are known."""
@@ -75,7 +105,7 @@ def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None)
     task: Task | None = None
     seen = spec
     if spec is not None and not _is_whole_module(config):
-        task = _instantiate(config, "task", spec=spec)
+        task = build_task(config, spec)
         spec = replace(spec, task=task.kind)  # what is asked for may be other than what the data would suggest
         seen = seen_by_model(spec)
     model = _instantiate(config, "model", **({} if seen is None else {"spec": seen}))
@@ -153,7 +183,7 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
         task=task,
         regularizers=list(resolve.instantiate(config.regularizer, config).values()),
         make_optimizer=resolve.instantiate(config.optimizer, config),
-        make_scheduler=resolve.instantiate(config.scheduler, config),
+        schedule=build_schedule(config),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         seed=config.seed,
@@ -161,11 +191,74 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
         gradient_clip_algorithm=config.trainer.get("gradient_clip_algorithm", "norm"),
         sync_batchnorm=config.trainer.get("sync_batchnorm", True),
     )
+    scheduler = check_optimizers(learner)
+    assembly = Assembly(learner, data, spec, steps_per_epoch, total_steps)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        assert learner.schedule.monitor is not None
+        assembly.check_monitor("Scheduler", learner.schedule.monitor, scheduler.mode)
+    return assembly
+
+
+def build_task(config: DictConfig, spec: DataSpec) -> Task:
+    """The task, with the loss and the metrics that the configuration adds to it."""
+    task: Task = _instantiate(config, "task", spec=spec)
+    taken = _parameters(config, "task")
+    loss = None if "loss" in taken else config.task.get("loss")
+    named = {} if "metrics" in taken else config.task.get("metrics") or {}
+    if loss is None and not named:
+        return task
+    seen = replace(spec, task=task.kind)
+    return CustomTask(
+        task,
+        spec=seen,
+        loss=None if loss is None else resolve.instantiate(loss, config),
+        metrics={str(name): _metric(config, f"task.metrics.{name}", seen) for name in named},
+    )
+
+
+def _metric(config: DictConfig, path: str, spec: DataSpec) -> Metric:
+    """A metric of torchmetrics, told of the data what its class asks for and the configuration does not say."""
+    asked_of: dict[str, dict[str, Any]] = {
+        "multiclass": {"task": "multiclass", "num_classes": spec.num_classes},
+        "binary": {"task": "binary"},
+        "multilabel": {"task": "multilabel", "num_labels": spec.num_classes},
+        "regression": {},
+    }
+    asked = asked_of.get(spec.task, {})
+    node = OmegaConf.select(config, path)
+    taken = _parameters(config, path)
+    offered = {name: value for name, value in asked.items() if name in taken and name not in node}
+    metric = resolve.instantiate(node, config, **offered)
+    if not isinstance(metric, Metric):
+        raise ConfigError(
+            f"{path}._target_={node._target_} makes a {type(metric).__name__}; expected a torchmetrics.Metric, whose "
+            "values over all batches and processes are exact"
+        )
+    return metric
+
+
+def build_schedule(config: DictConfig) -> Schedule:
+    """The scheduler that the configuration names, when it goes on, and by which metric where it waits for one."""
+    node, taken = config.scheduler, _parameters(config, "scheduler")
+    said = {name: node[name] for name in ("interval", "monitor") if name in node and name not in taken}
+    return Schedule(
+        resolve.instantiate(node, config),
+        interval=said.get("interval") or ("step" if "total_steps" in taken or "kwargs" in taken else "epoch"),
+        monitor=said.get("monitor") or config.checkpoint.monitor,
+    )
+
+
+def check_optimizers(learner: Learner) -> LRScheduler:
+    """The scheduler. Raises ConfigError for what does not fit, or cannot train: not only after the run has begun."""
     try:
-        learner.configure_optimizers()  # tried here, so that what does not fit is not found after the run has begun
+        made = learner.configure_optimizers()
+        optimizer: Optimizer = made["optimizer"]
+        scheduler: LRScheduler = made["lr_scheduler"]["scheduler"]
     except (ValueError, TypeError) as problem:
         raise ConfigError(f"optimizer or scheduler: {problem}") from problem
-    return Assembly(learner, data, spec, steps_per_epoch, total_steps)
+    if type(optimizer).__module__.startswith("torch.optim."):
+        check_steps(learner.make_optimizer, type(optimizer).__name__)
+    return scheduler
 
 
 def on_out_of_memory(config: DictConfig) -> Literal["stop", "halve"]:
@@ -254,7 +347,7 @@ def _is_whole_module(config: DictConfig) -> bool:
 
 def _parameters(config: DictConfig, node: str) -> Container[str]:
     """The names that the target of `config.<node>` takes."""
-    target = config[node].get("_target_")
+    target = OmegaConf.select(config, node).get("_target_")
     if target is None:
         raise ConfigError(f"{node} has no _target_; choose one of the options that `pipeline train --info` lists")
     return inspect.signature(get_object(target)).parameters

@@ -21,11 +21,8 @@ def train(arguments: list[str]) -> int:
 
     gc.disable()  # many small objects and hardly a cycle among them: collecting takes a fifth of the time
     try:
-        from pipeline.config.check import check
         from pipeline.config.compose import compose, to_yaml
-        from pipeline.config.given import check_given
-        from pipeline.config.unread import check_read
-        from pipeline.lifecycle.own_files import check_own_files
+        from pipeline.lifecycle.accepted import check_composed
         from pipeline.lifecycle.variables import check_variables
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
@@ -33,10 +30,7 @@ def train(arguments: list[str]) -> int:
             print(redacted(to_yaml(composed.config if options.resolve else composed.unresolved)), end="")
             return DONE
         check_variables(os.environ)
-        check_read(composed)
-        check(composed.config, composed.shipped)
-        check_given(composed.config, composed.choices, composed.folders)
-        check_own_files(composed.config)
+        check_composed(composed)
     finally:
         gc.freeze()  # what there is now stays until the end: not looked through again and again
         gc.enable()

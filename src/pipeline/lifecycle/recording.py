@@ -156,6 +156,8 @@ class Recording:
                 {"resumed_from": "the beginning" if resumed_from is None else resumed_from.name, **changed}
             )
         self.journal.start(**start)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(start["params"])
         spec = self.assembly.spec
         if spec is not None:
             self.journal.dataset(spec.name, spec.digest, spec.sizes)

@@ -40,6 +40,7 @@ def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
         },
         "devices": {"count": trainer.world_size, "kind": kind, "precision": str(trainer.precision)},
         "headline": assembly.headline,
+        "metrics": assembly.own_modes,
         "monitor": _monitored(run, trainer),
         "validation_digest": digest_of_part(assembly, "validation"),
         "steps_per_epoch": assembly.steps_per_epoch,

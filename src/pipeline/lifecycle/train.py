@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
 from pipeline.config import resolve
@@ -14,6 +15,7 @@ from pipeline.lifecycle import describe, exits, resume
 from pipeline.lifecycle.assemble import Assembly, assemble, set_out_from
 from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.judge import best_checkpoint, judge
+from pipeline.lifecycle.loggers import build_loggers
 from pipeline.lifecycle.monitors import monitoring
 from pipeline.lifecycle.reassemble import with_its_tokenizer
 from pipeline.lifecycle.recording import Recording
@@ -66,12 +68,7 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
         ),
     ]
     callbacks = [*monitoring(run, assembly, callbacks, console, is_resumed=start_from is not None), *callbacks]
-    check_monitors(callbacks, assembly)
-    check_transforms(callbacks, assembly)
-    check_averages(callbacks)
-    trainer = build_trainer(
-        config, assembly=assembly, callbacks=callbacks, loggers=recording.loggers, folder=run.folder, here=here
-    )
+    trainer = set_up(config, assembly, callbacks, recording.loggers, run.folder, here)
 
     console.print(describe.plan(run, assembly, trainer, start_from), soft_wrap=True)
     meeting.when_all_are_set_up()
@@ -86,6 +83,22 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
         pulse.tell_where_it_stands()
 
 
+def set_up(
+    config: DictConfig,
+    assembly: Assembly,
+    callbacks: list[pl.Callback],
+    loggers: list[Logger],
+    folder: Path,
+    here: Place,
+) -> pl.Trainer:
+    """The Trainer of a run, or of a trial, with all that watches it. Raises ConfigError for what does not fit."""
+    check_monitors(callbacks, assembly)
+    check_transforms(callbacks, assembly)
+    check_averages(callbacks)
+    all_loggers = [*loggers, *build_loggers(config, folder, here)]
+    return build_trainer(config, assembly=assembly, callbacks=callbacks, loggers=all_loggers, folder=folder, here=here)
+
+
 def progress(config: DictConfig, assembly: Assembly, console: Console) -> ProgressDisplay:
     batch_size = config.data.get("batch_size")
     accumulate = config.trainer.get("accumulate_grad_batches", 1)
@@ -98,17 +111,12 @@ def progress(config: DictConfig, assembly: Assembly, console: Console) -> Progre
 
 
 def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
-    """Raises ConfigError for a callback that waits for a metric which a Learner will never produce."""
-    produced = assembly.metric_names
+    """Raises ConfigError for a callback that waits for a metric which a Learner will never produce, or for its worst
+    value."""
     for callback in callbacks:
-        monitor = getattr(callback, "monitor", None)
-        if produced is not None and monitor is not None and monitor not in produced:
-            why = assembly.undefined.get(monitor.removeprefix("val/"))
-            reason = "nothing produces" if why is None else f"is not defined ({why} in the validation part)"
-            raise ConfigError(
-                f"{type(callback).__name__} monitors {monitor}, which {reason}; choose one of "
-                f"{', '.join(sorted(produced))}"
-            )
+        monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
+        if monitor is not None:
+            assembly.check_monitor(type(callback).__name__, monitor, mode)
 
 
 def check_transforms(callbacks: list[pl.Callback], assembly: Assembly) -> None:

@@ -18,7 +18,7 @@ LEAST = {"n_trials": 1, "workers": 1, "max_failures": 0, "final_seeds": 0}
 CHANGEABLE = ("n_trials", "workers", "timeout", "max_failures", "final_seeds", "save_as")
 BOUNDS = ("min", "max")
 PARTS = ("train", "validation", "test")
-DIRECTIONS = {"min": "minimize", "max": "maximize"}
+DIRECTIONS: dict[metrics.Mode, str] = {"min": "minimize", "max": "maximize"}
 COUNTED_ONCE = "parameters"  # known before training
 OURS = ("pipeline.", "pytorch_lightning.", "kornia.")
 
@@ -49,16 +49,21 @@ def check_settings(settings: DictConfig) -> None:
         if direction not in ("maximize", "minimize"):
             raise ConfigError(f"search.objectives.{metric}={direction}: expected maximize or minimize")
         ours = metrics.of_ours(str(metric).removesuffix("_epoch"))
-        if ours is not None and direction != DIRECTIONS[ours.mode]:
-            way = {"min": "lower", "max": "higher"}[ours.mode]
-            raise ConfigError(
-                f"search.objectives.{metric}={direction}: it is better when it is {way}; use "
-                f"'search.objectives={{{metric}: {DIRECTIONS[ours.mode]}}}'"
-            )
+        if ours is not None:
+            check_direction(str(metric), direction, ours.mode)
         if str(metric).startswith("test/"):
             raise ConfigError(
                 f"search.objectives.{metric}: the test set is not searched on; take val/{str(metric)[5:]}"
             )
+
+
+def check_direction(metric: str, direction: str, better: metrics.Mode) -> None:
+    """Raises ConfigError for a metric whose worst value would be searched for."""
+    if direction != DIRECTIONS[better]:
+        raise ConfigError(
+            f"search.objectives.{metric}={direction}: it is better when it is "
+            f"{'lower' if better == 'min' else 'higher'}; use 'search.objectives={{{metric}: {DIRECTIONS[better]}}}'"
+        )
 
 
 def check_storage(address: Any) -> None:
@@ -88,14 +93,17 @@ def _check_constraints(constraints: Any) -> None:
 def check_metrics(settings: DictConfig, config: DictConfig) -> None:
     """Raises ConfigError for a metric that nothing of ours measures, whatever the data; of others' code who knows?"""
     nodes: Any = OmegaConf.to_container(config)
+    own = nodes["task"].pop("metrics", None) or {}
+    nodes["task"].pop("loss", None)
     named = [node["_target_"] for _, node in targets({name: nodes[name] for name in ("model", "task", "callbacks")})]
     if not all(str(target).startswith(OURS) for target in named):
         return
-    known = [COUNTED_ONCE, *(f"{part}/{name}" for part in ("val", "train") for name in metrics.OURS)]
+    validation, training = [*metrics.OURS, *own], list(metrics.OURS)
+    known = [COUNTED_ONCE, *(f"val/{name}" for name in validation), *(f"train/{name}" for name in training)]
     for group in ("objectives", "constraints"):
         for metric in settings[group] or {}:
             if str(metric).removesuffix("_epoch") not in known:
                 raise ConfigError(
                     f"search.{group}.{metric}: nothing measures that{did_you_mean(nearest(str(metric), known))}"
-                    f"{all_of('what there may be, by the task', known[: len(metrics.OURS) + 1])}"
+                    f"{all_of('what there may be, by the task', known[: len(validation) + 1])}"
                 )

@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from pipeline.config import resolve
@@ -21,21 +23,21 @@ from pipeline.lifecycle.assemble import Assembly, assemble, build_data
 from pipeline.lifecycle.judge import scores_of_parts
 from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.save_predictions import digest_of_part
-from pipeline.lifecycle.train import check_averages, check_monitors, check_transforms
-from pipeline.lifecycle.trainer import build_trainer
-from pipeline.metrics import is_better, lower_is_better
+from pipeline.lifecycle.train import set_up
+from pipeline.metrics import lower_is_better
 from pipeline.process import ALONE, Place
 from pipeline.search import outcome
 from pipeline.search.optuna_private import storage_of
 from pipeline.search.outcome import DIVERGED, FINISHED, PRUNED
 from pipeline.search.plan import Plan
-from pipeline.search.settings import COUNTED_ONCE
+from pipeline.search.settings import COUNTED_ONCE, check_direction
 from pipeline.search.space import Picked
 from pipeline.search.storage import UNREACHABLE
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
 from pipeline.training.agreement import Agreement
 from pipeline.training.callbacks.averaging import weights_to_judge
+from pipeline.training.callbacks.best import Best
 from pipeline.training.callbacks.monitoring import Monitoring, NoSuchMetric
 from pipeline.training.callbacks.timing import Timing
 from pipeline.training.learner import Learner
@@ -45,11 +47,12 @@ NAME_LENGTH = 60
 log = logging.getLogger(__name__)
 
 
-class Watch(pl.Callback):
+class Watch(Checkpoint, Best):
     """Reports each validation to the study, and ends the training when it is not worth going on.
 
-    The scores are those of the epoch that `train` would keep the weights of, by `checkpoint.monitor`. Only the first
-    process has a `study`; what it decides all do.
+    The scores are those of the epoch that `train` would keep the weights of, by `checkpoint.monitor`; being a
+    Checkpoint, Lightning calls it, too, after all other callbacks. Only the first process has a `study`; what it
+    decides all do.
     """
 
     def __init__(self, study: Study | None, trial_id: int, plan: Plan, checkpoint: DictConfig) -> None:
@@ -57,16 +60,11 @@ class Watch(pl.Callback):
         self.trial_id = trial_id
         self.plan = plan
         self.watch(checkpoint.monitor, checkpoint.mode)
-        self.best: float | None = None
         self.scores: dict[str, float] = {}
+        self.validated: dict[str, float] = {}  # those of the newest validation
         self.kept: dict[str, Tensor] | None = None  # the weights of that epoch, where they are to be judged further
         self.is_pruned = False
         self.step = 0
-
-    def watch(self, monitor: str | None, mode: str, *, in_training: bool = False) -> None:
-        """With None the newest epoch is that which `train` would keep."""
-        # Of training it is not known yet when a validation has ended.
-        self.monitor, self.mode = None if in_training else monitor, mode
 
     def check(self, assembly: Assembly) -> None:
         """Raises NoSuchMetric before anything is trained, where the metrics of the task are known."""
@@ -74,6 +72,9 @@ class Watch(pl.Callback):
             if assembly.metric_names is not None and name not in assembly.metric_names:
                 instead = self._instead_of(name, assembly.metric_names, assembly.module)
                 raise NoSuchMetric(f"{name} is no metric of this run: {instead}")
+        for name, direction in self.plan.objectives.items():
+            if (better := assembly.own_modes.get(name.rpartition("/")[2])) is not None:
+                check_direction(name, direction, better)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if COUNTED_ONCE in self.plan.watched:
@@ -84,20 +85,31 @@ class Watch(pl.Callback):
             return
         self.step += 1
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        for name in {self.monitor or COUNTED_ONCE, *self.plan.watched} - {COUNTED_ONCE}:
+        for name in self.plan.watched - {COUNTED_ONCE}:
             if name not in metrics:
                 raise NoSuchMetric(f"{name} is no metric of this run: {self._instead_of(name, metrics, pl_module)}")
-        monitored = None if self.monitor is None else metrics[self.monitor]
-        if monitored is None or self.best is None or is_better(monitored, self.best, self.mode):
-            self.best = monitored
-            self.scores |= {name: metrics[name] for name in self.plan.watched if name != COUNTED_ONCE}
-            if self.plan.judged:
-                self.kept = weights_to_judge(trainer, pl_module)
+        self.validated = {name: metrics[name] for name in self.plan.watched if name != COUNTED_ONCE}
+        if not self.in_training:
+            self._compare(trainer, pl_module)
         wish = int(self.study is not None and self._is_hopeless(self.study, metrics))
         # A new one each time, so that they meet at each validation, which is long enough for that.
         (agreed,) = Agreement().highest(wish, device=trainer.strategy.root_device)
         if agreed:
             self.is_pruned = trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.in_training and self.step > 0:
+            self._compare(trainer, pl_module)
+
+    def _compare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        if self.monitor is not None and self.monitor not in metrics:
+            instead = self._instead_of(self.monitor, metrics, pl_module)
+            raise NoSuchMetric(f"{self.monitor} is no metric of this run: {instead}")
+        if self.monitor is None or self.improves(float(metrics[self.monitor])):
+            self.scores |= self.validated
+            if self.plan.judged:
+                self.kept = weights_to_judge(trainer, pl_module)
 
     def _instead_of(self, name: str, metrics: Iterable[str], module: pl.LightningModule) -> str:
         """What to type."""
@@ -158,17 +170,11 @@ def train(
     resolve.check_signatures(config)
     assembly = assemble(config, here, loaded)
     callbacks = [*resolve.instantiate(config.callbacks, config).values(), Timing(), watch]
-    check_monitors(callbacks, assembly)
-    check_transforms(callbacks, assembly)
-    check_averages(callbacks)
     watch.check(assembly)
     callbacks = [*_monitoring(callbacks, assembly, watch), *callbacks]
-
     journal = Journal(run.journal_path)
-    loggers: Any = [JournalLogger(journal)] if here.is_first else []
-    trainer = build_trainer(
-        config, assembly=assembly, callbacks=callbacks, loggers=loggers, folder=run.folder, here=here
-    )
+    loggers: list[Logger] = [JournalLogger(journal)] if here.is_first else []
+    trainer = set_up(config, assembly, callbacks, loggers, run.folder, here)
     if here.is_first:
         journal.start(**start)
         journal.artifact("config.yaml")

@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pipeline.spec import Batch
 from pipeline.training.callbacks.step import StepCallback
@@ -30,7 +30,7 @@ from pipeline.training.optimizers import MakeOptimizer
 from pipeline.training.randomness import reseed
 from pipeline.training.regularizers import Regularizer
 from pipeline.training.running import RunningMeans
-from pipeline.training.schedules import MakeScheduler
+from pipeline.training.schedules import Schedule
 from pipeline.training.sharding import gather_nothing, shard, whole
 from pipeline.training.stepping import Stepping, check_clipping, stepping
 from pipeline.training.task import Task
@@ -59,7 +59,7 @@ class Learner(pl.LightningModule):
         task: Task,
         regularizers: Sequence[Regularizer],
         make_optimizer: MakeOptimizer,
-        make_scheduler: MakeScheduler,
+        schedule: Schedule,
         steps_per_epoch: int,
         total_steps: int,
         seed: int,
@@ -73,7 +73,7 @@ class Learner(pl.LightningModule):
         self.task = task
         self.regularizers = regularizers
         self.make_optimizer = make_optimizer
-        self.make_scheduler = make_scheduler
+        self.schedule = schedule
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
         self.seed = seed
@@ -86,6 +86,7 @@ class Learner(pl.LightningModule):
         self.epoch = RunningMeans()  # from the start of the epoch to the last point of logging
         self.interval_is_over = False  # after the step that is under way, for callbacks
         self._told: set[str] = set()
+        self._recorded: dict[str, float] = {}  # the newest values of this epoch
         self._step_callbacks: list[StepCallback] = []
         self._transforming: list[BatchTransform] = []
 
@@ -101,8 +102,12 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.network.parameters())
-        scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = self.schedule.make(optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
+        watched = {"monitor": self.schedule.monitor} if isinstance(scheduler, ReduceLROnPlateau) else {}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": self.schedule.interval, **watched},
+        }
 
     # ---- training
 
@@ -120,7 +125,8 @@ class Learner(pl.LightningModule):
         self.interval_is_over = False
         for number, micro_batches in enumerate(chunk, start=1):
             self._optimise(micro_batches, steps)
-            scheduler.step()
+            if self.schedule.interval == "step":
+                scheduler.step()
             is_last = self.global_step == self.trainer.max_steps
             # Before the callbacks: a checkpoint that one of them takes must not hold an interval that is over.
             if is_last or number == len(chunk):
@@ -209,6 +215,18 @@ class Learner(pl.LightningModule):
         if self.epoch.sums:  # not the count, which can be 0 in one of several processes alone
             self.record(self._across_processes(self.epoch, "train/{}_epoch"))
             self.epoch.reset()
+        if self.schedule.interval == "epoch":
+            self._step_schedule()
+        self._recorded.clear()
+        for logger in self.trainer.loggers:
+            logger.save()
+
+    def _step_schedule(self) -> None:
+        scheduler = cast(LRScheduler, self.lr_schedulers())
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+        elif self.schedule.monitor in self._recorded:  # not in an epoch without validation
+            scheduler.step(self._recorded[self.schedule.monitor])
 
     # ---- judging
 
@@ -251,6 +269,7 @@ class Learner(pl.LightningModule):
         millisecond a metric is as much as the whole step of a small network.
         """
         plain = {name: float(value) for name, value in values.items()}
+        self._recorded |= plain
         tell_monitors(self.trainer, plain)
         for logger in self.trainer.loggers:
             logger.log_metrics(plain, step=self.global_step)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pipeline.constraints import NonNegativeFloat, PositiveFloat, ProbabilityBelowOne
+from pipeline.errors import ConfigError
 
 Groups = list[dict[str, Any]]
 
@@ -30,6 +31,18 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> Gro
         {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def check_steps(make_optimizer: MakeOptimizer, name: str) -> None:
+    """Raise ConfigError for an optimiser that cannot make a step from dense gradients alone, such as L-BFGS."""
+    weight = nn.Parameter(torch.zeros(2, 2))
+    weight.grad = torch.zeros(2, 2)
+    try:
+        make_optimizer([weight]).step()
+    except (TypeError, RuntimeError, ValueError) as problem:
+        raise ConfigError(
+            f"optimizer: {name} cannot train here, where a step has nothing but the gradients of one batch: {problem}"
+        ) from problem
 
 
 def adamw(

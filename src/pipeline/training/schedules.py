@@ -1,7 +1,10 @@
 """Learning-rate schedules over the whole of training, in shares of it or in epochs, never in guessed steps."""
 
+import inspect
 import math
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -10,8 +13,30 @@ from pipeline.constraints import NonNegativeFloat, Probability
 from pipeline.errors import ConfigError
 
 
-class MakeScheduler(Protocol):
-    def __call__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LRScheduler: ...
+@dataclass(frozen=True)
+class Schedule:
+    """Make a scheduler, and say when it goes on.
+
+    build     takes the optimiser, and total_steps and steps_per_epoch if its signature names them
+    interval  whether it goes on after each optimiser step or after each epoch
+    monitor   the metric that it waits for, if it is ReduceLROnPlateau
+    """
+
+    build: Callable[..., LRScheduler]
+    interval: Literal["step", "epoch"] = "step"
+    monitor: str | None = None
+
+    def make(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+        parameters = inspect.signature(self.build).parameters
+        takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+        lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+        known: dict[str, Any] = {name: value for name, value in lengths.items() if takes_all or name in parameters}
+        if "schedulers" in parameters:  # of SequentialLR and ChainedScheduler, each of which needs the optimiser, too
+            waiting = self.build.keywords["schedulers"]  # type: ignore[attr-defined]  # a partial
+            known["schedulers"] = [make(optimizer) for make in waiting]
+        if "optimizer" in parameters:  # ChainedScheduler takes it as its second argument
+            return self.build(optimizer=optimizer, **known)
+        return self.build(optimizer, **known)
 
 
 def one_cycle(
@@ -36,6 +61,7 @@ def one_cycle(
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=steps,
         pct_start=rising / steps,
+        cycle_momentum=any(name in optimizer.defaults for name in ("momentum", "betas")),
     )
 
 

@@ -25,7 +25,7 @@ class Finding:
     """fault      its name
     told       what is wrong, in a sentence or two
     figures    what led to it, in words
-    overrides  what to try next
+    overrides  what to try next; none where the run has no key for it
     resumes    whether the run itself goes on with them; else a new one is trained
     advice     why that might help
     suspects   training samples to look at, the worst first

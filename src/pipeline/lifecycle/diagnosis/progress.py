@@ -42,12 +42,12 @@ def too_high(symptoms: Symptoms) -> Finding | None:
         )
     if not told:
         return None
-    rate = symptoms.settings.get("optimizer.learning_rate")
+    rate = settings.rate_of(symptoms)
     return Finding(
         fault="learning rate too high",
         told=told,
-        figures=(*figures, *([] if rate is None else [f"optimizer.learning_rate was {float(rate):g}"])),
-        overrides=(settings.learning_rate(symptoms, times=0.1),),
+        figures=(*figures, *([] if rate is None else [f"{rate[0]} was {rate[1]:g}"])),
+        overrides=settings.learning_rate(symptoms, times=0.1),
         advice="A tenth of it; if that is still unsteady, trainer.gradient_clip_val=1.0 as well.",
     )
 
@@ -68,8 +68,8 @@ def too_low(symptoms: Symptoms) -> Finding | None:
             f"the validation loss went from {first:.3f} to {last:.3f}",
             *_against_neighbours(symptoms),
         ),
-        overrides=(settings.learning_rate(symptoms, times=30),),
-        advice="Thirty times as long steps; a search over optimizer.learning_rate finds the best.",
+        overrides=settings.learning_rate(symptoms, times=30),
+        advice="Thirty times as long steps; a search over the learning rate finds the best.",
     )
 
 

@@ -6,10 +6,20 @@ from typing import Any
 from pipeline.lifecycle.diagnosis.symptoms import VALIDATION_LOSS, Symptoms
 
 STRONG_DROPOUT = 0.5
+OWN_LOSS = "task.loss."
+RATES = ("optimizer.learning_rate", "optimizer.lr")
 
 
-def learning_rate(symptoms: Symptoms, *, times: float) -> str:
-    return f"optimizer.learning_rate={float(symptoms.settings.get('optimizer.learning_rate', 1e-2)) * times:.3g}"
+def rate_of(symptoms: Symptoms) -> tuple[str, float] | None:
+    """The key of the learning rate, by whatever name the run's optimiser has it, and its value."""
+    settings = symptoms.settings
+    known = [key for key in RATES if isinstance(settings.get(key), int | float)]
+    return (known[0], float(settings[known[0]])) if known else None
+
+
+def learning_rate(symptoms: Symptoms, *, times: float) -> tuple[str, ...]:
+    found = rate_of(symptoms)
+    return () if found is None else (f"{found[0]}={found[1] * times:.3g}",)
 
 
 def longer(symptoms: Symptoms, *, times: int) -> tuple[str, ...]:
@@ -53,14 +63,14 @@ def more_restraint(symptoms: Symptoms) -> tuple[str, ...]:
 
 
 def rare_classes_count(symptoms: Symptoms) -> tuple[str, ...]:
-    if "task.class_weights" in symptoms.settings:
+    if "task.class_weights" in symptoms.settings and not _has(symptoms.settings, OWN_LOSS):
         return ("task.class_weights=balanced",)
     return judged_by(symptoms, "val/f1_macro", "max")
 
 
 def modest(symptoms: Symptoms) -> tuple[str, ...]:
     """A network that does not insist on every label."""
-    smoothed = ("task.label_smoothing=0.1",) if _smoothing(symptoms) == 0 else ()
+    smoothed = ("task.label_smoothing=0.1",) if _may_smooth(symptoms) else ()
     watched = () if _has(symptoms.settings, "callbacks.early_stopping.") else ("callbacks=default",)
     return (*smoothed, *watched) or more_restraint(symptoms)
 
@@ -73,7 +83,7 @@ def trusted(symptoms: Symptoms, *, is_too_sure: bool) -> tuple[str, ...]:
 
 
 def _calmer(symptoms: Symptoms) -> tuple[str, ...]:
-    smoothed = ("task.label_smoothing=0.05",) if _smoothing(symptoms) == 0 else ()
+    smoothed = ("task.label_smoothing=0.05",) if _may_smooth(symptoms) else ()
     by_loss = symptoms.settings.get("checkpoint.monitor", VALIDATION_LOSS) == VALIDATION_LOSS
     lowest = () if by_loss else judged_by(symptoms, VALIDATION_LOSS, "min")
     return (*smoothed, *lowest) or more_restraint(symptoms)
@@ -89,6 +99,10 @@ def _bolder(symptoms: Symptoms) -> tuple[str, ...]:
 
 def _smoothing(symptoms: Symptoms) -> float:
     return float(symptoms.settings.get("task.label_smoothing") or 0)
+
+
+def _may_smooth(symptoms: Symptoms) -> bool:
+    return _smoothing(symptoms) == 0 and not _has(symptoms.settings, OWN_LOSS)
 
 
 def judged_by(symptoms: Symptoms, metric: str, mode: str) -> tuple[str, ...]:

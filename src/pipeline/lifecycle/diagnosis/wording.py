@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.lifecycle.accepted import is_accepted
 from pipeline.lifecycle.diagnosis.finding import Finding
 from pipeline.lifecycle.diagnosis.samples import SHOWN
 from pipeline.lifecycle.diagnosis.settings import merged
@@ -18,11 +19,13 @@ HEAD = ("training sample", "labelled", "looks like", "sureness", "")
 Samples = list[tuple[str, ...]]
 
 
-def command(run: Run, finding: Finding) -> str:
-    """All of it, to be typed."""
-    if finding.resumes:
-        return shlex.join(["pipeline", "resume", f"run={run.id}", *finding.overrides])
-    return shlex.join(["pipeline", "train", *merged(run.overrides(), finding.overrides)])
+def command(run: Run, finding: Finding) -> str | None:
+    """All of it, to be typed; None where the configuration check would refuse it."""
+    changed = merged(run.overrides(), finding.overrides)
+    if not finding.overrides or not is_accepted(changed):
+        return None
+    words = ["resume", f"run={run.id}", *finding.overrides] if finding.resumes else ["train", *changed]
+    return shlex.join(["pipeline", *words])
 
 
 def heading(found: Sequence[Finding], unseen: Sequence[str]) -> str:
@@ -35,7 +38,9 @@ def printed(run: Run, finding: Finding, samples: Samples) -> RenderableType:
     text.append(f"\n{finding.fault}", style="bold yellow").append(f"  {finding.told}\n")
     for figure in finding.figures:
         text.append(f"  - {figure}\n")
-    text.append("  to try  ", style="bold").append(f"{finding.advice}\n").append(f"    {command(run, finding)}")
+    text.append("  to try  ", style="bold").append(finding.advice)
+    if (typed := command(run, finding)) is not None:
+        text.append(f"\n    {typed}")
     if not samples:
         return text
     table = Table(*HEAD[: len(samples[0])], show_edge=False, pad_edge=False)
@@ -49,7 +54,8 @@ def markdown(run: Run, told: Sequence[tuple[Finding, Samples]], unseen: Sequence
     for finding, samples in told:
         parts += [f"## {finding.fault.capitalize()}", finding.told]
         parts += ["\n".join(f"- {figure}" for figure in finding.figures), finding.advice]
-        parts += [f"```sh\n{command(run, finding)}\n```"]
+        if (typed := command(run, finding)) is not None:
+            parts += [f"```sh\n{typed}\n```"]
         if samples:
             parts += ["The most suspicious training samples, the worst first:", _table(samples[:SHOWN])]
     return "\n\n".join(parts) + "\n"

@@ -12,7 +12,7 @@ from pipeline.lifecycle.reports.markup import Child, Html, command, element, joi
 from pipeline.lifecycle.reports.page import columns, note, page, section
 from pipeline.lifecycle.reports.predictions import Saved
 from pipeline.lifecycle.reports.statistics import SIGNIFICANCE, Interval
-from pipeline.metrics import mode_of
+from pipeline.metrics import Mode, mode_of
 from pipeline.tracking import address
 
 STYLES = 8  # colours of the style sheet: s0 to s7
@@ -121,9 +121,12 @@ def _small(text: str) -> Html:
 
 
 def best_value(comparison: Comparison, metric: str) -> float:
-    """NaN, which equals none of them, for a metric whose name does not tell which way is better."""
+    """NaN, which equals none of them, for a metric of which nothing tells which way is better."""
     values = [run.metrics[metric] for run in comparison.runs if metric in run.metrics]
-    return {"min": min, "max": max}[mode](values) if (mode := mode_of(metric)) else math.nan
+    own: dict[str, Mode] = {}
+    for run in comparison.runs:
+        own |= run.assembled.get("metrics") or {}
+    return {"min": min, "max": max}[mode](values) if (mode := mode_of(metric, own)) else math.nan
 
 
 def _duels(comparison: Comparison) -> Html | None:

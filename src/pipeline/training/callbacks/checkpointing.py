@@ -9,19 +9,19 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from pipeline import metrics
 from pipeline.constraints import PositiveFloat, PositiveInt
 from pipeline.errors import ConfigError
 from pipeline.training import checkpoints
 from pipeline.training.agreement import Agreement
 from pipeline.training.background import BackgroundWriter
+from pipeline.training.callbacks.best import Best
 from pipeline.training.callbacks.step import StepCallback, calls_step_callbacks
 from pipeline.training.interruption import Interrupted, Interruption
 
 log = logging.getLogger(__name__)
 
 
-class Checkpointing(Checkpoint, StepCallback):
+class Checkpointing(Checkpoint, StepCallback, Best):
     """At the end of every epoch, and every n steps or minutes; the newest `keep` stay, and the best.
 
     Being a Checkpoint, Lightning calls it after all other callbacks, so it sees what they did. Files are written while
@@ -47,7 +47,6 @@ class Checkpointing(Checkpoint, StepCallback):
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self.keep = keep
-        self.best_score: float | None = None
         self.best_name: str | None = None
         self.is_new_best = False
         self.at_limit: dict[str, Any] | None = None  # at the last step of a training that ends in mid-epoch
@@ -89,12 +88,6 @@ class Checkpointing(Checkpoint, StepCallback):
             (signal,) = self.while_validating.highest(own, device=device)
             self._save_if_due(trainer, False, signal)
 
-    def watch(self, monitor: str | None, mode: str, *, in_training: bool = False) -> None:
-        """By which metric weights are the best; with None none are, and the newest are kept. One of training is known
-        when the epoch is over."""
-        self.monitor, self.mode = monitor, mode
-        self.in_training = in_training or (monitor is not None and monitor.startswith("train"))
-
     @property
     def monitored(self) -> dict[str, str] | None:
         return None if self.monitor is None else {"monitor": self.monitor, "mode": self.mode}
@@ -111,9 +104,7 @@ class Checkpointing(Checkpoint, StepCallback):
                 f"checkpoint.monitor={self.monitor} is no metric of this run; choose one of "
                 f"{', '.join(sorted(trainer.callback_metrics))}"
             )
-        score = float(trainer.callback_metrics[self.monitor])
-        if self.best_score is None or metrics.is_better(score, self.best_score, self.mode):
-            self.best_score, self.is_new_best = score, True
+        self.is_new_best |= self.improves(float(trainer.callback_metrics[self.monitor]))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.in_training:
