@@ -39,9 +39,12 @@ NUMBERS = torch.tensor([[5.0], [7.0], [4.0], [1.0]])
     [
         ("multiclass", nn.CrossEntropyLoss(label_smoothing=0.1), SCORES, CLASSES,
          F.cross_entropy(SCORES, CLASSES, label_smoothing=0.1)),
-        ("binary", nn.BCEWithLogitsLoss(), ONE, SIDES, F.binary_cross_entropy_with_logits(ONE[:, 0], SIDES.float())),
-        ("multilabel", nn.MultiLabelSoftMarginLoss(), SCORES[:, :2], LABELS,
-         F.multilabel_soft_margin_loss(SCORES[:, :2], LABELS)),
+        ("binary", nn.CrossEntropyLoss(label_smoothing=0.1), ONE, SIDES,
+         F.cross_entropy(F.pad(ONE, (1, 0)), SIDES, label_smoothing=0.1)),
+        ("binary", nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.0)), ONE, SIDES,
+         F.binary_cross_entropy_with_logits(ONE[:, 0], SIDES.float(), pos_weight=torch.tensor(2.0))),
+        ("multilabel", nn.MSELoss(), SCORES[:, :2], LABELS,
+         F.mse_loss(SCORES[:, :2], LABELS)),
         ("regression", nn.HuberLoss(), ONE, NUMBERS, F.huber_loss((ONE - 5) / 2, (NUMBERS - 5) / 2)),
     ],
 )  # fmt: skip
@@ -106,7 +109,7 @@ class Learned(nn.Module):
     "kind, parts, told",
     [
         ("multiclass", {"loss": nn.CrossEntropyLoss(reduction="none")}, "returns shape (16,); expected one number"),
-        ("binary", {"loss": nn.CrossEntropyLoss()}, "of two classes log-odds (B,)"),
+        ("binary", {"loss": nn.TripletMarginLoss()}, "task.loss cannot be computed"),
         ("multiclass", {"loss": lambda scores, targets: (scores.argmax(1) == targets).float().mean()},
          "returns a number without a gradient"),
         ("multiclass", {"loss": Learned()}, "has weights of its own"),

@@ -115,11 +115,19 @@ def finished(run: Run, config: DictConfig) -> str:
             f"{run.id} is finished: a callback, such as early stopping, ended its training{told}; nothing is trained, "
             f"and nothing changed. For a new run that sets out from its weights:\n  {setting_out_from(run)}"
         )
-    longer = 2 * max(int(config.trainer.get("max_epochs") or 1), 1 if done is None else done.epochs)
     return (
         f"{run.id} is finished{told}: nothing is trained, and nothing changed; to train it longer: "
-        f"pipeline resume run={run.id} trainer.max_epochs={longer}"
+        f"pipeline resume run={run.id} {_longer(config, done)}"
     )
+
+
+def _longer(config: DictConfig, done: Trained | None) -> str:
+    """Twice each limit that the run has: with one of two alone it would end where it ended."""
+    epochs, steps = int(config.trainer.get("max_epochs") or 0), int(config.trainer.get("max_steps") or 0)
+    limits = [f"trainer.max_steps={2 * max(steps, 0 if done is None else done.steps)}"] if steps > 0 else []
+    if epochs > 0 or not limits:
+        limits = [f"trainer.max_epochs={2 * max(epochs, 1 if done is None else done.epochs)}", *limits]
+    return " ".join(limits)
 
 
 def ask(run: Run, config: DictConfig, overrides: Sequence[str]) -> None:

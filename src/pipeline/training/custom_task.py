@@ -30,7 +30,8 @@ class CustomTask:
 
                  loss                                            metrics
     multiclass   (B, K) logits, (B,) classes                     (B, K) probabilities, (B,) classes
-    binary       (B,) log-odds of the second class, (B,) 0 or 1  (B,) its probability, (B,) classes
+    binary       as of many classes; if it refuses that:         (B,) probability of the second class,
+                 (B,) log-odds of the second class, (B,) 0 or 1  (B,) classes
     multilabel   (B, K) logits, (B, K) 0 or 1                    (B, K) probabilities, (B, K) 0 or 1
     regression   (B, T) both in standard deviations              (B, T) in their own units; (B,) of one number
 
@@ -46,8 +47,10 @@ class CustomTask:
         self.mean = torch.tensor(spec.target_mean)
         self.std = torch.tensor([value if value > 0 else 1.0 for value in spec.target_std])
         scores, targets = _rows(self.kind, spec)
+        self.takes_classes = self.kind == "multiclass"
         if loss is not None:
             _check_trainable(loss)
+            self.takes_classes |= self.kind == "binary" and _takes(loss, task.answers(scores), targets)
             _check_loss(self.loss, scores, targets)
         for name, metric in metrics.items():
             _check_metric(name, self._as_judged(metric), task.answers(scores), targets)
@@ -63,7 +66,7 @@ class CustomTask:
             return self.task.loss(scores, targets)
         if isinstance(self.own_loss, nn.Module):
             self.own_loss.to(scores.device)  # its buffers, such as weights of classes
-        if self.kind == "multiclass":
+        if self.takes_classes:
             return self.own_loss(self.task.answers(scores), targets)
         if self.kind == "binary":
             return self.own_loss(scores.squeeze(1), targets.float())
@@ -129,6 +132,14 @@ def _check_trainable(loss: Loss) -> None:
         )
 
 
+def _takes(loss: Loss, answers: Tensor, targets: Tensor) -> bool:
+    try:
+        loss(answers, targets)
+    except PROBLEMS:
+        return False
+    return True
+
+
 def _check_loss(loss: Loss, scores: Tensor, targets: Tensor) -> None:
     """Raise ConfigError for what does not return one number that can be minimised."""
     try:
@@ -137,8 +148,7 @@ def _check_loss(loss: Loss, scores: Tensor, targets: Tensor) -> None:
     except PROBLEMS as problem:
         raise ConfigError(
             f"task.loss cannot be computed: {problem}\n"
-            "  what it gets  logits (B, K) and classes (B,); of two classes log-odds (B,) and 0 or 1 (B,), but with "
-            "task=classification as of many; docs/your-own-parts.md"
+            "  what it gets  logits (B, K) and classes (B,); docs/your-own-parts.md has a table of all tasks"
         ) from problem
     if not isinstance(value, Tensor) or value.ndim > 0 or not value.requires_grad:
         found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
