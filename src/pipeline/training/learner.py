@@ -103,11 +103,7 @@ class Learner(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.network.parameters())
         scheduler = self.schedule.make(optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
-        watched = {"monitor": self.schedule.monitor} if isinstance(scheduler, ReduceLROnPlateau) else {}
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": self.schedule.interval, **watched},
-        }
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.schedule.interval}}
 
     # ---- training
 
