@@ -61,7 +61,10 @@ def test_the_learning_rate_goes_by_the_name_that_the_runs_optimiser_has_for_it(
         (["optimizer=rmsprop"], "image"),
         (["optimizer=own"], "image"),
         (["data=iris", "model=mlp"], "table"),
-        (["data=iris", "model=mlp", "task.loss._target_=torch.nn.CrossEntropyLoss"], "table"),
+        (
+            ["data=iris", "model=mlp", "task.loss._target_=torch.nn.CrossEntropyLoss", "task.loss.label_smoothing=0.1"],
+            "table",
+        ),
     ],
 )
 def test_what_is_suggested_is_accepted(words: list[str], kind: str) -> None:
