@@ -10,7 +10,7 @@ from typing import IO, Any
 from pipeline.errors import RunError
 from pipeline.files import ContentError, open_inside, parsed, read_inside
 from pipeline.output import report
-from pipeline.shape import Each, Maybe, mismatch
+from pipeline.shape import Each, Finite, Maybe, mismatch
 
 WORD = re.compile(r"\w[\w.-]*")  # never an option of the program that is given it
 
@@ -140,7 +140,7 @@ RESULT = RunFile(
         "metrics": Each(float),
         "best_checkpoint": Maybe(str),
         "mlflow_run_id": Maybe(str),
-        "seconds": Maybe(float),
+        "seconds": Maybe(Finite),
         "command": Maybe(str),
     },
 )
@@ -190,7 +190,7 @@ JOB = RunFile(
         "launcher": Maybe(str),
         "host": Maybe(str),
         "pid": Maybe(int),
-        "started_at": Maybe(float),
+        "started_at": Maybe(Finite),
         "job": Maybe(WORD),
         "namespace": Maybe(WORD),
         "submission": Maybe(int),

@@ -1,5 +1,6 @@
 """Whether what came from outside, a file or a server, has the shape that is expected of it."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +8,19 @@ from typing import Any
 
 LARGEST = 2**63  # of a whole number; what is larger is no count, time or step, and fits into no float
 
-NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", object: "there"}
+
+class Finite(float):
+    """As a shape: a number that is neither NaN nor infinite."""
+
+
+NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    Finite: "a finite number",
+    bool: "true or false",
+    object: "there",
+}
 
 
 @dataclass(frozen=True)
@@ -28,8 +41,8 @@ class Maybe:
 def mismatch(value: Any, shape: Any, where: str = "") -> str | None:
     """The first difference in words, None where there is none.
 
-    `shape` is str, int, float (any number is one), bool or object (anything but null), a pattern of a whole text, an
-    Each or a Maybe, or {key: shape} for an object that has these keys, and perhaps others.
+    `shape` is str, int, float (any number is one), Finite, bool or object (anything but null), a pattern of a whole
+    text, an Each or a Maybe, or {key: shape} for an object that has these keys, and perhaps others.
     """
     if isinstance(shape, Maybe):
         return None if value is None else mismatch(value, shape.shape, where)
@@ -53,6 +66,8 @@ def mismatch(value: Any, shape: Any, where: str = "") -> str | None:
 
 
 def _is(value: Any, kind: type) -> bool:
+    if kind is Finite:
+        return _is(value, float) and math.isfinite(value)
     if kind is float:
         return isinstance(value, float) or _is(value, int)
     if kind is int:

@@ -11,7 +11,11 @@ NAME = run_files.JOB.name
 
 
 def note(folder: Path, **facts: Any) -> None:
-    write_atomically(folder / NAME, json.dumps(facts, indent=2) + "\n")
+    """Raises Damaged where a folder is in the place of the file."""
+    try:
+        write_atomically(folder / NAME, json.dumps(facts, indent=2) + "\n")
+    except IsADirectoryError as problem:
+        raise run_files.JOB.damaged(folder, problem) from problem
 
 
 def read(folder: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, USER_ERROR, TrainingFailed, UserError
 from pipeline.output import plain
+from pipeline.training.collectives import GONE
 from pipeline.training.interruption import Interrupted
 from pipeline.training.memory import is_out_of_memory
 
@@ -81,7 +82,8 @@ def is_lost_peer(problem: Exception) -> bool:
     """One of the other processes is gone: what happened is for its own log to tell."""
     text = str(problem)
     by_gloo = "gloo" in text and any(word in text for word in ("closed by peer", "reset by peer", "Broken pipe"))
-    return isinstance(problem, RuntimeError) and (by_gloo or ("NCCL" in text and "remote" in text))
+    by_torch = isinstance(problem, RuntimeError) and (by_gloo or ("NCCL" in text and "remote" in text))
+    return by_torch or (isinstance(problem, ConnectionError) and text == GONE)
 
 
 def os_error(problem: BaseException | None, numbers: tuple[int, ...]) -> OSError | None:

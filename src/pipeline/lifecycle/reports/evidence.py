@@ -84,14 +84,15 @@ class Evidence:
     @property
     def data(self) -> dict[str, Any] | None:
         """The fields of the DataSpec; None for a user's own data module that has none."""
-        spec: dict[str, Any] | None = self.assembled["data"]
+        spec: dict[str, Any] | None = self.assembled.get("data")
         return spec
 
     @cached_property
     def class_names(self) -> list[str]:
-        if self.data is not None:
-            return list(self.data["class_names"])
-        return [] if self.predictions is None else [str(k) for k in range(self.predictions.log_probabilities.shape[1])]
+        names = [] if self.data is None else list(self.data["class_names"])
+        if self.predictions is None or len(names) == (count := self.predictions.log_probabilities.shape[1]):
+            return names
+        return [str(k) for k in range(count)]
 
     @cached_property
     def confusion(self) -> Ints:

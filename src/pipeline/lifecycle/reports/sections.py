@@ -76,7 +76,7 @@ def trained_on(evidence: Evidence) -> str:
         if data.get("sample_rate"):
             shape = f"{data['input_shape'][0] / data['sample_rate']:g} s at {data['sample_rate']:,} Hz"
         asked = f"{len(evidence.class_names)} classes" if evidence.class_names else "numbers"
-        what += f", trained on {sizes['train']:,} samples of {data['name']} ({shape}, {asked})"
+        what += f", trained on {sizes.get('train', 0):,} samples of {data['name']} ({shape}, {asked})"
     return f"{what}, on {devices['count']}\u00a0{devices['kind']} in {devices['precision']}"
 
 
@@ -237,7 +237,7 @@ def environment(evidence: Evidence) -> Html | None:
     ]
     if evidence.data is not None:
         left.append(("data, SHA-256", evidence.data["digest"][:16] or "not told"))
-    right: list[tuple[str, Child]] = [("Python", found.get("python")), *found.get("packages", {}).items()]
+    right: list[tuple[str, Child]] = [("Python", found.get("python")), *(found.get("packages") or {}).items()]
     return section("Environment", columns(facts(left), facts(right)))
 
 
