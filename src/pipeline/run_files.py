@@ -175,6 +175,7 @@ ASSEMBLED = RunFile(
         "model": {"name": str, "parameters": int},
         "devices": {"count": int, "kind": str, "precision": str},
         "headline": Maybe(str),
+        "metrics": Maybe(Each(str)),
         "monitor": Maybe({"monitor": str, "mode": str}),
         "instead_of_default": Maybe({"metric": str, "mode": str, "in_training": bool}),
         "validation_digest": Maybe(str),

@@ -80,6 +80,9 @@ def trained_on(evidence: Evidence) -> str:
     return f"{what}, on {devices['count']}\u00a0{devices['kind']} in {devices['precision']}"
 
 
+LIMITS = ("trainer.max_epochs", "trainer.max_steps")  # of which a run has one or both
+
+
 def figures(evidence: Evidence) -> Html | None:
     """The headline, and the other metrics of the test set beside it."""
     metrics, found = evidence.metrics, intervals(evidence)
@@ -248,8 +251,8 @@ def commands(evidence: Evidence) -> Html | None:
     if evidence.status != "FINISHED":
         rows.append(("Go on with it", f"pipeline resume run={name}"))
     else:
-        longer = int(evidence.settings.get("trainer.max_epochs") or 0)
-        rows.append(("Go on for longer", f"pipeline resume run={name} trainer.max_epochs={2 * longer or 20}"))
+        limits = [f"{key}={2 * limit}" for key in LIMITS if (limit := int(evidence.settings.get(key) or 0)) > 0]
+        rows.append(("Go on for longer", f"pipeline resume run={name} {' '.join(limits) or 'trainer.max_epochs=20'}"))
     rows += [
         ("Judge it again on the test set", f"pipeline evaluate run={name}"),
         ("Make this page again", f"pipeline report run={name}"),
