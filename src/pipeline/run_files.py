@@ -10,7 +10,7 @@ from typing import IO, Any
 from pipeline.errors import RunError
 from pipeline.files import ContentError, open_inside, parsed, read_inside
 from pipeline.output import report
-from pipeline.shape import Each, Finite, Maybe, mismatch
+from pipeline.shape import Each, Finite, Maybe, Positive, mismatch
 
 WORD = re.compile(r"\w[\w.-]*")  # never an option of the program that is given it
 
@@ -167,20 +167,20 @@ ASSEMBLED = RunFile(
                 "name": str,
                 "digest": str,
                 "sizes": Each(int),
-                "input_shape": Each(int, named=False),
+                "input_shape": Each(Positive, named=False),
                 "class_names": Each(str, named=False),
                 "sample_rate": Maybe(int),
             }
         ),
         "model": {"name": str, "parameters": int},
-        "devices": {"count": int, "kind": str, "precision": str},
+        "devices": {"count": Positive, "kind": str, "precision": str},
         "headline": Maybe(str),
         "metrics": Maybe(Each(str)),
         "monitor": Maybe({"monitor": str, "mode": str}),
         "instead_of_default": Maybe({"metric": str, "mode": str, "in_training": bool}),
         "validation_digest": Maybe(str),
-        "steps_per_epoch": Maybe(int),
-        "total_steps": Maybe(int),
+        "steps_per_epoch": Maybe(Positive),
+        "total_steps": Maybe(Positive),
     },
 )
 JOB = RunFile(

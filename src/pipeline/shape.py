@@ -13,9 +13,14 @@ class Finite(float):
     """As a shape: a number that is neither NaN nor infinite."""
 
 
+class Positive(int):
+    """As a shape: a whole number of 1 or more."""
+
+
 NAMES = {
     str: "text",
     int: "a whole number",
+    Positive: "a whole number above 0",
     float: "a number",
     Finite: "a finite number",
     bool: "true or false",
@@ -41,8 +46,8 @@ class Maybe:
 def mismatch(value: Any, shape: Any, where: str = "") -> str | None:
     """The first difference in words, None where there is none.
 
-    `shape` is str, int, float (any number is one), Finite, bool or object (anything but null), a pattern of a whole
-    text, an Each or a Maybe, or {key: shape} for an object that has these keys, and perhaps others.
+    `shape` is str, int, Positive, float (any number is one), Finite, bool or object (anything but null), a pattern of a
+    whole text, an Each or a Maybe, or {key: shape} for an object that has these keys, and perhaps others.
     """
     if isinstance(shape, Maybe):
         return None if value is None else mismatch(value, shape.shape, where)
@@ -66,6 +71,8 @@ def mismatch(value: Any, shape: Any, where: str = "") -> str | None:
 
 
 def _is(value: Any, kind: type) -> bool:
+    if kind is Positive:
+        return _is(value, int) and value > 0
     if kind is Finite:
         return _is(value, float) and math.isfinite(value)
     if kind is float:

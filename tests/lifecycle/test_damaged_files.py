@@ -190,7 +190,7 @@ def is_partly_whole(path: Path) -> bool:
     """A journal of which the beginning is left, lines of which are."""
     if path.name != "journal.jsonl":
         return False
-    return path.is_file() and any(record["kind"] == "start" for record, _ in journal.read(path))
+    return is_plain(path) and any(record["kind"] == "start" for record, _ in journal.read(path))
 
 
 @pytest.mark.slow
