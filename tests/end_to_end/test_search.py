@@ -20,6 +20,7 @@ from tests.end_to_end.searches import (
 
 from pipeline.config import compose
 from pipeline.search import study as studies
+from pipeline.tracking import journal
 
 
 def test_a_search_begins_with_the_default_and_ends_with_a_recipe_of_the_best(program: Any, tmp_path: Path) -> None:
@@ -160,3 +161,14 @@ def test_a_worker_that_is_told_twice_to_end_still_puts_its_trial_back(program: A
     ended = process.end()
     trials = trials_in(home)
     assert studies.failures(trials) == [] and trials[victim.number].user_attrs.get(studies.STOPPED), ended.out
+
+
+def test_a_trial_computes_what_a_training_computes(program: Any, tmp_path: Path) -> None:
+    settings = ("data=digits", "model=mlp", "trainer.max_epochs=1", "tracking=none", "callbacks=none", "seed=3")
+    trained = program.run(tmp_path, "train", *settings, "optimizer.learning_rate=0.01", "name=alone")
+    ended = program.run(tmp_path, "search", *settings, "optimizer.learning_rate=0.01,0.02", "name=s", "search=grid")
+    assert trained.code == ended.code == 0, trained.err + ended.err
+    (alone,) = tmp_path.glob("runs/*-alone-*/journal.jsonl")
+    trials = [journal_of(tmp_path, number) for number in (0, 1)]
+    losses = {path: journal.history(path)["train/loss"] for path in (alone, *trials)}
+    assert losses[alone] in (losses[trials[0]], losses[trials[1]])

@@ -56,6 +56,8 @@ class Worker:
         self.folder = folder
         self.name = name
         self.parent = os.getppid()
+        self.threads = torch.get_num_threads()  # as OMP_NUM_THREADS says, if it says a number
+        torch.set_num_threads(1)  # this process forks
         self.plan = plans.load(folder, trust)
         self.study = studies.open_study(self.plan, folder)
         self.facts = {"choices": {}, **environment.describe(["pipeline", "search", f"name={folder.name}"])}
@@ -140,7 +142,7 @@ class Worker:
         """This process is one of a trial's, and ends here."""
         code = FAILED
         try:
-            _stand_alone(here, port, run)
+            _stand_alone(here, port, run, max(self.threads // here.world_size, 1))
             storage.forget_connections(self.study)
             study = studies.open_study(self.plan, self.folder) if here.is_first else None
             watch = trials.Watch(study, id_of(trial), self.plan, config.checkpoint)
@@ -195,7 +197,6 @@ def main(folder: Path, name: str, trust: Trust) -> int:
     for number in SIGNALS:
         signal.signal(number, _stop)
     see_working_directory()
-    torch.set_num_threads(1)
     try:
         Worker(folder, name, trust).work()
     except Stopped:
@@ -210,7 +211,7 @@ def main(folder: Path, name: str, trust: Trust) -> int:
     return DONE
 
 
-def _stand_alone(here: Place, port: int, run: Run) -> None:
+def _stand_alone(here: Place, port: int, run: Run, threads: int) -> None:
     """After the fork: signals, output, threads and environment are this process's own."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
@@ -219,7 +220,6 @@ def _stand_alone(here: Place, port: int, run: Run) -> None:
     follow_parent(grace_seconds=1.0)
     if here.world_size > 1:
         os.environ.update(environment_of(here, master_address="127.0.0.1", master_port=port))
-    threads = max(torch.get_num_threads() // here.world_size, 1)  # as OMP_NUM_THREADS says, if it says a number
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
     quieten(run.folder / "trial.log")
