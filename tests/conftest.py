@@ -74,6 +74,13 @@ def cold_starts(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def no_store_from_another_test() -> Iterator[None]:
+    """mlflow.set_tracking_uri puts the address into the environment, where it counts for all that comes after."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that reaches for the network fails, however well the code under test would bear it."""
     real = socket.socket.connect

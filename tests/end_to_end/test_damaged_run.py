@@ -103,6 +103,7 @@ class Trap:
 def test_a_best_checkpoint_elsewhere_is_not_judged_as_if_it_were_of_this_run(run: Path, tmp_path: Path) -> None:
     private = tmp_path / "private.ckpt"
     shutil.copy(newest(run), private)
+    (run / "result.json").unlink()  # which names the checkpoint that was judged, whatever the link leads to
     (run / "checkpoints" / "best.ckpt").unlink()
     (run / "checkpoints" / "best.ckpt").symlink_to(private)
     done = pipeline(tmp_path, "evaluate")

@@ -8,6 +8,7 @@ from pipeline.search.plan import CONFIG, SEARCHES
 from pipeline.tracking.progress import JOURNAL
 
 LATEST = "latest"
+PORT = "8080"  # of the dashboard
 MOST_NAMED = 10
 
 

@@ -22,7 +22,7 @@ from pipeline.search import publish
 from pipeline.search import study as studies
 from pipeline.search.display import STATES
 from pipeline.search.estimates import chosen, told
-from pipeline.search.finding import LATEST, find, searches, touched_at
+from pipeline.search.finding import LATEST, PORT, find, searches, touched_at
 from pipeline.search.optuna_private import storage_of
 from pipeline.search.plan import Plan
 from pipeline.search.recipe import command_of
@@ -33,7 +33,7 @@ from pipeline.tracking.progress import JOURNAL
 
 MOST_TRIALS = 12
 LONGEST_VALUES = 90
-HOST, PORT = "127.0.0.1", "8080"
+HOST = "127.0.0.1"
 INSTALL = "pip install optuna-dashboard"
 
 

@@ -21,11 +21,11 @@ from pipeline.files import write_atomically
 from pipeline.lifecycle.variables import check_variables, passed_over
 from pipeline.search import plan as plans
 from pipeline.search import recipe, words
-from pipeline.search.finding import LATEST, find
+from pipeline.search.finding import LATEST, PORT, find
 from pipeline.search.plan import Plan
 from pipeline.search.settings import CHANGEABLE, check_settings, check_storage
 from pipeline.search.words import OF_THE_SEARCH
-from pipeline.typed import first_by_itself, packages
+from pipeline.typed import first_by_itself, packages, port
 
 
 def search(typed: Sequence[str]) -> int:
@@ -57,7 +57,8 @@ def _look(typed: Sequence[str]) -> int:
     if typed[0] not in LOOKING:
         meant = [f"pipeline search {each}" for each in nearest(typed[0], LOOKING)]
         raise ConfigError(f"{typed[0]} is no KEY=VALUE, and not one of {', '.join(LOOKING)}{did_you_mean(meant)}")
-    named = first_by_itself(list(typed[1:]), {"name": LATEST, "runs_dir": "runs", "port": ""})
+    named = first_by_itself(list(typed[1:]), {"name": LATEST, "runs_dir": "runs", "port": PORT})
+    port(named, example=PORT)
     find(named["name"], named["runs_dir"])
     from pipeline.search import show  # which imports optuna
 
