@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.splitting import fold_of, fraction_of, stratified_order
+from pipeline.data.splitting import fold_of, fraction_of, split_rows, stratified_order
 
 labels_of = st.lists(st.integers(0, 4), min_size=1, max_size=300).map(np.array)
 seeds = st.integers(0, 2**32)
@@ -91,3 +91,21 @@ def test_folds_of_groups_are_about_equal_and_have_about_their_share_of_every_cla
     for fold in range(4):
         _, held = fold_of(labels, folds=4, fold=fold, seed=0, groups=groups)
         assert np.all(np.abs(np.bincount(labels[held]) / np.bincount(labels) - 0.25) < 0.03)
+
+
+def test_each_row_is_in_one_split_and_each_split_has_its_share() -> None:
+    rows = split_rows(np.arange(200) % 4, {"validation": 0.2, "test": 0.1}, seed=0)
+    assert {name: len(some) for name, some in rows.items()} == {"train": 140, "validation": 40, "test": 20}
+    assert np.array_equal(np.sort(np.concatenate(list(rows.values()))), np.arange(200))
+
+
+def test_each_group_is_in_one_split_and_each_split_has_its_share() -> None:
+    groups = np.arange(200) % 20
+    rows = split_rows(np.zeros(200, dtype=np.int64), {"validation": 0.2, "test": 0.1}, seed=0, groups=groups)
+    assert {name: len(set(groups[some])) for name, some in rows.items()} == {"train": 14, "validation": 4, "test": 2}
+    assert np.array_equal(np.sort(np.concatenate(list(rows.values()))), np.arange(200))
+
+
+def test_a_fraction_has_its_share_of_every_class() -> None:
+    labels = np.repeat(np.arange(4), 50)
+    assert np.bincount(labels[fraction_of(labels, 0.2)]).tolist() == [10] * 4

@@ -128,6 +128,19 @@ def test_a_repeated_step_has_its_first_time_so_that_mlflow_knows_it_again(tmp_pa
     assert DIVERGED_TAG not in str(list(read(path)))
 
 
+def test_the_last_values_before_a_checkpoint_keep_their_time_when_they_come_again(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "journal.jsonl")
+    first.metrics({"loss": 0.5}, step=5)
+    first.close()
+    time.sleep(0.01)
+    second = Journal(tmp_path / "journal.jsonl")
+    second.resume(step=6)  # of a checkpoint after six steps, whose epoch's last values stand at step 5
+    second.metrics({"loss": 0.5}, step=5)
+    second.close()
+    before, after = (record["time"] for record, _ in read(second.path) if record["kind"] == "metrics")
+    assert before == after
+
+
 def test_a_repeated_step_with_another_value_is_a_new_point_and_is_told_of(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     first = Journal(path)
