@@ -160,7 +160,7 @@ def test_a_runs_charts_and_artifacts_can_be_seen(page: Any, served: Served) -> N
     for name in ("config.yaml", "environment.json", "overrides.txt", "result.json", "report.html", "figures"):
         assert sees(page, name)
     page.get_by_text("figures", exact=True).click()
-    page.get_by_text("confusion_matrix.png").first.click()
+    page.get_by_text("confusion_matrix.svg").first.click()
     page.wait_for_function("[...document.images].some((each) => each.naturalWidth > 300)")
     page.get_by_text("config.yaml").first.click()
     assert sees(page, re.compile("learning_rate: 0.01"))
