@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.files import state_folder
-from pipeline.seal import KEY, OF_A_RUN, OF_A_SEARCH, SEAL, is_made_here, set_seal
+from pipeline.seal import KEY, NEXT, OF_A_RUN, OF_A_SEARCH, SEAL, is_made_here, set_seal
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,17 @@ def test_a_run_directory_may_be_moved_and_copied(run: Path, tmp_path: Path) -> N
     run.rename(tmp_path / "elsewhere")
     assert is_made_here(tmp_path / "copy")
     assert is_made_here(tmp_path / "elsewhere")
+
+
+def test_a_kill_between_a_new_configuration_and_its_seal_leaves_the_run_this_users(run: Path) -> None:
+    set_seal(run)
+    (run / NEXT).mkdir()
+    (run / NEXT / "config.yaml").write_text("seed: 1\n")
+    set_seal(run / NEXT)
+    os.replace(run / NEXT / "config.yaml", run / "config.yaml")
+    assert is_made_here(run)
+    (run / "config.yaml").write_text("seed: 2\n")
+    assert not is_made_here(run)
 
 
 @pytest.mark.parametrize("name", OF_A_SEARCH)

@@ -17,6 +17,7 @@ from pipeline.files import ContentError, read_inside, state_folder, write_atomic
 OF_A_RUN = ("config.yaml",)  # what was typed for it is for people alone
 OF_A_SEARCH = ("config.yaml", "overrides.txt")  # both make its trials
 SEAL = "seal.txt"
+NEXT = "next"  # where a new configuration waits with its seal: a kill may part the two when they take effect
 KEY = "key"
 KEY_BYTES = 32
 
@@ -30,11 +31,19 @@ def set_seal(folder: Path, names: Sequence[str] = OF_A_RUN) -> None:
 def is_made_here(folder: Path, names: Sequence[str] = OF_A_RUN) -> bool:
     """Whether this user's own key sealed these files of the directory as they stand."""
     try:
-        found = read_inside(folder, SEAL)[: 2 * hashlib.sha256().digest_size]
         key = (state_folder() / KEY).read_bytes()
-        return len(key) == KEY_BYTES and hmac.compare_digest(found, _digest(folder, names, key).encode())
+        expected = _digest(folder, names, key).encode()
     except (OSError, ContentError):
         return False
+    found = (_seal_in(folder, name) for name in (SEAL, f"{NEXT}/{SEAL}"))
+    return len(key) == KEY_BYTES and any(hmac.compare_digest(each, expected) for each in found)
+
+
+def _seal_in(folder: Path, name: str) -> bytes:
+    try:
+        return read_inside(folder, name)[: 2 * hashlib.sha256().digest_size]
+    except (OSError, ContentError):
+        return b""
 
 
 def _digest(folder: Path, names: Sequence[str], key: bytes) -> str:

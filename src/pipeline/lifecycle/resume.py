@@ -42,7 +42,6 @@ MAY_CHANGE = (
     "data.root",
 )
 GROUPS_THAT_MAY_CHANGE = ("launch",)
-NEXT = "next"
 PATIENCE_SECONDS, POLL_SECONDS = 120.0, 0.1
 # Which run it is, not what it does.
 NO_SETTING = ("auto_resume", "init_from", "runs_dir", "allow_packages")
@@ -169,7 +168,7 @@ def carry_out(run: Run) -> None:
 
 
 def withdraw(run: Run) -> None:
-    shutil.rmtree(run.folder / NEXT, ignore_errors=True)
+    shutil.rmtree(run.folder / seal.NEXT, ignore_errors=True)
 
 
 def wait_for(run: Run, config: DictConfig) -> None:
@@ -184,7 +183,7 @@ def wait_for(run: Run, config: DictConfig) -> None:
 
 
 def _next(run: Run) -> Run:
-    return Run(run.folder / NEXT, replace(run.trust, is_made_here=run.is_made_here))
+    return Run(run.folder / seal.NEXT, replace(run.trust, is_made_here=run.is_made_here))
 
 
 def _check_not_shorter(run: Run, done: Trained, key: str, limit: int | None, count: int) -> None:
