@@ -98,6 +98,7 @@ def test_what_works_in_one_process_is_told_of_no_other(tmp_path: Path, variables
 
 
 @pytest.mark.slow
+@pytest.mark.cold  # Lightning reads these when it is imported
 @pytest.mark.parametrize("variables", LEFT)
 def test_and_judges_a_run(program: Any, finished: Any, tmp_path: Path, variables: dict[str, str]) -> None:
     folder = finished.copied_to(tmp_path / "home")

@@ -107,4 +107,4 @@ def test_a_database_that_is_restarted_costs_a_search_nothing(
 def test_a_database_that_is_not_there_is_named(program: Any, tmp_path: Path) -> None:
     ended = program.run(tmp_path / "home", *SMALL, RATE, "search.storage=postgresql://me@127.0.0.1:1/none")
     assert ended.code == 2 and "Traceback" not in ended.err
-    assert "search.storage=postgresql://me@127.0.0.1:1/none" in ended.err and "refused" in ended.err
+    assert "search.storage=postgresql://***@127.0.0.1:1/none" in ended.err and "refused" in ended.err

@@ -192,6 +192,7 @@ def test_a_search_that_goes_on_may_not_become_another_one(program: Any, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.cold  # a warm worker has the fork server of its own beside it
 def test_two_hundred_trials_leave_a_workers_memory_as_it_was(program: Any, tmp_path: Path) -> None:
     home = tmp_path / "home"
     quick = ("trainer.max_epochs=1", "data.train_fraction=0.1", "search/sampler=random", "search/pruner=none")

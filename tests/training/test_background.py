@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 from collections import OrderedDict
 
@@ -88,3 +90,22 @@ def test_the_memory_of_a_copy_serves_the_next_one(tmp_path, monkeypatch):
         writer.write(weights, tmp_path / checkpoints.NAME.format(step), then=nothing)
     writer.wait()
     assert len(set(kept)) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="knows a priority of a single thread")
+def test_a_training_that_was_started_with_nice_is_not_brought_forward(tmp_path):
+    """Only root may do that; for others the writer would fail."""
+    program = """
+import os, sys, threading
+from pathlib import Path
+import torch
+from pipeline.training.background import BackgroundWriter
+os.nice(15)
+writer = BackgroundWriter()
+told = lambda: print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+writer.write({"w": torch.zeros(1)}, Path(sys.argv[1]), then=told)
+writer.wait()
+"""
+    path = tmp_path / checkpoints.NAME.format(1)
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 15 and path.exists()

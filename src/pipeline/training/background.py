@@ -57,7 +57,9 @@ class BackgroundWriter:
 def _step_back() -> None:
     """Training comes first where there are no cores to spare. Linux knows a priority of a single thread."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        # A training that was started with `nice` may be further back already, from where only root comes forward.
+        os.setpriority(os.PRIO_PROCESS, thread, max(os.getpriority(os.PRIO_PROCESS, thread), NICENESS))
 
 
 def on_cpu(value: Any, copies: Copies, spare: Spare) -> Any:
