@@ -164,7 +164,7 @@ def environment_of(place: Place, *, master_address: str, master_port: int) -> di
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """A command that runs one of our modules in a new process.
+    """A command that runs a module in a new process, as a rule one of ours.
 
     `-P`, because `-m` alone puts the working directory before everything that is installed: a user's folder named
     `data` or `pipeline` would be imported in place of a package.

@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -15,6 +14,7 @@ from types import FrameType
 from typing import IO, Any
 
 from pipeline.errors import TrackingError, UserError
+from pipeline.process import module_command
 from pipeline.tracking import address, sqlite_store, upgrade
 from pipeline.tracking.mlflow_calls import quieten
 
@@ -114,7 +114,7 @@ def _start(uri: str, artifacts: str | None, port: int, log: IO[bytes]) -> "subpr
     }
     options = ("--host", HOST, "--port", str(port), "--workers", "1", "--no-serve-artifacts")
     return subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *options],
+        module_command("mlflow", "server", *options),
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=log,
