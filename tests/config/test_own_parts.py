@@ -1,6 +1,7 @@
 """What a user adds on the command line, accepted or refused before torch is imported."""
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
@@ -14,9 +15,10 @@ RMSPROP = "optimizer._target_=torch.optim.RMSprop"
 ONE_CYCLE = "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR"
 
 
-def checked(words: list[str]) -> None:
+def checked(words: list[str]) -> DictConfig:
     composed = compose(words)
     check(composed.config, composed.shipped)
+    return composed.config
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,12 @@ def checked(words: list[str]) -> None:
     ],
 )
 def test_a_part_of_ones_own_is_accepted(words: list[str]) -> None:
-    checked(words)
+    config = checked(words)
+    typed = [word.lstrip("+").partition("=") for word in words if not word.startswith(("~", "loggers="))]
+    missing = object()
+    for key, _, value in typed:
+        found = OmegaConf.select(config, key, default=missing)
+        assert found is not missing and (str(found) == value or float(found) == float(value))
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_a_port_in_use_is_told_with_the_next_free_one(sqlite_uri: str) -> None:
     assert port < proposed < port + 100
 
 
+@pytest.mark.cold  # warm ones have fork servers of their own beside them
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_with_few_processes_and_takes_them_all_with_it(tmp_path: Path, number: signal.Signals) -> None:
