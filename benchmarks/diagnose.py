@@ -13,10 +13,10 @@ from rich.table import Table
 from tests.end_to_end.planted import CASES, Case
 
 from benchmarks.figure import Figure
-from pipeline.lifecycle.diagnosis.examine import examine
-from pipeline.lifecycle.diagnosis.findings import findings
-from pipeline.lifecycle.reports.evidence import gather
-from pipeline.lifecycle.run import Run
+from pipeline.diagnosis.examine import examine
+from pipeline.diagnosis.findings import findings
+from pipeline.reports.evidence import gather
+from pipeline.runs.run_directory import Run
 
 SEEDS = (0, 1, 2)
 NOTHING = "nothing"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figure import Figure
-from pipeline.lifecycle import environment
+from pipeline.runs import environment
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COLUMNS = ("name", "figure", "ours", "baseline", "value", "target", "met", "measured")

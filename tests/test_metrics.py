@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from pipeline.lifecycle.reports import wording
 from pipeline.metrics import OURS, is_better, lower_is_better, mode_of
+from pipeline.reports import wording
 from pipeline.spec import DataSpec, TaskKind
 from pipeline.training import task
 

@@ -19,7 +19,7 @@ USED = {
     ("config/hydra_private.py", "hydra._internal.hydra"),
     ("config/hydra_private.py", "hydra._internal.utils"),
     ("config/hydra_private.py", "_get_full_key"),
-    ("lifecycle/trained.py", "_Unpickler"),
+    ("runs/checkpoint_progress.py", "_Unpickler"),
     ("process.py", "_run_exitfuncs"),
     ("search/optuna_private.py", "_get_stale_trial_ids"),
     ("search/optuna_private.py", "_storage"),
@@ -166,7 +166,7 @@ def test_mlflow_keeps_its_migrations_where_the_newest_schema_is_read_from(tmp_pa
     "owner, name, where",
     [
         (atexit, "_run_exitfuncs", "process.py end"),
-        (pickle, "_Unpickler", "lifecycle/trained.py"),
+        (pickle, "_Unpickler", "runs/checkpoint_progress.py"),
     ],
 )
 def test_python_has_the_private_names_that_are_used_of_it(owner: Any, name: str, where: str) -> None:

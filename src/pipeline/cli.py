@@ -51,7 +51,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        return overview([])
+        return list_runs([])
     verb, *rest = arguments
     if verb in ("-V", "--version"):
         return version(rest)
@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> int:
         suggestions = [f"pipeline {name}" for name in nearest(verb, VERBS)]
         raise ConfigError(f"there is no verb {verb}{did_you_mean(suggestions)}{all_of('all verbs', VERBS)}")
     if verb != "train" and any(word in ("-h", "--help") for word in rest):
-        return overview([verb])
+        return list_runs([verb])
     if verb not in ("train", "resume"):  # which a launcher may start as one process of several
         stand_alone()
     return VERBS[verb].run(rest)
@@ -78,7 +78,7 @@ def diagnose(arguments: list[str]) -> int:
     reference, runs_dir, data_root, packages = typed.run_and_data(arguments)
     with at_work(reference, runs_dir, packages, "diagnosed") as run:
         check_run(run, runs_dir, packages)
-        from pipeline.lifecycle.diagnosis import diagnose as lifecycle
+        from pipeline.diagnosis import diagnose as lifecycle
 
         return lifecycle.diagnose(run, runs_dir, data_root, packages)
 
@@ -95,7 +95,7 @@ def compare(arguments: list[str]) -> int:
     named = typed.named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""})
     for each in filter(None, named["runs"].split(",")):
         check_exists(each, named["runs_dir"], key="runs")
-    from pipeline.lifecycle.reports import compare as lifecycle
+    from pipeline.reports import compare as lifecycle
 
     return lifecycle.compare(**named)
 
@@ -108,25 +108,25 @@ def resume(arguments: list[str]) -> int:
 
 
 def list_runs(arguments: list[str]) -> int:
-    from pipeline.lifecycle import overview
+    from pipeline.runs import list_runs
 
     if arguments[:1] == ["show"]:
-        return overview.show(*typed.reference(arguments[1:]))
+        return list_runs.show(*typed.reference(arguments[1:]))
     named = typed.named_values(arguments, {"runs_dir": "runs", "last": "30"})
-    return overview.list_runs(named["runs_dir"], last=typed.number_or_all(named, "last", example="50"))
+    return list_runs.list_runs(named["runs_dir"], last=typed.number_or_all(named, "last", example="50"))
 
 
 def logs(arguments: list[str]) -> int:
     named = [word for word in arguments if word not in ("--follow", "-f")]
-    from pipeline.lifecycle import overview
+    from pipeline.runs import list_runs
 
-    return overview.logs(*typed.reference(named), follow=len(named) < len(arguments))
+    return list_runs.logs(*typed.reference(named), follow=len(named) < len(arguments))
 
 
 def cancel(arguments: list[str]) -> int:
-    from pipeline.lifecycle import overview
+    from pipeline.runs import list_runs
 
-    return overview.cancel(*typed.reference(arguments))
+    return list_runs.cancel(*typed.reference(arguments))
 
 
 def ui(arguments: list[str]) -> int:
@@ -261,5 +261,5 @@ VERBS = {
     ),
     "completion": Verb(completion, "completion of verbs, options and keys in the shell", completions.USAGE),
     "version": Verb(version, "the version of this program", "pipeline version"),
-    "help": Verb(overview, "this list, or how a verb is used", "pipeline help [VERB]"),
+    "help": Verb(list_runs, "this list, or how a verb is used", "pipeline help [VERB]"),
 }

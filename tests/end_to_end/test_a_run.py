@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import yaml
 
 from pipeline.config import compose
-from pipeline.lifecycle.run import Run
+from pipeline.runs.run_directory import Run
 
 METRICS = {"test/loss", "test/accuracy", "test/f1_macro", "test/auroc", "test/calibration_error"}
 

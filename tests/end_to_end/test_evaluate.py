@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.lifecycle import evaluate
-from pipeline.lifecycle.run import Run
+from pipeline.runs.run_directory import Run
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from pipeline.lifecycle import chaos
-from pipeline.lifecycle.run import Run
+from pipeline.runs.run_directory import Run
 
 pytestmark = pytest.mark.slow
 TWO_PODS = ("launch=kubernetes", "launch.image=none", "launch.nodes=2", "launch.cpus_per_node=1")

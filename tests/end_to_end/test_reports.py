@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.lifecycle.reports import predictions, report
-from pipeline.lifecycle.reports.statistics import calibration
-from pipeline.lifecycle.run import Run
+from pipeline.reports import predictions, report
+from pipeline.reports.statistics import calibration
+from pipeline.runs.run_directory import Run
 from pipeline.tracking.journal import history, read
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pipeline.lifecycle import chaos
-from pipeline.lifecycle.run import Run
+from pipeline.runs.run_directory import Run
 from pipeline.tracking import journal
 
 pytestmark = pytest.mark.slow

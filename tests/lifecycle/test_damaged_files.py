@@ -14,7 +14,7 @@ import pytest
 from pipeline import run_files
 from pipeline.cli import main
 from pipeline.config import compose
-from pipeline.lifecycle.run import Run
+from pipeline.runs.run_directory import Run
 from pipeline.tracking import journal
 
 TRAIN = ("data=iris", "model=mlp", "model.widths=[4]", "trainer.max_epochs=2", "tracking=none", "name=whole")

@@ -13,12 +13,12 @@ from tests.lifecycle.reports.conftest import make_run, network, with_pictures
 from tests.lifecycle.reports.test_residuals import numbers
 
 from pipeline.lifecycle import figures
-from pipeline.lifecycle.reports import charts, report
-from pipeline.lifecycle.reports import predictions as saved
-from pipeline.lifecycle.reports.charts import Chart
-from pipeline.lifecycle.reports.evidence import gather
-from pipeline.lifecycle.reports.predictions import Saved, SavedLabels
-from pipeline.lifecycle.run import Run
+from pipeline.reports import charts, report
+from pipeline.reports import predictions as saved
+from pipeline.reports.charts import Chart
+from pipeline.reports.evidence import gather
+from pipeline.reports.predictions import Saved, SavedLabels
+from pipeline.runs.run_directory import Run
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.lifecycle.reassemble import with_its_tokenizer
-from pipeline.lifecycle.run import Run
+from pipeline.runs.run_directory import Run
 
 
 @pytest.mark.parametrize("kind, is_taken", [("words", True), ("bpe", True), ("/models/bert/tokenizer.json", False)])

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.lifecycle import looks
-from pipeline.lifecycle.monitored import Monitored, of_run, of_tags
 from pipeline.lifecycle.register import check_name, figures_of_test, verdict
-from pipeline.lifecycle.run import Run
 from pipeline.metrics import mode_of
+from pipeline.runs import test_set_uses
+from pipeline.runs.run_directory import Run
+from pipeline.runs.validation_score import Monitored, of_run, of_tags
 from pipeline.tracking.journal import Journal, read
 from pipeline.tracking.registry import Version
 
@@ -108,8 +108,8 @@ class TestTheScoreOfARun:
 def test_a_look_at_a_test_set_is_noted_once_for_the_same_weights(tmp_path: Path) -> None:
     run, journal = Run(tmp_path), Journal(tmp_path / "journal.jsonl")
     for weights in ("step-1.ckpt", "step-1.ckpt", "step-2.ckpt", "step-1.ckpt"):
-        looks.note(run, "a" * 64, weights, journal)
-    looks.note(run, "b" * 64, "step-1.ckpt", journal)
+        test_set_uses.note(run, "a" * 64, weights, journal)
+    test_set_uses.note(run, "b" * 64, "step-1.ckpt", journal)
     journal.close()
     tags = [record["tags"] for record, _ in read(run.journal_path)]
     first, other = "test_looks." + "a" * 12, "test_looks." + "b" * 12

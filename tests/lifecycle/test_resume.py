@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from pipeline.lifecycle.resume import setting_out_from
-from pipeline.lifecycle.run import Run
+from pipeline.runs.run_directory import Run
 
 
 def test_the_command_for_a_new_run_is_what_a_shell_reads_as_it_was_typed(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from pipeline.data.dataset import Split, Splits
-from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.save_predictions import keep_of_data
+from pipeline.runs.run_directory import Run
 
 PART = Split(torch.zeros(2, 3, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
 

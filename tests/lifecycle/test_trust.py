@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lifecycle import run as runs
 from pipeline.process import module_command
+from pipeline.runs import run_directory as runs
 
 CONFIG = """
 name: theirs

@@ -23,7 +23,7 @@ def train(arguments: list[str]) -> int:
     try:
         from pipeline.config.compose import compose, to_yaml
         from pipeline.lifecycle.accepted import check_composed
-        from pipeline.lifecycle.variables import check_variables
+        from pipeline.runs.environment_variables import check_variables
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
         if options.cfg is not None:
@@ -47,26 +47,26 @@ def check_run(reference: str, runs_dir: str, packages: Sequence[str]) -> None:
     In the name of verbs that import torch, which takes seconds.
     """
     from pipeline.config.check import check_targets
-    from pipeline.lifecycle import run
-    from pipeline.lifecycle.variables import check_variables
+    from pipeline.runs import run_directory
+    from pipeline.runs.environment_variables import check_variables
 
     check_variables(os.environ)
-    check_targets(run.find(reference, runs_dir, packages=packages).config())
+    check_targets(run_directory.find(reference, runs_dir, packages=packages).config())
 
 
 @contextmanager
 def at_work(reference: str, runs_dir: str, packages: Sequence[str], work: str) -> Iterator[str]:
     """The directory of a run in which nobody else writes meanwhile. Raises UserError where there is no such run, and
     where somebody does."""
-    from pipeline.lifecycle import lock, run
+    from pipeline.runs import lock, run_directory
 
-    folder = run.find(reference, runs_dir, packages=packages).folder
+    folder = run_directory.find(reference, runs_dir, packages=packages).folder
     with lock.held(folder, work):
         yield str(folder)
 
 
 def check_exists(reference: str, runs_dir: str, packages: Sequence[str] = (), *, key: str = "run") -> None:
     """Raises UserError where there is no such run: for verbs that import what takes seconds."""
-    from pipeline.lifecycle import run
+    from pipeline.runs import run_directory
 
-    run.find(reference, runs_dir, key=key, packages=packages)
+    run_directory.find(reference, runs_dir, key=key, packages=packages)

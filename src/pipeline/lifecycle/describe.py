@@ -17,8 +17,8 @@ from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.headline import headline_of
 from pipeline.lifecycle.hosts import TAG
 from pipeline.lifecycle.judge import Verdict
-from pipeline.lifecycle.reports import report
-from pipeline.lifecycle.run import Run, step_of
+from pipeline.reports import report
+from pipeline.runs.run_directory import Run, step_of
 from pipeline.tracking import address, ui
 from pipeline.tracking.progress import SyncState
 

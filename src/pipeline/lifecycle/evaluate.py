@@ -7,17 +7,18 @@ from rich.table import Table
 
 from pipeline import run_files
 from pipeline.errors import RunError
-from pipeline.lifecycle import exits, looks
-from pipeline.lifecycle import run as runs
+from pipeline.lifecycle import exits
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.judge import Verdict, judge, judged_checkpoint
 from pipeline.lifecycle.reassemble import reassemble
-from pipeline.lifecycle.reports.evidence import is_judged
-from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.process import ALONE
+from pipeline.reports.evidence import is_judged
+from pipeline.runs import run_directory as runs
+from pipeline.runs import test_set_uses
+from pipeline.runs.run_directory import Run
 from pipeline.tracking.journal import Journal
 
 
@@ -41,7 +42,7 @@ def judged(run: Run, data_root: str | None) -> Verdict:
     digest = digest_of_test(assembly, verdict.predictions)
     if digest is not None and verdict.metrics:
         writer = Journal(run.journal_path)
-        looks.note(run, digest, verdict.weights, writer)  # MLflow hears of it with the next `pipeline sync`
+        test_set_uses.note(run, digest, verdict.weights, writer)  # MLflow hears of it with the next `pipeline sync`
         writer.close()
     return verdict
 

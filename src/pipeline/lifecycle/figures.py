@@ -7,13 +7,13 @@ from pathlib import Path
 from pipeline.data.datamodule import DataModule
 from pipeline.files import write_atomically
 from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.reports import charts, residuals, sections, verdicts
-from pipeline.lifecycle.reports.charts import Chart
-from pipeline.lifecycle.reports.evidence import Evidence, gather
-from pipeline.lifecycle.reports.predictions import SavedPredictions
-from pipeline.lifecycle.reports.statistics import calibration, label_scores
-from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.thumbnails import thumbnails
+from pipeline.reports import charts, residuals, sections, verdicts
+from pipeline.reports.charts import Chart
+from pipeline.reports.evidence import Evidence, gather
+from pipeline.reports.predictions import SavedPredictions
+from pipeline.reports.statistics import calibration, label_scores
+from pipeline.runs.run_directory import Run
 from pipeline.training.callbacks.augmentation import Augmentation, augment
 
 SAMPLES = 32

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.run import Run
 from pipeline.run_files import warn
+from pipeline.runs.run_directory import Run
 from pipeline.training import checkpoints
 from pipeline.training.chunk import as_batch
 from pipeline.training.evaluation import Evaluation, share_buffers

@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.run import Run
 from pipeline.run_files import ASSEMBLED
+from pipeline.runs.run_directory import Run
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.monitoring import DEFAULT, Choice, Monitoring, by_default, watch
 from pipeline.training.callbacks.progress import ProgressDisplay

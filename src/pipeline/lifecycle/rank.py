@@ -12,8 +12,6 @@ from types import FrameType
 
 from pipeline.errors import INTERRUPTED, PREEMPTED, USER_ERROR, UserError
 from pipeline.launch import slurm
-from pipeline.lifecycle import lock
-from pipeline.lifecycle.run import Run
 from pipeline.output import lasting_output, report
 from pipeline.process import (
     bear_warnings,
@@ -25,6 +23,8 @@ from pipeline.process import (
     see_working_directory,
 )
 from pipeline.pulse import Pulse
+from pipeline.runs import lock
+from pipeline.runs.run_directory import Run
 from pipeline.training.interruption import SIGNALS
 
 

@@ -6,9 +6,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import compose, resolve
 from pipeline.lifecycle.assemble import Assembly, assemble
-from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.same_data import change_of_data
 from pipeline.process import ALONE
+from pipeline.runs.run_directory import Run
 
 LEARNED = ("words", "bpe")  # kinds of tokenizers
 

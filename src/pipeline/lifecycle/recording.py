@@ -15,16 +15,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.errors import RunError
-from pipeline.lifecycle import describe, figures, looks, resume
+from pipeline.lifecycle import describe, figures, resume
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.hosts import Hosts
 from pipeline.lifecycle.judge import Verdict
-from pipeline.lifecycle.reports import report
-from pipeline.lifecycle.reports.evidence import ASSEMBLED
-from pipeline.lifecycle.run import Run, step_of
 from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
-from pipeline.lifecycle.store import export_command
 from pipeline.process import Place, module_command
+from pipeline.reports import report
+from pipeline.reports.evidence import ASSEMBLED
+from pipeline.runs import test_set_uses
+from pipeline.runs.run_directory import Run, step_of
+from pipeline.runs.tracking_store import export_command
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal, Status, newest_params
 from pipeline.tracking.logger import JournalLogger
@@ -133,7 +134,7 @@ class Recording:
         if self.is_writer:
             self._write_result("RUNNING", None)  # the figures come first, but the result must not wait for them
             if (digest := digest_of_test(self.assembly, verdict.predictions)) is not None and verdict.metrics:
-                looks.note(self.run, digest, verdict.weights, self.journal)
+                test_set_uses.note(self.run, digest, verdict.weights, self.journal)
 
     def begin(self, trainer: pl.Trainer) -> None:
         """From here on the run is what was asked; once."""
@@ -172,7 +173,7 @@ class Recording:
                 uri=self.config.tracking.uri,
                 artifacts=self.config.tracking.artifacts,
                 on_model=export_command(self.run),
-                on_validation=module_command("pipeline.lifecycle.reports.report", *self.run.words),
+                on_validation=module_command("pipeline.reports.report", *self.run.words),
             )
         self.started_at = time.monotonic()
 

@@ -9,14 +9,14 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.errors import DONE, ConfigError, RunError, TrackingError
-from pipeline.lifecycle import looks, monitored
-from pipeline.lifecycle import run as runs
 from pipeline.lifecycle.describe import UI, command_of
 from pipeline.lifecycle.headline import HEADLINES
-from pipeline.lifecycle.looks import tag_of
-from pipeline.lifecycle.reports import predictions
-from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.store import Store, export_command, store_of
+from pipeline.reports import predictions
+from pipeline.runs import run_directory as runs
+from pipeline.runs import test_set_uses, validation_score
+from pipeline.runs.run_directory import Run
+from pipeline.runs.test_set_uses import tag_of
+from pipeline.runs.tracking_store import Store, export_command, store_of
 from pipeline.tracking import address, sync, ui
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.registry import CHAMPION, SCHEME, Registry, Version
@@ -99,7 +99,7 @@ def verdict(new: Version, champion: Version | None) -> tuple[bool, str]:
         return True, "the first of its name"
     if champion.number == new.number:
         return False, "that is this one"
-    mine, theirs = monitored.of_tags(new.tags), monitored.of_tags(champion.tags)
+    mine, theirs = validation_score.of_tags(new.tags), validation_score.of_tags(champion.tags)
     for version, score in ((new, mine), (champion, theirs)):
         if score is None:
             return False, f"not comparable, version {version.number} has no validation score"
@@ -137,11 +137,11 @@ def _figures(version: Version) -> dict[str, float]:
 
 
 def _tags(run: Run, metrics: dict[str, float], digest: str | None, looks: int) -> dict[str, str]:
-    score = monitored.of_run(run)
+    score = validation_score.of_run(run)
     return {
         "run_uid": run.id,
         DIGEST_TAG: digest or "",
-        LOOKS_TAG: str(looks),
+        LOOKS_TAG: str(test_set_uses),
         **({} if score is None else score.tags()),
         **{key: repr(value) for key, value in metrics.items()},
     }
@@ -151,7 +151,7 @@ def _look(run: Run, digest: str) -> None:
     """A run of an older version has not noted by itself that it was tested."""
     best = (run.result() or {}).get("best_checkpoint")
     writer = Journal(run.journal_path)
-    looks.note(run, digest, "last" if best is None else Path(best).name, writer)
+    test_set_uses.note(run, digest, "last" if best is None else Path(best).name, writer)
     writer.close()
 
 

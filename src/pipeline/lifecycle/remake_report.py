@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from pipeline.errors import DONE, RunError
-from pipeline.lifecycle import lock
-from pipeline.lifecycle import run as runs
-from pipeline.lifecycle.reports.evidence import is_judged
-from pipeline.lifecycle.reports.report import NAME, write
-from pipeline.lifecycle.run import Run
-from pipeline.lifecycle.store import export_command, store_of
+from pipeline.reports.evidence import is_judged
+from pipeline.reports.report import NAME, write
+from pipeline.runs import lock
+from pipeline.runs import run_directory as runs
+from pipeline.runs.run_directory import Run
+from pipeline.runs.tracking_store import export_command, store_of
 from pipeline.tracking import journal, progress, sync
 
 

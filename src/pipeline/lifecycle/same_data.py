@@ -6,7 +6,7 @@ from pipeline import run_files
 from pipeline.errors import RunError
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.resume import setting_out_from
-from pipeline.lifecycle.run import Run
+from pipeline.runs.run_directory import Run
 
 
 def change_of_data(run: Run, assembly: Assembly) -> str | None:

@@ -17,10 +17,10 @@ from pipeline.data.statistics import digest_of
 from pipeline.files import write_atomically
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions
-from pipeline.lifecycle.reports import predictions as saved
-from pipeline.lifecycle.reports.evidence import ASSEMBLED
-from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.thumbnails import pictures_of, thumbnails
+from pipeline.reports import predictions as saved
+from pipeline.reports.evidence import ASSEMBLED
+from pipeline.runs.run_directory import Run
 from pipeline.spec import TaskKind
 from pipeline.training.callbacks.checkpointing import Checkpointing
 

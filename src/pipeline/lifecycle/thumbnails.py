@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.reports.statistics import Ints
 from pipeline.models.log_mel import LogMel
+from pipeline.reports.statistics import Ints
 
 # P samples that are pictured
 

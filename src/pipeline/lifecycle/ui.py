@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pipeline.config import compose
 from pipeline.errors import RunError, TrackingError, TrainingFailed
-from pipeline.lifecycle import run as runs
-from pipeline.lifecycle.store import store_of
+from pipeline.runs import run_directory as runs
+from pipeline.runs.tracking_store import store_of
 from pipeline.tracking import progress
 from pipeline.tracking import ui as tracking_ui
 

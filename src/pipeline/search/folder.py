@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.config import compose
 from pipeline.errors import ConfigError, RunError, TrainingFailed
 from pipeline.files import write_atomically
-from pipeline.lifecycle.run import Run
+from pipeline.runs.run_directory import Run
 from pipeline.search import outcome as outcomes
 from pipeline.search import storage
 from pipeline.search import study as studies

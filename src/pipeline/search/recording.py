@@ -7,7 +7,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from pipeline.lifecycle import environment
+from pipeline.runs import environment
 from pipeline.search import study as studies
 from pipeline.search.display import best_of
 from pipeline.search.plan import CONFIG, FIXED, Plan

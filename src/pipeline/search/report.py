@@ -9,10 +9,10 @@ from optuna.trial import FrozenTrial
 
 from pipeline.errors import ConfigError
 from pipeline.files import locked, write_atomically
-from pipeline.lifecycle.reports import wording
-from pipeline.lifecycle.reports.images import address
-from pipeline.lifecycle.reports.markup import Child, Html, command, element, facts, join, table
-from pipeline.lifecycle.reports.page import columns, headline, note, page, section
+from pipeline.reports import wording
+from pipeline.reports.images import address
+from pipeline.reports.markup import Child, Html, command, element, facts, join, table
+from pipeline.reports.page import columns, headline, note, page, section
 from pipeline.search.estimate_section import estimate_section
 from pipeline.search.estimates import chosen
 from pipeline.search.final import Comparison

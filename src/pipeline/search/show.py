@@ -14,9 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline import typed
 from pipeline.config.frozen import Trust
 from pipeline.errors import DONE, ConfigError, RunError
-from pipeline.lifecycle.overview import age_of
 from pipeline.output import report
 from pipeline.run_files import Damaged
+from pipeline.runs.list_runs import age_of
 from pipeline.search import plan as plans
 from pipeline.search import publish
 from pipeline.search import study as studies

@@ -18,7 +18,7 @@ from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.config.texts import check_given
 from pipeline.errors import ConfigError
 from pipeline.files import write_atomically
-from pipeline.lifecycle.variables import check_variables, passed_over
+from pipeline.runs.environment_variables import check_variables, passed_over
 from pipeline.search import plan as plans
 from pipeline.search import recipe, words
 from pipeline.search.finding import LATEST, PORT, find

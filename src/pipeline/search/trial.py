@@ -18,14 +18,15 @@ from pipeline.config import resolve
 from pipeline.config.allowed import targets
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import TrainingFailed, UserError
-from pipeline.lifecycle import describe, looks
+from pipeline.lifecycle import describe
 from pipeline.lifecycle.assemble import Assembly, assemble, build_data
 from pipeline.lifecycle.judge import scores_of_parts
-from pipeline.lifecycle.run import Run
 from pipeline.lifecycle.save_predictions import digest_of_part
 from pipeline.lifecycle.train import set_up
 from pipeline.metrics import lower_is_better
 from pipeline.process import ALONE, Place
+from pipeline.runs import test_set_uses
+from pipeline.runs.run_directory import Run
 from pipeline.search import outcome
 from pipeline.search.optuna_private import storage_of
 from pipeline.search.outcome import DIVERGED, FINISHED, PRUNED
@@ -190,7 +191,7 @@ def train(
     judged = judge(trainer, assembly, watch) if state == FINISHED else None
     if here.is_first:
         if judged is not None and "test" in judged and (digest := digest_of_part(assembly, "test")) is not None:
-            looks.note(run, digest, "last", journal)
+            test_set_uses.note(run, digest, "last", journal)
         journal.tags({"trial.state": state.lower()})
         journal.end("FAILED" if state == DIVERGED else "FINISHED", error=reason)
         journal.close()

@@ -25,11 +25,11 @@ from pipeline.data.datamodule import DataModule
 from pipeline.errors import DONE, FAILED, ConfigError, DataError, TrainingFailed, UserError
 from pipeline.launch.devices import process_count
 from pipeline.launch.local import free_port
-from pipeline.lifecycle import environment
 from pipeline.lifecycle.console import quieten
 from pipeline.lifecycle.exits import OUT_OF_SPACE, os_error
-from pipeline.lifecycle.run import Run
 from pipeline.process import Place, environment_of, follow_parent, see_working_directory
+from pipeline.runs import environment
+from pipeline.runs.run_directory import Run
 from pipeline.search import folder as folders
 from pipeline.search import plan as plans
 from pipeline.search import storage

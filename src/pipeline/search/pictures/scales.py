@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axis import Axis, XAxis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from pipeline.lifecycle.reports import axes as reports
-from pipeline.lifecycle.reports.axes import short
+from pipeline.reports import axes as reports
+from pipeline.reports.axes import short
 from pipeline.search.space import Choices, Dimension, Value
 
 ROOM = 0.04  # of an axis, beyond its first and last value

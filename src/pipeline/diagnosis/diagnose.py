@@ -1,0 +1,73 @@
+"""`pipeline diagnose`: what is wrong with a run, with the figures that led to it and a command to try next."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from pipeline.data.datamodule import DataModule
+from pipeline.diagnosis import shown, wording
+from pipeline.diagnosis.examine import examine
+from pipeline.diagnosis.finding import Finding
+from pipeline.diagnosis.findings import findings
+from pipeline.diagnosis.symptoms import Symptoms
+from pipeline.files import write_atomically
+from pipeline.lifecycle import exits
+from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.console import console_beside
+from pipeline.lifecycle.describe import shorten
+from pipeline.reports.evidence import gather
+from pipeline.runs import run_directory as runs
+from pipeline.runs.run_directory import Run
+
+NAME = "diagnosis.md"
+PICTURES = "suspicious.html"
+
+
+def diagnose(reference: str, runs_dir: str, data_root: str | None = None, packages: Sequence[str] = ()) -> int:
+    """Look at a run that has ended; the exit code, 0 whatever is found.
+
+    `data_root` is where the data lies now, if no longer where the run found it; `packages` may be called besides.
+    """
+    run = runs.find(reference, runs_dir, packages=packages)
+    console = console_beside(run.folder / "diagnose.log")
+    return exits.code_of(lambda: _tell(run, console, data_root), run.folder)
+
+
+def _tell(run: Run, console: Console, data_root: str | None) -> None:
+    symptoms, assembly = examine(run, gather(run), data_root)
+    found, unseen = findings(symptoms), unseen_in(symptoms)
+    told = [(each, _samples(each, symptoms, assembly)) for each in found]
+    write_atomically(run.folder / NAME, wording.markdown(run, told, unseen))
+    console.print(Text(f"{run.id}: {wording.heading(found, unseen)}"), soft_wrap=True)
+    for finding, samples in told:
+        console.print(wording.printed(run, finding, samples), soft_wrap=True)
+    console.print(Text(f"\nwritten to  {shorten(run.folder / NAME)}"), soft_wrap=True)
+    if (page := _pictures(run, found, symptoms, assembly)) is not None:
+        console.print(Text(f"pictures    {page}"), soft_wrap=True)
+
+
+def unseen_in(symptoms: Symptoms) -> list[str]:
+    """What could not be looked for."""
+    if not symptoms.kind:
+        return ["all that needs the samples, because their kind of task or a module of your own hides them"]
+    unseen = [] if symptoms.network is not None else ["what needs a checkpoint, because there is none"]
+    return unseen if symptoms.is_of_classes else [*unseen, "what concerns classes, because numbers are predicted"]
+
+
+def _samples(finding: Finding, symptoms: Symptoms, assembly: Assembly) -> wording.Samples:
+    if not finding.suspects:
+        return []
+    assert isinstance(assembly.data, DataModule)
+    return shown.described(finding.suspects, assembly.data.parts, symptoms.class_names)
+
+
+def _pictures(run: Run, found: list[Finding], symptoms: Symptoms, assembly: Assembly) -> str | None:
+    """The page of the suspicious ones, where samples are pictures."""
+    suspects = next((each.suspects for each in found if each.suspects), ())
+    if not suspects or symptoms.kind != "image":
+        return None
+    assert isinstance(assembly.data, DataModule)
+    content = shown.pictured(run.id, suspects, assembly.data.parts, symptoms.class_names)
+    write_atomically(run.folder / PICTURES, content)
+    return shorten(run.folder / PICTURES)

@@ -1,0 +1,298 @@
+"""Charts as SVG. In a page they follow its light or dark style; `sheet` makes a file of them that needs no page."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import numpy as np
+
+from pipeline.reports.axes import Axis, around, short
+from pipeline.reports.images import address, png
+from pipeline.reports.markup import Html, element, join
+from pipeline.reports.page import style
+from pipeline.reports.statistics import BINS, Calibration, Floats, Ints
+
+WIDTH, HEIGHT = 460, 270  # as wide as a telephone, so that the writing stays legible there
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 20, 38
+MOST_POINTS = 300
+MOST_DOTS = 1_000  # of a cloud
+GAP = 28  # between the charts of a file
+CELL, TILE, TILES = 34, 92, 8  # a class of a matrix; a picture, and how many in a row
+READABLE = 30  # classes whose numbers a person can read
+EARLY = 0.1  # a share of the first training points may lie outside: they would press everything else together
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """`style` is a class of the style sheet; `dotted` also marks the points themselves."""
+
+    label: str
+    points: Points
+    style: str
+    dotted: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`legend` is of (label, class of the style sheet)."""
+
+    title: str
+    drawing: Html
+    legend: Sequence[tuple[str, str]] = ()
+    width: float = WIDTH
+    height: float = HEIGHT
+
+    @property
+    def figure(self) -> Html:
+        """Of a page."""
+        keys = [element("span", element("i", class_=f"key {style}"), label) for label, style in self.legend]
+        size = f"0 0 {self.width:g} {self.height:g}"
+        picture = element("svg", self.drawing, viewBox=size, role="img", aria_label=self.title)
+        return element("figure", element("figcaption", element("b", self.title), *keys), picture)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on the horizontal axis to be told of."""
+
+    x: float
+    label: str
+    style: str = "mark"
+
+
+def line_chart(
+    title: str, lines: Sequence[Line], *, x_label: str, marks: Sequence[Mark] = (), may_be_logarithmic: bool = False
+) -> Chart | None:
+    """None where there is nothing to draw."""
+    drawn = [Line(each.label, thinned(finite(each.points)), each.style, each.dotted) for each in lines]
+    drawn = [each for each in drawn if each.points]
+    if not drawn:
+        return None
+    across = Axis(0, max(x for line in drawn for x, _ in line.points) or 1, WIDTH - LEFT - RIGHT)
+    values = [value for line in drawn for value in _shown(line)]
+    up = around(values, HEIGHT - TOP - BOTTOM, may_be_logarithmic=may_be_logarithmic)
+    drawing = join(
+        _grid(across, up, x_label),
+        *(_mark(mark, across) for mark in marks if mark.x <= across.high),
+        # An svg inside cuts off what lies beyond its edges.
+        element(
+            "svg",
+            *(_line(line, across, up) for line in drawn),
+            x=LEFT - 4,
+            y=TOP - 4,
+            width=across.length + 8,
+            height=up.length + 8,
+            viewBox=f"-4 -4 {across.length + 8} {up.length + 8}",
+        ),
+    )
+    return Chart(title, drawing, [(line.label, line.style) for line in drawn if line.label])
+
+
+def scatter(title: str, points: Points, *, x_label: str, across: Axis, up: Axis, ideal: tuple[Points, str]) -> Chart:
+    """Points, and a dashed line through those of `ideal`, on axes of values alone: their lengths are ours."""
+    across, up = replace(across, length=WIDTH - LEFT - RIGHT), replace(up, length=HEIGHT - TOP - BOTTOM)
+    floor = TOP + up.length
+    dots = [
+        element("circle", cx=f"{LEFT + across.place(x):.1f}", cy=f"{floor - up.place(y):.1f}", r=3)
+        for x, y in finite(points)[:MOST_DOTS]
+    ]
+    (x1, y1), (x2, y2) = ((LEFT + across.place(x), floor - up.place(y)) for x, y in ideal[0])
+    line = element("line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_="ideal")
+    drawing = join(_grid(across, up, x_label), element("g", *dots, class_="line s0", opacity=0.7), line)
+    return Chart(title, drawing, [(ideal[1], "ideal")])
+
+
+def histogram(title: str, values: Sequence[float], *, x_label: str) -> Chart:
+    """How many of these finite values lie where."""
+    counts, edges = np.histogram(values, bins=2 * BINS)
+    across = around(edges.tolist(), WIDTH - LEFT - RIGHT)
+    up = Axis(0, 1.06 * int(counts.max()), HEIGHT - TOP - BOTTOM)
+    bars = []
+    for count, left, right in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        x, tall = LEFT + across.place(left) + 0.5, up.place(count)
+        tip = element("title", f"{left:.4g} to {right:.4g}: {count:,}")
+        y, width = TOP + up.length - tall, LEFT + across.place(right) - x - 0.5
+        bars.append(element("rect", tip, x=f"{x:.1f}", y=f"{y:.1f}", width=f"{width:.1f}", height=f"{tall:.1f}"))
+    return Chart(title, join(_grid(across, up, x_label), element("g", *bars, class_="bar s0")))
+
+
+def reliability(calibration: Calibration) -> Chart:
+    """Above, how often the network is right by how sure it is; below, how many samples there are of each."""
+    across = Axis(0, 1, WIDTH - LEFT - RIGHT)
+    up, few = Axis(0, 1, HEIGHT - TOP - BOTTOM - 52), Axis(0, math.sqrt(int(calibration.counts.max())), 34)
+    floor = TOP + up.length
+    width = across.length / BINS
+    bars = []
+    for number in range(BINS):
+        count, share = int(calibration.counts[number]), float(calibration.accuracy[number])
+        if not count:
+            continue
+        said = f"{number / BINS:.0%} to {(number + 1) / BINS:.0%} sure: {count:,} samples, {share:.1%} right"
+        left, tip = LEFT + number * width + 1, element("title", said)
+        tall, deep = max(up.place(share), 1), max(few.place(math.sqrt(count)), 1)
+        bars += [
+            element("rect", tip, x=left, y=floor - tall, width=width - 2, height=tall, class_="bar s0"),
+            element("rect", tip, x=left, y=HEIGHT - BOTTOM - deep, width=width - 2, height=deep, class_="bar soft"),
+        ]
+    diagonal = element("line", x1=LEFT, y1=floor, x2=LEFT + across.length, y2=TOP, class_="ideal")
+    counted = element("text", "samples", x=LEFT - 7, y=HEIGHT - BOTTOM - 12, class_="end")
+    grid = _grid(across, up, "how sure it was", percent=True, bottom=HEIGHT - BOTTOM)
+    legend = [("accuracy", "s0"), ("as sure as right", "ideal")]
+    return Chart("How often it was right", join(grid, *bars, diagonal, counted), legend)
+
+
+def shares(title: str, names: Sequence[str], values: dict[str, Floats]) -> Chart:
+    """For each name a bar for each of `values`, from 0 to 1."""
+    left, row = 9.0 + 6.5 * max(map(len, names)), 12.0 * len(values) + 8
+    across = Axis(0, 1, 2 * WIDTH - left - RIGHT)
+    bars = []
+    for place, name in enumerate(names):
+        top = TOP + place * row
+        bars.append(element("text", name, x=left - 7, y=top + row / 2, class_="end"))
+        for number, (what, each) in enumerate(values.items()):
+            tip = element("title", f"{name}: {what} {each[place]:.1%}")
+            wide, y = f"{across.place(float(each[place])):.1f}", top + 12 * number
+            bars.append(element("rect", tip, x=left, y=y, width=wide, height=11, class_=f"bar s{number}"))
+    bottom = TOP + len(names) * row
+    bars += [
+        element("text", f"{share:.0%}", x=left + across.place(share), y=bottom + 12, class_="middle")
+        for share in across.ticks()
+    ]
+    legend = [(what, f"s{number}") for number, what in enumerate(values)]
+    return Chart(title, join(*bars), legend, 2 * WIDTH, bottom + BOTTOM)
+
+
+def matrix(title: str, names: Sequence[str], counts: Ints) -> Chart:
+    """(K, K) counts: rows are the truth, columns what the network said; colour is the share of the row."""
+    rows = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    if len(names) > READABLE:
+        blue = np.array(style()[1]["s0-rgb"].split(), dtype=float)
+        pixels = (255 - rows[:, :, None] * (255 - blue)).round().astype(np.uint8)
+        return Chart(title, element("image", href=address(png(pixels)), width=WIDTH, height=WIDTH), (), WIDTH, WIDTH)
+    left, top = 9 + 6.5 * max(map(len, names)), 9 + 6.5 * max(map(len, names))
+    parts = []
+    for row, name in enumerate(names):
+        x, y = left + (row + 0.5) * CELL + 4, top + (row + 0.5) * CELL + 4
+        parts.append(element("text", name, x=left - 7, y=y, class_="end"))
+        parts.append(element("text", name, transform=f"translate({x:g} {top - 7:g}) rotate(-90)"))
+        for column in np.flatnonzero(counts[row]).tolist():
+            count, share = int(counts[row, column]), float(rows[row, column])
+            tip = element("title", f"{count:,} samples of {name} were taken for {names[column]}")
+            x, opacity = left + column * CELL, f"{max(share, 0.12):.2f}"  # few mistakes are to be seen, too
+            place: dict[str, object] = {"x": x + 1, "y": top + row * CELL + 1, "width": CELL - 2, "height": CELL - 2}
+            parts.append(element("rect", tip, **place, fill_opacity=opacity, class_="bar s0"))
+            kind = "middle strong" if share > 0.5 else "middle title"
+            parts.append(element("text", f"{count:,}", x=x + CELL / 2, y=y, class_=kind))
+    size = len(names) * CELL + RIGHT
+    return Chart(title, join(*parts), (), left + size, top + size)
+
+
+def tiles(title: str, pictures: Sequence[Ints], captions: Sequence[str]) -> Chart:
+    """Pictures (H, W) or (H, W, 3), TILES in a row."""
+    parts, deep = [], TILE + (22 if any(captions) else 6)
+    for number, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x, y = number % TILES * (TILE + 6), number // TILES * deep
+        parts.append(element("image", href=address(png(pixels)), x=x, y=y, width=TILE, height=TILE))
+        parts.append(element("text", caption, x=x + TILE / 2, y=y + TILE + 13, class_="middle"))
+    rows = math.ceil(len(pictures) / TILES)
+    return Chart(title, join(*parts), (), min(len(pictures), TILES) * (TILE + 6), rows * deep)
+
+
+def sheet(charts: Sequence[Chart]) -> str:
+    """A file with these charts side by side, on light paper. Many viewers know no var(), so colours are written out."""
+    at_most = 2 if len(charts) in (2, 4) else 3
+    style_sheet, colours = style()
+    plain = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], style_sheet)
+    wide, deep = max(max(each.width, *_places(each)) for each in charts), max(each.height for each in charts) + 44
+    places = [(GAP + at % at_most * (wide + GAP), GAP + at // at_most * deep) for at in range(len(charts))]
+    placed = [
+        element("g", _titled(each), transform=f"translate({x:g} {y:g})")
+        for each, (x, y) in zip(charts, places, strict=True)
+    ]
+    width, height = GAP + min(len(charts), at_most) * (wide + GAP), GAP + math.ceil(len(charts) / at_most) * deep
+    title = ", ".join(each.title for each in charts)
+    paper = element("rect", width="100%", height="100%", fill=colours["paper"])
+    size: dict[str, object] = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
+    head = join(element("title", title), element("style", Html(plain)), paper)
+    return f"{element('svg', head, *placed, xmlns='http://www.w3.org/2000/svg', **size, role='img')}\n"
+
+
+def _titled(chart: Chart) -> Html:
+    """What a page writes above a chart is drawn."""
+    parts = [element("text", chart.title, y=10, class_="title")]
+    for (label, kind), x in zip(chart.legend, _places(chart), strict=False):
+        parts.append(element("g", element("path", d=f"M{x:g} 6h15"), class_=f"line {kind}"))
+        parts.append(element("text", label, x=f"{x + 20:g}", y=10))
+    return join(*parts, element("g", chart.drawing, transform="translate(0 22)"))
+
+
+def finite(points: Points) -> Points:
+    return [(x, y) for x, y in points if math.isfinite(y)]
+
+
+def thinned(points: Points) -> Points:
+    """At most MOST_POINTS, each the mean of its neighbours; the last point stays what it is."""
+    size = math.ceil(len(points) / MOST_POINTS)
+    if size <= 1:
+        return points
+    groups = [points[first : first + size] for first in range(0, len(points), size)]
+    means = [(sum(x for x, _ in each) / len(each), sum(y for _, y in each) / len(each)) for each in groups]
+    return [*means[:-1], points[-1]]
+
+
+def _shown(line: Line) -> list[float]:
+    first = 0 if line.dotted or len(line.points) < 1 / EARLY else math.ceil(EARLY * len(line.points))
+    return [value for _, value in line.points[first:]]
+
+
+def _grid(across: Axis, up: Axis, x_label: str, *, percent: bool = False, bottom: float | None = None) -> Html:
+    floor = TOP + up.length
+    below = floor if bottom is None else bottom
+    parts = []
+    for value in up.ticks():
+        y = floor - up.place(value)
+        parts += [
+            element("line", x1=LEFT, y1=f"{y:.1f}", x2=LEFT + across.length, y2=f"{y:.1f}", class_="rule"),
+            element("text", _written(value, percent), x=LEFT - 7, y=f"{y + 4:.1f}", class_="end"),
+        ]
+    for value in across.ticks(6):
+        x = LEFT + across.place(value)
+        parts.append(element("text", _written(value, percent), x=f"{x:.1f}", y=below + 16, class_="middle"))
+    parts.append(element("text", x_label, x=LEFT + across.length / 2, y=below + 33, class_="middle label"))
+    return join(*parts)
+
+
+def _written(value: float, percent: bool) -> str:
+    return f"{value:.0%}" if percent else short(value)
+
+
+def _line(line: Line, across: Axis, up: Axis) -> Html:
+    places = [(across.place(x), up.length - up.place(y)) for x, y in line.points]
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    dots = [
+        element("circle", element("title", f"{line.label} {y:.4g}"), cx=f"{px:.1f}", cy=f"{py:.1f}", r=3)
+        for (px, py), (_, y) in zip(places, line.points, strict=True)
+        if line.dotted and len(places) <= 60
+    ]
+    return element("g", element("path", d=path), *dots, class_=f"line {line.style}")
+
+
+def _mark(mark: Mark, across: Axis) -> Html:
+    x = LEFT + across.place(mark.x)
+    side = "end" if mark.x > across.high / 2 else "start"
+    return element(
+        "g",
+        element("line", x1=f"{x:.1f}", y1=TOP - 4, x2=f"{x:.1f}", y2=HEIGHT - BOTTOM),
+        element("text", mark.label, x=f"{x:.1f}", y=TOP - 9, class_=side),
+        class_=mark.style,
+    )
+
+
+def _places(chart: Chart) -> list[float]:
+    """Where each key of the legend begins beside the title, and where the last one ends: nobody measures text here."""
+    lengths = [7.5 * len(chart.title) + 18, *(6.5 * len(label) + 40 for label, _ in chart.legend)]
+    return list(accumulate(lengths))

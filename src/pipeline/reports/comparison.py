@@ -1,0 +1,212 @@
+"""What a comparison of several runs says, part by part."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.metrics import Mode, mode_of
+from pipeline.reports import contest, sections, wording
+from pipeline.reports.charts import Line, line_chart
+from pipeline.reports.contest import NO_WINNER, Duel
+from pipeline.reports.evidence import Evidence
+from pipeline.reports.markup import Child, Html, command, element, join, table
+from pipeline.reports.page import columns, note, page, section
+from pipeline.reports.predictions import Saved
+from pipeline.reports.statistics import SIGNIFICANCE, Interval
+from pipeline.tracking import address
+
+STYLES = 8  # colours of the style sheet: s0 to s7
+CAUTION = (
+    "The test asks whether these networks would differ on more samples like these. Whether one recipe is better than "
+    "another is a question for several seeds of each."
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs with predictions, their short names, and every pair's duel; None where they judged different samples."""
+
+    runs: Sequence[Evidence]
+    names: Sequence[str]
+    networks: Sequence[Saved]
+    intervals: Sequence[dict[str, Interval]]
+    duels: Sequence[Duel] | None
+
+    @property
+    def verdict(self) -> str:
+        if self.duels is None:
+            return self.refusal
+        return contest.verdict(self.names, self.networks, self.duels)
+
+    @property
+    def refusal(self) -> str:
+        """Which runs stand apart, and by what they are told apart."""
+        first = self.networks[0]
+        others = [
+            name
+            for name, each in zip(self.names, self.networks, strict=True)
+            if not contest.are_comparable([first, each])
+        ]
+        return (
+            f"No paired test: {', '.join(others)} judged another test set than {self.names[0]} "
+            "(their digests differ), so no sample stands beside itself"
+        )
+
+    @property
+    def metrics(self) -> list[str]:
+        return wording.in_order({name: value for run in self.runs for name, value in run.metrics.items()})
+
+    @property
+    def differing(self) -> list[str]:
+        """Settings that are not the same in all runs, in their order."""
+        keys = list(dict.fromkeys(key for run in self.runs for key in run.settings))
+        return [key for key in keys if len({str(run.settings.get(key, "")) for run in self.runs}) > 1]
+
+
+def compared(runs: Sequence[Evidence], names: Sequence[str]) -> Comparison:
+    """All of them with predictions."""
+    networks = [run.judged for run in runs if run.judged is not None]
+    assert len(networks) == len(runs)
+    fought = contest.duels(networks) if contest.are_comparable(networks) else None
+    return Comparison(runs, names, networks, [sections.intervals(run) for run in runs], fought)
+
+
+def render(comparison: Comparison) -> str:
+    title = f"{len(comparison.runs)} runs side by side"
+    return page(
+        title,
+        element("header", element("h1", title)),
+        element("p", _as_sentence(comparison.verdict), class_="verdict"),
+        note(CAUTION) if comparison.duels is not None else None,
+        _metrics(comparison),
+        _duels(comparison),
+        _curves(comparison),
+        _settings(comparison),
+        _commands(comparison),
+    )
+
+
+def _as_sentence(verdict: str) -> str:
+    return verdict.replace(NO_WINNER, NO_WINNER.capitalize(), 1) if verdict.startswith(NO_WINNER) else verdict
+
+
+def _named(comparison: Comparison, place: int) -> Html:
+    return join(element("i", class_=f"swatch s{place % STYLES}"), comparison.names[place])
+
+
+def _metrics(comparison: Comparison) -> Html | None:
+    names = comparison.metrics
+    rows: list[list[Child]] = []
+    for place, run in enumerate(comparison.runs):
+        cells: list[Child] = [_named(comparison, place)]
+        for name in names:
+            interval = comparison.intervals[place].get(name)
+            value = run.metrics.get(name)
+            below = None if interval is None else _small(wording.interval_of(name, interval))
+            shown = "" if value is None else wording.value_of(name, value)
+            best = value is not None and value == best_value(comparison, name)
+            figure = element("span", shown, class_="best" if best else None)
+            cells.append(figure if below is None else _over(figure, below))
+        rows.append(cells)
+    told = note(f"Below a figure stands its {wording.LEVEL} by bootstrap over the test samples; the best is bold.")
+    return section("Test set", table(["run", *map(wording.name_of, names)], rows, class_="runs"), told)
+
+
+def _over(upper: Child, lower: Child) -> Html:
+    return join(upper, element("br"), lower)
+
+
+def _small(text: str) -> Html:
+    return element("small", text, class_="quiet")
+
+
+def best_value(comparison: Comparison, metric: str) -> float:
+    """NaN, which equals none of them, for a metric of which nothing tells which way is better."""
+    values = [run.metrics[metric] for run in comparison.runs if metric in run.metrics]
+    own: dict[str, Mode] = {}
+    for run in comparison.runs:
+        own |= run.assembled.get("metrics") or {}
+    return {"min": min, "max": max}[mode](values) if (mode := mode_of(metric, own)) else math.nan
+
+
+def _duels(comparison: Comparison) -> Html | None:
+    if comparison.duels is None:
+        return None
+    measure = contest.measure_of(comparison.networks)
+    rows: list[list[Child]] = [
+        [
+            _over(_named(comparison, duel.first), join("over ", _named(comparison, duel.second))),
+            f"{duel.won:,} : {duel.lost:,}",
+            _change(measure.score, duel.difference, duel.interval),
+            _change(measure.cost, duel.cost_difference, duel.cost_interval),
+            _over(
+                element("span", wording.p_value(duel.adjusted), class_="best" if duel.is_decided else None),
+                _small(f"alone {wording.p_value(duel.p_value)}"),
+            ),
+        ]
+        for duel in comparison.duels
+    ]
+    head = ["", measure.alone, *map(wording.name_of, (measure.score, measure.cost)), "p"]
+    return section(
+        "Pair by pair, on the same samples",
+        table(head, rows, class_="runs"),
+        note(
+            f"{measure.explained}: how often chance alone would part two equals so far, adjusted for the number of "
+            f"pairs (Holm 1979) and bold below {SIGNIFICANCE:g}. Below a difference stands its {wording.LEVEL} by "
+            "paired bootstrap (Efron 1979)."
+        ),
+    )
+
+
+def _change(metric: str, difference: float, interval: Interval) -> Html:
+    return _over(wording.change_of(metric, difference), _small(wording.interval_of_change(metric, interval)))
+
+
+def _curves(comparison: Comparison) -> Html | None:
+    in_epochs = all(run.assembled.get("steps_per_epoch") for run in comparison.runs)
+    headlines = dict.fromkeys(run.headline for run in comparison.runs)
+
+    def chart(title: str, metric: str, *, logarithmic: bool = False) -> Html | None:
+        lines = [
+            Line(
+                name,
+                [(run.per_epoch(at) if in_epochs else at, value) for at, value in run.curves.get(metric, [])],
+                f"s{place % STYLES}",
+                dotted=metric.startswith("val/"),
+            )
+            for place, (name, run) in enumerate(zip(comparison.names, comparison.runs, strict=True))
+        ]
+        unit = "epoch" if in_epochs else "optimiser step"
+        drawn = line_chart(title, lines, x_label=unit, may_be_logarithmic=logarithmic)
+        return None if drawn is None else drawn.figure
+
+    return section(
+        "Learning curves",
+        columns(
+            *(chart(f"Validation {wording.name_of(each)}", each) for each in headlines if each != "val/loss"),
+            chart("Validation loss", "val/loss", logarithmic=True),
+            chart("Training loss", "train/loss", logarithmic=True),
+            chart("Learning rate", "train/learning_rate"),
+        ),
+    )
+
+
+def _settings(comparison: Comparison) -> Html | None:
+    keys = comparison.differing
+    if not keys:
+        return section("Settings", element("p", "All the same."))
+    rows: list[list[Child]] = [
+        [key, *(wording.setting(run.settings.get(key, "")) for run in comparison.runs)] for key in keys
+    ]
+    head = ["", *comparison.names]
+    return section("Settings that differ", table(head, rows, class_="words"), note("All others are the same."))
+
+
+def _commands(comparison: Comparison) -> Html | None:
+    ids = ",".join(run.run.id for run in comparison.runs)
+    again = [command(f"pipeline compare runs={ids}")]
+    each = [
+        join(element("h3", _named(comparison, place)), command(address.redacted(run.result["command"] or "")))
+        for place, run in enumerate(comparison.runs)
+    ]
+    return section("To type", *each, element("h3", "This page again"), *again)

@@ -1,0 +1,172 @@
+"""The runs of a folder: which there are, how each is getting on, what it said, and its end. No torch in here."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline import metrics, run_files
+from pipeline.errors import DONE, RunError, UserError
+from pipeline.files import ContentError, open_inside
+from pipeline.launch import job
+from pipeline.output import plain
+from pipeline.run_files import warn
+from pipeline.runs import run_directory as runs
+from pipeline.runs.run_directory import Run
+from pipeline.runs.status import OVER, launched_state, launcher_of, reading, standing_of, status_of
+from pipeline.tracking import journal
+
+POLL_SECONDS = 0.3
+LONGEST_LINE = 1 << 20  # bytes; a longer one is shown in parts
+QUEUE_POLL_SECONDS = 5.0  # a cluster's controller is not asked more often
+HEADLINES = (
+    *(f"{part}/{name}" for part in ("test", "val") for name in metrics.MERITS),
+    *(f"{part}/loss" for part in ("test", "val", "train")),
+)
+AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def list_runs(runs_dir: str, *, last: int | None) -> int:
+    """The newest `last` of them, the newest at the end."""
+    found = runs.all_of(runs_dir)
+    if not found:
+        raise RunError(f"there is no run in {Path(runs_dir).absolute()} yet; `pipeline train` makes one")
+    shown = found if last is None else found[-last:]
+    silent: set[str] = set()
+    rows = [("run", "status", "epochs", "headline", "age", "where"), *(_row(run, silent) for run in shown)]
+    widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
+    for row in rows:
+        print("".join(f"{plain(cell):<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    if len(shown) < len(found):
+        print(f"and {len(found) - len(shown)} older ones: pipeline runs last=all")
+    return DONE
+
+
+def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
+    """One that cannot be read does not hide the others."""
+    age = age_of(time.time() - run.config_path.lstat().st_mtime)
+    try:
+        with reading(run):
+            config = run.config()
+            standing = standing_of(run, config, silent)
+            total = OmegaConf.select(config, "trainer.max_epochs")
+            epochs = f"{standing.epochs}/{total}" if total else str(standing.epochs)
+            return run.id, standing.status, epochs, _headline(standing.metrics), age, _where(run, config)
+    except UserError:
+        return run.id, "DAMAGED", "", "why: pipeline runs show NAME", age, ""
+
+
+def show(reference: str, runs_dir: str) -> int:
+    """Raises RunError for one that cannot be read."""
+    run = runs.find(reference, runs_dir)
+    with reading(run):
+        rows = _described(run)
+    width = max(len(label) for label, _ in rows) + 2
+    print("\n".join(f"{plain(label):<{width}}{plain(value)}" for label, value in rows))
+    return DONE
+
+
+def _described(run: Run) -> list[tuple[str, str]]:
+    config = run.config()
+    standing = standing_of(run, config)
+    number = (run_files.JOB.record_or_warn(run.folder) or {}).get("job")
+    return [
+        ("run", run.id),
+        ("status", standing.status),
+        ("directory", str(run.folder)),
+        ("where", _where(run, config)),
+        *([] if number is None else [("job", str(number))]),
+        ("command", " ".join(run.environment().get("command") or [])),
+        ("step", f"{standing.step} ({standing.epochs} epochs)"),
+        ("checkpoints", ", ".join(sorted(path.name for path in run.checkpoints.glob("step-*.ckpt"))) or "none yet"),
+        *((name, f"{value:.5g}") for name, value in sorted(standing.metrics.items())),
+    ]
+
+
+def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
+    """What the run recorded and logged, file by file; with `follow` until it ends."""
+    run = runs.find(reference, runs_dir)
+    config = run.config()
+    tails: dict[Path, Tail] = {}
+    told = ""
+    while True:
+        with reading(run):
+            status = status_of(run, config)
+        if follow and status != told:
+            print(f"--- {status}", flush=True)
+            told = status
+        for path in [run.journal_path, *sorted(run.folder.glob("*.log"))]:
+            tail = tails.setdefault(path, Tail(path, _told if path == run.journal_path else str))
+            for line in tail.new_lines():
+                print(plain(line), flush=True)
+        if not follow or status in OVER:
+            return DONE
+        is_in_queue = run.is_submitted and not journal.is_open(run.journal_path)
+        time.sleep(QUEUE_POLL_SECONDS if is_in_queue else POLL_SECONDS)
+
+
+def cancel(reference: str, runs_dir: str) -> int:
+    """Raises RunError for a run that is not under way."""
+    run = runs.find(reference, runs_dir)
+    with reading(run):
+        config = run.config()
+        is_open, launched = journal.is_open(run.journal_path), launched_state(run, config)
+        status = status_of(run, config)
+    if is_open and job.read(run.folder) is None:
+        raise RunError(f"{run.id} was started by a srun or torchrun of your own: end that, with scancel or Ctrl-C")
+    if not is_open and launched is None:
+        raise RunError(f"{run.id} is not under way ({status}): there is nothing to cancel")
+    print(f"{run.id}: {launcher_of(config).cancel(run.folder)}\nto go on: pipeline resume run={run.id}")
+    return DONE
+
+
+def _where(run: Run, config: DictConfig) -> str:
+    target = str(OmegaConf.select(config, "launch._target_"))
+    return f"{target.split('.')[-2:][0]} on {run.environment().get('host') or 'an unknown machine'}"
+
+
+def _headline(values: dict[str, float]) -> str:
+    return next((f"{name} {values[name]:.4f}" for name in HEADLINES if name in values), "")
+
+
+def age_of(seconds: float) -> str:
+    size, unit = next((each for each in AGES if seconds >= each[0]), AGES[-1])
+    return f"{seconds / size:.0f} {unit}"
+
+
+def _told(line: str) -> str:
+    """A record of the journal in words."""
+    record = journal.record_of(line.encode())
+    if record is None:
+        return "(a line of the journal that cannot be read)"
+    if record["kind"] == "metrics":
+        return f"step {record['step']}  " + "  ".join(f"{key} {value:.5g}" for key, value in record["values"].items())
+    if record["kind"] == "end":
+        return f"{record['status']}{'' if not record.get('error') else ': ' + record['error']}"
+    return {"start": "started", "resume": f"resumed at step {record.get('step')}"}.get(record["kind"], "")
+
+
+class Tail:
+    """The lines of a file that grows; each once, when it is whole."""
+
+    def __init__(self, path: Path, form: Callable[[str], str]) -> None:
+        self.path, self.form, self.offset = path, form, 0
+
+    def new_lines(self) -> Iterator[str]:
+        try:
+            file = open_inside(self.path.parent, self.path.name)
+        except FileNotFoundError:
+            return
+        except (ContentError, OSError) as problem:
+            warn(f"{self.path} is left out: it {problem}")
+            return
+        with file:
+            file.seek(self.offset)
+            while line := file.readline(LONGEST_LINE):
+                if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+                    return
+                self.offset += len(line)
+                told = self.form(line.decode(errors="replace").rstrip("\n"))
+                if told:
+                    yield told

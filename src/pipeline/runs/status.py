@@ -1,0 +1,96 @@
+"""How a run is getting on, from its directory and from whoever launched it. No torch in here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from pipeline.config import resolve
+from pipeline.errors import RunError, UserError
+from pipeline.launch import job
+from pipeline.launch.launcher import Launcher
+from pipeline.run_files import Damaged, warn
+from pipeline.runs.run_directory import Run
+from pipeline.tracking import journal
+
+UNKNOWN = "UNKNOWN"
+OVER = ("NOT STARTED", "FINISHED", "FAILED", "KILLED", "INTERRUPTED", UNKNOWN)  # nobody works on it, or waits to
+ONCE_AN_EPOCH = "system/seconds_per_epoch"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """status   NOT STARTED, PENDING (in a queue; or what else the cluster calls it), RUNNING, FINISHED, FAILED,
+             KILLED, INTERRUPTED (it could not say), UNKNOWN (its cluster cannot be asked from here)
+    epochs      how many are done
+    step        the newest optimiser step that was recorded
+    metrics     the newest value of each
+    """
+
+    status: str
+    epochs: int
+    step: int
+    metrics: dict[str, float]
+
+
+@contextmanager
+def reading(run: Run) -> Iterator[None]:
+    """Raises RunError, naming the directory, where what it holds cannot be understood."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
+        raise RunError(f"{run.folder} is damaged ({type(problem).__name__}: {problem})") from problem
+
+
+def standing_of(run: Run, config: DictConfig, silent: set[str] | None = None) -> Standing:
+    """`config` is the run's own: to read it takes longer than all the rest."""
+    step, epochs = 0, set()
+    metrics: dict[str, float] = {}
+    for record, _ in journal.read(run.journal_path):
+        if record["kind"] == "metrics":
+            step = record["step"]
+            metrics |= record["values"]
+            if ONCE_AN_EPOCH in record["values"]:
+                epochs.add(step)
+    return Standing(status_of(run, config, silent), len(epochs), step, metrics)
+
+
+def status_of(run: Run, config: DictConfig, silent: set[str] | None = None) -> str:
+    """One word. Of launchers in `silent`, which did not answer before, none is asked again; another may join them."""
+    if journal.is_open(run.journal_path):
+        return "RUNNING"
+    launched = launched_state(run, config, silent)
+    if launched not in (None, UNKNOWN):
+        return str(launched)
+    result = run.result()
+    if result is not None and result["status"] != "RUNNING":
+        again = journal.taken_up_again(run.journal_path) if result["status"] == "FINISHED" else None
+        return again or str(result["status"])
+    if launched == UNKNOWN:
+        return UNKNOWN
+    return "INTERRUPTED" if run.has_started else "NOT STARTED"
+
+
+def launched_state(run: Run, config: DictConfig, silent: set[str] | None = None) -> str | None:
+    """What its launcher says of it; None where it is not under way, UNKNOWN where that cannot be asked."""
+    try:
+        if job.read(run.folder) is None:
+            return None
+    except Damaged as damaged:
+        warn(str(damaged))
+        return UNKNOWN
+    name = str(config.launch.get("_target_"))
+    if silent is not None and name in silent:
+        return UNKNOWN
+    try:
+        return launcher_of(config).state(run.folder)
+    except UserError:  # no client of the cluster on this machine, or it does not answer
+        if silent is not None:
+            silent.add(name)
+        return UNKNOWN
+
+
+def launcher_of(config: DictConfig) -> Launcher:
+    launcher: Launcher = resolve.instantiate(config.launch, config)
+    return launcher
