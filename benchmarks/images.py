@@ -23,7 +23,7 @@ from pipeline.data.dataset import Split, Splits
 from pipeline.data.datasets.mnist import MNIST5k
 from pipeline.data.files.cache import sums_of
 from pipeline.data.on_disk import OnDiskTensor, RowFile
-from pipeline.files import cache_folder
+from pipeline.system.files import cache_folder
 
 PICTURES = 10_000
 LARGE = 5 * 10**9  # bytes

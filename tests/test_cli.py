@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.cli import VERBS, main
-from pipeline.output import report
+from pipeline.system.streams import report
 
 
 def pipeline(*arguments: str, folder: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:

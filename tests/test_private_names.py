@@ -20,7 +20,7 @@ USED = {
     ("config/hydra_private.py", "hydra._internal.utils"),
     ("config/hydra_private.py", "_get_full_key"),
     ("runs/checkpoint_progress.py", "_Unpickler"),
-    ("process.py", "_run_exitfuncs"),
+    ("system/process.py", "_run_exitfuncs"),
     ("search/optuna_private.py", "_get_stale_trial_ids"),
     ("search/optuna_private.py", "_storage"),
     ("search/optuna_private.py", "_study_id"),
@@ -165,7 +165,7 @@ def test_mlflow_keeps_its_migrations_where_the_newest_schema_is_read_from(tmp_pa
 @pytest.mark.parametrize(
     "owner, name, where",
     [
-        (atexit, "_run_exitfuncs", "process.py end"),
+        (atexit, "_run_exitfuncs", "system/process.py end"),
         (pickle, "_Unpickler", "runs/checkpoint_progress.py"),
     ],
 )

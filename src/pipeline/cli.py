@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pipeline import typed
+from pipeline import cli_args
 from pipeline.config import completion as completions
 from pipeline.config import listing
 from pipeline.config.listing import Verb
@@ -16,8 +16,14 @@ from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
 from pipeline.lifecycle.begin import at_work, check_exists, check_run, train
 from pipeline.lifecycle.scaffold import project
-from pipeline.output import lasting_output, report
-from pipeline.process import bear_warnings, check_working_directory, forget_empty, see_working_directory, stand_alone
+from pipeline.system.process import (
+    bear_warnings,
+    check_working_directory,
+    forget_empty,
+    see_working_directory,
+    stand_alone,
+)
+from pipeline.system.streams import lasting_output, report
 from pipeline.tracking.address import redacted
 
 
@@ -66,7 +72,7 @@ def run(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    reference, runs_dir, data_root, packages = typed.run_and_data(arguments)
+    reference, runs_dir, data_root, packages = cli_args.run_and_data(arguments)
     with at_work(reference, runs_dir, packages, "evaluated") as run:
         check_run(run, runs_dir, packages)
         from pipeline.lifecycle import evaluate as lifecycle
@@ -75,7 +81,7 @@ def evaluate(arguments: list[str]) -> int:
 
 
 def diagnose(arguments: list[str]) -> int:
-    reference, runs_dir, data_root, packages = typed.run_and_data(arguments)
+    reference, runs_dir, data_root, packages = cli_args.run_and_data(arguments)
     with at_work(reference, runs_dir, packages, "diagnosed") as run:
         check_run(run, runs_dir, packages)
         from pipeline.diagnosis import diagnose as lifecycle
@@ -84,7 +90,7 @@ def diagnose(arguments: list[str]) -> int:
 
 
 def report_on(arguments: list[str]) -> int:
-    named = typed.named_values(arguments, {"run": "latest", "runs_dir": "runs"})
+    named = cli_args.named_values(arguments, {"run": "latest", "runs_dir": "runs"})
     check_exists(named["run"], named["runs_dir"])
     from pipeline.lifecycle import remake_report as lifecycle
 
@@ -92,7 +98,7 @@ def report_on(arguments: list[str]) -> int:
 
 
 def compare(arguments: list[str]) -> int:
-    named = typed.named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""})
+    named = cli_args.named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""})
     for each in filter(None, named["runs"].split(",")):
         check_exists(each, named["runs_dir"], key="runs")
     from pipeline.reports import compare as lifecycle
@@ -101,44 +107,46 @@ def compare(arguments: list[str]) -> int:
 
 
 def resume(arguments: list[str]) -> int:
-    named, overrides = typed.values_and_overrides(arguments, {"run": "latest", "runs_dir": "runs", ALLOW_PACKAGES: ""})
+    named, overrides = cli_args.values_and_overrides(
+        arguments, {"run": "latest", "runs_dir": "runs", ALLOW_PACKAGES: ""}
+    )
     from pipeline.lifecycle import start
 
-    return start.resume_run(named["run"], overrides, named["runs_dir"], typed.packages(named))
+    return start.resume_run(named["run"], overrides, named["runs_dir"], cli_args.packages(named))
 
 
 def list_runs(arguments: list[str]) -> int:
     from pipeline.runs import list_runs
 
     if arguments[:1] == ["show"]:
-        return list_runs.show(*typed.reference(arguments[1:]))
-    named = typed.named_values(arguments, {"runs_dir": "runs", "last": "30"})
-    return list_runs.list_runs(named["runs_dir"], last=typed.number_or_all(named, "last", example="50"))
+        return list_runs.show(*cli_args.reference(arguments[1:]))
+    named = cli_args.named_values(arguments, {"runs_dir": "runs", "last": "30"})
+    return list_runs.list_runs(named["runs_dir"], last=cli_args.number_or_all(named, "last", example="50"))
 
 
 def logs(arguments: list[str]) -> int:
     named = [word for word in arguments if word not in ("--follow", "-f")]
     from pipeline.runs import list_runs
 
-    return list_runs.logs(*typed.reference(named), follow=len(named) < len(arguments))
+    return list_runs.logs(*cli_args.reference(named), follow=len(named) < len(arguments))
 
 
 def cancel(arguments: list[str]) -> int:
     from pipeline.runs import list_runs
 
-    return list_runs.cancel(*typed.reference(arguments))
+    return list_runs.cancel(*cli_args.reference(arguments))
 
 
 def ui(arguments: list[str]) -> int:
-    named = typed.named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
+    named = cli_args.named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
     from pipeline.lifecycle import ui as lifecycle
 
-    return lifecycle.ui(named["runs_dir"], named["run"] or None, typed.port(named, example="5000"))
+    return lifecycle.ui(named["runs_dir"], named["run"] or None, cli_args.port(named, example="5000"))
 
 
 def chaos(arguments: list[str]) -> int:
-    named, overrides = typed.values_and_overrides(arguments, {"kills": "50", "chaos_seed": "0", "runs_dir": "runs"})
-    kills, seed = (typed.whole_number(named, key, example="50") for key in ("kills", "chaos_seed"))
+    named, overrides = cli_args.values_and_overrides(arguments, {"kills": "50", "chaos_seed": "0", "runs_dir": "runs"})
+    kills, seed = (cli_args.whole_number(named, key, example="50") for key in ("kills", "chaos_seed"))
     from pipeline.lifecycle import chaos as lifecycle
 
     return lifecycle.chaos(overrides, named["runs_dir"], kills=kills, seed=seed)
@@ -147,8 +155,8 @@ def chaos(arguments: list[str]) -> int:
 def sync(arguments: list[str]) -> int:
     words = ["run=all" if word == "--all" else word for word in arguments]
     defaults = {"run": "latest", "runs_dir": "runs", "upgrade": "false", "tracking.uri": "", "tracking.artifacts": ""}
-    named = typed.named_values(words, {**defaults, ALLOW_PACKAGES: ""})
-    upgrade, packages = typed.yes_or_no(named, "upgrade"), typed.packages(named)
+    named = cli_args.named_values(words, {**defaults, ALLOW_PACKAGES: ""})
+    upgrade, packages = cli_args.yes_or_no(named, "upgrade"), cli_args.packages(named)
     if named["run"] != "all":
         check_exists(named["run"], named["runs_dir"], packages)
     from pipeline.lifecycle import sync as lifecycle
@@ -159,8 +167,8 @@ def sync(arguments: list[str]) -> int:
 
 def register(arguments: list[str]) -> int:
     defaults = {"run": "latest", "name": "", "force": "false", "runs_dir": "runs", "tracking.uri": ""}
-    named = typed.named_values(arguments, {**defaults, ALLOW_PACKAGES: ""})
-    force, packages = typed.yes_or_no(named, "force"), typed.packages(named)
+    named = cli_args.named_values(arguments, {**defaults, ALLOW_PACKAGES: ""})
+    force, packages = cli_args.yes_or_no(named, "force"), cli_args.packages(named)
     with at_work(named["run"], named["runs_dir"], packages, "registered") as run:
         from pipeline.lifecycle import register as lifecycle
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import RunError
-from pipeline.files import ContentError, open_inside, parsed, read_inside
-from pipeline.output import report
-from pipeline.shape import Each, Finite, Maybe, Positive, mismatch
+from pipeline.system.files import ContentError, open_inside, parsed, read_inside
+from pipeline.system.json_shape import Each, Finite, Maybe, Positive, mismatch
+from pipeline.system.streams import report
 
 WORD = re.compile(r"\w[\w.-]*")  # never an option of the program that is given it
 

@@ -132,7 +132,7 @@ class TestTargets:
             ("pytorch_lightnin.Trainer", "did you mean  pytorch_lightning.Trainer ?"),
             ("surely_not_here.Net", "there is no package surely_not_here"),
             ("os.system", "is not in a package that a configuration may call"),
-            ("pipeline.files.write_atomically", "is not in a package that a configuration may call"),
+            ("pipeline.system.files.write_atomically", "is not in a package that a configuration may call"),
             ("torch.hub.load", "to allow it  'allow_packages=[torch]'"),
             ("cnn", "there is no package cnn"),
             ("'a b'", "expected the dotted path of a class"),

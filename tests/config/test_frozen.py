@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import seal
 from pipeline.config import frozen
 from pipeline.config.frozen import MADE_HERE, Trust
 from pipeline.errors import ConfigError
+from pipeline.system import seal
 
 CONFIG = """seed: 0
 allow_packages: [sympy]

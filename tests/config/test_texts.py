@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import typed
+from pipeline import cli_args
 from pipeline.cli import main
 from pipeline.config.check import check
 from pipeline.config.compose import compose
@@ -134,4 +134,4 @@ def test_nor_an_address_that_leads_nowhere(verb: str, capsys: pytest.CaptureFixt
 
 
 def test_what_was_not_typed_may_be_empty() -> None:
-    assert typed.named_values([], {"output": ""}) == {"output": ""}
+    assert cli_args.named_values([], {"output": ""}) == {"output": ""}

@@ -25,7 +25,7 @@ OPTIONS = groups([shipped_folder()])["launch"]
 SUBMITTING = [option for option in OPTIONS if "dry_run" in compose([f"launch={option}"]).config.launch]
 RUNNING_HERE = [option for option in OPTIONS if option not in SUBMITTING]
 TELLS_ITS_PLACE = (
-    "import pathlib, sys; from pipeline.process import place; pathlib.Path(sys.argv[1]).write_text(str(place()))"
+    "import pathlib, sys; from pipeline.system.process import place; pathlib.Path(sys.argv[1]).write_text(str(place()))"
 )
 BUILDS_AND_RUNS = """
 import sys

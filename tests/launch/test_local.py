@@ -75,7 +75,7 @@ def alive(folder: Path) -> list[str]:
 
 def test_each_process_is_told_its_place(empty_folder: Path) -> None:
     tell = (
-        "import os, pathlib; from pipeline.process import place; here = place();"
+        "import os, pathlib; from pipeline.system.process import place; here = place();"
         "pathlib.Path(f'place{here.rank}').write_text(f\"{here} {os.environ['MASTER_PORT']}\")"
     )
     assert run(empty_folder, tell, processes=3) == 0

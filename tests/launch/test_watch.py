@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import pulse
 from pipeline.launch.watch import BEATS_SEEN, LONG, Failure, Watch, awaited_of, first_failure
-from pipeline.pulse import Beat, Phase, Pulse
+from pipeline.system import heartbeat
+from pipeline.system.heartbeat import Beat, Phase, Pulse
 
 LIMIT = 0.3  # seconds of silence
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -26,7 +26,7 @@ class Run:
         self.pages = pages
         self.processes = [subprocess.Popen(command) for command in commands]
         for rank in range(len(commands)):
-            pulse.begin(pages, rank)
+            heartbeat.begin(pages, rank)
         self.pulses = [Pulse(rank) for rank in range(len(commands))]
         self.watch = Watch(self.processes, pages, LIMIT)
 
@@ -52,7 +52,7 @@ class Run:
 
 @pytest.fixture
 def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    monkeypatch.setenv(pulse.FOLDER, str(tmp_path))
+    monkeypatch.setenv(heartbeat.FOLDER, str(tmp_path))
     made = Run(tmp_path, *getattr(request, "param", (SLEEPS, SLEEPS)))
     yield made
     for process in made.processes:

@@ -18,7 +18,7 @@ from pipeline.lifecycle import assemble as assembling
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.train import check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.process import ALONE, Place
+from pipeline.system.process import ALONE, Place
 from pipeline.training.callbacks.mixing import CutMix, MixUp
 from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.learner import Learner

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.process import module_command
 from pipeline.runs import run_directory as runs
+from pipeline.system.process import module_command
 
 CONFIG = """
 name: theirs

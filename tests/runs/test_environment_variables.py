@@ -17,10 +17,10 @@ from pipeline.errors import ConfigError
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.begin import check_run
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.process import ALONE
 from pipeline.runs.environment import describe
 from pipeline.runs.environment_variables import check_variables, passed_over, recorded
 from pipeline.runs.run_directory import Run
+from pipeline.system.process import ALONE
 
 BEFORE_TORCH = "import sys; from pipeline.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
 

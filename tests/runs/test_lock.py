@@ -18,7 +18,7 @@ HOLDER = """
 import subprocess, sys
 from pathlib import Path
 from pipeline.lifecycle import lock
-from pipeline.process import HANDED_DOWN
+from pipeline.system.process import HANDED_DOWN
 folder, work = Path(sys.argv[1]), sys.argv[2]
 CHILD = "import pathlib, sys, time\\nwhile pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
 with lock.held(folder, work):

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.config.frozen import MADE_HERE
-from pipeline.process import module_command
 from pipeline.search import study as studies
+from pipeline.system.process import module_command
 
 SMALL = ("data=iris", "model=mlp", "trainer.max_epochs=1", "tracking=none", "search.max_failures=6")
 BROKEN = """

@@ -14,8 +14,8 @@ from pipeline.launch.local import free_port
 PROGRAM = """
 import sys
 from rich.console import Console
-from pipeline.process import place
-from pipeline.pulse import Pulse
+from pipeline.system.process import place
+from pipeline.system.heartbeat import Pulse
 from pipeline.training import meeting
 from pipeline.training.interruption import Interruption
 meeting.START_SECONDS, meeting.TELL_SECONDS = float(sys.argv[1]), 0.3

@@ -25,9 +25,9 @@ from pipeline.config.places import PRIMARY, RECIPES, Choice
 from pipeline.config.reading import check_files
 from pipeline.config.renamed import rename_targets, tell_renamed
 from pipeline.errors import ConfigError
-from pipeline.files import ContentError
 from pipeline.run_files import RunFile
-from pipeline.shape import mismatch
+from pipeline.system.files import ContentError
+from pipeline.system.json_shape import mismatch
 
 # What Hydra and OmegaConf raise for what a user wrote; ValueError is theirs, too, for odd group choices.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)

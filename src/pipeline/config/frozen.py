@@ -6,12 +6,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
 
-from pipeline import run_files, seal
+from pipeline import run_files
 from pipeline.config import compose
 from pipeline.config.allowed import packages_of
 from pipeline.config.interpolations import interpolations
 from pipeline.errors import ConfigError
 from pipeline.run_files import RunFile
+from pipeline.system import seal
 
 MADE_HERE = "--made-here"
 

@@ -11,7 +11,6 @@ from pipeline.diagnosis.examine import examine
 from pipeline.diagnosis.finding import Finding
 from pipeline.diagnosis.findings import findings
 from pipeline.diagnosis.symptoms import Symptoms
-from pipeline.files import write_atomically
 from pipeline.lifecycle import exits
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.console import console_beside
@@ -19,6 +18,7 @@ from pipeline.lifecycle.describe import shorten
 from pipeline.reports.evidence import gather
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
+from pipeline.system.files import write_atomically
 
 NAME = "diagnosis.md"
 PICTURES = "suspicious.html"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import run_files
-from pipeline.files import write_atomically
+from pipeline.system.files import write_atomically
 
 NAME = run_files.JOB.name
 

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 from pipeline.errors import ConfigError, RunError
-from pipeline.files import ContentError, parsed
-from pipeline.shape import Each, Maybe, mismatch
+from pipeline.system.files import ContentError, parsed
+from pipeline.system.json_shape import Each, Maybe, mismatch
 
 CLIENT_SECONDS = 30  # what kubectl may take
 PROBE_SECONDS = 3  # a dry run need not wait for a cluster that is not there

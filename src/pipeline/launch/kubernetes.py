@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from pipeline.constraints import NonNegativeInt, PositiveInt
 from pipeline.errors import DONE, ConfigError, RunError
-from pipeline.files import write_atomically
 from pipeline.launch import job, trainjob
 from pipeline.launch.asked import check_agrees
 from pipeline.launch.kubectl import NODE, kubectl, opinion, state_of
 from pipeline.launch.launcher import Resources
 from pipeline.launch.trainjob_check import check_fields, check_rules
 from pipeline.launch.units import mebibytes_of, seconds_of
+from pipeline.system.files import write_atomically
 
 MANIFEST = "job.yaml"
 

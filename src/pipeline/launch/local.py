@@ -10,15 +10,15 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
-from pipeline import pulse
 from pipeline.constraints import PositiveFloat
 from pipeline.errors import FAILED, ConfigError
-from pipeline.files import temporary_folder
 from pipeline.launch import parent, stacks
 from pipeline.launch.devices import core_count, machine_is_busy, oom_kills, process_count
 from pipeline.launch.launcher import Resources
 from pipeline.launch.watch import Failure, Watch, first_failure
-from pipeline.process import HANDED_DOWN, PARENT, Place, environment_of
+from pipeline.system import heartbeat
+from pipeline.system.files import temporary_folder
+from pipeline.system.process import HANDED_DOWN, PARENT, Place, environment_of
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0  # for the others, once one process has failed
@@ -75,8 +75,8 @@ class Local:
     ) -> subprocess.Popen[bytes]:
         environment = os.environ | environment_of(place, master_address="127.0.0.1", master_port=port)
         environment[PARENT] = str(os.getpid())
-        environment[pulse.FOLDER] = str(pages)
-        pulse.begin(pages, place.rank)
+        environment[heartbeat.FOLDER] = str(pages)
+        heartbeat.begin(pages, place.rank)
         # Several processes that each use all cores spin against each other: 20 ms became 200.
         environment.setdefault("OMP_NUM_THREADS", str(max(core_count() // place.world_size, 1)))
         if machine_is_busy():

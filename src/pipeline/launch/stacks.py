@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.pulse import stack_file_of
+from pipeline.system.heartbeat import stack_file_of
 
 ANSWER_SECONDS = 1.0
 WRITE_SECONDS = 5.0  # the file system of the run may be what they hang in

@@ -14,7 +14,7 @@ from pipeline.launch import job, parent
 from pipeline.launch.asked import check_agrees
 from pipeline.launch.devices import core_count, process_count
 from pipeline.launch.launcher import Resources
-from pipeline.process import HANDED_DOWN
+from pipeline.system.process import HANDED_DOWN
 
 # Else processes that are started again may read where those before them could be reached, and wait there for ever.
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psutil
 
-from pipeline import pulse
 from pipeline.errors import DONE, INTERRUPTED, PREEMPTED
 from pipeline.launch.activity import WINDOW_SECONDS, Activity
 from pipeline.launch.devices import oom_kills
-from pipeline.pulse import Beat, Phase
+from pipeline.system import heartbeat
+from pipeline.system.heartbeat import Beat, Phase
 
 BEATS_SEEN = 4  # of a phase, before a process is held to its pace: the first ones take what they take
 PACE = 10  # a beat may come this many times later than the slowest before it
@@ -84,7 +84,7 @@ class Watch:
             self.awake_since = now
         self.looked_at = now
         running = [rank for rank, process in enumerate(self.processes) if process.poll() is None]
-        beats = {rank: pulse.read(self.pages, rank) for rank in running}
+        beats = {rank: heartbeat.read(self.pages, rank) for rank in running}
         silent = {rank: now - max(beat.at, self.awake_since) for rank, beat in beats.items()}
         for rank in running:
             if silent[rank] > WINDOW_SECONDS:

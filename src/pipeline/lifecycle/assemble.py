@@ -23,8 +23,8 @@ from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.metrics import Mode
 from pipeline.models.network import Network, seen_by_model
-from pipeline.process import Place
 from pipeline.spec import DataSpec
+from pipeline.system.process import Place
 from pipeline.training import checkpoints
 from pipeline.training.custom_task import CustomTask
 from pipeline.training.halving import HalvingLearner

@@ -5,14 +5,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline import typed
+from pipeline import cli_args
 from pipeline.config import listing, places
 from pipeline.errors import DONE
 from pipeline.tracking.address import redacted
 
 
 def train(arguments: list[str]) -> int:
-    options = typed.train_options(arguments)
+    options = cli_args.train_options(arguments)
     folders = places.folders(options.config_dir)
     if options.help or options.info:
         show = listing.help_of_train if options.help else listing.described_options

@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 
 from pipeline.errors import DONE, FAILED, TrainingFailed
-from pipeline.process import module_command
 from pipeline.runs.run_directory import Run
+from pipeline.system.process import module_command
 from pipeline.tracking import journal
 
 # Short enough to be run many times; saves often enough to get on between two kills.

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.errors import RunError
-from pipeline.files import append_to
-from pipeline.output import plain
+from pipeline.system.files import append_to
+from pipeline.system.streams import plain
 
 
 def console_beside(log_path: Path, *, quiet: bool = False) -> Console:

@@ -14,11 +14,11 @@ from pipeline.lifecycle.judge import Verdict, judge, judged_checkpoint
 from pipeline.lifecycle.reassemble import reassemble
 from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.process import ALONE
 from pipeline.reports.evidence import is_judged
 from pipeline.runs import run_directory as runs
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run
+from pipeline.system.process import ALONE
 from pipeline.tracking.journal import Journal
 
 

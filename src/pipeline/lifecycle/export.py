@@ -13,9 +13,9 @@ from pipeline.data.datamodule import DataModule
 from pipeline.errors import DONE, FAILED, TrackingError, UserError
 from pipeline.lifecycle.judge import judged_checkpoint
 from pipeline.lifecycle.reassemble import reassemble
-from pipeline.output import report
-from pipeline.process import see_working_directory
 from pipeline.runs.run_directory import Run
+from pipeline.system.process import see_working_directory
+from pipeline.system.streams import report
 from pipeline.tracking import model_store
 from pipeline.tracking.text_store import Reading
 from pipeline.training import checkpoints

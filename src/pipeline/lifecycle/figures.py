@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.data.datamodule import DataModule
-from pipeline.files import write_atomically
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.thumbnails import thumbnails
 from pipeline.reports import charts, residuals, sections, verdicts
@@ -14,6 +13,7 @@ from pipeline.reports.evidence import Evidence, gather
 from pipeline.reports.predictions import SavedPredictions
 from pipeline.reports.statistics import calibration, label_scores
 from pipeline.runs.run_directory import Run
+from pipeline.system.files import write_atomically
 from pipeline.training.callbacks.augmentation import Augmentation, augment
 
 SAMPLES = 32

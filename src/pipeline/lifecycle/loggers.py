@@ -7,7 +7,7 @@ from pytorch_lightning.loggers import Logger
 
 from pipeline.config import resolve, signature
 from pipeline.errors import ConfigError
-from pipeline.process import Place
+from pipeline.system.process import Place
 
 FOLDER = "loggers"  # of a run
 

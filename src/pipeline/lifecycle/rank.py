@@ -12,8 +12,10 @@ from types import FrameType
 
 from pipeline.errors import INTERRUPTED, PREEMPTED, USER_ERROR, UserError
 from pipeline.launch import slurm
-from pipeline.output import lasting_output, report
-from pipeline.process import (
+from pipeline.runs import lock
+from pipeline.runs.run_directory import Run
+from pipeline.system.heartbeat import Pulse
+from pipeline.system.process import (
     bear_warnings,
     end,
     environment_of,
@@ -22,9 +24,7 @@ from pipeline.process import (
     place,
     see_working_directory,
 )
-from pipeline.pulse import Pulse
-from pipeline.runs import lock
-from pipeline.runs.run_directory import Run
+from pipeline.system.streams import lasting_output, report
 from pipeline.training.interruption import SIGNALS
 
 

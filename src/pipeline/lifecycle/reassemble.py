@@ -7,8 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config import compose, resolve
 from pipeline.lifecycle.assemble import Assembly, assemble
 from pipeline.lifecycle.same_data import change_of_data
-from pipeline.process import ALONE
 from pipeline.runs.run_directory import Run
+from pipeline.system.process import ALONE
 
 LEARNED = ("words", "bpe")  # kinds of tokenizers
 

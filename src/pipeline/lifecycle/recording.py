@@ -20,12 +20,12 @@ from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.hosts import Hosts
 from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
-from pipeline.process import Place, module_command
 from pipeline.reports import report
 from pipeline.reports.evidence import ASSEMBLED
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run, step_of
 from pipeline.runs.tracking_store import export_command
+from pipeline.system.process import Place, module_command
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal, Status, newest_params
 from pipeline.tracking.logger import JournalLogger

@@ -15,14 +15,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import seal
 from pipeline.config import compose
 from pipeline.errors import RunError, UserError
-from pipeline.process import to_be_alone
 from pipeline.runs.checkpoint_progress import Trained, trained
 from pipeline.runs.lock import ORPHANS_SECONDS
 from pipeline.runs.run_directory import OVERRIDES, Run
 from pipeline.runs.status import UNKNOWN, launched_state
+from pipeline.system import seal
+from pipeline.system.process import to_be_alone
 from pipeline.tracking import journal
 
 # How long it goes on, where, how often it saves, and who hears of it.

@@ -14,7 +14,6 @@ from pipeline import run_files
 from pipeline.data.datamodule import DataModule
 from pipeline.data.dataset import Splits
 from pipeline.data.statistics import digest_of
-from pipeline.files import write_atomically
 from pipeline.lifecycle.assemble import Assembly
 from pipeline.lifecycle.judge import Predictions
 from pipeline.lifecycle.thumbnails import pictures_of, thumbnails
@@ -22,6 +21,7 @@ from pipeline.reports import predictions as saved
 from pipeline.reports.evidence import ASSEMBLED
 from pipeline.runs.run_directory import Run
 from pipeline.spec import TaskKind
+from pipeline.system.files import write_atomically
 from pipeline.training.callbacks.checkpointing import Checkpointing
 
 # N test samples, K classes, P of them pictured

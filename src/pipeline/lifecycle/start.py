@@ -17,13 +17,13 @@ from pipeline.config.frozen import Trust
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.launch.launcher import Launcher, Resources
 from pipeline.lifecycle import resume
-from pipeline.process import Place, given_place, job, module_command, to_be_alone
 from pipeline.runs import environment, lock
 from pipeline.runs import run_directory as runs
 from pipeline.runs.claim import Claim
 from pipeline.runs.environment_variables import check_variables, passed_over
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import store_of
+from pipeline.system.process import Place, given_place, job, module_command, to_be_alone
 from pipeline.tracking import address
 
 

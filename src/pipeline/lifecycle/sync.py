@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.errors import DONE, FAILED, RunError, UserError
-from pipeline.output import plain, report
 from pipeline.runs import lock
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import Store, export_command, store_of
+from pipeline.system.streams import plain, report
 from pipeline.tracking import address
 from pipeline.tracking import sync as tracking_sync
 from pipeline.tracking import upgrade as tracking_upgrade

@@ -21,10 +21,10 @@ from pipeline.lifecycle.reassemble import with_its_tokenizer
 from pipeline.lifecycle.recording import Recording
 from pipeline.lifecycle.same_data import check_same_data
 from pipeline.lifecycle.trainer import build_trainer, refusals_of_lightning
-from pipeline.process import Place, place
-from pipeline.pulse import Pulse
 from pipeline.runs.environment_variables import check_variables
 from pipeline.runs.run_directory import Run
+from pipeline.system.heartbeat import Pulse
+from pipeline.system.process import Place, place
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import Averaging
 from pipeline.training.callbacks.checkpointing import Checkpointing

@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.errors import DONE, ConfigError, RunError
-from pipeline.files import write_atomically
 from pipeline.reports import contest, wording
 from pipeline.reports import predictions as saved
 from pipeline.reports.comparison import Comparison, best_value, compared, render
 from pipeline.reports.evidence import Evidence, gather
 from pipeline.runs.run_directory import Run, find
+from pipeline.system.files import write_atomically
 
 STAMP = re.compile(r"^\d{8}-\d{6}-")
 NAMED = 6  # runs that the file's name can hold

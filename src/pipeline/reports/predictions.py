@@ -36,9 +36,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import run_files
-from pipeline.files import write_atomically
 from pipeline.reports.statistics import Bools, Floats, Ints
 from pipeline.run_files import Damaged
+from pipeline.system.files import write_atomically
 
 NAME = run_files.PREDICTIONS.name
 OF_ALL = ("log_probabilities", "said", "targets", "ids", "losses", "predicted", "true", "probabilities")

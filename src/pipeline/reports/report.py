@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from pipeline import output
 from pipeline.errors import DONE, USER_ERROR, UserError
-from pipeline.files import locked, write_atomically
 from pipeline.reports import residuals, sections, verdicts
 from pipeline.reports.evidence import Evidence, gather
 from pipeline.reports.markup import element
 from pipeline.reports.page import page
 from pipeline.runs.run_directory import Run
+from pipeline.system import streams
+from pipeline.system.files import locked, write_atomically
 
 NAME = "report.html"
 LOCK = ".report.lock"
@@ -53,6 +53,6 @@ if __name__ == "__main__":
     try:
         write(Run.told(sys.argv[1:]))
     except UserError as problem:
-        output.report("error", str(problem), sys.stderr)
+        streams.report("error", str(problem), sys.stderr)
         sys.exit(USER_ERROR)
     sys.exit(DONE)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline.files import open_inside
+from pipeline.system.files import open_inside
 
 STRUCTURE = "/data.pkl"
 MOST_BYTES = 16 << 20  # of all but the numbers; of a network with a thousand tensors about one million

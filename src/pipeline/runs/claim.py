@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.files import locked, write_atomically
-from pipeline.process import to_be_alone
 from pipeline.run_files import RunFile
 from pipeline.runs.run_directory import Run, is_one
+from pipeline.system.files import locked, write_atomically
+from pipeline.system.process import to_be_alone
 
 FOLDER = ".claims"
 PATIENCE_SECONDS = 120.0

@@ -8,13 +8,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline import metrics, run_files
 from pipeline.errors import DONE, RunError, UserError
-from pipeline.files import ContentError, open_inside
 from pipeline.launch import job
-from pipeline.output import plain
 from pipeline.run_files import warn
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
 from pipeline.runs.status import OVER, launched_state, launcher_of, reading, standing_of, status_of
+from pipeline.system.files import ContentError, open_inside
+from pipeline.system.streams import plain
 from pipeline.tracking import journal
 
 POLL_SECONDS = 0.3

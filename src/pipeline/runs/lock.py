@@ -20,9 +20,9 @@ from pathlib import Path
 
 import psutil
 
-from pipeline import process
 from pipeline.errors import RunError
-from pipeline.files import POLL_SECONDS
+from pipeline.system import process
+from pipeline.system.files import POLL_SECONDS
 
 NAME = ".lock"
 TOKEN = "PIPELINE_LOCK"  # tells those below a holder that the lock is theirs, too

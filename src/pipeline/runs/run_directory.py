@@ -15,13 +15,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline import run_files, seal
+from pipeline import run_files
 from pipeline.config import frozen
 from pipeline.config.frozen import Trust
 from pipeline.errors import RunError, TrackingError
-from pipeline.files import write_atomically
 from pipeline.launch import job, parent
 from pipeline.run_files import Damaged
+from pipeline.system import seal
+from pipeline.system.files import write_atomically
 from pipeline.tracking import address, journal, progress
 
 LATEST = "latest"

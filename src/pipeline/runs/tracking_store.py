@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipeline.errors import RunError
-from pipeline.process import module_command
 from pipeline.runs.run_directory import Run
+from pipeline.system.process import module_command
 from pipeline.tracking import address
 
 URI, ARTIFACTS = "tracking.uri", "tracking.artifacts"

@@ -12,12 +12,12 @@ import optuna
 from pipeline.config import resolve
 from pipeline.config.frozen import Trust
 from pipeline.errors import RunError
-from pipeline.process import leave_array, module_command, see_working_directory
 from pipeline.search import folder as folders
 from pipeline.search import plan as plans
 from pipeline.search import sitting
 from pipeline.search import study as studies
 from pipeline.search.plan import Plan
+from pipeline.system.process import leave_array, module_command, see_working_directory
 
 
 def submit(plan: Plan, folder: Path) -> int:

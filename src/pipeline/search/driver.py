@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.errors import TrainingFailed
 from pipeline.launch.devices import core_count, gpu_count, machine_is_busy
 from pipeline.launch.units import seconds_of
-from pipeline.process import module_command
 from pipeline.search import folder as folders
 from pipeline.search import study as studies
 from pipeline.search.plan import Plan
 from pipeline.search.storage import patiently
+from pipeline.system.process import module_command
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0

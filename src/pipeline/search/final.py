@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DONE
-from pipeline.files import write_atomically
 from pipeline.lifecycle.headline import headline_of
 from pipeline.metrics import lower_is_better
-from pipeline.process import module_command
 from pipeline.run_files import RunFile
 from pipeline.runs.run_directory import Run
 from pipeline.search import recipe
 from pipeline.search.plan import Plan
 from pipeline.seeds import derive
-from pipeline.shape import Each
+from pipeline.system.files import write_atomically
+from pipeline.system.json_shape import Each
+from pipeline.system.process import module_command
 
 FILE = RunFile(
     "final.json",

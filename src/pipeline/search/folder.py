@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import compose
 from pipeline.errors import ConfigError, RunError, TrainingFailed
-from pipeline.files import write_atomically
 from pipeline.runs.run_directory import Run
 from pipeline.search import outcome as outcomes
 from pipeline.search import storage
@@ -25,6 +24,7 @@ from pipeline.search.optuna_private import set_constraint, set_user_attr
 from pipeline.search.plan import Plan
 from pipeline.search.space import Picked
 from pipeline.search.storage import TRIALS
+from pipeline.system.files import write_atomically
 
 LEADING = "search"  # what the lock of a search is held for
 OVER = ".over"  # workers that find it begin no further trial

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import write_atomically
 from pipeline.run_files import Damaged, RunFile
-from pipeline.shape import Each, Maybe
+from pipeline.system.files import write_atomically
+from pipeline.system.json_shape import Each, Maybe
 
 FILE = RunFile(
     "outcome.json",

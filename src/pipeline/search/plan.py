@@ -10,7 +10,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import run_files, seal
+from pipeline import run_files
 from pipeline.config import compose, frozen, places
 from pipeline.config.assign import assign
 from pipeline.config.check import check
@@ -21,14 +21,15 @@ from pipeline.config.interpolations import as_written
 from pipeline.config.overrides import parse
 from pipeline.config.unread import check_read
 from pipeline.errors import ConfigError, RunError
-from pipeline.files import write_atomically
 from pipeline.lifecycle.own_files import check_own_files
 from pipeline.run_files import RunFile
 from pipeline.search import sweeps
 from pipeline.search.settings import check_metrics, check_settings
 from pipeline.search.space import Choices, Picked, Space, Value
 from pipeline.search.words import OWN, is_about_launching, is_of_the_search, is_own, mapping, sorted_out
-from pipeline.shape import Maybe
+from pipeline.system import seal
+from pipeline.system.files import write_atomically
+from pipeline.system.json_shape import Maybe
 
 PRIMARY = "search"
 LOCAL = "pipeline.launch.local.Local"  # whose workers are processes of the search itself

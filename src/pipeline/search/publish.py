@@ -6,8 +6,8 @@ from pathlib import Path
 
 from optuna.study import Study
 
-from pipeline.files import write_atomically
 from pipeline.search.plan import Plan
+from pipeline.system.files import write_atomically
 
 REPORT = "report.html"
 GAPS = "gaps.md"

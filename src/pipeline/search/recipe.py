@@ -10,8 +10,8 @@ from pipeline.config import places
 from pipeline.config.interpolations import as_written
 from pipeline.config.overrides import parse
 from pipeline.errors import ConfigError
-from pipeline.files import write_atomically
 from pipeline.search.plan import Plan
+from pipeline.system.files import write_atomically
 
 MARK = "# Found by  pipeline search "
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from pipeline.errors import ConfigError
-from pipeline.files import locked, write_atomically
 from pipeline.reports import wording
 from pipeline.reports.images import address
 from pipeline.reports.markup import Child, Html, command, element, facts, join, table
@@ -20,6 +19,7 @@ from pipeline.search.judgement import gaps
 from pipeline.search.recipe import command_of, recipe_of
 from pipeline.search.standing import Standing, scores_of, seconds_of
 from pipeline.search.trial_table import shown, trial_table
+from pipeline.system.files import locked, write_atomically
 from pipeline.tracking.address import redacted
 
 LOCK = ".report.lock"

@@ -11,10 +11,9 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline import typed
+from pipeline import cli_args
 from pipeline.config.frozen import Trust
 from pipeline.errors import DONE, ConfigError, RunError
-from pipeline.output import report
 from pipeline.run_files import Damaged
 from pipeline.runs.list_runs import age_of
 from pipeline.search import plan as plans
@@ -28,6 +27,7 @@ from pipeline.search.plan import Plan
 from pipeline.search.recipe import command_of
 from pipeline.search.standing import Standing, scores_of, seconds_of, standing_of
 from pipeline.search.storage import STUDY, check_complete
+from pipeline.system.streams import report
 from pipeline.tracking import journal
 from pipeline.tracking.progress import JOURNAL
 
@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> int:
 
 def show(words: list[str]) -> int:
     """Pictures and report are made again, also of a search that is under way or was killed."""
-    named = typed.first_by_itself(words, {"name": LATEST, "runs_dir": "runs"})
+    named = cli_args.first_by_itself(words, {"name": LATEST, "runs_dir": "runs"})
     folder = find(named["name"], named["runs_dir"])
     plan, study = opened(folder)
     is_under_way = journal.is_open(folder / JOURNAL)
@@ -60,7 +60,7 @@ def show(words: list[str]) -> int:
 
 def list_searches(words: list[str]) -> int:
     """The newest first."""
-    named = typed.named_values(words, {"runs_dir": "runs"})
+    named = cli_args.named_values(words, {"runs_dir": "runs"})
     known = searches(named["runs_dir"])
     if not known:
         find(LATEST, named["runs_dir"])
@@ -71,8 +71,8 @@ def list_searches(words: list[str]) -> int:
 
 def dashboard(words: list[str]) -> int:
     """Optuna's own pages, for this machine alone, until Ctrl-C."""
-    named = typed.first_by_itself(words, {"name": LATEST, "runs_dir": "runs", "port": PORT})
-    port = typed.port(named, example=PORT)
+    named = cli_args.first_by_itself(words, {"name": LATEST, "runs_dir": "runs", "port": PORT})
+    port = cli_args.port(named, example=PORT)
     folder = find(named["name"], named["runs_dir"])
     try:
         from optuna_dashboard import run_server

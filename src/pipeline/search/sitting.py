@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, TrainingFailed
-from pipeline.files import write_atomically
 from pipeline.lifecycle.exits import OUT_OF_SPACE, os_error
 from pipeline.search import final, recipe
 from pipeline.search import folder as folders
@@ -24,6 +23,7 @@ from pipeline.search.estimates import chosen, estimates_of, told
 from pipeline.search.plan import Plan
 from pipeline.search.recording import Recording
 from pipeline.search.storage import StudyLost, patiently
+from pipeline.system.files import write_atomically
 
 BEST = "best.yaml"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from pipeline.cli_args import first_by_itself, packages, port
 from pipeline.config import compose, places
 from pipeline.config.check import check
 from pipeline.config.completion import LOOKING
@@ -17,7 +18,6 @@ from pipeline.config.names import check_name
 from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.config.texts import check_given
 from pipeline.errors import ConfigError
-from pipeline.files import write_atomically
 from pipeline.runs.environment_variables import check_variables, passed_over
 from pipeline.search import plan as plans
 from pipeline.search import recipe, words
@@ -25,7 +25,7 @@ from pipeline.search.finding import LATEST, PORT, find
 from pipeline.search.plan import Plan
 from pipeline.search.settings import CHANGEABLE, check_settings, check_storage
 from pipeline.search.words import OF_THE_SEARCH
-from pipeline.typed import first_by_itself, packages, port
+from pipeline.system.files import write_atomically
 
 
 def search(typed: Sequence[str]) -> int:

@@ -23,8 +23,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from pipeline.errors import RunError
-from pipeline.files import locked
 from pipeline.search.optuna_private import database_of, id_of, stale_trial_ids
+from pipeline.system.files import locked
 
 STUDY = "study.log"
 TRIALS = "trials"

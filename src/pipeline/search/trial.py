@@ -24,7 +24,6 @@ from pipeline.lifecycle.judge import scores_of_parts
 from pipeline.lifecycle.save_predictions import digest_of_part
 from pipeline.lifecycle.train import set_up
 from pipeline.metrics import lower_is_better
-from pipeline.process import ALONE, Place
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run
 from pipeline.search import outcome
@@ -34,6 +33,7 @@ from pipeline.search.plan import Plan
 from pipeline.search.settings import COUNTED_ONCE, check_direction
 from pipeline.search.space import Picked
 from pipeline.search.storage import UNREACHABLE
+from pipeline.system.process import ALONE, Place
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
 from pipeline.training.agreement import Agreement

@@ -27,7 +27,6 @@ from pipeline.launch.devices import process_count
 from pipeline.launch.local import free_port
 from pipeline.lifecycle.console import quieten
 from pipeline.lifecycle.exits import OUT_OF_SPACE, os_error
-from pipeline.process import Place, environment_of, follow_parent, see_working_directory
 from pipeline.runs import environment
 from pipeline.runs.run_directory import Run
 from pipeline.search import folder as folders
@@ -39,6 +38,7 @@ from pipeline.search.driver import NO_SPACE, SIGNALS
 from pipeline.search.optuna_private import id_of, storage_of
 from pipeline.search.space import Picked
 from pipeline.search.storage import patiently
+from pipeline.system.process import Place, environment_of, follow_parent, see_working_directory
 from pipeline.training.callbacks.monitoring import NoSuchMetric
 
 POLL_SECONDS = 0.01

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import TrackingError
-from pipeline.files import locked
+from pipeline.system.files import locked
 from pipeline.tracking import address, journal, progress
 from pipeline.tracking.live import LivePage
 from pipeline.tracking.mlflow_store import MlflowStore

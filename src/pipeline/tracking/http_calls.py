@@ -12,9 +12,9 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pipeline.files import ContentError, parsed
-from pipeline.output import plain
-from pipeline.shape import mismatch
+from pipeline.system.files import ContentError, parsed
+from pipeline.system.json_shape import mismatch
+from pipeline.system.streams import plain
 from pipeline.tracking.address import redacted
 from pipeline.tracking.credentials import REMEDY, authorization
 from pipeline.tracking.mlflow_calls import PASSING_STATUSES, Refused, Unavailable

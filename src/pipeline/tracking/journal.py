@@ -33,8 +33,8 @@ from typing import Any, Literal
 import orjson
 
 from pipeline import run_files
-from pipeline.files import ContentError, open_inside, parsed
-from pipeline.shape import LARGEST, Each, Maybe, mismatch
+from pipeline.system.files import ContentError, open_inside, parsed
+from pipeline.system.json_shape import LARGEST, Each, Maybe, mismatch
 
 Record = dict[str, Any]
 Status = Literal["FINISHED", "FAILED", "KILLED"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrackingError
-from pipeline.files import locked
+from pipeline.system.files import locked
 from pipeline.tracking import address
 from pipeline.tracking.backend import Point
 from pipeline.tracking.mlflow_backend import MlflowBackend

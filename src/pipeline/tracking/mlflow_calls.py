@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import TrackingError
-from pipeline.output import plain
+from pipeline.system.streams import plain
 from pipeline.tracking import address, sqlite_store
 from pipeline.tracking.address import redacted
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.files import temporary_folder
+from pipeline.system.files import temporary_folder
 from pipeline.tracking import sentence_model, text_store
 from pipeline.tracking.mlflow_calls import client_of, quieten, translated
 from pipeline.tracking.text_store import Reading

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline import run_files
-from pipeline.files import write_atomically
 from pipeline.run_files import Damaged
+from pipeline.system.files import write_atomically
 from pipeline.tracking import journal
 
 JOURNAL = run_files.JOURNAL.name

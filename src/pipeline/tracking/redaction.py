@@ -2,7 +2,7 @@
 
 import logging
 
-from pipeline.output import plain
+from pipeline.system.streams import plain
 from pipeline.tracking import address
 
 

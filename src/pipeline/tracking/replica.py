@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.files import ContentError, open_inside, temporary_folder
+from pipeline.system.files import ContentError, open_inside, temporary_folder
 from pipeline.tracking import address, names, progress, ui
 from pipeline.tracking.backend import Point
 from pipeline.tracking.journal import Record, read

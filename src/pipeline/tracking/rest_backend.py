@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from pipeline.shape import Each, Maybe
+from pipeline.system.json_shape import Each, Maybe
 from pipeline.tracking.backend import Backend, Point, StoredExperiment, StoredRun
 from pipeline.tracking.http_calls import NOTHING_SPECIAL, HttpCalls, Missing
 from pipeline.tracking.mlflow_calls import Refused

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import locked
-from pipeline.process import module_command
+from pipeline.system.files import locked
+from pipeline.system.process import module_command
 from pipeline.tracking.backend import Point, StoredExperiment, StoredRun
 from pipeline.tracking.mlflow_calls import Refused, Unavailable
 

@@ -14,8 +14,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.files import append_to
-from pipeline.process import module_command
+from pipeline.system.files import append_to
+from pipeline.system.process import module_command
 from pipeline.tracking import address, progress
 from pipeline.tracking.carrier import BUSY, Errand
 from pipeline.tracking.progress import SyncState

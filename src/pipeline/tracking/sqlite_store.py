@@ -4,7 +4,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from pipeline.files import locked, sync_folder
+from pipeline.system.files import locked, sync_folder
 from pipeline.tracking.address import SQLITE
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import IO, Any
 
 from pipeline.errors import TrackingError, UserError
-from pipeline.process import module_command
+from pipeline.system.process import module_command
 from pipeline.tracking import address, sqlite_store, upgrade
 from pipeline.tracking.mlflow_calls import quieten
 

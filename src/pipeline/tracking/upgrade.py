@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import locked, sync_folder
+from pipeline.system.files import locked, sync_folder
 from pipeline.tracking import address, sqlite_store
 from pipeline.tracking.mlflow_calls import quieten
 

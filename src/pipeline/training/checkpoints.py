@@ -21,7 +21,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pipeline.errors import RunError
-from pipeline.files import ContentError, read_inside, sha256, write_atomically
+from pipeline.system.files import ContentError, read_inside, sha256, write_atomically
 
 NAME = "step-{:08d}.ckpt"
 DIGEST = re.compile("[0-9a-f]{64}")

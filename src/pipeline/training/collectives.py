@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from pipeline.files import temporary_folder
+from pipeline.system.files import temporary_folder
 from pipeline.training.torch_private import collectives_of
 
 # W processes

@@ -9,8 +9,8 @@ from rich.console import Console
 from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from pipeline.errors import TrainingFailed
-from pipeline.process import Place, to_be_alone
-from pipeline.pulse import Phase, Pulse
+from pipeline.system.heartbeat import Phase, Pulse
+from pipeline.system.process import Place, to_be_alone
 from pipeline.training.interruption import Interrupted, Interruption
 
 START_SECONDS = 300.0  # all are started at the same time, but some may import from a slow file system

@@ -10,9 +10,9 @@ import torch
 from pipeline.constraints import ProperFraction, Seed
 from pipeline.data.dataset import Split, Splits, SplitSpec
 from pipeline.data.datasets.published_files import File, read_folder, unpacked
-from pipeline.download import fetch
-from pipeline.files import cache_folder
 from pipeline.spec import Kind, TaskKind
+from pipeline.system.download import fetch
+from pipeline.system.files import cache_folder
 
 MEMBER = "cal_housing.data"
 DOLLARS = 100_000.0  # in which a house's value is counted

@@ -13,10 +13,10 @@ from pipeline.data.dataset import Split, Splits
 from pipeline.data.datasets.published_files import File, read_folder, unpacked
 from pipeline.data.splitting import stratified_order
 from pipeline.data.targets import check_labels
-from pipeline.download import obtain
 from pipeline.errors import ConfigError
-from pipeline.files import cache_folder, read_verified, write_folder
 from pipeline.spec import Kind, TaskKind
+from pipeline.system.download import obtain
+from pipeline.system.files import cache_folder, read_verified, write_folder
 
 SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
 BYTES = 30_730_000

@@ -15,10 +15,10 @@ from pipeline.data.dataset import Split, Splits
 from pipeline.data.datasets.published_files import File, installed, read_folder
 from pipeline.data.splitting import stratified_order
 from pipeline.data.targets import check_labels
-from pipeline.download import fetch
 from pipeline.errors import ConfigError, DataError
-from pipeline.files import cache_folder
 from pipeline.spec import Kind, TaskKind
+from pipeline.system.download import fetch
+from pipeline.system.files import cache_folder
 
 SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
 INSTALLED = "data=mnist5k, which comes with the installation"

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pipeline.errors import DataError
-from pipeline.files import ContentError, read_verified
+from pipeline.system.files import ContentError, read_verified
 
 
 class File(NamedTuple):

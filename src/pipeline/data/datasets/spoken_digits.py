@@ -14,10 +14,10 @@ from pipeline.data.datasets.published_files import members, unzipped
 from pipeline.data.files.audio_folder import RECORDINGS, Clips
 from pipeline.data.files.build_splits import Selection
 from pipeline.data.files.labelled_files import LabelledFile, NamePattern, in_names
-from pipeline.download import obtain
 from pipeline.errors import ConfigError, DataError
-from pipeline.files import ContentError, cache_folder, write_folder
 from pipeline.spec import Kind, TaskKind
+from pipeline.system.download import obtain
+from pipeline.system.files import ContentError, cache_folder, write_folder
 
 NAMES = NamePattern("{label}_{speaker}_{index}.wav")
 OFFICIAL_TEST = 5  # recordings with a lower index: "numbered 0-4 (inclusive) are in the test and 5-49 in the training"

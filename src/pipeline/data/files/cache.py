@@ -19,7 +19,7 @@ import torch
 
 from pipeline.data.on_disk import OnDiskTensor, RowFile
 from pipeline.errors import DataError
-from pipeline.files import cache_folder, locked, write_atomically
+from pipeline.system.files import cache_folder, locked, write_atomically
 
 FILES_AT_A_TIME = 4096  # between two moves of the progress bar
 HASH_BYTES = 16

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.data.files import cache
 from pipeline.data.files.cache import Bad, Cached, Decoding, Unreadable, key_of, side_by_side
-from pipeline.files import cache_folder, locked, write_atomically
+from pipeline.system.files import cache_folder, locked, write_atomically
 
 # N pictures, C channels, H height, W width
 

@@ -21,8 +21,8 @@ from pipeline.data.tables import table_files
 from pipeline.data.tables.columns import LARGEST, MISSING_LEVEL, Column, ColumnKind, Numbers, Survey, levels_of
 from pipeline.data.tables.table_files import Chunk, check_asked, chunks, place_in
 from pipeline.errors import DataError
-from pipeline.files import cache_folder, locked, write_atomically
-from pipeline.memory import free_bytes
+from pipeline.system.files import cache_folder, locked, write_atomically
+from pipeline.system.memory_limit import free_bytes
 
 # N rows, n of a chunk, F columns of inputs, A others: the target, a time, a group
 

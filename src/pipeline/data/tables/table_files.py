@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipeline.data.bad_samples import why_no_file
 from pipeline.data.delimited import NOT_UNICODE, csv_rows, delimiter_of, first_line, in_words, is_unicode
 from pipeline.errors import ConfigError, DataError, missing_package
-from pipeline.memory import free_bytes
+from pipeline.system.memory_limit import free_bytes
 
 # n rows of a chunk
 

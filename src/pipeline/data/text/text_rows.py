@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 from pipeline.data.bad_samples import why_no_file
 from pipeline.data.delimited import NOT_UNICODE, csv_rows, delimiter_of, first_line, in_words, is_unicode
 from pipeline.errors import ConfigError, DataError
-from pipeline.memory import free_bytes
+from pipeline.system.memory_limit import free_bytes
 
 Column = str | int
 MEMORY_A_BYTE = 3  # of the file: its text, and the rows that are cut from it

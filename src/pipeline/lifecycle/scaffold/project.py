@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
-from pipeline import typed
+from pipeline import cli_args
 from pipeline.config import places
 from pipeline.errors import DONE, ConfigError
-from pipeline.files import write_atomically
+from pipeline.system.files import write_atomically
 
 TEMPLATES = Path(__file__).with_name("templates")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -21,7 +21,7 @@ KINDS = {"image": "", "audio": "", "table": " model=mlp", "text": " model=text_c
 
 
 def new_data(arguments: list[str]) -> int:
-    named = typed.named_values(arguments, {"name": "", "kind": "", "package": ""})
+    named = cli_args.named_values(arguments, {"name": "", "kind": "", "package": ""})
     name, kind = named["name"], named["kind"]
     if kind not in KINDS:
         raise ConfigError(
@@ -43,7 +43,7 @@ def new_data(arguments: list[str]) -> int:
 
 
 def new_model(arguments: list[str]) -> int:
-    named = typed.named_values(arguments, {"name": "", "package": ""})
+    named = cli_args.named_values(arguments, {"name": "", "package": ""})
     name = named["name"]
     check_name(name, "model", example="my_net")
     package = project_package(named["package"])

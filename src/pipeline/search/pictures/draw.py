@@ -11,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.files import write_atomically
 from pipeline.search.pictures import importance, learning, many, progress, values
 from pipeline.search.pictures.look import SETTINGS
 from pipeline.search.standing import Standing
+from pipeline.system.files import write_atomically
 
 FOLDER = "figures"
 DOTS_PER_INCH = 130

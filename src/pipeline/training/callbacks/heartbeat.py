@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from pipeline.pulse import Phase, Pulse
+from pipeline.system.heartbeat import Phase, Pulse
 from pipeline.training import collectives
 from pipeline.training.callbacks.step import StepCallback
 

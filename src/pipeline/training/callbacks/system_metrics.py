@@ -8,7 +8,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from pipeline.constraints import PositiveFloat
-from pipeline.files import write_atomically
+from pipeline.system.files import write_atomically
 from pipeline.training import machine
 
 FOLDER = ".system"  # in the run directory: what the other processes have to tell

@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.memory import GROUPS, NEWER, OLDER, free_bytes, left_in
+from pipeline.system.memory_limit import GROUPS, NEWER, OLDER, free_bytes, left_in
 
 MEGABYTE = 1 << 20
 LIMIT = 512 * MEGABYTE
-PROGRAM = "from pipeline.memory import free_bytes; print(free_bytes())"
+PROGRAM = "from pipeline.system.memory_limit import free_bytes; print(free_bytes())"
 
 
 @pytest.fixture

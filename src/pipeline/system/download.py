@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from pipeline.errors import DataError
-from pipeline.files import ContentError, locked, read_verified, write_atomically
+from pipeline.system.files import ContentError, locked, read_verified, write_atomically
 
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 20

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.files import ContentError, read_inside, state_folder, write_atomically
+from pipeline.system.files import ContentError, read_inside, state_folder, write_atomically
 
 OF_A_RUN = ("config.yaml",)  # what was typed for it is for people alone
 OF_A_SEARCH = ("config.yaml", "overrides.txt")  # both make its trials

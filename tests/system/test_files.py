@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files
-from pipeline.files import (
+from pipeline.system import files
+from pipeline.system.files import (
     ContentError,
     cache_folder,
     locked,
@@ -59,7 +59,7 @@ class TestWriteAtomically:
         path = tmp_path / "file"
         write_atomically(path, b"a" * 1_000_000)
         writer = started(
-            "import sys, itertools, pathlib; from pipeline.files import write_atomically\n"
+            "import sys, itertools, pathlib; from pipeline.system.files import write_atomically\n"
             "print('ready', flush=True)\n"
             "for letter in itertools.cycle([b'a', b'b']):\n"
             "    write_atomically(pathlib.Path(sys.argv[1]), letter * 1_000_000)",
@@ -75,7 +75,7 @@ class TestWriteAtomically:
         path = tmp_path / "file"
         path.write_text("old")
         writer = started(
-            "import sys, resource, pathlib; from pipeline.files import write_atomically\n"
+            "import sys, resource, pathlib; from pipeline.system.files import write_atomically\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
             "try: write_atomically(pathlib.Path(sys.argv[1]), b'new' * 1000)\n"
             "except OSError: print('refused')",
@@ -104,7 +104,7 @@ class TestWriteFolder:
 
 class TestLocked:
     hold = (
-        "import sys, time, pathlib; from pipeline.files import locked\n"
+        "import sys, time, pathlib; from pipeline.system.files import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): print('ready', flush=True); time.sleep(60)"
     )
 
@@ -256,7 +256,7 @@ class TestAFileInAFolder:
 
 HOLDER = """
 import os, sys, time
-from pipeline.files import temporary_folder
+from pipeline.system.files import temporary_folder
 with temporary_folder() as folder:
     print(folder, flush=True)
     time.sleep(60)

@@ -7,9 +7,11 @@ import sys
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.process import ALONE, PARENT, Place, forget_empty, given_place, place
+from pipeline.system.process import ALONE, PARENT, Place, forget_empty, given_place, place
 
-FOLLOWER = "from pipeline.process import follow_parent; follow_parent(poll_seconds=0.05); import time; time.sleep(60)"
+FOLLOWER = (
+    "from pipeline.system.process import follow_parent; follow_parent(poll_seconds=0.05); import time; time.sleep(60)"
+)
 
 
 def test_a_process_ends_whose_parent_died_before_it_could_look() -> None:
@@ -31,7 +33,7 @@ def test_a_process_lives_as_long_as_its_parent() -> None:
 def test_a_process_ends_without_the_interpreter_being_taken_apart() -> None:
     program = """
 import atexit
-from pipeline.process import end
+from pipeline.system.process import end
 
 class Held:
     def __del__(self) -> None:
@@ -47,7 +49,7 @@ end(3)
 
 
 def test_a_process_ends_whose_output_is_closed() -> None:
-    program = "from pipeline.process import end; end(3)"
+    program = "from pipeline.system.process import end; end(3)"
     closed = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-c", program]
     ended = subprocess.run(closed, check=False)
     assert ended.returncode == 3

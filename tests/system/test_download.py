@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline import download
-from pipeline.download import ATTEMPTS, fetch
 from pipeline.errors import DataError
+from pipeline.system import download
+from pipeline.system.download import ATTEMPTS, fetch
 
 if TYPE_CHECKING:
     from conftest import Mirror
@@ -102,7 +102,7 @@ class TestWhenTheNetworkIsBad:
         mirror.files["/file.gz"] = PACKED
         mirror.faults = ["hang"]
         code = (
-            "import sys, pathlib; from pipeline.download import fetch\n"
+            "import sys, pathlib; from pipeline.system.download import fetch\n"
             "fetch([sys.argv[1]], pathlib.Path(sys.argv[2]), size=int(sys.argv[3]), sha256='', remedy='')"
         )
         victim = subprocess.Popen(
@@ -213,7 +213,7 @@ class TestWhatTheUserIsTold:
     def test_when_the_disk_is_full_and_what_arrived_is_kept(self, mirror: "Mirror", tmp_path: Path) -> None:
         mirror.files["/file.gz"] = PACKED
         code = (
-            "import sys, pathlib, resource; from pipeline.download import fetch\n"
+            "import sys, pathlib, resource; from pipeline.system.download import fetch\n"
             "from pipeline.errors import DataError\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
             "try: fetch([sys.argv[1]], pathlib.Path(sys.argv[2]), size=200_000, sha256='', remedy='')\n"

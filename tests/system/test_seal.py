@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import state_folder
-from pipeline.seal import KEY, NEXT, OF_A_RUN, OF_A_SEARCH, SEAL, is_made_here, set_seal
+from pipeline.system.files import state_folder
+from pipeline.system.seal import KEY, NEXT, OF_A_RUN, OF_A_SEARCH, SEAL, is_made_here, set_seal
 
 
 @pytest.fixture(autouse=True)
