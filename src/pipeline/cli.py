@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import cli_args
+from pipeline.commands.scaffold import project
+from pipeline.commands.train import at_work, check_exists, check_run, train
 from pipeline.config import completion as completions
 from pipeline.config import listing
 from pipeline.config.listing import Verb
 from pipeline.config.places import ALLOW_PACKAGES
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
-from pipeline.lifecycle.begin import at_work, check_exists, check_run, train
-from pipeline.lifecycle.scaffold import project
 from pipeline.system.process import (
     bear_warnings,
     check_working_directory,
@@ -57,7 +57,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        return list_runs([])
+        return overview([])
     verb, *rest = arguments
     if verb in ("-V", "--version"):
         return version(rest)
@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
         suggestions = [f"pipeline {name}" for name in nearest(verb, VERBS)]
         raise ConfigError(f"there is no verb {verb}{did_you_mean(suggestions)}{all_of('all verbs', VERBS)}")
     if verb != "train" and any(word in ("-h", "--help") for word in rest):
-        return list_runs([verb])
+        return overview([verb])
     if verb not in ("train", "resume"):  # which a launcher may start as one process of several
         stand_alone()
     return VERBS[verb].run(rest)
@@ -75,7 +75,7 @@ def evaluate(arguments: list[str]) -> int:
     reference, runs_dir, data_root, packages = cli_args.run_and_data(arguments)
     with at_work(reference, runs_dir, packages, "evaluated") as run:
         check_run(run, runs_dir, packages)
-        from pipeline.lifecycle import evaluate as lifecycle
+        from pipeline.commands import evaluate as lifecycle
 
         return lifecycle.evaluate(run, runs_dir, data_root, packages)
 
@@ -84,7 +84,7 @@ def diagnose(arguments: list[str]) -> int:
     reference, runs_dir, data_root, packages = cli_args.run_and_data(arguments)
     with at_work(reference, runs_dir, packages, "diagnosed") as run:
         check_run(run, runs_dir, packages)
-        from pipeline.diagnosis import diagnose as lifecycle
+        from pipeline.commands import diagnose as lifecycle
 
         return lifecycle.diagnose(run, runs_dir, data_root, packages)
 
@@ -92,7 +92,7 @@ def diagnose(arguments: list[str]) -> int:
 def report_on(arguments: list[str]) -> int:
     named = cli_args.named_values(arguments, {"run": "latest", "runs_dir": "runs"})
     check_exists(named["run"], named["runs_dir"])
-    from pipeline.lifecycle import remake_report as lifecycle
+    from pipeline.commands import report as lifecycle
 
     return lifecycle.remake(**named)
 
@@ -101,7 +101,7 @@ def compare(arguments: list[str]) -> int:
     named = cli_args.named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""})
     for each in filter(None, named["runs"].split(",")):
         check_exists(each, named["runs_dir"], key="runs")
-    from pipeline.reports import compare as lifecycle
+    from pipeline.commands import compare as lifecycle
 
     return lifecycle.compare(**named)
 
@@ -116,30 +116,30 @@ def resume(arguments: list[str]) -> int:
 
 
 def list_runs(arguments: list[str]) -> int:
-    from pipeline.runs import list_runs
+    from pipeline.commands import runs
 
     if arguments[:1] == ["show"]:
-        return list_runs.show(*cli_args.reference(arguments[1:]))
+        return runs.show(*cli_args.reference(arguments[1:]))
     named = cli_args.named_values(arguments, {"runs_dir": "runs", "last": "30"})
-    return list_runs.list_runs(named["runs_dir"], last=cli_args.number_or_all(named, "last", example="50"))
+    return runs.list_runs(named["runs_dir"], last=cli_args.number_or_all(named, "last", example="50"))
 
 
 def logs(arguments: list[str]) -> int:
     named = [word for word in arguments if word not in ("--follow", "-f")]
-    from pipeline.runs import list_runs
+    from pipeline.commands import runs
 
-    return list_runs.logs(*cli_args.reference(named), follow=len(named) < len(arguments))
+    return runs.logs(*cli_args.reference(named), follow=len(named) < len(arguments))
 
 
 def cancel(arguments: list[str]) -> int:
-    from pipeline.runs import list_runs
+    from pipeline.commands import runs
 
-    return list_runs.cancel(*cli_args.reference(arguments))
+    return runs.cancel(*cli_args.reference(arguments))
 
 
 def ui(arguments: list[str]) -> int:
     named = cli_args.named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
-    from pipeline.lifecycle import ui as lifecycle
+    from pipeline.commands import ui as lifecycle
 
     return lifecycle.ui(named["runs_dir"], named["run"] or None, cli_args.port(named, example="5000"))
 
@@ -147,7 +147,7 @@ def ui(arguments: list[str]) -> int:
 def chaos(arguments: list[str]) -> int:
     named, overrides = cli_args.values_and_overrides(arguments, {"kills": "50", "chaos_seed": "0", "runs_dir": "runs"})
     kills, seed = (cli_args.whole_number(named, key, example="50") for key in ("kills", "chaos_seed"))
-    from pipeline.lifecycle import chaos as lifecycle
+    from pipeline.commands import chaos as lifecycle
 
     return lifecycle.chaos(overrides, named["runs_dir"], kills=kills, seed=seed)
 
@@ -159,7 +159,7 @@ def sync(arguments: list[str]) -> int:
     upgrade, packages = cli_args.yes_or_no(named, "upgrade"), cli_args.packages(named)
     if named["run"] != "all":
         check_exists(named["run"], named["runs_dir"], packages)
-    from pipeline.lifecycle import sync as lifecycle
+    from pipeline.commands import sync as lifecycle
 
     is_all = named["run"] == "all"
     return lifecycle.sync(named["run"], is_all, named["runs_dir"], upgrade=upgrade, typed=named, packages=packages)
@@ -170,7 +170,7 @@ def register(arguments: list[str]) -> int:
     named = cli_args.named_values(arguments, {**defaults, ALLOW_PACKAGES: ""})
     force, packages = cli_args.yes_or_no(named, "force"), cli_args.packages(named)
     with at_work(named["run"], named["runs_dir"], packages, "registered") as run:
-        from pipeline.lifecycle import register as lifecycle
+        from pipeline.commands import register as lifecycle
 
         return lifecycle.register(run, named["name"], named["runs_dir"], force=force, typed=named, packages=packages)
 
@@ -231,7 +231,7 @@ VERBS = {
         resume, "go on from the newest checkpoint", "pipeline resume [run=latest] [trainer.max_epochs=20] ..."
     ),
     "runs": Verb(
-        list_runs,
+        overview,
         "the runs that there are, or all about one of them",
         "pipeline runs [show RUN] [last=30] [runs_dir=runs]",
     ),
@@ -269,5 +269,5 @@ VERBS = {
     ),
     "completion": Verb(completion, "completion of verbs, options and keys in the shell", completions.USAGE),
     "version": Verb(version, "the version of this program", "pipeline version"),
-    "help": Verb(list_runs, "this list, or how a verb is used", "pipeline help [VERB]"),
+    "help": Verb(overview, "this list, or how a verb is used", "pipeline help [VERB]"),
 }

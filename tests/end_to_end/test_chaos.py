@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.lifecycle import chaos
+from pipeline.commands import chaos
 from pipeline.tracking.journal import history
 
 

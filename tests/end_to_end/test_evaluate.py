@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.commands import evaluate
 from pipeline.errors import RunError
-from pipeline.lifecycle import evaluate
 from pipeline.runs.run_directory import Run
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from pipeline.lifecycle import chaos
+from pipeline.commands import chaos
 from pipeline.runs.run_directory import Run
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.end_to_end.slurm_cluster import cluster, slurm, why_not
 
-from pipeline.lifecycle.chaos import newest_step
+from pipeline.commands.chaos import newest_step
 from pipeline.tracking import journal
 
 pytestmark = [

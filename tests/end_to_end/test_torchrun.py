@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.lifecycle import chaos
+from pipeline.commands import chaos
 from pipeline.runs.run_directory import Run
 from pipeline.tracking import journal
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.commands.report import remake
 from pipeline.errors import RunError
-from pipeline.lifecycle import remake_report
 from pipeline.reports import report
 from pipeline.reports.predictions import SavedPredictions
 from pipeline.runs.run_directory import Run
@@ -229,7 +229,7 @@ def test_the_verb_says_where_the_page_is_and_what_it_lacks(
     run_like: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_like(tmp_path / "run", None)
-    assert remake_report.remake(run="run", runs_dir=str(tmp_path)) == 0
+    assert remake(run="run", runs_dir=str(tmp_path)) == 0
     said = capsys.readouterr().out.splitlines()
     assert said == [
         str(tmp_path / "run" / "report.html"),

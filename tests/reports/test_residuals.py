@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.commands import compare
 from pipeline.errors import RunError
-from pipeline.reports import compare, report
 from pipeline.reports import predictions as saved
+from pipeline.reports import report
 from pipeline.reports.predictions import SavedNumbers
 from pipeline.runs.run_directory import Run
 

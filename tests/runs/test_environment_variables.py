@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from pipeline.cli import main
+from pipeline.commands.train import check_run
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.begin import check_run
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.runs.environment import describe
 from pipeline.runs.environment_variables import check_variables, passed_over, recorded

@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import cli_args
 from pipeline.config.frozen import Trust
+from pipeline.durations import age_of
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.run_files import Damaged
-from pipeline.runs.list_runs import age_of
 from pipeline.search import plan as plans
 from pipeline.search import publish
 from pipeline.search import study as studies

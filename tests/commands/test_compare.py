@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.commands import compare
 from pipeline.errors import ConfigError, RunError
-from pipeline.reports import compare, report
+from pipeline.reports import report
 from pipeline.reports.predictions import SavedLabels, SavedPredictions, save
 from pipeline.runs.run_directory import Run
 

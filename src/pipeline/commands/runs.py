@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline import metrics, run_files
+from pipeline.durations import age_of
 from pipeline.errors import DONE, RunError, UserError
 from pipeline.launch import job
 from pipeline.run_files import warn
@@ -24,7 +25,6 @@ HEADLINES = (
     *(f"{part}/{name}" for part in ("test", "val") for name in metrics.MERITS),
     *(f"{part}/loss" for part in ("test", "val", "train")),
 )
-AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def list_runs(runs_dir: str, *, last: int | None) -> int:
@@ -128,11 +128,6 @@ def _where(run: Run, config: DictConfig) -> str:
 
 def _headline(values: dict[str, float]) -> str:
     return next((f"{name} {values[name]:.4f}" for name in HEADLINES if name in values), "")
-
-
-def age_of(seconds: float) -> str:
-    size, unit = next((each for each in AGES if seconds >= each[0]), AGES[-1])
-    return f"{seconds / size:.0f} {unit}"
 
 
 def _told(line: str) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.commands.register import check_name, figures_of_test, verdict
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.register import check_name, figures_of_test, verdict
 from pipeline.metrics import mode_of
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.runs import list_runs
+from pipeline.commands import runs
 from pipeline.tracking.journal import Journal
 
 
@@ -65,7 +65,7 @@ def test_a_run_of_a_torchrun_of_the_users_own_is_not_ours_to_cancel(
 
 def test_one_that_follows_hears_each_line_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "job.log"
-    tail = list_runs.Tail(path, str)
+    tail = runs.Tail(path, str)
     assert list(tail.new_lines()) == []
     path.write_text("one\ntw")
     assert list(tail.new_lines()) == ["one"]

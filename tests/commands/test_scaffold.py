@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.commands.scaffold.project import KINDS, TEMPLATES, new_data, new_model
 from pipeline.config import places
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.scaffold.project import KINDS, TEMPLATES, new_data, new_model
 
 ROOT = Path(__file__).parents[2]
 
