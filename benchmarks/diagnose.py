@@ -15,7 +15,7 @@ from tests.end_to_end.planted import CASES, Case
 from benchmarks.figure import Figure
 from pipeline.diagnosis.examine import examine
 from pipeline.diagnosis.findings import findings
-from pipeline.reports.evidence import gather
+from pipeline.reports.report_data import gather
 from pipeline.runs.run_directory import Run
 
 SEEDS = (0, 1, 2)

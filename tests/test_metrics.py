@@ -8,7 +8,7 @@ import pytest
 
 import pipeline
 from pipeline.metrics import OURS, is_better, lower_is_better, mode_of
-from pipeline.reports import wording
+from pipeline.reports import formatting
 from pipeline.spec import DataSpec, TaskKind
 from pipeline.training import task
 
@@ -77,11 +77,11 @@ def test_every_metric_that_is_defined_is_measured_by_some_task() -> None:
     ],
 )
 def test_a_report_shows_title_and_unit_of_the_definition(name: str, title: str, value: str) -> None:
-    assert (wording.name_of(f"test/{name}"), wording.value_of(f"test/{name}", 0.9825)) == (title, value)
+    assert (formatting.name_of(f"test/{name}"), formatting.value_of(f"test/{name}", 0.9825)) == (title, value)
 
 
 def test_a_report_shows_metrics_in_the_order_of_their_definition() -> None:
-    assert wording.in_order({f"test/{name}": 0.0 for name in ("f2", *reversed(OURS))}) == [
+    assert formatting.in_order({f"test/{name}": 0.0 for name in ("f2", *reversed(OURS))}) == [
         *(f"test/{name}" for name in OURS),
         "test/f2",
     ]

@@ -110,9 +110,9 @@ def resume(arguments: list[str]) -> int:
     named, overrides = cli_args.values_and_overrides(
         arguments, {"run": "latest", "runs_dir": "runs", ALLOW_PACKAGES: ""}
     )
-    from pipeline.lifecycle import start
+    from pipeline.lifecycle import launch_run
 
-    return start.resume_run(named["run"], overrides, named["runs_dir"], cli_args.packages(named))
+    return launch_run.resume_run(named["run"], overrides, named["runs_dir"], cli_args.packages(named))
 
 
 def list_runs(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.commands import compare
 from pipeline.errors import ConfigError, RunError
-from pipeline.reports import report
+from pipeline.reports import run_report
 from pipeline.reports.predictions import SavedLabels, SavedPredictions, save
 from pipeline.runs.run_directory import Run
 
@@ -102,5 +102,5 @@ def test_runs_of_several_labels_are_compared_by_samples_with_all_labels_right(
     said = capsys.readouterr().out
     assert "cnn-pets-aaaa over cnn-pets-cccc: +35.00% accuracy" in said and "right alone 35 : 0" in said
     assert "cnn-pets-aaaa is the best" in said
-    page = report.write(Run(tmp_path / GOOD)).read_text(encoding="utf-8")
+    page = run_report.write(Run(tmp_path / GOOD)).read_text(encoding="utf-8")
     assert "95 of 100 test samples right, 5 wrong" in page and "95.00%" in page and "95% interval: 9" in page

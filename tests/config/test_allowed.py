@@ -61,7 +61,7 @@ HOSTILE = (
     "timeit.timeit",
     "pipeline.config.resolve.instantiate",
     "pipeline.system.process.end",
-    "pipeline.lifecycle.rank.work",
+    "pipeline.lifecycle.training_process.work",
     "torch.nn.Module.__init__.__globals__.get",
     "torch.nn.Module.__class__",
     "torch.nn.Module.__subclasses__",

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.diagnosis.advice import merged
 from pipeline.diagnosis.findings import findings
-from pipeline.diagnosis.settings import merged
 from pipeline.diagnosis.symptoms import Copies, Pair, Scored, Symptoms
 
 CLASSES = ("cat", "dog")

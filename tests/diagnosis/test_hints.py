@@ -7,24 +7,24 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.compose import compose
-from pipeline.diagnosis import settings, wording
+from pipeline.diagnosis import advice, wording
 from pipeline.diagnosis.finding import Finding
 from pipeline.diagnosis.symptoms import Symptoms
-from pipeline.lifecycle.accepted import is_accepted
-from pipeline.lifecycle.describe import parameters
+from pipeline.lifecycle.preflight import is_accepted
+from pipeline.lifecycle.summaries import parameters
 from pipeline.runs.run_directory import Run
 
 RMSPROP = "_target_: torch.optim.RMSprop\n_partial_: true\nlr: 1e-3\n"
 OWN = "_target_: torch.optim.Rprop\n_partial_: true\netas: [0.5, 1.2]\n"
 HINTS: dict[str, Callable[[Symptoms], tuple[str, ...]]] = {
-    "rate": lambda symptoms: settings.learning_rate(symptoms, times=0.1),
-    "longer": lambda symptoms: settings.longer(symptoms, times=4),
-    "less": settings.less_restraint,
-    "more": settings.more_restraint,
-    "rare": settings.rare_classes_count,
-    "modest": settings.modest,
-    "too sure": lambda symptoms: settings.trusted(symptoms, is_too_sure=True),
-    "not sure": lambda symptoms: settings.trusted(symptoms, is_too_sure=False),
+    "rate": lambda symptoms: advice.learning_rate(symptoms, times=0.1),
+    "longer": lambda symptoms: advice.longer(symptoms, times=4),
+    "less": advice.less_restraint,
+    "more": advice.more_restraint,
+    "rare": advice.rare_classes_count,
+    "modest": advice.modest,
+    "too sure": lambda symptoms: advice.trusted(symptoms, is_too_sure=True),
+    "not sure": lambda symptoms: advice.trusted(symptoms, is_too_sure=False),
 }
 
 
@@ -52,7 +52,7 @@ def symptoms_of(words: list[str], kind: str = "image") -> Symptoms:
 def test_the_learning_rate_goes_by_the_name_that_the_runs_optimiser_has_for_it(
     words: list[str], kind: str, expected: tuple[str, ...]
 ) -> None:
-    assert settings.learning_rate(symptoms_of(words, kind), times=0.1) == expected
+    assert advice.learning_rate(symptoms_of(words, kind), times=0.1) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_learning_rate_goes_by_the_name_that_the_runs_optimiser_has_for_it(
 def test_what_is_suggested_is_accepted(words: list[str], kind: str) -> None:
     symptoms = symptoms_of(words, kind)
     for name, hint in HINTS.items():
-        assert is_accepted(settings.merged(words, hint(symptoms))), name
+        assert is_accepted(advice.merged(words, hint(symptoms))), name
 
 
 def finding_of(*overrides: str) -> Finding:

@@ -64,7 +64,7 @@ class Process:
     def trainers(self) -> list[psutil.Process]:
         """The processes that train, in the order of their ranks."""
         below = psutil.Process(self.popen.pid).children()
-        self.seen = [each for each in below if "pipeline.lifecycle.rank" in command_line(each)]
+        self.seen = [each for each in below if "pipeline.lifecycle.training_process" in command_line(each)]
         return self.seen
 
     def journal(self) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ class Pods:
         return (self.run_dir / f"pod{number}.log").read_text()
 
     def worker(self, number: int) -> psutil.Process:
-        (found,) = chaos.processes_of(self.agents[number].pid, "pipeline.lifecycle.rank")
+        (found,) = chaos.processes_of(self.agents[number].pid, "pipeline.lifecycle.training_process")
         self.seen.append(found)
         return found
 

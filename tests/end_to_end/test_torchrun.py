@@ -25,7 +25,7 @@ LONG = ("trainer.accelerator=cpu", "trainer.max_epochs=20", "callbacks=none")
 
 
 def workers(agent: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    return chaos.processes_of(agent.pid, "pipeline.lifecycle.rank")
+    return chaos.processes_of(agent.pid, "pipeline.lifecycle.training_process")
 
 
 def typed(program: Any, home: Path) -> tuple[Path, list[str]]:

@@ -28,7 +28,13 @@ from pipeline.launch.launcher import Resources
 from pipeline.launch.trainjob_check import check_fields
 
 CRD = Path(__file__).parents[3] / "shared/data/kubernetes/trainer.kubeflow.org_trainjobs.yaml"
-COMMAND = ["/here/python", "-P", "-m", "pipeline.lifecycle.rank", "/shared/runs/20261124-120000-cnn-mnist5k-ab12"]
+COMMAND = [
+    "/here/python",
+    "-P",
+    "-m",
+    "pipeline.lifecycle.training_process",
+    "/shared/runs/20261124-120000-cnn-mnist5k-ab12",
+]
 FOLDER = Path(COMMAND[-1])
 LEAST: dict[str, Any] = {"image": "registry.example.org/pipeline:cuda", "volumes": {"/shared": "team-files"}}
 ALL: dict[str, Any] = {
@@ -201,7 +207,7 @@ class TestTheManifest:
         shell, flag, lines = manifest(**LEAST)["spec"]["trainer"]["command"]
         assert (shell, flag) == ("/bin/sh", "-c")
         assert "exec python -m torch.distributed.run " in lines and "/here/python" not in lines
-        assert f"--no-python python -P -m pipeline.lifecycle.rank {FOLDER}\n" in lines
+        assert f"--no-python python -P -m pipeline.lifecycle.training_process {FOLDER}\n" in lines
         subprocess.run(["/bin/sh", "-n", "-c", lines], check=True, timeout=10)
 
     def test_what_kubernetes_would_take_for_a_variable_is_kept_from_it(self) -> None:

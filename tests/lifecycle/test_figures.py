@@ -13,11 +13,11 @@ from tests.lifecycle.reports.conftest import make_run, network, with_pictures
 from tests.lifecycle.reports.test_residuals import numbers
 
 from pipeline.lifecycle import figures
-from pipeline.reports import charts, report
+from pipeline.reports import charts, run_report
 from pipeline.reports import predictions as saved
 from pipeline.reports.charts import Chart
-from pipeline.reports.evidence import gather
 from pipeline.reports.predictions import Saved, SavedLabels
+from pipeline.reports.report_data import gather
 from pipeline.runs.run_directory import Run
 
 HOSTILE = "<script>alert(1)</script>"
@@ -88,7 +88,7 @@ def test_each_file_is_whole_and_needs_nothing_else(drawn: Any, case: str) -> Non
 
 def test_the_page_and_the_files_show_the_same_charts(tmp_path: Path) -> None:
     run = make_run(tmp_path / "20261123-120000-cnn-pets-aaaa", network(0.8))
-    page = report.render(gather(run))
+    page = run_report.render(gather(run))
     assembly: Any = NoData()
     files = {path.stem: path.read_text(encoding="utf-8") for path in figures.draw_all(run, assembly)}
     for name in ("learning_curves", "reliability"):
@@ -102,7 +102,7 @@ def test_a_name_longer_than_its_chart_is_not_cut_off() -> None:
 
 
 def test_every_chart_has_a_name_for_those_who_do_not_see_it(run_of_numbers: Run) -> None:
-    page = report.render(gather(run_of_numbers))
+    page = run_report.render(gather(run_of_numbers))
     assert len(re.findall(r"<figure>", page)) == len(re.findall(r'<svg[^>]*role="img" aria-label="\w', page)) > 3
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from pipeline.reports.axes import Axis, around, round_numbers, short
 from pipeline.reports.charts import MOST_POINTS, Line, line_chart, thinned
+from pipeline.reports.formatting import duration
 from pipeline.reports.images import png
 from pipeline.reports.markup import Html, element, table
-from pipeline.reports.wording import duration
 
 
 class TestMarkup:

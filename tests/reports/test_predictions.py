@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.lifecycle.judge import Predictions
+from pipeline.lifecycle.final_test import Predictions
 from pipeline.lifecycle.save_predictions import compacted, shortened
 from pipeline.lifecycle.thumbnails import spectrograms, thumbnails
 from pipeline.reports import predictions

@@ -15,7 +15,7 @@ from pipeline.commands.train import check_run
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.runs.environment import describe
 from pipeline.runs.environment_variables import check_variables, passed_over, recorded
@@ -90,7 +90,7 @@ def test_a_process_of_a_run_refuses_them_too(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     run.config_path.write_text("name: x\n")
     answer = subprocess.run(
-        [sys.executable, "-P", "-m", "pipeline.lifecycle.rank", str(tmp_path)],
+        [sys.executable, "-P", "-m", "pipeline.lifecycle.training_process", str(tmp_path)],
         capture_output=True,
         text=True,
         env={**os.environ, "PL_TRAINER_MAX_EPOCHS": "1"},

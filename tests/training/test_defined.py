@@ -12,7 +12,7 @@ from tests.training.conftest import Digits
 
 from pipeline.data.dataset import Splits
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.train import check_monitors
 from pipeline.spec import Batch, DataSpec, TaskKind
 from pipeline.training.evaluation import Evaluation

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.judge import scores_of_parts
+from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.final_test import scores_of_parts
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import weights_to_judge
 from pipeline.training.callbacks.ema import EMA

@@ -122,7 +122,7 @@ def one_life(victim: Training, chance: random.Random) -> list[str]:
         told += _kill(processes_of(parent.pid, "pipeline.tracking.carrier"), target, victim)
         time.sleep(chance.uniform(0, MOMENT_SECONDS))
         target = "rank"
-    ranks = processes_of(parent.pid, "pipeline.lifecycle.rank")
+    ranks = processes_of(parent.pid, "pipeline.lifecycle.training_process")
     if target == "checkpoint":
         run = victim.run
         _wait(

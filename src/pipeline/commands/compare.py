@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.errors import DONE, ConfigError, RunError
-from pipeline.reports import contest, wording
+from pipeline.reports import formatting, significance
 from pipeline.reports import predictions as saved
-from pipeline.reports.comparison import Comparison, best_value, compared, render
-from pipeline.reports.evidence import Evidence, gather
+from pipeline.reports.comparison_page import Comparison, best_value, compared, render
+from pipeline.reports.report_data import Evidence, gather
 from pipeline.runs.run_directory import Run, find
 from pipeline.system.files import write_atomically
 
@@ -90,17 +90,17 @@ def lines_of(comparison: Comparison) -> list[Table | Text]:
 
 
 def _metrics(comparison: Comparison) -> Table:
-    table = _table(f"test set, with each figure's {wording.LEVEL}", comparison)
+    table = _table(f"test set, with each figure's {formatting.LEVEL}", comparison)
     for metric in comparison.metrics:
         cells = []
         for run, intervals in zip(comparison.runs, comparison.intervals, strict=True):
             value = run.metrics.get(metric)
             style = "bold" if value == best_value(comparison, metric) else ""
-            cell = Text("" if value is None else wording.value_of(metric, value), style=style)
+            cell = Text("" if value is None else formatting.value_of(metric, value), style=style)
             if metric in intervals:
-                cell.append(f"\n{wording.interval_of(metric, intervals[metric])}", style="dim not bold")
+                cell.append(f"\n{formatting.interval_of(metric, intervals[metric])}", style="dim not bold")
             cells.append(cell)
-        table.add_row(Text(wording.name_of(metric)), *cells)
+        table.add_row(Text(formatting.name_of(metric)), *cells)
     return table
 
 
@@ -117,17 +117,17 @@ def _settings(comparison: Comparison) -> Table | None:
         return None
     table = _table("settings that differ", comparison)
     for key in comparison.differing:
-        values = [wording.setting(run.settings.get(key, "")) for run in comparison.runs]
+        values = [formatting.setting(run.settings.get(key, "")) for run in comparison.runs]
         table.add_row(Text(key), *map(Text, values))
     return table
 
 
 def _duels(comparison: Comparison) -> list[str]:
-    names, measure = comparison.names, contest.measure_of(comparison.networks)
+    names, measure = comparison.names, significance.measure_of(comparison.networks)
     return [
         f"{names[duel.first]} over {names[duel.second]}: "
-        f"{wording.change_of(measure.score, duel.difference)} {wording.name_of(measure.score)} "
-        f"({wording.interval_of_change(measure.score, duel.interval)}), "
-        f"{measure.alone} {duel.won:,} : {duel.lost:,}, adjusted p {wording.p_value(duel.adjusted)}"
+        f"{formatting.change_of(measure.score, duel.difference)} {formatting.name_of(measure.score)} "
+        f"({formatting.interval_of_change(measure.score, duel.interval)}), "
+        f"{measure.alone} {duel.won:,} : {duel.lost:,}, adjusted p {formatting.p_value(duel.adjusted)}"
         for duel in comparison.duels or ()
     ]

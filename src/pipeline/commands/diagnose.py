@@ -6,16 +6,16 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.data.datamodule import DataModule
-from pipeline.diagnosis import shown, wording
+from pipeline.diagnosis import render, wording
 from pipeline.diagnosis.examine import examine
 from pipeline.diagnosis.finding import Finding
 from pipeline.diagnosis.findings import findings
 from pipeline.diagnosis.symptoms import Symptoms
-from pipeline.lifecycle import exits
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle import exit_codes
+from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.console import console_beside
-from pipeline.lifecycle.describe import shorten
-from pipeline.reports.evidence import gather
+from pipeline.lifecycle.summaries import shorten
+from pipeline.reports.report_data import gather
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
 from pipeline.system.files import write_atomically
@@ -31,7 +31,7 @@ def diagnose(reference: str, runs_dir: str, data_root: str | None = None, packag
     """
     run = runs.find(reference, runs_dir, packages=packages)
     console = console_beside(run.folder / "diagnose.log")
-    return exits.code_of(lambda: _tell(run, console, data_root), run.folder)
+    return exit_codes.code_of(lambda: _tell(run, console, data_root), run.folder)
 
 
 def _tell(run: Run, console: Console, data_root: str | None) -> None:
@@ -59,7 +59,7 @@ def _samples(finding: Finding, symptoms: Symptoms, assembly: Assembly) -> wordin
     if not finding.suspects:
         return []
     assert isinstance(assembly.data, DataModule)
-    return shown.described(finding.suspects, assembly.data.parts, symptoms.class_names)
+    return render.described(finding.suspects, assembly.data.parts, symptoms.class_names)
 
 
 def _pictures(run: Run, found: list[Finding], symptoms: Symptoms, assembly: Assembly) -> str | None:
@@ -68,6 +68,6 @@ def _pictures(run: Run, found: list[Finding], symptoms: Symptoms, assembly: Asse
     if not suspects or symptoms.kind != "image":
         return None
     assert isinstance(assembly.data, DataModule)
-    content = shown.pictured(run.id, suspects, assembly.data.parts, symptoms.class_names)
+    content = render.pictured(run.id, suspects, assembly.data.parts, symptoms.class_names)
     write_atomically(run.folder / PICTURES, content)
     return shorten(run.folder / PICTURES)

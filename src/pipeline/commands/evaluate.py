@@ -7,14 +7,14 @@ from rich.table import Table
 
 from pipeline import run_files
 from pipeline.errors import RunError
-from pipeline.lifecycle import exits
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle import exit_codes
+from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.console import console_beside
-from pipeline.lifecycle.judge import Verdict, judge, judged_checkpoint
-from pipeline.lifecycle.reassemble import reassemble
+from pipeline.lifecycle.final_test import Verdict, judge, judged_checkpoint
+from pipeline.lifecycle.load_run import reassemble
 from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.reports.evidence import is_judged
+from pipeline.reports.report_data import is_judged
 from pipeline.runs import run_directory as runs
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run
@@ -29,7 +29,7 @@ def evaluate(reference: str, runs_dir: str, data_root: str | None = None, packag
     """
     run = runs.find(reference, runs_dir, packages=packages)
     console = console_beside(run.folder / "evaluate.log")
-    return exits.code_of(lambda: console.print(comparison(run, judged(run, data_root))), run.folder)
+    return exit_codes.code_of(lambda: console.print(comparison(run, judged(run, data_root))), run.folder)
 
 
 def judged(run: Run, data_root: str | None) -> Verdict:

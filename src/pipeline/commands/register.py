@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.errors import DONE, ConfigError, RunError, TrackingError
-from pipeline.lifecycle.describe import UI, command_of
 from pipeline.lifecycle.headline import HEADLINES
+from pipeline.lifecycle.summaries import UI, command_of
 from pipeline.reports import predictions
 from pipeline.runs import run_directory as runs
 from pipeline.runs import test_set_uses, validation_score

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline.errors import DONE, RunError
-from pipeline.reports.evidence import is_judged
-from pipeline.reports.report import NAME, write
+from pipeline.reports.report_data import is_judged
+from pipeline.reports.run_report import NAME, write
 from pipeline.runs import lock
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run

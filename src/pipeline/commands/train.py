@@ -22,7 +22,7 @@ def train(arguments: list[str]) -> int:
     gc.disable()  # many small objects and hardly a cycle among them: collecting takes a fifth of the time
     try:
         from pipeline.config.compose import compose, to_yaml
-        from pipeline.lifecycle.accepted import check_composed
+        from pipeline.lifecycle.preflight import check_composed
         from pipeline.runs.environment_variables import check_variables
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
@@ -35,9 +35,9 @@ def train(arguments: list[str]) -> int:
         gc.freeze()  # what there is now stays until the end: not looked through again and again
         gc.enable()
 
-    from pipeline.lifecycle import start
+    from pipeline.lifecycle import launch_run
 
-    return start.train(composed, ["pipeline", "train", *arguments])
+    return launch_run.train(composed, ["pipeline", "train", *arguments])
 
 
 def check_run(reference: str, runs_dir: str, packages: Sequence[str]) -> None:

@@ -15,10 +15,10 @@ from pipeline.diagnosis.copies import copies
 from pipeline.diagnosis.neighbours import by_neighbours
 from pipeline.diagnosis.symptoms import Pair, Scored, Symptoms
 from pipeline.errors import RunError
-from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.judge import best_checkpoint
-from pipeline.lifecycle.reassemble import reassemble
-from pipeline.reports.evidence import Evidence
+from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.final_test import best_checkpoint
+from pipeline.lifecycle.load_run import reassemble
+from pipeline.reports.report_data import Evidence
 from pipeline.runs.run_directory import Run
 from pipeline.tracking import journal
 from pipeline.training import checkpoints

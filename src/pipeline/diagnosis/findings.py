@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pipeline.diagnosis import generalisation, progress, samples
+from pipeline.diagnosis import checks, generalisation, sample_checks
 from pipeline.diagnosis.finding import Finding
 from pipeline.diagnosis.symptoms import Symptoms
 
@@ -10,11 +10,11 @@ Look = Callable[[Symptoms], Finding | None]
 
 # Of each row the first that applies is told: those after it would be its consequences.
 LOOKS: tuple[tuple[Look, ...], ...] = (
-    (samples.leakage,),
-    (samples.imbalance,),
-    (samples.label_noise,),
+    (sample_checks.leakage,),
+    (sample_checks.imbalance,),
+    (sample_checks.label_noise,),
     (
-        *(progress.too_high, progress.too_low, progress.stopped_early, progress.underfitting),
+        *(checks.too_high, checks.too_low, checks.stopped_early, checks.underfitting),
         *(generalisation.overfitting, generalisation.miscalibration),
     ),
 )

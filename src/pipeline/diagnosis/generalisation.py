@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.diagnosis import settings
+from pipeline.diagnosis import advice
 from pipeline.diagnosis.finding import MARGIN, STANDARD_ERRORS, Finding, merit_of
 from pipeline.diagnosis.symptoms import Symptoms
 from pipeline.reports.statistics import calibration
@@ -42,7 +42,7 @@ def overfitting(symptoms: Symptoms) -> Finding | None:
                 else []
             ),
         ),
-        overrides=settings.more_restraint(symptoms),
+        overrides=advice.more_restraint(symptoms),
         advice="More samples help most; without them, this makes it harder to learn by heart.",
     )
 
@@ -64,7 +64,7 @@ def miscalibration(symptoms: Symptoms) -> Finding | None:
             f"on average it is {sure:.1%} sure, and right in {right:.1%} of {len(judged.right):,} validation samples",
             f"expected calibration error {found.error:.3f}",
         ),
-        overrides=settings.trusted(symptoms, is_too_sure=sure > right),
+        overrides=advice.trusted(symptoms, is_too_sure=sure > right),
         advice="Smoothed labels, and the weights of the lowest loss, keep it modest."
         if sure > right
         else "What makes it modest is stronger than need be.",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.reports.evidence import Curves
+from pipeline.reports.report_data import Curves
 from pipeline.reports.statistics import Bools, Floats, Ints
 
 # N samples, K classes, T numbers to predict

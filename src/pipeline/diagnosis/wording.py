@@ -7,10 +7,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.diagnosis.advice import merged
 from pipeline.diagnosis.finding import Finding
-from pipeline.diagnosis.samples import SHOWN
-from pipeline.diagnosis.settings import merged
-from pipeline.lifecycle.accepted import is_accepted
+from pipeline.diagnosis.sample_checks import SHOWN
+from pipeline.lifecycle.preflight import is_accepted
 from pipeline.runs.run_directory import Run
 
 PRINTED = 8  # suspicious samples; the file has SHOWN of them

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import DONE, FAILED, TrackingError, UserError
-from pipeline.lifecycle.judge import judged_checkpoint
-from pipeline.lifecycle.reassemble import reassemble
+from pipeline.lifecycle.final_test import judged_checkpoint
+from pipeline.lifecycle.load_run import reassemble
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import see_working_directory
 from pipeline.system.streams import report

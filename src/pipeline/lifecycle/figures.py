@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.data.datamodule import DataModule
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.thumbnails import thumbnails
-from pipeline.reports import charts, residuals, sections, verdicts
+from pipeline.reports import charts, classification_sections, regression_sections, sections
 from pipeline.reports.charts import Chart
-from pipeline.reports.evidence import Evidence, gather
 from pipeline.reports.predictions import SavedPredictions
+from pipeline.reports.report_data import Evidence, gather
 from pipeline.reports.statistics import calibration, label_scores
 from pipeline.runs.run_directory import Run
 from pipeline.system.files import write_atomically
@@ -39,8 +39,8 @@ def of_test(evidence: Evidence) -> dict[str, Sequence[Chart]]:
     """What the network said of the test samples."""
     names, labels, predictions = evidence.class_names, evidence.labels, evidence.predictions
     if evidence.numbers is not None:
-        found = residuals.charts(evidence.numbers)
-        against = found[:: residuals.CHARTS]
+        found = regression_sections.charts(evidence.numbers)
+        against = found[:: regression_sections.CHARTS]
         return {"prediction_against_truth": against, "residuals": [each for each in found if each not in against]}
     if labels is not None:
         scores = label_scores(labels.true, labels.said)
@@ -60,7 +60,10 @@ def worst_mistakes(predictions: SavedPredictions, names: Sequence[str]) -> list[
     """The test samples that cost the most, where samples can be looked at: true -> said, and how sure."""
     rows = [row for row in predictions.worst_mistakes.tolist() if predictions.picture(row) is not None]
     pictures = [pixels for row in rows if (pixels := predictions.picture(row)) is not None]
-    captions = [f"{verdicts.mistaken(predictions, row, names)}  {predictions.confidence[row]:.0%}" for row in rows]
+    captions = [
+        f"{classification_sections.mistaken(predictions, row, names)}  {predictions.confidence[row]:.0%}"
+        for row in rows
+    ]
     title = f"Worst of {int((~predictions.right).sum()):,} mistakes: true → said"
     return [charts.tiles(title, pictures, captions)] if rows else []
 

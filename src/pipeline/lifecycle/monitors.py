@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from rich.console import Console
 
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.build import Assembly
 from pipeline.run_files import ASSEMBLED
 from pipeline.runs.run_directory import Run
 from pipeline.training.callbacks.checkpointing import Checkpointing

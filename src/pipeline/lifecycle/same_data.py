@@ -4,7 +4,7 @@ from typing import Any
 
 from pipeline import run_files
 from pipeline.errors import RunError
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.resume import setting_out_from
 from pipeline.runs.run_directory import Run
 

@@ -14,11 +14,11 @@ from pipeline import run_files
 from pipeline.data.datamodule import DataModule
 from pipeline.data.dataset import Splits
 from pipeline.data.statistics import digest_of
-from pipeline.lifecycle.assemble import Assembly
-from pipeline.lifecycle.judge import Predictions
+from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.final_test import Predictions
 from pipeline.lifecycle.thumbnails import pictures_of, thumbnails
 from pipeline.reports import predictions as saved
-from pipeline.reports.evidence import ASSEMBLED
+from pipeline.reports.report_data import ASSEMBLED
 from pipeline.runs.run_directory import Run
 from pipeline.spec import TaskKind
 from pipeline.system.files import write_atomically

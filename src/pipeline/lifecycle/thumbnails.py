@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.data.datamodule import DataModule
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.build import Assembly
 from pipeline.models.log_mel import LogMel
 from pipeline.reports.statistics import Ints
 

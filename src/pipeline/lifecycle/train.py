@@ -11,14 +11,14 @@ from rich.console import Console
 from pipeline.config import resolve
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
-from pipeline.lifecycle import describe, exits, resume
-from pipeline.lifecycle.assemble import Assembly, assemble, set_out_from
+from pipeline.lifecycle import exit_codes, resume, summaries
+from pipeline.lifecycle.build import Assembly, assemble, set_out_from
 from pipeline.lifecycle.console import console_beside
-from pipeline.lifecycle.judge import best_checkpoint, judge
+from pipeline.lifecycle.final_test import best_checkpoint, judge
+from pipeline.lifecycle.load_run import with_its_tokenizer
 from pipeline.lifecycle.loggers import build_loggers
 from pipeline.lifecycle.monitors import monitoring
-from pipeline.lifecycle.reassemble import with_its_tokenizer
-from pipeline.lifecycle.recording import Recording
+from pipeline.lifecycle.run_recorder import Recording
 from pipeline.lifecycle.same_data import check_same_data
 from pipeline.lifecycle.trainer import build_trainer, refusals_of_lightning
 from pipeline.runs.environment_variables import check_variables
@@ -70,7 +70,7 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
     callbacks = [*monitoring(run, assembly, callbacks, console, is_resumed=start_from is not None), *callbacks]
     trainer = set_up(config, assembly, callbacks, recording.loggers, run.folder, here)
 
-    console.print(describe.plan(run, assembly, trainer, start_from), soft_wrap=True)
+    console.print(summaries.plan(run, assembly, trainer, start_from), soft_wrap=True)
     meeting.when_all_are_set_up()
     with recording.of_run(trainer, resumed_from=start_from):
         with refusals_of_lightning():
@@ -158,4 +158,4 @@ def main(run: Run, pulse: Pulse) -> int:
     interruption.install()
     log_path = run.log_path if here.is_first else run.folder / f"rank{here.rank}.log"
     console = console_beside(log_path, quiet=not here.is_first)
-    return exits.code_of(lambda: train(run, here, pulse, console, interruption), run.folder)
+    return exit_codes.code_of(lambda: train(run, here, pulse, console, interruption), run.folder)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.build import Assembly
 from pipeline.system.process import Place
 from pipeline.training.callbacks.timing import TimedCheckpointIO
 from pipeline.training.learner import Learner

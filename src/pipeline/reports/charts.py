@@ -9,9 +9,9 @@ from itertools import accumulate
 import numpy as np
 
 from pipeline.reports.axes import Axis, around, short
+from pipeline.reports.html import style
 from pipeline.reports.images import address, png
 from pipeline.reports.markup import Html, element, join
-from pipeline.reports.page import style
 from pipeline.reports.statistics import BINS, Calibration, Floats, Ints
 
 WIDTH, HEIGHT = 460, 270  # as wide as a telephone, so that the writing stays legible there

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from pipeline.reports import wording
+from pipeline.reports import formatting
 from pipeline.reports.charts import Chart, Line, Mark, line_chart
-from pipeline.reports.evidence import Evidence
+from pipeline.reports.html import columns, headline, note, section
 from pipeline.reports.markup import Child, Html, command, element, facts, join, table
-from pipeline.reports.page import columns, headline, note, section
 from pipeline.reports.predictions import SavedNumbers
+from pipeline.reports.report_data import Evidence
 from pipeline.reports.statistics import (
     Interval,
     interval_of_accuracy,
@@ -90,14 +90,14 @@ def figures(evidence: Evidence) -> Html | None:
         return _newest(evidence)
     boxes = [
         (
-            wording.name_of(name),
-            wording.value_of(name, metrics[name]),
-            wording.interval_of(name, found[name]) if name in found else "",
+            formatting.name_of(name),
+            formatting.value_of(name, metrics[name]),
+            formatting.interval_of(name, found[name]) if name in found else "",
         )
-        for name in wording.in_order(metrics)
+        for name in formatting.in_order(metrics)
     ]
     name, value, remark = boxes[0]
-    boxes[0] = (name, value, f"{wording.LEVEL}: {remark}" if remark else "")
+    boxes[0] = (name, value, f"{formatting.LEVEL}: {remark}" if remark else "")
     return join(headline(boxes), _how_judged(evidence))
 
 
@@ -114,8 +114,8 @@ def _how_judged(evidence: Evidence) -> Html | None:
     best = "on the validation set" if monitor.startswith("val") else f"by {monitor}"
     chosen = "" if step is None else f" The weights are those of step {step:,}, the best {best}."
     for name, why in evidence.undefined.items():
-        told += f" {wording.name_of(name)} is not defined: {why} in the test set."
-    return note(f"{told} Below a figure stands its {wording.LEVEL} by bootstrap over the test samples.{chosen}")
+        told += f" {formatting.name_of(name)} is not defined: {why} in the test set."
+    return note(f"{told} Below a figure stands its {formatting.LEVEL} by bootstrap over the test samples.{chosen}")
 
 
 def _newest(evidence: Evidence) -> Html | None:
@@ -146,7 +146,7 @@ def curves(evidence: Evidence) -> list[Chart]:
     def chart(name: str) -> Chart | None:
         train = Line("training", points(f"train/{name}"), "train")
         judged = Line("validation", points(f"val/{name}"), "s0", dotted=True)
-        title = wording.name_of(name) if name != "loss" else "Loss"
+        title = formatting.name_of(name) if name != "loss" else "Loss"
         return line_chart(
             f"{title[0].upper()}{title[1:]}",
             [train, judged],
@@ -199,7 +199,7 @@ def timing(evidence: Evidence) -> Html | None:
     rows: list[list[Child]] = [
         [
             join(element("i", class_=f"swatch {styles[label]}"), label),
-            wording.duration(seconds),
+            formatting.duration(seconds),
             f"{seconds / total:.1%}",
         ]
         for label, seconds in spent.items()
@@ -210,11 +210,13 @@ def timing(evidence: Evidence) -> Html | None:
         f"As the first process saw it: of an accelerator's work it sees the waiting. {UNMEASURED.capitalize()}: start, "
         f"callbacks, and what was cut off by an interruption.{speed}"
     )
-    return section(f"Where the {wording.duration(total)} went", bar, columns(table(["", "time", "share"], rows), told))
+    return section(
+        f"Where the {formatting.duration(total)} went", bar, columns(table(["", "time", "share"], rows), told)
+    )
 
 
 def settings(evidence: Evidence) -> Html | None:
-    rows: list[list[Child]] = [[key, wording.setting(value)] for key, value in evidence.settings.items()]
+    rows: list[list[Child]] = [[key, formatting.setting(value)] for key, value in evidence.settings.items()]
     middle = (len(rows) + 1) // 2
     halves = columns(*(table(["", ""], part, class_="words") for part in (rows[:middle], rows[middle:]) if part))
     whole = element(

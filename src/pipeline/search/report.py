@@ -8,10 +8,10 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from pipeline.errors import ConfigError
-from pipeline.reports import wording
+from pipeline.reports import formatting
+from pipeline.reports.html import columns, headline, note, page, section
 from pipeline.reports.images import address
 from pipeline.reports.markup import Child, Html, command, element, facts, join, table
-from pipeline.reports.page import columns, headline, note, page, section
 from pipeline.search.estimate_section import estimate_section
 from pipeline.search.estimates import chosen
 from pipeline.search.final import Comparison
@@ -75,7 +75,7 @@ def _top(standing: Standing) -> Html:
     settings = standing.plan.settings
     seconds = sum(seconds_of(each) or 0.0 for each in standing.trials)
     sampler = str(settings.sampler._target_).rpartition(".")[2]
-    told = f"{standing.counts}; {sampler}; {wording.duration(seconds)} of training"
+    told = f"{standing.counts}; {sampler}; {formatting.duration(seconds)} of training"
     state = None if standing.state == "finished" else element("p", element("span", _state(standing), class_="status"))
     return element("header", element("h1", f"search {standing.name}"), element("p", told, class_="quiet"), state)
 
@@ -219,7 +219,7 @@ def _searched(standing: Standing) -> Html | None:
         [key, text, _condition(plan.space.conditions.get(key, {}))] for key, text in plan.settings.space.items()
     ]
     names = ("n_trials", "workers", "timeout", "max_failures", "final_seeds")
-    rows: list[tuple[str, Child]] = [(name, wording.setting(plan.settings[name])) for name in names]
+    rows: list[tuple[str, Child]] = [(name, formatting.setting(plan.settings[name])) for name in names]
     rows += [(f"objective {name}", direction) for name, direction in plan.objectives.items()]
     rows += [(part, str(plan.settings[part]._target_).rpartition(".")[2]) for part in ("sampler", "pruner")]
     fixed = redacted(shlex.join(plan.fixed)) or "none"

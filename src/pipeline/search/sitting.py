@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, TrainingFailed
-from pipeline.lifecycle.exits import OUT_OF_SPACE, os_error
+from pipeline.lifecycle.exit_codes import OUT_OF_SPACE, os_error
 from pipeline.search import final, recipe
 from pipeline.search import folder as folders
 from pipeline.search import study as studies

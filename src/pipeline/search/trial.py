@@ -18,9 +18,9 @@ from pipeline.config import resolve
 from pipeline.config.allowed import targets
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import TrainingFailed, UserError
-from pipeline.lifecycle import describe
-from pipeline.lifecycle.assemble import Assembly, assemble, build_data
-from pipeline.lifecycle.judge import scores_of_parts
+from pipeline.lifecycle import summaries
+from pipeline.lifecycle.build import Assembly, assemble, build_data
+from pipeline.lifecycle.final_test import scores_of_parts
 from pipeline.lifecycle.save_predictions import digest_of_part
 from pipeline.lifecycle.train import set_up
 from pipeline.metrics import lower_is_better
@@ -228,7 +228,7 @@ def start_record(plan: Plan, number: int, picked: Picked, config: DictConfig, se
         "name": f"{number} {varying}"[:NAME_LENGTH],
         "experiment": config.tracking.get("experiment") or config.name,
         "run_uid": f"{search}-{number:04}",
-        "params": describe.parameters(config, plan.composed(picked).choices),
+        "params": summaries.parameters(config, plan.composed(picked).choices),
         "tags": {"search": search, "trial": str(number)},
     }
 

@@ -26,7 +26,7 @@ from pipeline.errors import DONE, FAILED, ConfigError, DataError, TrainingFailed
 from pipeline.launch.devices import process_count
 from pipeline.launch.local import free_port
 from pipeline.lifecycle.console import quieten
-from pipeline.lifecycle.exits import OUT_OF_SPACE, os_error
+from pipeline.lifecycle.exit_codes import OUT_OF_SPACE, os_error
 from pipeline.runs import environment
 from pipeline.runs.run_directory import Run
 from pipeline.search import folder as folders

@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from optuna.trial import TrialState
 
-from pipeline.reports.page import style
+from pipeline.reports.html import style
 from pipeline.search.standing import Objective
 
 _, COLOURS = style()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.diagnosis import settings
+from pipeline.diagnosis import advice
 from pipeline.diagnosis.finding import MARGIN, STANDARD_ERRORS, Finding, merit_of
 from pipeline.diagnosis.symptoms import Symptoms
 from pipeline.reports.statistics import Floats
@@ -42,12 +42,12 @@ def too_high(symptoms: Symptoms) -> Finding | None:
         )
     if not told:
         return None
-    rate = settings.rate_of(symptoms)
+    rate = advice.rate_of(symptoms)
     return Finding(
         fault="learning rate too high",
         told=told,
         figures=(*figures, *([] if rate is None else [f"{rate[0]} was {rate[1]:g}"])),
-        overrides=settings.learning_rate(symptoms, times=0.1),
+        overrides=advice.learning_rate(symptoms, times=0.1),
         advice="A tenth of it; if that is still unsteady, trainer.gradient_clip_val=1.0 as well.",
     )
 
@@ -68,7 +68,7 @@ def too_low(symptoms: Symptoms) -> Finding | None:
             f"the validation loss went from {first:.3f} to {last:.3f}",
             *_against_neighbours(symptoms),
         ),
-        overrides=settings.learning_rate(symptoms, times=30),
+        overrides=advice.learning_rate(symptoms, times=30),
         advice="Thirty times as long steps; a search over the learning rate finds the best.",
     )
 
@@ -82,7 +82,7 @@ def stopped_early(symptoms: Symptoms) -> Finding | None:
         return None
     gain = pace * losses[-1] / symptoms.uninformed_loss
     is_falling = pace >= FALLING and gain >= WORTHWHILE
-    goes_on = settings.has_constant_rate(symptoms)
+    goes_on = advice.has_constant_rate(symptoms)
     could_fall = too_short_to_see or (goes_on and pace >= STILL_FALLING)
     if not is_falling and not (could_fall and _behind(symptoms)):
         return None
@@ -95,7 +95,7 @@ def stopped_early(symptoms: Symptoms) -> Finding | None:
             else "there was only one epoch",
             f"training took {_epochs(len(losses))}",
         ),
-        overrides=settings.longer(symptoms, times=4),
+        overrides=advice.longer(symptoms, times=4),
         advice="It goes on from its last checkpoint." if goes_on else "Anew, because its schedule has come to its end.",
         resumes=goes_on,
     )
@@ -109,7 +109,7 @@ def underfitting(symptoms: Symptoms) -> Finding | None:
         fault="underfitting",
         told="The network cannot fit what it is shown, and it has stopped learning: it is too small, or held back.",
         figures=_against_neighbours(symptoms),
-        overrides=settings.less_restraint(symptoms),
+        overrides=advice.less_restraint(symptoms),
         advice="More freedom: a weaker penalty, less dropout, or a larger model.",
     )
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from pipeline.reports.contest import are_comparable, duels, verdict
 from pipeline.reports.predictions import SavedLabels, SavedNumbers, SavedPredictions
+from pipeline.reports.significance import are_comparable, duels, verdict
 from pipeline.reports.statistics import mcnemar
 
 Predicted = Callable[..., SavedPredictions]

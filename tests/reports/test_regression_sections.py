@@ -11,7 +11,7 @@ import pytest
 from pipeline.commands import compare
 from pipeline.errors import RunError
 from pipeline.reports import predictions as saved
-from pipeline.reports import report
+from pipeline.reports import run_report
 from pipeline.reports.predictions import SavedNumbers
 from pipeline.runs.run_directory import Run
 
@@ -31,7 +31,7 @@ def page_of(run_like: Callable[..., Run], changed: Callable[..., None], tmp_path
         changed(run, "assembled.json", {"headline": "val/r2"})
         changed(run, "result.json", {"metrics": metrics})
         saved.save(run.folder, kept)
-        return report.write(run).read_text()
+        return run_report.write(run).read_text()
 
     return render
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from pipeline.reports.axes import around
 from pipeline.reports.charts import Chart, histogram, scatter
-from pipeline.reports.evidence import Evidence
+from pipeline.reports.html import columns, note, section
 from pipeline.reports.markup import Child, Html, element, table
-from pipeline.reports.page import columns, note, section
 from pipeline.reports.predictions import SavedNumbers
+from pipeline.reports.report_data import Evidence
 from pipeline.reports.statistics import Floats
 
 # N test samples, T numbers each

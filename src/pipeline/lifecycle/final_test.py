@@ -11,7 +11,7 @@ from pytorch_lightning.core.hooks import DataHooks
 from torch import Tensor
 
 from pipeline.data.datamodule import DataModule
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.build import Assembly
 from pipeline.run_files import warn
 from pipeline.runs.run_directory import Run
 from pipeline.training import checkpoints

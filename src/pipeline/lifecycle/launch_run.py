@@ -189,7 +189,7 @@ def _launch(run: Run, config: DictConfig, here: Place | None, changes: Sequence[
     resume.ask(run, config, changes)
     is_to_come = False
     try:
-        code = launcher.run(module_command("pipeline.lifecycle.rank", *run.words), resources, run.folder)
+        code = launcher.run(module_command("pipeline.lifecycle.training_process", *run.words), resources, run.folder)
         is_to_come = run.is_submitted
         return code
     finally:
@@ -223,9 +223,9 @@ def _check_processes(config: DictConfig, here: Place) -> None:
 
 def _become(run: Run) -> int:
     """This process is one of the run's own, started by a cluster; its exit code."""
-    from pipeline.lifecycle import rank
+    from pipeline.lifecycle import training_process
 
-    return rank.work(run)
+    return training_process.work(run)
 
 
 def _check_shares(config: DictConfig, resources: Resources) -> None:

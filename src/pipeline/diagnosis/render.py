@@ -5,11 +5,11 @@ from torch import Tensor
 
 from pipeline.data.dataset import Splits
 from pipeline.diagnosis.finding import Suspect
-from pipeline.diagnosis.samples import SHOWN
+from pipeline.diagnosis.sample_checks import SHOWN
 from pipeline.lifecycle.thumbnails import thumbnails
+from pipeline.reports.html import note, page, section
 from pipeline.reports.images import picture
 from pipeline.reports.markup import element
-from pipeline.reports.page import note, page, section
 
 COLUMNS = 4  # of a table's that tell a row from others
 LONGEST = 80  # characters of a sentence

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.metrics import Mode, mode_of
-from pipeline.reports import contest, sections, wording
+from pipeline.reports import formatting, sections, significance
 from pipeline.reports.charts import Line, line_chart
-from pipeline.reports.contest import NO_WINNER, Duel
-from pipeline.reports.evidence import Evidence
+from pipeline.reports.html import columns, note, page, section
 from pipeline.reports.markup import Child, Html, command, element, join, table
-from pipeline.reports.page import columns, note, page, section
 from pipeline.reports.predictions import Saved
+from pipeline.reports.report_data import Evidence
+from pipeline.reports.significance import NO_WINNER, Duel
 from pipeline.reports.statistics import SIGNIFICANCE, Interval
 from pipeline.tracking import address
 
@@ -36,7 +36,7 @@ class Comparison:
     def verdict(self) -> str:
         if self.duels is None:
             return self.refusal
-        return contest.verdict(self.names, self.networks, self.duels)
+        return significance.verdict(self.names, self.networks, self.duels)
 
     @property
     def refusal(self) -> str:
@@ -45,7 +45,7 @@ class Comparison:
         others = [
             name
             for name, each in zip(self.names, self.networks, strict=True)
-            if not contest.are_comparable([first, each])
+            if not significance.are_comparable([first, each])
         ]
         return (
             f"No paired test: {', '.join(others)} judged another test set than {self.names[0]} "
@@ -54,7 +54,7 @@ class Comparison:
 
     @property
     def metrics(self) -> list[str]:
-        return wording.in_order({name: value for run in self.runs for name, value in run.metrics.items()})
+        return formatting.in_order({name: value for run in self.runs for name, value in run.metrics.items()})
 
     @property
     def differing(self) -> list[str]:
@@ -67,7 +67,7 @@ def compared(runs: Sequence[Evidence], names: Sequence[str]) -> Comparison:
     """All of them with predictions."""
     networks = [run.judged for run in runs if run.judged is not None]
     assert len(networks) == len(runs)
-    fought = contest.duels(networks) if contest.are_comparable(networks) else None
+    fought = significance.duels(networks) if significance.are_comparable(networks) else None
     return Comparison(runs, names, networks, [sections.intervals(run) for run in runs], fought)
 
 
@@ -102,14 +102,14 @@ def _metrics(comparison: Comparison) -> Html | None:
         for name in names:
             interval = comparison.intervals[place].get(name)
             value = run.metrics.get(name)
-            below = None if interval is None else _small(wording.interval_of(name, interval))
-            shown = "" if value is None else wording.value_of(name, value)
+            below = None if interval is None else _small(formatting.interval_of(name, interval))
+            shown = "" if value is None else formatting.value_of(name, value)
             best = value is not None and value == best_value(comparison, name)
             figure = element("span", shown, class_="best" if best else None)
             cells.append(figure if below is None else _over(figure, below))
         rows.append(cells)
-    told = note(f"Below a figure stands its {wording.LEVEL} by bootstrap over the test samples; the best is bold.")
-    return section("Test set", table(["run", *map(wording.name_of, names)], rows, class_="runs"), told)
+    told = note(f"Below a figure stands its {formatting.LEVEL} by bootstrap over the test samples; the best is bold.")
+    return section("Test set", table(["run", *map(formatting.name_of, names)], rows, class_="runs"), told)
 
 
 def _over(upper: Child, lower: Child) -> Html:
@@ -132,7 +132,7 @@ def best_value(comparison: Comparison, metric: str) -> float:
 def _duels(comparison: Comparison) -> Html | None:
     if comparison.duels is None:
         return None
-    measure = contest.measure_of(comparison.networks)
+    measure = significance.measure_of(comparison.networks)
     rows: list[list[Child]] = [
         [
             _over(_named(comparison, duel.first), join("over ", _named(comparison, duel.second))),
@@ -140,26 +140,26 @@ def _duels(comparison: Comparison) -> Html | None:
             _change(measure.score, duel.difference, duel.interval),
             _change(measure.cost, duel.cost_difference, duel.cost_interval),
             _over(
-                element("span", wording.p_value(duel.adjusted), class_="best" if duel.is_decided else None),
-                _small(f"alone {wording.p_value(duel.p_value)}"),
+                element("span", formatting.p_value(duel.adjusted), class_="best" if duel.is_decided else None),
+                _small(f"alone {formatting.p_value(duel.p_value)}"),
             ),
         ]
         for duel in comparison.duels
     ]
-    head = ["", measure.alone, *map(wording.name_of, (measure.score, measure.cost)), "p"]
+    head = ["", measure.alone, *map(formatting.name_of, (measure.score, measure.cost)), "p"]
     return section(
         "Pair by pair, on the same samples",
         table(head, rows, class_="runs"),
         note(
             f"{measure.explained}: how often chance alone would part two equals so far, adjusted for the number of "
-            f"pairs (Holm 1979) and bold below {SIGNIFICANCE:g}. Below a difference stands its {wording.LEVEL} by "
+            f"pairs (Holm 1979) and bold below {SIGNIFICANCE:g}. Below a difference stands its {formatting.LEVEL} by "
             "paired bootstrap (Efron 1979)."
         ),
     )
 
 
 def _change(metric: str, difference: float, interval: Interval) -> Html:
-    return _over(wording.change_of(metric, difference), _small(wording.interval_of_change(metric, interval)))
+    return _over(formatting.change_of(metric, difference), _small(formatting.interval_of_change(metric, interval)))
 
 
 def _curves(comparison: Comparison) -> Html | None:
@@ -183,7 +183,7 @@ def _curves(comparison: Comparison) -> Html | None:
     return section(
         "Learning curves",
         columns(
-            *(chart(f"Validation {wording.name_of(each)}", each) for each in headlines if each != "val/loss"),
+            *(chart(f"Validation {formatting.name_of(each)}", each) for each in headlines if each != "val/loss"),
             chart("Validation loss", "val/loss", logarithmic=True),
             chart("Training loss", "train/loss", logarithmic=True),
             chart("Learning rate", "train/learning_rate"),
@@ -196,7 +196,7 @@ def _settings(comparison: Comparison) -> Html | None:
     if not keys:
         return section("Settings", element("p", "All the same."))
     rows: list[list[Child]] = [
-        [key, *(wording.setting(run.settings.get(key, "")) for run in comparison.runs)] for key in keys
+        [key, *(formatting.setting(run.settings.get(key, "")) for run in comparison.runs)] for key in keys
     ]
     head = ["", *comparison.names]
     return section("Settings that differ", table(head, rows, class_="words"), note("All others are the same."))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from pipeline.diagnosis import settings
+from pipeline.diagnosis import advice
 from pipeline.diagnosis.finding import MARGIN, STANDARD_ERRORS, Finding, Suspect
 from pipeline.diagnosis.symptoms import Copies, Pair, Scored, Symptoms
 from pipeline.reports.statistics import Floats
@@ -90,7 +90,7 @@ def imbalance(symptoms: Symptoms) -> Finding | None:
             f"{symptoms.class_names[largest]}: {shares[largest]:.1%} of the training samples; accuracy over all "
             f"validation samples {judged.merit:.1%}",
         ),
-        overrides=settings.rare_classes_count(symptoms),
+        overrides=advice.rare_classes_count(symptoms),
         advice="Classes count alike, however many samples each has.",
     )
 
@@ -132,7 +132,7 @@ def label_noise(symptoms: Symptoms) -> Finding | None:
             f"{len(suspects):,} of {len(scored.targets):,} training samples ({len(suspects) / len(scored.targets):.1%})"
             " are suspicious",
         ),
-        overrides=settings.modest(symptoms),
+        overrides=advice.modest(symptoms),
         advice="First look at the suspicious samples below, and correct or remove what is wrong; this makes the rest "
         "weigh less.",
         suspects=tuple(suspects),

@@ -1,4 +1,4 @@
-"""One process of a run: `python -m pipeline.lifecycle.rank RUN_DIR [--made-here | PACKAGE ...]`, which launchers start.
+"""One process of a run, started by a launcher: `python -m pipeline.lifecycle.training_process RUN_DIR [PACKAGE ...]`.
 
 Imports the training, which takes seconds, only when a signal that comes meanwhile ends the process at once and
 without a traceback: nothing has been begun that would have to be saved.

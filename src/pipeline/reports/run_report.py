@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import DONE, USER_ERROR, UserError
-from pipeline.reports import residuals, sections, verdicts
-from pipeline.reports.evidence import Evidence, gather
+from pipeline.reports import classification_sections, regression_sections, sections
+from pipeline.reports.html import page
 from pipeline.reports.markup import element
-from pipeline.reports.page import page
+from pipeline.reports.report_data import Evidence, gather
 from pipeline.runs.run_directory import Run
 from pipeline.system import streams
 from pipeline.system.files import locked, write_atomically
@@ -34,13 +34,13 @@ def render(evidence: Evidence) -> str:
         sections.top(evidence),
         sections.figures(evidence),
         sections.learning_curves(evidence),
-        verdicts.by_class(evidence),
-        verdicts.by_label(evidence),
-        verdicts.sureness(evidence),
-        verdicts.mistakes(evidence),
-        verdicts.close_calls(evidence),
-        residuals.residuals(evidence),
-        residuals.furthest(evidence),
+        classification_sections.by_class(evidence),
+        classification_sections.by_label(evidence),
+        classification_sections.sureness(evidence),
+        classification_sections.mistakes(evidence),
+        classification_sections.close_calls(evidence),
+        regression_sections.residuals(evidence),
+        regression_sections.furthest(evidence),
         sections.timing(evidence),
         sections.settings(evidence),
         sections.commands(evidence),

@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import run_files
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.final_test import Verdict
 from pipeline.lifecycle.headline import headline_of
 from pipeline.lifecycle.hosts import TAG
-from pipeline.lifecycle.judge import Verdict
-from pipeline.reports import report
+from pipeline.reports import run_report
 from pipeline.runs.run_directory import Run, step_of
 from pipeline.tracking import address, ui
 from pipeline.tracking.progress import SyncState
@@ -169,7 +169,7 @@ def note(
 
     `pictures` are files of the run directory. The carrier makes a page's address of each `artifact:`.
     """
-    links = " · ".join(f"[{_title(path)}](artifact:{path})" for path in (report.NAME, *pictures))
+    links = " · ".join(f"[{_title(path)}](artifact:{path})" for path in (run_report.NAME, *pictures))
     parts = [headline, links, f"{_data(assembly)}; {_model(assembly)}"]
     if verdict is not None and verdict.metrics:
         rows = (f"| {name} | {value:.4f} |" for name, value in _headline_first(verdict.metrics))

@@ -5,7 +5,7 @@ import logging
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import compose, resolve
-from pipeline.lifecycle.assemble import Assembly, assemble
+from pipeline.lifecycle.build import Assembly, assemble
 from pipeline.lifecycle.same_data import change_of_data
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import ALONE

@@ -14,8 +14,8 @@ import torch
 from pipeline.config import resolve
 from pipeline.config.compose import compose
 from pipeline.errors import UserError
-from pipeline.lifecycle import assemble as assembling
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle import build as assembling
+from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.train import check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.system.process import ALONE, Place

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.errors import RunError
-from pipeline.lifecycle import describe, figures, resume
-from pipeline.lifecycle.assemble import Assembly
+from pipeline.lifecycle import figures, resume, summaries
+from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.final_test import Verdict
 from pipeline.lifecycle.hosts import Hosts
-from pipeline.lifecycle.judge import Verdict
 from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
-from pipeline.reports import report
-from pipeline.reports.evidence import ASSEMBLED
+from pipeline.reports import run_report
+from pipeline.reports.report_data import ASSEMBLED
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run, step_of
 from pipeline.runs.tracking_store import export_command
@@ -109,13 +109,13 @@ class Recording:
             with self._harmless("the figures"):
                 self._publish()
             state = self._end("FINISHED", None)
-            self.console.print(describe.summary(self.verdict, self._seconds()))
-            self.console.print(describe.where(self.run, self.config, state), soft_wrap=True)
+            self.console.print(summaries.summary(self.verdict, self._seconds()))
+            self.console.print(summaries.where(self.run, self.config, state), soft_wrap=True)
 
     def _broke(self, problem: BaseException) -> None:
         if isinstance(problem, Interrupted):
             self._end("KILLED", str(problem))
-            self.console.print(describe.farewell(self.run, problem.saved), soft_wrap=True)
+            self.console.print(summaries.farewell(self.run, problem.saved), soft_wrap=True)
         elif isinstance(problem, KeyboardInterrupt):
             self._end("KILLED", "Ctrl-C, twice")
         else:
@@ -123,7 +123,7 @@ class Recording:
             self._end("FAILED", "\n".join(lines))
             saved, _ = checkpoints.newest_intact(self.run.checkpoints)
             if saved is not None:
-                self.console.print(describe.farewell(self.run, saved.name), soft_wrap=True)
+                self.console.print(summaries.farewell(self.run, saved.name), soft_wrap=True)
 
     def training_ended(self, trainer: pl.Trainer) -> None:
         self.begin(trainer)  # where nothing was left but to judge
@@ -150,9 +150,9 @@ class Recording:
         resume.carry_out(self.run)
         keep_assembled(self.run, self.assembly, trainer)
         self.run.become_latest()
-        start = describe.start_record(self.run, self.config, self.assembly)
+        start = summaries.start_record(self.run, self.config, self.assembly)
         if goes_on:
-            changed = describe.changes(before, start["params"], step)
+            changed = summaries.changes(before, start["params"], step)
             self.journal.tags(
                 {"resumed_from": "the beginning" if resumed_from is None else resumed_from.name, **changed}
             )
@@ -166,14 +166,14 @@ class Recording:
             self.journal.artifact(name)
         if self.run.skipped_path.exists():
             self.journal.artifact(self.run.skipped_path.name)
-        self.journal.note(describe.note(self.run, self.assembly, "**in training**: the report shows how far it is"))
+        self.journal.note(summaries.note(self.run, self.assembly, "**in training**: the report shows how far it is"))
         if self.config.tracking.uri is not None:
             self.sidecar = sidecar.start(
                 self.run.folder,
                 uri=self.config.tracking.uri,
                 artifacts=self.config.tracking.artifacts,
                 on_model=export_command(self.run),
-                on_validation=module_command("pipeline.reports.report", *self.run.words),
+                on_validation=module_command("pipeline.reports.run_report", *self.run.words),
             )
         self.started_at = time.monotonic()
 
@@ -185,8 +185,8 @@ class Recording:
         pictures = [path.relative_to(self.run.folder).as_posix() for path in drawn]
         for picture in pictures:
             self.journal.artifact(picture, folder="figures")
-        headline = describe.headline(self.verdict)
-        self.journal.note(describe.note(self.run, self.assembly, headline, self.verdict, pictures))
+        headline = summaries.headline(self.verdict)
+        self.journal.note(summaries.note(self.run, self.assembly, headline, self.verdict, pictures))
 
     @contextmanager
     def _harmless(self, what: str) -> Iterator[None]:
@@ -200,14 +200,14 @@ class Recording:
     def _end(self, status: Status, error: str | None) -> SyncState | None:
         self._write_result(status, None)
         self.journal.artifact("result.json")
-        with self._harmless(report.NAME):
-            report.write(self.run, status)
-            self.journal.artifact(report.NAME)
+        with self._harmless(run_report.NAME):
+            run_report.write(self.run, status)
+            self.journal.artifact(run_report.NAME)
         if status == "FINISHED":
             self.journal.model()  # after every file: it takes the longest
         else:
             reason = "" if error is None else f": {error.splitlines()[-1]}"
-            self.journal.note(describe.note(self.run, self.assembly, f"**{status.lower()}**{reason}", self.verdict))
+            self.journal.note(summaries.note(self.run, self.assembly, f"**{status.lower()}**{reason}", self.verdict))
         self.journal.end(status, error=error)
         self.journal.close()
         state = self.sidecar.wait(SIDECAR_PATIENCE_SECONDS, for_model=False) if self.sidecar is not None else None
@@ -229,7 +229,7 @@ class Recording:
                     "best_checkpoint": best,
                     "mlflow_run_id": mlflow_run_id,
                     "seconds": round(self._seconds(), 3),
-                    "command": describe.command_of(self.run),
+                    "command": summaries.command_of(self.run),
                 }
             )
         except OSError as problem:  # must not hide what ended the run

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.lifecycle.reassemble import with_its_tokenizer
+from pipeline.lifecycle.load_run import with_its_tokenizer
 from pipeline.runs.run_directory import Run
 
 
