@@ -13,8 +13,8 @@ from rich.table import Table
 from tests.end_to_end.planted import CASES, Case
 
 from benchmarks.figure import Figure
+from pipeline.diagnosis.checks import findings
 from pipeline.diagnosis.examine import examine
-from pipeline.diagnosis.findings import findings
 from pipeline.reports.report_data import gather
 from pipeline.runs.run_directory import Run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.compose import compose
-from pipeline.diagnosis import advice, wording
+from pipeline.diagnosis import advice, render
 from pipeline.diagnosis.finding import Finding
 from pipeline.diagnosis.symptoms import Symptoms
 from pipeline.lifecycle.preflight import is_accepted
@@ -90,7 +90,7 @@ def test_what_the_check_refuses_is_not_printed(tmp_path: Path, overrides: tuple[
     run = Run(tmp_path / "20260101-000000-run-0000")
     run.folder.mkdir()
     (run.folder / "overrides.txt").write_text("optimizer=rmsprop\n")
-    typed = wording.command(run, finding_of(*overrides))
+    typed = render.command(run, finding_of(*overrides))
     expected = shlex.join(["pipeline", "train", "optimizer=rmsprop", *overrides]) if is_printed else None
     assert typed == expected
-    assert ("```sh" in wording.markdown(run, [(finding_of(*overrides), [])], [])) is is_printed
+    assert ("```sh" in render.markdown(run, [(finding_of(*overrides), [])], [])) is is_printed

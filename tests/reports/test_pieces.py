@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.reports.axes import Axis, around, round_numbers, short
-from pipeline.reports.charts import MOST_POINTS, Line, line_chart, thinned
+from pipeline.reports.charts import MOST_POINTS, Axis, Line, around, line_chart, round_numbers, short, thinned
 from pipeline.reports.formatting import duration
-from pipeline.reports.images import png
-from pipeline.reports.markup import Html, element, table
+from pipeline.reports.html import Html, element, png, table
 
 
 class TestMarkup:

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from pipeline.lifecycle.final_test import Predictions
-from pipeline.lifecycle.save_predictions import compacted, shortened
-from pipeline.lifecycle.thumbnails import spectrograms, thumbnails
+from pipeline.lifecycle.save_predictions import compacted, shortened, spectrograms, thumbnails
 from pipeline.reports import predictions
 from pipeline.reports.predictions import SavedLabels, SavedNumbers, SavedPredictions
 

@@ -17,8 +17,7 @@ from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.runs.environment import describe
-from pipeline.runs.environment_variables import check_variables, passed_over, recorded
+from pipeline.runs.environment_variables import check_variables, describe, passed_over, recorded
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import ALONE
 

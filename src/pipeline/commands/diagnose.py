@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.data.datamodule import DataModule
-from pipeline.diagnosis import render, wording
+from pipeline.diagnosis import render
+from pipeline.diagnosis.checks import findings
 from pipeline.diagnosis.examine import examine
 from pipeline.diagnosis.finding import Finding
-from pipeline.diagnosis.findings import findings
 from pipeline.diagnosis.symptoms import Symptoms
 from pipeline.lifecycle import exit_codes
 from pipeline.lifecycle.build import Assembly
@@ -38,10 +38,10 @@ def _tell(run: Run, console: Console, data_root: str | None) -> None:
     symptoms, assembly = examine(run, gather(run), data_root)
     found, unseen = findings(symptoms), unseen_in(symptoms)
     told = [(each, _samples(each, symptoms, assembly)) for each in found]
-    write_atomically(run.folder / NAME, wording.markdown(run, told, unseen))
-    console.print(Text(f"{run.id}: {wording.heading(found, unseen)}"), soft_wrap=True)
+    write_atomically(run.folder / NAME, render.markdown(run, told, unseen))
+    console.print(Text(f"{run.id}: {render.heading(found, unseen)}"), soft_wrap=True)
     for finding, samples in told:
-        console.print(wording.printed(run, finding, samples), soft_wrap=True)
+        console.print(render.printed(run, finding, samples), soft_wrap=True)
     console.print(Text(f"\nwritten to  {shorten(run.folder / NAME)}"), soft_wrap=True)
     if (page := _pictures(run, found, symptoms, assembly)) is not None:
         console.print(Text(f"pictures    {page}"), soft_wrap=True)
@@ -55,7 +55,7 @@ def unseen_in(symptoms: Symptoms) -> list[str]:
     return unseen if symptoms.is_of_classes else [*unseen, "what concerns classes, because numbers are predicted"]
 
 
-def _samples(finding: Finding, symptoms: Symptoms, assembly: Assembly) -> wording.Samples:
+def _samples(finding: Finding, symptoms: Symptoms, assembly: Assembly) -> render.Samples:
     if not finding.suspects:
         return []
     assert isinstance(assembly.data, DataModule)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.errors import DONE, ConfigError, RunError, TrackingError
-from pipeline.lifecycle.headline import HEADLINES
+from pipeline.lifecycle.final_test import HEADLINES
 from pipeline.lifecycle.summaries import UI, command_of
 from pipeline.reports import predictions
 from pipeline.runs import run_directory as runs

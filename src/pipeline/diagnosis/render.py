@@ -1,15 +1,22 @@
 """Suspicious samples as a person can find them: a row's first values, a sentence, a picture."""
 
+import shlex
+from collections.abc import Sequence
+
 import torch
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from pipeline.data.dataset import Splits
-from pipeline.diagnosis.finding import Suspect
+from pipeline.diagnosis.advice import merged
+from pipeline.diagnosis.finding import Finding, Suspect
 from pipeline.diagnosis.sample_checks import SHOWN
-from pipeline.lifecycle.thumbnails import thumbnails
-from pipeline.reports.html import note, page, section
-from pipeline.reports.images import picture
-from pipeline.reports.markup import element
+from pipeline.lifecycle.preflight import is_accepted
+from pipeline.lifecycle.save_predictions import thumbnails
+from pipeline.reports.html import element, note, page, picture, section
+from pipeline.runs.run_directory import Run
 
 COLUMNS = 4  # of a table's that tell a row from others
 LONGEST = 80  # characters of a sentence
@@ -61,3 +68,57 @@ def pictured(name: str, suspects: tuple[Suspect, ...], parts: Splits, class_name
         f"The {len(shown)} of {len(suspects):,} that are the most suspicious: the label, and what it looks like."
     )
     return page(name, section("Suspicious training samples", told, element("ul", *cards, class_="samples")))
+
+
+PRINTED = 8  # suspicious samples; the file has SHOWN of them
+HEAD = ("training sample", "labelled", "looks like", "sureness", "")
+
+Samples = list[tuple[str, ...]]
+
+
+def command(run: Run, finding: Finding) -> str | None:
+    """All of it, to be typed; None where the configuration check would refuse it."""
+    changed = merged(run.overrides(), finding.overrides)
+    if not finding.overrides or not is_accepted(changed):
+        return None
+    words = ["resume", f"run={run.id}", *finding.overrides] if finding.resumes else ["train", *changed]
+    return shlex.join(["pipeline", *words])
+
+
+def heading(found: Sequence[Finding], unseen: Sequence[str]) -> str:
+    what = ", ".join(each.fault for each in found) or "nothing found that is wrong"
+    return f"{what} (not looked for: {'; '.join(unseen)})" if unseen else what
+
+
+def printed(run: Run, finding: Finding, samples: Samples) -> RenderableType:
+    text = Text()
+    text.append(f"\n{finding.fault}", style="bold yellow").append(f"  {finding.told}\n")
+    for figure in finding.figures:
+        text.append(f"  - {figure}\n")
+    text.append("  to try  ", style="bold").append(finding.advice)
+    if (typed := command(run, finding)) is not None:
+        text.append(f"\n    {typed}")
+    if not samples:
+        return text
+    table = Table(*HEAD[: len(samples[0])], show_edge=False, pad_edge=False)
+    for row in samples[:PRINTED]:
+        table.add_row(*row)
+    return Group(text, "", table)
+
+
+def markdown(run: Run, told: Sequence[tuple[Finding, Samples]], unseen: Sequence[str]) -> str:
+    parts = [f"# Diagnosis of {run.id}", f"{heading([finding for finding, _ in told], unseen).capitalize()}."]
+    for finding, samples in told:
+        parts += [f"## {finding.fault.capitalize()}", finding.told]
+        parts += ["\n".join(f"- {figure}" for figure in finding.figures), finding.advice]
+        if (typed := command(run, finding)) is not None:
+            parts += [f"```sh\n{typed}\n```"]
+        if samples:
+            parts += ["The most suspicious training samples, the worst first:", _table(samples[:SHOWN])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(rows: Samples) -> str:
+    head = HEAD[: len(rows[0])]
+    lines = [head, tuple("---" for _ in head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.build import Assembly
-from pipeline.lifecycle.thumbnails import thumbnails
+from pipeline.lifecycle.save_predictions import thumbnails
 from pipeline.reports import charts, classification_sections, regression_sections, sections
 from pipeline.reports.charts import Chart
 from pipeline.reports.predictions import SavedPredictions

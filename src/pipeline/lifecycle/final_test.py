@@ -1,6 +1,6 @@
 """The final evaluation: the best weights on the test set, which nothing before has seen."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,10 @@ import torch.distributed
 from pytorch_lightning.core.hooks import DataHooks
 from torch import Tensor
 
+from pipeline import metrics
 from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.build import Assembly
+from pipeline.metrics import mode_of
 from pipeline.run_files import warn
 from pipeline.runs.run_directory import Run
 from pipeline.training import checkpoints
@@ -133,3 +135,12 @@ def gather(learner: Learner) -> Predictions:
     order = ids.argsort(stable=True)
     scores, targets, task = scores[order], targets[order], learner.task
     return Predictions(task.answers(scores), targets, task.losses(scores, targets), ids[order])
+
+
+HEADLINES = tuple(f"test/{name}" for name in metrics.HEADLINES)
+
+
+def headline_of(names: Iterable[str]) -> str | None:
+    """The first of ours, else (of a module of the user's own) the first whose name tells which way is better."""
+    known = sorted(names)
+    return next((name for name in (*HEADLINES, *known) if name in known and mode_of(name) is not None), None)

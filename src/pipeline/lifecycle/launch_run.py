@@ -17,7 +17,7 @@ from pipeline.config.frozen import Trust
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.launch.launcher import Launcher, Resources
 from pipeline.lifecycle import resume
-from pipeline.runs import environment, lock
+from pipeline.runs import environment_variables, lock
 from pipeline.runs import run_directory as runs
 from pipeline.runs.claim import Claim
 from pipeline.runs.environment_variables import check_variables, passed_over
@@ -143,7 +143,7 @@ def _new(composed: compose.Composed, command: list[str]) -> Iterator[Run]:
             run,
             config_yaml=compose.to_yaml(config),
             overrides=composed.overrides,
-            environment={"choices": composed.choices, **environment.describe(command)},
+            environment={"choices": composed.choices, **environment_variables.describe(command)},
         )
         try:
             yield run

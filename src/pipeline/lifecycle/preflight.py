@@ -2,15 +2,59 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.check import check
 from pipeline.config.compose import Composed, compose
 from pipeline.config.given import check_given
 from pipeline.config.unread import check_read
-from pipeline.errors import ConfigError, UserError
-from pipeline.lifecycle.own_files import check_own_files
+from pipeline.errors import ConfigError, UserError, missing_package
+
+TABLE, SENTENCES = "pipeline.data.tables.table.Table", "pipeline.data.text.text_table.TextTable"
+SOUND = ("pipeline.data.files.audio_folder.AudioFolder", "pipeline.data.datasets.spoken_digits.SpokenDigits")
+HERE = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")  # other nodes may see other files
+
+
+def check_own_files(config: DictConfig) -> None:
+    """Raises UserError as loading would, some seconds earlier."""
+    if OmegaConf.select(config, "launch._target_") not in HERE:
+        return
+    if OmegaConf.select(config, "data.source._target_") in SOUND and find_spec("soundfile") is None:
+        raise missing_package("Sound", "soundfile")
+    if OmegaConf.is_missing(config.data, "root"):
+        return
+    data: Any = OmegaConf.to_container(config.data, resolve=True)
+    source = data.get("source")
+    if not isinstance(source, dict) or not isinstance(data.get("root"), str):
+        return
+    root = Path(data["root"]).expanduser()
+    files = {part: source.get(part) for part in ("train", "validation", "test")}
+    if source.get("_target_") == TABLE and source["target"] not in (None, "???"):
+        _check_table(root, source, files)
+    elif source.get("_target_") == SENTENCES and not root.is_file():  # which loading answers
+        _check_sentences([root / str(file) for file in files.values() if file is not None], source)
+
+
+def _check_table(root: Path, source: dict[str, Any], files: dict[str, str | None]) -> None:
+    from pipeline.data.tables import table_files
+
+    roles = {role: source[role] for role in ("target", "time", "group")}
+    table_files.check_roles(roles["target"], roles["time"], roles["group"], source["ignore"])
+    names = [name for name in files.values() if name is not None]
+    for path in [root] if files["train"] is None else [root / name for name in names]:
+        asked = [name for name in roles.values() if name is not None] + source["categorical"] + source["ignore"]
+        table_files.check_asked(path, table_files.columns_in(path), asked)
+
+
+def _check_sentences(paths: list[Path], source: dict[str, Any]) -> None:
+    from pipeline.data.text import text_rows
+
+    for path in paths:
+        text_rows.check_columns(path, text=source["text"], label=source["label"], header=source["header"])
+
 
 TENSORBOARD = ("tensorboard", "tensorboardX")  # either will do
 

@@ -1,6 +1,7 @@
 """What a run leaves behind: journal, result.json, figures, and the process that carries them to MLflow."""
 
 import logging
+import socket
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,12 +14,12 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.markup import escape
+from torch import distributed
 
 from pipeline.errors import RunError
 from pipeline.lifecycle import figures, resume, summaries
 from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.final_test import Verdict
-from pipeline.lifecycle.hosts import Hosts
 from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
 from pipeline.reports import run_report
 from pipeline.reports.report_data import ASSEMBLED
@@ -33,6 +34,22 @@ from pipeline.tracking.progress import SyncState
 from pipeline.training import checkpoints
 from pipeline.training.agreement import Agreement
 from pipeline.training.interruption import Interrupted, Interruption
+
+TAG = "hosts"
+
+
+class Hosts(pl.Callback):
+    """Of a run on several nodes; `journal` is None in all processes but the first."""
+
+    def __init__(self, journal: Journal | None) -> None:
+        self.journal = journal
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        names = [""] * trainer.world_size
+        distributed.all_gather_object(names, socket.gethostname())
+        if self.journal is not None:
+            self.journal.tags({TAG: ", ".join(dict.fromkeys(names))})
+
 
 LENGTHS = ("total_steps", "T_max", "total_iters")  # what torch's schedules call it
 Length = tuple[str, str, int | None]  # class, key, steps or epochs

@@ -14,9 +14,8 @@ from rich.text import Text
 
 from pipeline import run_files
 from pipeline.lifecycle.build import Assembly
-from pipeline.lifecycle.final_test import Verdict
-from pipeline.lifecycle.headline import headline_of
-from pipeline.lifecycle.hosts import TAG
+from pipeline.lifecycle.final_test import Verdict, headline_of
+from pipeline.lifecycle.run_recorder import TAG
 from pipeline.reports import run_report
 from pipeline.runs.run_directory import Run, step_of
 from pipeline.tracking import address, ui

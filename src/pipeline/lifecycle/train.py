@@ -15,12 +15,9 @@ from pipeline.lifecycle import exit_codes, resume, summaries
 from pipeline.lifecycle.build import Assembly, assemble, set_out_from
 from pipeline.lifecycle.console import console_beside
 from pipeline.lifecycle.final_test import best_checkpoint, judge
-from pipeline.lifecycle.load_run import with_its_tokenizer
-from pipeline.lifecycle.loggers import build_loggers
-from pipeline.lifecycle.monitors import monitoring
+from pipeline.lifecycle.load_run import check_same_data, with_its_tokenizer
 from pipeline.lifecycle.run_recorder import Recording
-from pipeline.lifecycle.same_data import check_same_data
-from pipeline.lifecycle.trainer import build_trainer, refusals_of_lightning
+from pipeline.lifecycle.trainer import build_loggers, build_trainer, monitoring, refusals_of_lightning
 from pipeline.runs.environment_variables import check_variables
 from pipeline.runs.run_directory import Run
 from pipeline.system.heartbeat import Pulse

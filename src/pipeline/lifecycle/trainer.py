@@ -2,8 +2,9 @@
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,19 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
+from rich.console import Console
 
+from pipeline.config import resolve, signature
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.build import Assembly
+from pipeline.run_files import ASSEMBLED
+from pipeline.runs.run_directory import Run
 from pipeline.system.process import Place
+from pipeline.training.callbacks.checkpointing import Checkpointing
+from pipeline.training.callbacks.monitoring import DEFAULT, Choice, Monitoring, by_default, watch
+from pipeline.training.callbacks.progress import ProgressDisplay
 from pipeline.training.callbacks.timing import TimedCheckpointIO
 from pipeline.training.learner import Learner
 from pipeline.training.precision import OF_WEIGHTS
@@ -92,3 +101,90 @@ def refusals_of_lightning() -> Iterator[None]:
             raise
         log.exception("Lightning")
         raise ConfigError(f"Lightning refuses this: {problem}") from problem
+
+
+FOLDER = "loggers"  # of a run
+
+
+def build_loggers(config: DictConfig, folder: Path, here: Place) -> list[Logger]:
+    """Those that the configuration names, which write to the run's directory unless it says otherwise.
+
+    Only the first process has any, as it alone has the journal. A run that goes on gets a new version of each: what
+    was written before stays.
+    """
+    nodes = config.get("loggers") or {} if here.is_first else {}
+    return [_build(config, str(name), folder) for name in nodes]
+
+
+def _build(config: DictConfig, name: str, folder: Path) -> Logger:
+    node = config.loggers[name]
+    taken = signature.of_object(resolve.target_of(node, config))
+    offered = {"save_dir": str(folder / FOLDER), "name": name}
+    given = {
+        key: value for key, value in offered.items() if taken is None or (key in taken.parameters and key not in node)
+    }
+    try:
+        logger = resolve.instantiate(node, config, **given)
+    except ModuleNotFoundError as problem:
+        raise ConfigError(f"loggers.{name} needs a package that is not installed: {problem}") from problem
+    if not isinstance(logger, Logger):
+        raise ConfigError(
+            f"loggers.{name}._target_={node._target_} makes a {type(logger).__name__}; expected a Logger of "
+            "pytorch_lightning"
+        )
+    return logger
+
+
+# By which metric a run keeps its best weights and stops early, where a LightningModule of the user's own says what
+# there is.
+
+
+def monitoring(
+    run: Run, assembly: Assembly, callbacks: Sequence[pl.Callback], console: Console, *, is_resumed: bool
+) -> list[pl.Callback]:
+    """What finds it out; nothing where that is known, of a Learner or of an earlier life of the run."""
+    if isinstance(assembly.module, Learner):
+        return []
+    before = ASSEMBLED.record_or_warn(run.folder) if is_resumed else None
+    if before is not None:  # the states of those that watch are found in the checkpoint by what they monitor
+        _as_before(before, callbacks)
+        return []
+
+    def decided(choice: Choice | None, reason: str, trainer: pl.Trainer) -> None:
+        if choice is None:
+            console.print(
+                f"monitors    nothing, so the newest weights are kept and nothing stops early: {reason}", soft_wrap=True
+            )
+        elif choice.metric != DEFAULT:
+            console.print(f"monitors    {choice.metric}, where {choice.way} is better: {reason}", soft_wrap=True)
+        _show(choice, callbacks)
+        if trainer.is_global_zero:
+            _keep(run, choice, callbacks)
+
+    return [Monitoring(callbacks, decided)]
+
+
+def _keep(run: Run, choice: Choice | None, callbacks: Sequence[pl.Callback]) -> None:
+    assembled = ASSEMBLED.record_or_warn(run.folder) or {}
+    found = {
+        "monitor": next(each.monitored for each in callbacks if isinstance(each, Checkpointing)),
+        "instead_of_default": None if choice is None else asdict(choice),
+        "headline": assembled.get("headline") if choice is None else choice.metric,
+    }
+    run.write_json(ASSEMBLED.name, assembled | found)
+
+
+def _as_before(assembled: dict[str, Any], callbacks: Sequence[pl.Callback]) -> None:
+    if "instead_of_default" not in assembled:  # of an older version, which knew of no other
+        return
+    chosen = assembled["instead_of_default"]
+    choice = None if chosen is None else Choice(**chosen)
+    _show(choice, callbacks)
+    for callback in by_default(callbacks):
+        watch(callback, choice)
+
+
+def _show(choice: Choice | None, callbacks: Sequence[pl.Callback]) -> None:
+    for callback in callbacks:
+        if isinstance(callback, ProgressDisplay) and choice is not None:
+            callback.headline = choice.metric

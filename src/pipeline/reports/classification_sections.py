@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.reports.charts import READABLE, reliability
-from pipeline.reports.html import columns, note, section
-from pipeline.reports.images import picture
-from pipeline.reports.markup import Child, Html, element, table
+from pipeline.reports.html import Child, Html, columns, element, note, picture, section, table
 from pipeline.reports.predictions import SavedPredictions
 from pipeline.reports.report_data import Evidence
 from pipeline.reports.statistics import ClassScores, calibration, class_scores, label_scores

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pipeline.metrics import Mode, mode_of
 from pipeline.reports import formatting, sections, significance
 from pipeline.reports.charts import Line, line_chart
-from pipeline.reports.html import columns, note, page, section
-from pipeline.reports.markup import Child, Html, command, element, join, table
+from pipeline.reports.html import Child, Html, columns, command, element, join, note, page, section, table
 from pipeline.reports.predictions import Saved
 from pipeline.reports.report_data import Evidence
 from pipeline.reports.significance import NO_WINNER, Duel

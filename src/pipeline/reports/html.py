@@ -1,9 +1,60 @@
 """One HTML file that needs nothing else: no network, no script."""
 
+import base64
+import html
 import re
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
-from pipeline.reports.markup import Child, Html, element, join
+from pipeline.reports.statistics import Ints
+
+VOID = frozenset(("br", "img", "meta", "link", "hr"))
+
+
+class Html(str):
+    """Safe to be shown as it is."""
+
+
+Child = str | None
+
+
+def element(tag: str, *children: Child, **attributes: object) -> Html:
+    """`class_` stands for class, an underscore inside a name for a hyphen; None leaves an attribute or a child out."""
+    written = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for name, value in attributes.items()
+        if value is not None
+    )
+    if tag in VOID:
+        return Html(f"<{tag}{written}>")
+    return Html(f"<{tag}{written}>{join(*children)}</{tag}>")
+
+
+def join(*children: Child) -> Html:
+    return Html("".join(each if isinstance(each, Html) else html.escape(each) for each in children if each is not None))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Child]], *, class_: str | None = None) -> Html:
+    """The first column names its row; the others are numbers, aligned to the right by the style sheet."""
+    first, *others = head
+    body = [
+        element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])) for row in rows
+    ]
+    columns = element("tr", element("th", first, scope="col"), *(element("th", name, scope="col") for name in others))
+    whole = element("table", element("thead", columns) if any(head) else None, element("tbody", *body), class_=class_)
+    return element("div", whole, class_="scroll")
+
+
+def facts(rows: Iterable[tuple[str, Child]]) -> Html:
+    """Names and what they stand for."""
+    return element("dl", *(join(element("dt", name), element("dd", value)) for name, value in rows), class_="facts")
+
+
+def command(text: str) -> Html:
+    return element("pre", element("code", text))
+
 
 # A browser is told to fetch nothing, whatever might have found its way into the page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -63,3 +114,28 @@ def note(text: str) -> Html:
 
 def paragraphs(*sentences: str) -> Html:
     return join(*(element("p", sentence) for sentence in sentences))
+
+
+GREY, COLOUR = 0, 2  # colour types of PNG (ISO/IEC 15948, 11.2.2)
+
+
+def png(pixels: Ints) -> bytes:
+    """(H, W) or (H, W, 3) uint8."""
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # each row led by its filter: none
+    header = struct.pack(">IIBBBBB", width, height, 8, GREY if pixels.ndim == 2 else COLOUR, 0, 0, 0)
+    chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows, 9)) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def address(content: bytes) -> str:
+    """Of a PNG that is part of the page."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def picture(pixels: Ints, description: str) -> Html:
+    return element("img", src=address(png(pixels)), alt=description)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

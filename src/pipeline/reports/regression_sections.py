@@ -4,10 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.reports.axes import around
-from pipeline.reports.charts import Chart, histogram, scatter
-from pipeline.reports.html import columns, note, section
-from pipeline.reports.markup import Child, Html, element, table
+from pipeline.reports.charts import Chart, around, histogram, scatter
+from pipeline.reports.html import Child, Html, columns, element, note, section, table
 from pipeline.reports.predictions import SavedNumbers
 from pipeline.reports.report_data import Evidence
 from pipeline.reports.statistics import Floats

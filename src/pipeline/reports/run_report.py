@@ -5,8 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import DONE, USER_ERROR, UserError
 from pipeline.reports import classification_sections, regression_sections, sections
-from pipeline.reports.html import page
-from pipeline.reports.markup import element
+from pipeline.reports.html import element, page
 from pipeline.reports.report_data import Evidence, gather
 from pipeline.runs.run_directory import Run
 from pipeline.system import streams

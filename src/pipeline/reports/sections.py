@@ -4,8 +4,7 @@ import numpy as np
 
 from pipeline.reports import formatting
 from pipeline.reports.charts import Chart, Line, Mark, line_chart
-from pipeline.reports.html import columns, headline, note, section
-from pipeline.reports.markup import Child, Html, command, element, facts, join, table
+from pipeline.reports.html import Child, Html, columns, command, element, facts, headline, join, note, section, table
 from pipeline.reports.predictions import SavedNumbers
 from pipeline.reports.report_data import Evidence
 from pipeline.reports.statistics import (

@@ -1,7 +1,6 @@
 """Of a search that judges each configuration several times: their means, in the report."""
 
-from pipeline.reports.html import note, section
-from pipeline.reports.markup import Child, Html, table
+from pipeline.reports.html import Child, Html, note, section, table
 from pipeline.search.standing import Standing
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DONE
-from pipeline.lifecycle.headline import headline_of
+from pipeline.lifecycle.final_test import headline_of
 from pipeline.metrics import lower_is_better
 from pipeline.run_files import RunFile
 from pipeline.runs.run_directory import Run

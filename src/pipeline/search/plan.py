@@ -21,7 +21,7 @@ from pipeline.config.interpolations import as_written
 from pipeline.config.overrides import parse
 from pipeline.config.unread import check_read
 from pipeline.errors import ConfigError, RunError
-from pipeline.lifecycle.own_files import check_own_files
+from pipeline.lifecycle.preflight import check_own_files
 from pipeline.run_files import RunFile
 from pipeline.search import sweeps
 from pipeline.search.settings import check_metrics, check_settings

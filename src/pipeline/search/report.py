@@ -9,9 +9,21 @@ from optuna.trial import FrozenTrial
 
 from pipeline.errors import ConfigError
 from pipeline.reports import formatting
-from pipeline.reports.html import columns, headline, note, page, section
-from pipeline.reports.images import address
-from pipeline.reports.markup import Child, Html, command, element, facts, join, table
+from pipeline.reports.html import (
+    Child,
+    Html,
+    address,
+    columns,
+    command,
+    element,
+    facts,
+    headline,
+    join,
+    note,
+    page,
+    section,
+    table,
+)
 from pipeline.search.estimate_section import estimate_section
 from pipeline.search.estimates import chosen
 from pipeline.search.final import Comparison

@@ -5,7 +5,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.reports.markup import Child, Html, element
+from pipeline.reports.html import Child, Html, element
 from pipeline.search.display import STATES
 from pipeline.search.pictures.scales import brief
 from pipeline.search.standing import ORDER, Standing, reason_of, scores_of, seconds_of

@@ -27,7 +27,7 @@ from pipeline.launch.devices import process_count
 from pipeline.launch.local import free_port
 from pipeline.lifecycle.console import quieten
 from pipeline.lifecycle.exit_codes import OUT_OF_SPACE, os_error
-from pipeline.runs import environment
+from pipeline.runs import environment_variables
 from pipeline.runs.run_directory import Run
 from pipeline.search import folder as folders
 from pipeline.search import plan as plans
@@ -60,7 +60,7 @@ class Worker:
         torch.set_num_threads(1)  # this process forks
         self.plan = plans.load(folder, trust)
         self.study = studies.open_study(self.plan, folder)
-        self.facts = {"choices": {}, **environment.describe(["pipeline", "search", f"name={folder.name}"])}
+        self.facts = {"choices": {}, **environment_variables.describe(["pipeline", "search", f"name={folder.name}"])}
         self.loaded: DataModule | None = None  # the data of the trial before, which is mostly that of the next
 
     def work(self) -> None:

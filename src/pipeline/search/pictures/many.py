@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
-from pipeline.reports.axes import LOGARITHMIC_FROM
+from pipeline.reports.charts import LOGARITHMIC_FROM
 from pipeline.search.pictures.look import BLUE, INK, ORANGE, PAPER, QUIET, SOFT, paper, shade_map, shades, window
 from pipeline.search.pictures.scales import Scale, number, wrapped, written
 from pipeline.search.pictures.values import scales, scored, spread

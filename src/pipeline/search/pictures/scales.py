@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axis import Axis, XAxis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from pipeline.reports import axes as reports
-from pipeline.reports.axes import short
+from pipeline.reports import charts
+from pipeline.reports.charts import short
 from pipeline.search.space import Choices, Dimension, Value
 
 ROOM = 0.04  # of an axis, beyond its first and last value
@@ -75,7 +75,7 @@ class Scale:
         low, high = self._ends()
         if low == high:
             return [(low, short(low))]
-        inside = reports.Axis(low, high, 1.0, logarithmic=self.is_log).ticks(4)
+        inside = charts.Axis(low, high, 1.0, logarithmic=self.is_log).ticks(4)
         if self.dimension.is_whole:
             inside = [each for each in inside if each == int(each)]
         apart = [each for each in inside if 0.12 < self.share_of(each) < 0.88]

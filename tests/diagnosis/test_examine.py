@@ -4,8 +4,7 @@ from torch import Tensor, nn
 
 from pipeline.data.dataset import Split, Splits
 from pipeline.data.duplicates import without_duplicates
-from pipeline.diagnosis.copies import copies
-from pipeline.diagnosis.neighbours import by_neighbours, features, nearest
+from pipeline.diagnosis.examine import by_neighbours, copies, features, nearest
 from pipeline.diagnosis.symptoms import Copies
 from pipeline.spec import DataSpec, Kind
 

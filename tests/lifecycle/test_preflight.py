@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.errors import UserError
-from pipeline.lifecycle import own_files
-from pipeline.lifecycle.own_files import check_own_files
+from pipeline.lifecycle import preflight
+from pipeline.lifecycle.preflight import check_own_files
 
 GOOD = "size,town,price\n1,York,2\n"
 TABLE: dict[str, Any] = {
@@ -34,7 +34,7 @@ def test_sound_is_refused_at_once_where_soundfile_is_not_installed(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(tmp_path, {"_target_": f"pipeline.data.{source}"})
-    monkeypatch.setattr(own_files, "find_spec", lambda name: None)
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"Sound needs .* soundfile, .* Type python -m pip install soundfile"):
         check(tmp_path, {"_target_": f"pipeline.data.{source}"})
     check(tmp_path, TABLE | {"target": None})
@@ -96,7 +96,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(GOOD)
     config = {"data": {"root": "own.csv", "source": TABLE}, "launch": {"_target_": "pipeline.launch.local.Local"}}
     asked = (
-        "import sys\nfrom omegaconf import OmegaConf\nfrom pipeline.lifecycle.own_files import check_own_files\n"
+        "import sys\nfrom omegaconf import OmegaConf\nfrom pipeline.lifecycle.preflight import check_own_files\n"
         f"check_own_files(OmegaConf.create({config!r}))\nprint('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", asked], cwd=tmp_path, env=os.environ, capture_output=True, text=True)

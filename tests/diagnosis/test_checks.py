@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.diagnosis.advice import merged
-from pipeline.diagnosis.findings import findings
+from pipeline.diagnosis.checks import findings
 from pipeline.diagnosis.symptoms import Copies, Pair, Scored, Symptoms
 
 CLASSES = ("cat", "dog")
