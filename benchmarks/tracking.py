@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 
 from benchmarks.figure import Figure
-from pipeline.tracking import progress, sidecar
+from pipeline.tracking import sidecar, sync_state
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.mlflow_calls import client_of
-from pipeline.tracking.progress import JOURNAL
+from pipeline.tracking.mlflow.mlflow_errors import client_of
+from pipeline.tracking.sync_state import JOURNAL
 
 VALUES = {f"train/metric_{number:02}": number / 7 for number in range(20)}
 STEPS = 10_000
@@ -74,7 +74,7 @@ def ui(folder: Path | None) -> Iterator[Figure]:
 
 def _arrival(run_dir: Path, uri: str, what: str, most_megabytes: float) -> Iterator[Figure]:
     seconds, megabytes = _ship(run_dir, uri, steps=STEPS)
-    state = progress.state_of(run_dir)
+    state = sync_state.state_of(run_dir)
     client = client_of(uri)
     stored = sum(len(client.get_metric_history(str(state.mlflow_run_id), name)) for name in VALUES)
     written = STEPS * len(VALUES)
@@ -96,7 +96,7 @@ def _ship(run_dir: Path, uri: str, *, steps: int) -> tuple[float, float]:
     handle = sidecar.start(run_dir, uri=uri, artifacts=None, on_model=None)
     assert handle.process is not None
     process = psutil.Process(handle.process.pid)
-    while not progress.state_of(run_dir).complete:
+    while not sync_state.state_of(run_dir).complete:
         with suppress(psutil.Error):
             family = [process, *process.children(recursive=True)]
             most = max(most, sum(each.memory_info().rss for each in family) / 1e6)
@@ -165,7 +165,10 @@ def _begin(run_dir: Path) -> Journal:
 def server(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     """(address, how to kill it) of MLflow's server over a sqlite database."""
     port = _free_port()
-    code = "import sys; from pipeline.tracking.ui import serve; sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+    code = (
+        "import sys; from pipeline.tracking.mlflow.ui_server import serve; "
+        "sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+    )
     command = [sys.executable, "-c", code, f"sqlite:///{folder}/server.db", str(port)]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         # Known beforehand: to look for them takes the interpreter from the calls that are measured meanwhile.

@@ -24,7 +24,7 @@ from pipeline.system.process import (
     stand_alone,
 )
 from pipeline.system.streams import lasting_output, report
-from pipeline.tracking.address import redacted
+from pipeline.tracking.tracking_uri import redacted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

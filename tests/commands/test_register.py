@@ -11,7 +11,7 @@ from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run
 from pipeline.runs.validation_score import Monitored, of_run, of_tags
 from pipeline.tracking.journal import Journal, read
-from pipeline.tracking.registry import Version
+from pipeline.tracking.mlflow.registry import Version
 
 
 def version(number: str, value: float, metric: str = "val/loss", samples: str = "same", **test: float) -> Version:

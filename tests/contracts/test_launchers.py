@@ -18,7 +18,7 @@ from pipeline.config import resolve
 from pipeline.config.compose import compose
 from pipeline.config.places import groups, shipped_folder
 from pipeline.errors import ConfigError, RunError
-from pipeline.launch import job
+from pipeline.launch import job_record
 from pipeline.launch.launcher import Launcher, Resources
 
 OPTIONS = groups([shipped_folder()])["launch"]
@@ -115,7 +115,7 @@ def test_a_dry_run_starts_nothing_and_says_what_to_type(
     said = [line for line in capfd.readouterr().out.splitlines() if folder.name in line]
     assert said[0].split() == ["run", str(folder)]
     assert len(said) > 1, "what to type names the run's directory, or a file in it"
-    facts = job.read(folder)
+    facts = job_record.read(folder)
     assert facts is not None and facts["launcher"] == option
     assert launcher.state(folder) is None
 

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.tracking.mlflow_calls import client_of
+from pipeline.tracking.mlflow.mlflow_errors import client_of
 
 SECONDS_TO_END = 30.0  # it takes about one; the machine may be busy
 ENDLESS = ("trainer.max_epochs=100000", "callbacks=none")

@@ -21,7 +21,7 @@ from tests.end_to_end.searches import (
 )
 
 from pipeline.search import study as studies
-from pipeline.tracking.mlflow_calls import client_of
+from pipeline.tracking.mlflow.mlflow_errors import client_of
 
 
 def test_values_with_which_the_loss_is_no_number_are_pruned_and_a_trial_that_breaks_down_is_tried_twice(

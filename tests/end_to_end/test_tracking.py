@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from pipeline.data.datasets.mnist import MNIST5k
-from pipeline.tracking import progress
+from pipeline.tracking import sync_state
 from pipeline.tracking.journal import history
-from pipeline.tracking.mlflow_calls import client_of
+from pipeline.tracking.mlflow.mlflow_errors import client_of
 
 TRACKED = ("trainer.max_epochs=1", "tracking=mlflow")
 
@@ -32,7 +32,7 @@ def tracked(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     assert ended.code == 0, ended.err
     run_dir = program.only_run(root)
     deadline = time.monotonic() + 120
-    while not progress.state_of(run_dir).complete and time.monotonic() < deadline:
+    while not sync_state.state_of(run_dir).complete and time.monotonic() < deadline:
         time.sleep(0.2)  # the model follows in the background
     synced = program.run(root, "sync")
     client = client_of(f"sqlite:///{root}/runs/mlflow.db")
@@ -179,7 +179,7 @@ class TestWithoutAServer:
             assert late.code == 0, late.out
             assert late.out == f"{run_dir.name}: complete\n"
             client = client_of(address)
-            run = client.get_run(progress.state_of(run_dir).mlflow_run_id)
+            run = client.get_run(sync_state.state_of(run_dir).mlflow_run_id)
             assert run.info.status == "FINISHED"
             for name, points in history(run_dir / "journal.jsonl").items():
                 stored = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
@@ -189,7 +189,10 @@ class TestWithoutAServer:
 @contextmanager
 def served(root: Path, port: int) -> Iterator[None]:
     """MLflow's server on this port, over a database of its own."""
-    serve = "import sys; from pipeline.tracking.ui import serve; sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+    serve = (
+        "import sys; from pipeline.tracking.mlflow.ui_server import serve; "
+        "sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+    )
     command = [sys.executable, "-c", serve, f"sqlite:///{root}/server.db", str(port)]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as server:
         try:

@@ -12,9 +12,9 @@ from tests.tracking import servers
 from tests.tracking.roads import Condition, Road
 from tests.tracking.servers import Server
 
-from pipeline.tracking import progress
+from pipeline.tracking import sync_state
 from pipeline.tracking.journal import history
-from pipeline.tracking.mlflow_calls import client_of
+from pipeline.tracking.mlflow.mlflow_errors import client_of
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_the_loss_is_the_same_whatever_the_server_does_and_the_password_is_nowhe
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     client = client_of(server.uri)
-    run_id = progress.state_of(run_dir).mlflow_run_id
+    run_id = sync_state.state_of(run_dir).mlflow_run_id
     assert client.get_run(run_id).info.status == "FINISHED"
     for name, points in history(run_dir / "journal.jsonl").items():
         assert sorted((point.step, point.value) for point in client.get_metric_history(run_id, name)) == points

@@ -22,10 +22,10 @@ from pipeline.config import resolve
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError, RunError
-from pipeline.launch import job, trainjob
+from pipeline.launch import job_record, trainjob
 from pipeline.launch.kubernetes import Kubernetes
 from pipeline.launch.launcher import Resources
-from pipeline.launch.trainjob_check import check_fields
+from pipeline.launch.trainjob import check_fields
 
 CRD = Path(__file__).parents[3] / "shared/data/kubernetes/trainer.kubeflow.org_trainjobs.yaml"
 COMMAND = [
@@ -437,7 +437,7 @@ class TestKubectl:
     ) -> None:
         submit(folder)
         submit(folder)
-        assert (job.read(folder) or {})["job"] == f"run-{folder.name}-2"
+        assert (job_record.read(folder) or {})["job"] == f"run-{folder.name}-2"
 
     def test_one_that_is_refused_leaves_no_note_of_a_job(
         self, calls: Callable[[], list[str]], folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -445,7 +445,7 @@ class TestKubectl:
         monkeypatch.setenv("CODE", "1")
         with pytest.raises(RunError, match="kubectl refused"):
             submit(folder)
-        assert job.read(folder) is None
+        assert job_record.read(folder) is None
 
     def test_cancelling_deletes_the_trainjob_and_waits_for_nothing(
         self, calls: Callable[[], list[str]], folder: Path
@@ -457,13 +457,13 @@ class TestKubectl:
     def test_a_job_that_another_launcher_left_is_not_taken_for_ours(
         self, calls: Callable[[], list[str]], folder: Path
     ) -> None:
-        job.note(folder, launcher="slurm", job="17")
+        job_record.note(folder, launcher="slurm", job="17")
         assert launcher(**LEAST).state(folder) is None
         with pytest.raises(RunError, match="no TrainJob"):
             launcher(**LEAST).cancel(folder)
         assert calls() == []
         submit(folder)
-        assert (job.read(folder) or {})["job"] == f"run-{folder.name}"
+        assert (job_record.read(folder) or {})["job"] == f"run-{folder.name}"
 
     @pytest.mark.parametrize(
         "found, state",

@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import RunError
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
-from pipeline.tracking import progress
+from pipeline.tracking import sync_state
 
 CONFIG = """seed: 0
 name: cnn
@@ -129,7 +129,7 @@ def test_a_result_is_read_back_as_it_was_written(empty_folder: Path) -> None:
 
 def test_a_run_is_found_by_what_mlflow_calls_it(three: Path) -> None:
     run = Run(three / "runs" / NAMES[0])
-    progress.save(run.folder, progress.Progress(uri="sqlite:///x.db", mlflow_run_id="ab" * 16))
+    sync_state.save(run.folder, sync_state.Progress(uri="sqlite:///x.db", mlflow_run_id="ab" * 16))
     assert runs.find("ab" * 16, "runs").id == run.id
 
 

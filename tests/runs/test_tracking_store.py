@@ -12,7 +12,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.progress import Progress, save
+from pipeline.tracking.sync_state import Progress, save
 
 
 class Listener(ThreadingHTTPServer):

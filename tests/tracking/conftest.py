@@ -14,13 +14,13 @@ import pytest
 from tests.tracking import servers
 from tests.tracking.servers import Server, free_port
 
-from pipeline.tracking import sqlite_store
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.mlflow_calls import client_of, quieten
+from pipeline.tracking.mlflow import sqlite_store
+from pipeline.tracking.mlflow.mlflow_errors import client_of, quieten
 
 SERVE = """# warm
 import sys
-from pipeline.tracking.ui import serve
+from pipeline.tracking.mlflow.ui_server import serve
 sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))
 """
 

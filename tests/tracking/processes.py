@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.tracking.mlflow_calls import client_of
+from pipeline.tracking.mlflow.mlflow_errors import client_of
 
 # argv: run directory, address, steps. It tells its sidecar's process id, and at its end whether everything arrived.
 TRAINING = """# warm

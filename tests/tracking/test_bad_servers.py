@@ -14,13 +14,14 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.tracking import http_calls, sidecar
-from pipeline.tracking.carrier import Errand
+from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.mlflow_calls import Unavailable
-from pipeline.tracking.registry import Registry
-from pipeline.tracking.rest_backend import RestBackend
-from pipeline.tracking.sync import sync_run
+from pipeline.tracking.mlflow import http_client
+from pipeline.tracking.mlflow.mlflow_errors import Unavailable
+from pipeline.tracking.mlflow.registry import Registry
+from pipeline.tracking.mlflow.rest_backend import RestBackend
+from pipeline.tracking.shipping.sync_worker import Errand
+from pipeline.tracking.sidecar import sync_run
 
 MEGABYTE = 1 << 20
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -140,11 +141,11 @@ DRIPPING = (dripping_body, dripping_head)
 def test_an_answer_without_end_is_ended(
     serve: Callable[[Behaviour], BadServer], monkeypatch: pytest.MonkeyPatch, behave: Behaviour
 ) -> None:
-    monkeypatch.setenv(http_calls.TIMEOUT_SECONDS, "0.5")
+    monkeypatch.setenv(http_client.TIMEOUT_SECONDS, "0.5")
     before = psutil.Process().memory_info().rss
     with pytest.raises(Unavailable, match=r"does not answer|answers 500"):
         RestBackend(serve(behave).uri).run("r")
-    assert psutil.Process().memory_info().rss - before < 10 * http_calls.MOST_BYTES
+    assert psutil.Process().memory_info().rss - before < 10 * http_client.MOST_BYTES
 
 
 @pytest.mark.cold  # what is imported counts
@@ -157,7 +158,7 @@ def test_the_process_that_ships_stays_small(
     monkeypatch: pytest.MonkeyPatch,
     behave: Behaviour,
 ) -> None:
-    monkeypatch.setenv(http_calls.TIMEOUT_SECONDS, "0.5")
+    monkeypatch.setenv(http_client.TIMEOUT_SECONDS, "0.5")
     begin(journal)
     journal.end("FINISHED")
     errand = Errand(serve(behave).uri, None, None, follow=False, patience_seconds=3.0)
@@ -250,7 +251,7 @@ def test_a_token_does_not_follow_to_another_host(
 
 CLIENT = """
 import sys, resource
-from pipeline.tracking.registry import Registry
+from pipeline.tracking.mlflow.registry import Registry
 try:
     Registry(sys.argv[1]).champion("model")
 except Exception as problem:
@@ -285,7 +286,7 @@ def test_sync_says_what_is_wrong_in_a_sentence(
     begin: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.tracking.sync.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("pipeline.tracking.sidecar.PATIENCE_SECONDS", 1.0)
     begin(journal)
     journal.end("FINISHED")
     state = sync_run(

@@ -13,7 +13,7 @@ from tests.tracking.processes import Trainings, find_run, has_ended, sidecar_of,
 from tests.tracking.roads import Road
 from tests.tracking.servers import Server
 
-from pipeline.tracking import progress, sidecar, sync
+from pipeline.tracking import sidecar, sync_state
 from pipeline.tracking.journal import Journal, history
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def is_all_there_once(uri: str, run_dir: Path, contents: Callable[[str], Any], s
     assert run.info.status == status
     stored = sorted(contents(uri).points(run.info.run_id, "loss"))
     assert stored == history(run_dir / "journal.jsonl")["loss"] and len(stored) > 10
-    return progress.state_of(run_dir).complete
+    return sync_state.state_of(run_dir).complete
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["trainer", "sidecar", "server"])), ids=" ".join)
@@ -64,7 +64,7 @@ def test_after_kills_in_any_order_sync_brings_each_point_once_and_calls_the_run_
         time.sleep(0.5)
     process.wait()
     server.start()
-    arrived = sync.sync_run(run_dir, uri=server.uri, artifacts=None, on_model=None)
+    arrived = sidecar.sync_run(run_dir, uri=server.uri, artifacts=None, on_model=None)
     assert arrived.complete, arrived
     assert is_all_there_once(server.uri, run_dir, contents, "KILLED")
 
@@ -81,7 +81,7 @@ def test_the_same_over_a_database_of_this_machine(
         {"trainer": process.kill, "sidecar": shipper.kill, "keeper": keeper.kill}[victim]()
         time.sleep(0.5)
     process.wait()
-    assert sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None).complete
+    assert sidecar.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None).complete
     assert is_all_there_once(sqlite_uri, run_dir, contents, "KILLED")
 
 
@@ -145,7 +145,7 @@ def test_a_server_away_for_the_whole_run_gets_all_of_it_from_sync(
     handle.process.kill()
     handle.process.wait()
     server.start()
-    assert sync.sync_run(run_dir, uri=server.uri, artifacts=None, on_model=None).complete
+    assert sidecar.sync_run(run_dir, uri=server.uri, artifacts=None, on_model=None).complete
     assert is_all_there_once(server.uri, run_dir, contents, "FAILED")
     run = find_run(server.uri, run_dir)
     assert run.data.tags["error"] == "ValueError: the loss is no number\nat step 3000"

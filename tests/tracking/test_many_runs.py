@@ -14,8 +14,9 @@ import psutil
 import pytest
 from tests.tracking.processes import TRAINING, find_run
 
-from pipeline.tracking import keeper_place, progress
-from pipeline.tracking.mlflow_calls import quieten
+from pipeline.tracking import sync_state
+from pipeline.tracking.mlflow import shared_backend
+from pipeline.tracking.mlflow.mlflow_errors import quieten
 
 RUNS, AT_ONCE, STEPS = 64, 8, 150
 TOGETHER_MEGABYTES = 500
@@ -26,7 +27,7 @@ class Watch:
 
     def __init__(self, folder: Path, uri: str) -> None:
         quieten()  # as the sidecars do: the keeper's place depends on such settings
-        self.marks = (str(folder), str(keeper_place.of_this_machine(uri)))
+        self.marks = (str(folder), str(shared_backend.of_this_machine(uri)))
         self.most = 0.0
         self.is_over = threading.Event()
 
@@ -69,7 +70,7 @@ def test_sixty_four_runs_eight_at_once_lose_nothing_and_their_sidecars_stay_smal
         ended = list(pool.map(train, folders))
     assert [each.stderr for each in ended] == [""] * RUNS
     deadline = time.monotonic() + 120
-    while not all(progress.state_of(folder).complete for folder in folders) and time.monotonic() < deadline:
+    while not all(sync_state.state_of(folder).complete for folder in folders) and time.monotonic() < deadline:
         time.sleep(0.5)
     for folder in folders:
         run = find_run(uri, folder)

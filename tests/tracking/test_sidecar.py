@@ -14,9 +14,9 @@ import pytest
 from tests.tracking.processes import Trainings, find_run, has_ended, sidecar_of, state, wait_for
 from tests.tracking.roads import Road
 
-from pipeline.tracking import progress, sidecar, sync
-from pipeline.tracking.carrier import Errand, Pipe, carry
+from pipeline.tracking import sidecar, sync_state
 from pipeline.tracking.journal import Journal, history
+from pipeline.tracking.shipping.sync_worker import Errand, Pipe, carry
 
 Begin = Callable[..., None]
 
@@ -94,7 +94,7 @@ def test_what_ends_the_training_leaves_its_sidecar_to_ship_all_points_and_call_t
     wait_for(lambda: has_ended(shipper))
     run = find_run(sqlite_uri, run_dir)
     assert run.info.status == "KILLED"
-    assert progress.state_of(run_dir).complete
+    assert sync_state.state_of(run_dir).complete
     assert contents(sqlite_uri).points(run.info.run_id, "loss") == history(run_dir / "journal.jsonl")["loss"]
 
 
@@ -108,14 +108,14 @@ def test_the_training_goes_on_without_its_sidecar_and_sync_ships_the_rest(
     (run_dir / "stop").touch()
     assert process.stdout.read() == "False\n"
     assert process.wait(20) == 0
-    assert progress.state_of(run_dir).waiting
+    assert sync_state.state_of(run_dir).waiting
 
-    arrived = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
+    arrived = sidecar.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
     assert arrived.complete and arrived.status == "FINISHED"
     logged = history(run_dir / "journal.jsonl")["loss"]
     assert contents(sqlite_uri).points(arrived.mlflow_run_id, "loss") == logged
     begun = time.monotonic()
-    assert sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None) == arrived
+    assert sidecar.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None) == arrived
     assert time.monotonic() - begun < 1  # nothing to ship: no process was started
 
 
@@ -126,11 +126,11 @@ def test_sync_does_not_end_a_run_that_is_still_training(
     process = training(sqlite_uri, steps=1_000_000)
     shipper = sidecar_of(process)
     wait_for(lambda: state(run_dir))
-    busy = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
+    busy = sidecar.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
     assert busy.problem is not None and "just now" in busy.problem
     shipper.kill()
     wait_for(lambda: has_ended(shipper))
-    arrived = sync.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
+    arrived = sidecar.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
     assert arrived.status is None and process.poll() is None
     assert find_run(sqlite_uri, run_dir).info.status == "RUNNING"
 
@@ -189,7 +189,7 @@ def test_a_database_that_cannot_be_made_is_told_and_harms_nothing(
     os.close(writing)
     carry(run_dir, Errand(f"sqlite:///{tmp_path}/file/mlflow.db", None, None, patience_seconds=0), Pipe(reading))
     os.close(reading)
-    left = progress.state_of(run_dir)
+    left = sync_state.state_of(run_dir)
     assert not left.complete and left.problem is not None and "file" in left.problem
 
 

@@ -119,7 +119,7 @@ def one_life(victim: Training, chance: random.Random) -> list[str]:
         _wait(lambda: victim.step > before or started.poll() is not None)
         time.sleep(chance.uniform(0, MOMENT_SECONDS))
     if target == "sidecar":
-        told += _kill(processes_of(parent.pid, "pipeline.tracking.carrier"), target, victim)
+        told += _kill(processes_of(parent.pid, "pipeline.tracking.shipping.sync_worker"), target, victim)
         time.sleep(chance.uniform(0, MOMENT_SECONDS))
         target = "rank"
     ranks = processes_of(parent.pid, "pipeline.lifecycle.training_process")
@@ -219,7 +219,7 @@ def _history(run: Run) -> dict[str, list[tuple[int, float]]]:
 
 
 def _differences_in_mlflow(run: Run, recorded: dict[str, list[tuple[int, float]]]) -> list[str]:
-    from pipeline.tracking.mlflow_calls import client_of, quieten
+    from pipeline.tracking.mlflow.mlflow_errors import client_of, quieten
 
     quieten()
     client = client_of(run.config().tracking.uri)

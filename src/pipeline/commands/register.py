@@ -17,9 +17,10 @@ from pipeline.runs import test_set_uses, validation_score
 from pipeline.runs.run_directory import Run
 from pipeline.runs.test_set_uses import tag_of
 from pipeline.runs.tracking_store import Store, export_command, store_of
-from pipeline.tracking import address, sync, ui
+from pipeline.tracking import sidecar, tracking_uri
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.registry import CHAMPION, SCHEME, Registry, Version
+from pipeline.tracking.mlflow import ui_server
+from pipeline.tracking.mlflow.registry import CHAMPION, SCHEME, Registry, Version
 
 DIGEST_TAG = "test.digest"
 LOOKS_TAG = "test.looks"
@@ -58,7 +59,7 @@ def register(
         if moves or force:
             registry.crown(name, version)
     except TrackingError as problem:
-        raise RunError(f"MLflow ({address.redacted(uri)}) does not take {name}: {problem}") from problem
+        raise RunError(f"MLflow ({tracking_uri.redacted(uri)}) does not take {name}: {problem}") from problem
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(f"registered  {name} version {version.number}, from {run.id}")
     if moves or force:
@@ -68,8 +69,8 @@ def register(
         console.print(f"champion    stays version {before.number}: {reason}; force=true moves it all the same")
     for sentence in figures_of_test(version, before, seen):
         console.print(f"test set    {sentence}")
-    page = ui.link(uri if address.is_server(uri) else UI, ui.version_page(name, version.number))
-    console.print(f"MLflow      {page}" + ("" if address.is_server(uri) else "  (after: pipeline ui)"))
+    page = ui_server.link(uri if tracking_uri.is_server(uri) else UI, ui_server.version_page(name, version.number))
+    console.print(f"MLflow      {page}" + ("" if tracking_uri.is_server(uri) else "  (after: pipeline ui)"))
     console.print(f"use it      pipeline evaluate run={SCHEME}{name}@{CHAMPION}")
     return DONE
 
@@ -170,7 +171,7 @@ def _judged(run: Run) -> dict[str, float]:
 
 def _in_mlflow(run: Run, store: Store) -> str:
     """MLflow's id of the run, with its model there. Raises RunError if it cannot be brought there."""
-    state = sync.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
+    state = sidecar.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
     if state.mlflow_run_id is None or not state.complete:
         why = state.problem or f"{state.waiting} left"
         raise RunError(f"{run.id} is not in MLflow yet ({why}); once it can be: pipeline sync run={run.id}")

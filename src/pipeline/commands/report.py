@@ -9,7 +9,7 @@ from pipeline.runs import lock
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import export_command, store_of
-from pipeline.tracking import journal, progress, sync
+from pipeline.tracking import journal, sidecar, sync_state
 
 
 def remake(*, run: str, runs_dir: str) -> int:
@@ -26,7 +26,7 @@ def remake(*, run: str, runs_dir: str) -> int:
     print(path)
     if not is_judged(found):
         print(f"without the test set: {found.id} has no predictions; pipeline evaluate run={found.id} writes them")
-    if path.read_bytes() != before and progress.load(found.folder) is not None:
+    if path.read_bytes() != before and sync_state.load(found.folder) is not None:
         try:
             with lock.held(found.folder, "reported on"):  # after the page, which may also be made of a run under way
                 _send(found)
@@ -49,7 +49,7 @@ def _send(run: Run) -> None:
     record = journal.Journal(run.journal_path)
     record.artifact(NAME)
     record.close()
-    state = sync.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
+    state = sidecar.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
     if state.complete:
         print("in MLflow, too")
     else:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline import metrics, run_files
 from pipeline.durations import age_of
 from pipeline.errors import DONE, RunError, UserError
-from pipeline.launch import job
+from pipeline.launch import job_record
 from pipeline.run_files import warn
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
@@ -113,7 +113,7 @@ def cancel(reference: str, runs_dir: str) -> int:
         config = run.config()
         is_open, launched = journal.is_open(run.journal_path), launched_state(run, config)
         status = status_of(run, config)
-    if is_open and job.read(run.folder) is None:
+    if is_open and job_record.read(run.folder) is None:
         raise RunError(f"{run.id} was started by a srun or torchrun of your own: end that, with scancel or Ctrl-C")
     if not is_open and launched is None:
         raise RunError(f"{run.id} is not under way ({status}): there is nothing to cancel")

@@ -13,9 +13,8 @@ from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import Store, export_command, store_of
 from pipeline.system.streams import plain, report
-from pipeline.tracking import address
-from pipeline.tracking import sync as tracking_sync
-from pipeline.tracking import upgrade as tracking_upgrade
+from pipeline.tracking import sidecar, tracking_uri
+from pipeline.tracking.mlflow import upgrade as tracking_upgrade
 
 
 def sync(
@@ -49,7 +48,7 @@ def sync(
         if store is None:
             console.print(f"{run.id}: tracking=none, nothing to send")
             continue
-        state = tracking_sync.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
+        state = sidecar.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
         _note_run_id(run, state.mlflow_run_id)
         left |= not state.complete
         told = "complete" if state.complete else f"{state.waiting or 'not finished'} left"
@@ -59,11 +58,11 @@ def sync(
 
 def _upgrade_stores(of_runs: list[str], console: Console) -> None:
     uris = dict.fromkeys(of_runs)
-    of_this_machine = [uri for uri in uris if address.sqlite_file(uri) is not None]
+    of_this_machine = [uri for uri in uris if tracking_uri.sqlite_file(uri) is not None]
     for uri in of_this_machine or uris:  # a server's own is refused, but does not keep the others from it
         backup = tracking_upgrade.upgrade(uri)
         told = "is up to date" if backup is None else f"is upgraded; as it was before: {backup}"
-        console.print(f"{address.redacted(uri)} {told}")
+        console.print(f"{tracking_uri.redacted(uri)} {told}")
 
 
 def _note_run_id(run: Run, mlflow_run_id: str | None) -> None:

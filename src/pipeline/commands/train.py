@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pipeline import cli_args
 from pipeline.config import listing, places
 from pipeline.errors import DONE
-from pipeline.tracking.address import redacted
+from pipeline.tracking.tracking_uri import redacted
 
 
 def train(arguments: list[str]) -> int:

@@ -6,8 +6,8 @@ from pipeline.config import compose
 from pipeline.errors import RunError, TrackingError, TrainingFailed
 from pipeline.runs import run_directory as runs
 from pipeline.runs.tracking_store import store_of
-from pipeline.tracking import progress
-from pipeline.tracking import ui as tracking_ui
+from pipeline.tracking import sync_state
+from pipeline.tracking.mlflow import ui_server as tracking_ui
 
 
 def ui(runs_dir: str, reference: str | None, port: int) -> int:
@@ -27,7 +27,7 @@ def ui(runs_dir: str, reference: str | None, port: int) -> int:
         if store is None:
             raise RunError(f"{run.id} was trained with tracking=none, so MLflow does not know it")
         uri, artifacts = store
-        shipped = progress.load(run.folder)
+        shipped = sync_state.load(run.folder)
         if shipped is not None and shipped.experiment_id is not None and shipped.mlflow_run_id is not None:
             page = tracking_ui.run_page(shipped.experiment_id, shipped.mlflow_run_id)
     try:

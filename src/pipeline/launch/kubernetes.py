@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 from pipeline.constraints import NonNegativeInt, PositiveInt
 from pipeline.errors import DONE, ConfigError, RunError
-from pipeline.launch import job, trainjob
-from pipeline.launch.asked import check_agrees
+from pipeline.launch import job_record, trainjob
 from pipeline.launch.kubectl import NODE, kubectl, opinion, state_of
-from pipeline.launch.launcher import Resources
-from pipeline.launch.trainjob_check import check_fields, check_rules
+from pipeline.launch.launcher import Resources, check_agrees
+from pipeline.launch.trainjob import check_fields, check_rules
 from pipeline.launch.units import mebibytes_of, seconds_of
 from pipeline.system.files import write_atomically
 
@@ -91,7 +90,7 @@ class Kubernetes:
         write_atomically(path, trainjob.written(manifest, folder.name))
         if not self.dry_run:
             kubectl("apply", f"--filename={path}")
-        job.note(
+        job_record.note(
             folder,
             launcher="kubernetes",
             namespace=self.namespace,
@@ -212,7 +211,7 @@ class Kubernetes:
 
 def _noted(folder: Path) -> dict[str, Any] | None:
     """What a run left here when it was submitted in this way; its configuration may have changed since."""
-    facts = job.read(folder)
+    facts = job_record.read(folder)
     is_ours = facts is not None and facts.get("launcher") == "kubernetes"
     return facts if facts is not None and is_ours and facts.get("job") and facts.get("namespace") else None
 

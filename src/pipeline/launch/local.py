@@ -12,10 +12,10 @@ from types import FrameType
 
 from pipeline.constraints import PositiveFloat
 from pipeline.errors import FAILED, ConfigError
-from pipeline.launch import parent, stacks
+from pipeline.launch import launcher_process, stacks
 from pipeline.launch.devices import core_count, machine_is_busy, oom_kills, process_count
+from pipeline.launch.failure_detection import Failure, Watch, first_failure
 from pipeline.launch.launcher import Resources
-from pipeline.launch.watch import Failure, Watch, first_failure
 from pipeline.system import heartbeat
 from pipeline.system.files import temporary_folder
 from pipeline.system.process import HANDED_DOWN, PARENT, Place, environment_of
@@ -55,7 +55,7 @@ class Local:
         with ExitStack() as stack:
             pages = stack.enter_context(temporary_folder())
             port = free_port()
-            parent.note(folder, NAME)
+            launcher_process.note(folder, NAME)
             processes = [
                 self._start(command, Place(rank, count, rank, count), port, folder, pages, stack)
                 for rank in range(count)
@@ -65,10 +65,10 @@ class Local:
             return self._wait(processes, folder, pages)
 
     def state(self, folder: Path) -> str | None:
-        return "RUNNING" if parent.of(folder, NAME) is not None else None
+        return "RUNNING" if launcher_process.of(folder, NAME) is not None else None
 
     def cancel(self, folder: Path) -> str:
-        return parent.cancel(folder, NAME)
+        return launcher_process.cancel(folder, NAME)
 
     def _start(
         self, command: list[str], place: Place, port: int, folder: Path, pages: Path, stack: ExitStack

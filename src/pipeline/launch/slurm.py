@@ -12,9 +12,8 @@ from pathlib import Path
 
 from pipeline.constraints import NonNegativeInt, PositiveInt
 from pipeline.errors import DONE, PREEMPTED, ConfigError, RunError
-from pipeline.launch import job
-from pipeline.launch.asked import check_agrees
-from pipeline.launch.launcher import Resources
+from pipeline.launch import job_record
+from pipeline.launch.launcher import Resources, check_agrees
 from pipeline.launch.units import mebibytes_of, seconds_of
 
 NAME = "slurm"
@@ -115,11 +114,11 @@ class Slurm:
         path = folder / SCRIPT
         path.write_text(script, encoding="utf-8")
         if self.dry_run:
-            job.note(folder, launcher=NAME, job=None)
+            job_record.note(folder, launcher=NAME, job=None)
             print(f"{what:<11} {folder}\nscript      {path}\nsubmit it   sbatch {shlex.quote(str(path))}")
             return None
         number = client("sbatch", "--parsable", str(path)).partition(";")[0]
-        job.note(folder, launcher=NAME, job=number)
+        job_record.note(folder, launcher=NAME, job=number)
         print(f"{what:<11} {folder}\njob         {number}")
         return number
 
@@ -197,7 +196,7 @@ def _check_options(asked: Mapping[str, str | int | None]) -> None:
 
 
 def _job_of(folder: Path) -> str | None:
-    facts = job.read(folder) or {}
+    facts = job_record.read(folder) or {}
     return facts.get("job") if facts.get("launcher") == NAME else None
 
 

@@ -10,10 +10,9 @@ from types import FrameType
 
 from pipeline.constraints import NonNegativeInt, PositiveInt
 from pipeline.errors import DONE, INTERRUPTED, PREEMPTED, ConfigError
-from pipeline.launch import job, parent
-from pipeline.launch.asked import check_agrees
+from pipeline.launch import job_record, launcher_process
 from pipeline.launch.devices import core_count, process_count
-from pipeline.launch.launcher import Resources
+from pipeline.launch.launcher import Resources, check_agrees
 from pipeline.system.process import HANDED_DOWN
 
 # Else processes that are started again may read where those before them could be reached, and wait there for ever.
@@ -62,9 +61,9 @@ class Torchrun:
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
         agent = self.command(command, resources, folder)
         if resources.nodes == 1 and not self.dry_run:
-            parent.note(folder, NAME)
+            launcher_process.note(folder, NAME)
             return _run(agent, threads=max(core_count() // resources.processes_per_node, 1))
-        job.note(folder, launcher=NAME, command=agent)
+        job_record.note(folder, launcher=NAME, command=agent)
         variables = " ".join(f"{name}={value}" for name, value in OWN_STORE.items())
         where = "on each of the nodes, in this directory" if resources.nodes > 1 else "here"
         print(f"run         {folder}\ntype this {where} ({os.getcwd()}):\n\n  {variables} {shlex.join(agent)}\n")
@@ -78,12 +77,12 @@ class Torchrun:
 
     def state(self, folder: Path) -> str | None:
         """Of agents that the user started nothing is known; whether the run is alive, its journal tells."""
-        return "RUNNING" if parent.of(folder, NAME) is not None else None
+        return "RUNNING" if launcher_process.of(folder, NAME) is not None else None
 
     def cancel(self, folder: Path) -> str:
-        if "command" in (job.read(folder) or {}):
+        if "command" in (job_record.read(folder) or {}):
             return "end torchrun with Ctrl-C on one of its nodes; all save and end"
-        return parent.cancel(folder, NAME)
+        return launcher_process.cancel(folder, NAME)
 
     def command(self, command: list[str], resources: Resources, folder: Path) -> list[str]:
         """The same on every node."""

@@ -1,10 +1,11 @@
 """The parts of a TrainJob: its name, what its pods run, see and are given."""
 
+import difflib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -136,3 +137,151 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Lines.add_representer(str, _text)
+
+
+POD = re.compile(r"spec\.runtimePatches\S+\.replicatedJobs\[0\]\.template\.spec\.template\.spec\b")
+AMOUNT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")
+QUANTITY, TEXT_OR_NUMBER = "IoK8sApimachineryPkgApiResourceQuantity", "IoK8sApimachineryPkgUtilIntstrIntOrString"
+EXPECTED = {  # of a value, by the kind of error that pydantic reports
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "names and values",
+    QUANTITY: "an amount as Kubernetes writes it, such as 4, 500m or 64Gi",
+    TEXT_OR_NUMBER: "a whole number or a text",
+}
+LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SUBDOMAIN = rf"{LABEL}(\.{LABEL})*"
+WORD = r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)"
+QUALIFIED = rf"({SUBDOMAIN}/)?{WORD}"
+
+
+def check_fields(manifest: Mapping[str, Any]) -> None:
+    """Raise ConfigError for the first field that a TrainJob lacks, needs, or has of another type."""
+    try:
+        from kubeflow_trainer_api.models.trainer_v1alpha1_train_job import TrainerV1alpha1TrainJob
+        from pydantic import ValidationError
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "launch=kubernetes checks its manifest by a package that is not installed here: "
+            "python -m pip install 'pipeline[kubernetes]'"
+        ) from None
+    try:
+        # Not from_dict alone: it lets a misspelt field pass.
+        TrainerV1alpha1TrainJob.model_validate(manifest, strict=True, extra="forbid", by_alias=True, by_name=False)
+    except ValidationError as problem:
+        told = [text for error in problem.errors() for text in _told(error, TrainerV1alpha1TrainJob)]
+        if told:
+            first = min(told, key=lambda text: "no such field" not in text)
+            raise ConfigError(f"this TrainJob would be refused:\n  {POD.sub('pod', first)}") from None
+    try:
+        TrainerV1alpha1TrainJob.from_dict(dict(manifest))
+    except ValueError:  # all that is left: pydantic takes any mapping for an amount, without a look into it
+        raise ConfigError(
+            f"this TrainJob would be refused: a mapping cannot stand here; expected {EXPECTED[QUANTITY]}"
+        ) from None
+
+
+def _told(error: Mapping[str, Any], model: Any) -> Iterator[str]:
+    """Say one error of pydantic's in our words; nothing for an amount as Kubernetes takes it."""
+    *around, last = place = list(error["loc"])
+    fields, kind = _fields(_model_at(around, model)), error["type"]
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(last), fields, n=1, cutoff=0.5)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        yield f"{_dotted(place)}: there is no such field{meant} (there are {', '.join(fields)})"
+    elif kind == "missing":
+        yield f"{_dotted(around)}: {last} is missing (there are {', '.join(fields)})"
+    elif not _is_amount(name := error.get("ctx", {}).get("class_name", kind), error["input"]):
+        words = re.findall(r"'(\w+)'", error["msg"]) if kind == "value_error" else []  # one of enum values ('A', 'B')
+        fields = _fields(_model_at(place, model))
+        expected = EXPECTED.get(name) or " or ".join(words) or f"the fields {', '.join(fields)}"
+        yield f"{_dotted(place)}: {error['input']!r} cannot stand here; expected {expected}"
+
+
+def _is_amount(name: str, value: Any) -> bool:
+    """Tell whether a value is what Kubernetes, but not pydantic, takes for the model of that name."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return False
+    return name == TEXT_OR_NUMBER or (name == QUANTITY and AMOUNT.fullmatch(str(value)) is not None)
+
+
+def _model_at(place: list[str | int], model: Any) -> Any:
+    """Return the type of what stands at a place in a TrainJob; the numbers of a list's elements do not count."""
+    for key in place:
+        if isinstance(key, str) and key in (fields := _fields(model)):
+            model = fields[key]
+            while inner := get_args(model):  # Optional[...], List[...], Dict[str, ...], Annotated[...]
+                model = inner[-1] if get_origin(model) is dict else inner[0]
+    return model
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    fields = getattr(model, "model_fields", {})
+    return {field.alias or name: field.annotation for name, field in fields.items()}
+
+
+def _dotted(place: list[str | int]) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).removeprefix(".")
+
+
+def check_rules(manifest: Mapping[str, Any], pod: Mapping[str, Any]) -> None:
+    """Raise ConfigError, naming the option of `launch` to change, for a name or word that Kubernetes refuses.
+
+    `manifest` has passed `check_fields`; `pod` is its part that says what pods are like.
+    """
+    metadata, spec, trainer = manifest["metadata"], manifest["spec"], manifest["spec"]["trainer"]
+    _fits(metadata["namespace"], LABEL, 63, "launch.namespace", "small letters, digits and dashes, 63 at most")
+    for name, value in metadata.get("labels", {}).items():
+        _fits(name, QUALIFIED, 316, "launch.labels", "names such as kueue.x-k8s.io/queue-name")
+        _fits(value, f"{WORD}?", 63, f"launch.labels.{name}", "letters, digits, '-', '_' and '.', 63 at most")
+    _fits(spec["runtimeRef"]["name"], SUBDOMAIN, 253, "launch.runtime", "a runtime's name, such as torch-distributed")
+    _fits(trainer["image"], r"[^\s]+", 500, "launch.image", "an image, such as registry.example.org/pipeline:cuda")
+    for name in trainer.get("resourcesPerNode", {}).get("limits", {}):
+        _fits(name, QUALIFIED, 316, "launch.gpu_resource", "a resource's name, such as nvidia.com/gpu")
+    for variable in trainer["env"]:
+        _check_variable(variable)
+    _check_volumes(pod)
+    for name, value in pod.get("nodeSelector", {}).items():
+        _fits(name, QUALIFIED, 316, "launch.node_selector", "names of labels, such as node-type")
+        _fits(value, f"{WORD}?", 63, f"launch.node_selector.{name}", "a label's value")
+    for number, toleration in enumerate(pod.get("tolerations", [])):
+        if toleration.get("operator") == "Exists" and "value" in toleration:
+            where = f"launch.tolerations[{number}]"
+            raise ConfigError(f"{where} has a value, which operator Exists does not look at; leave one of them out")
+
+
+def _check_variable(variable: Mapping[str, Any]) -> None:
+    name, reference = variable["name"], variable.get("valueFrom", {}).get("secretKeyRef")
+    where = "launch.environment" if reference is None else "launch.secrets"
+    _fits(name, r"[-._A-Za-z][-._A-Za-z0-9]*", 253, where, "names of variables, such as NCCL_DEBUG")
+    if name.startswith("PET_"):
+        raise ConfigError(f"{where}.{name}: Kubeflow sets PET_* itself, to tell each pod its place; leave it out")
+    if reference is not None:
+        _fits(reference["name"], SUBDOMAIN, 253, f"{where}.{name}", "the name of a secret before the /")
+        _fits(reference["key"], r"[-._A-Za-z0-9]+", 253, f"{where}.{name}", "a key of that secret after the /")
+
+
+def _check_volumes(pod: Mapping[str, Any]) -> None:
+    paths = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+    plain = [path.rstrip("/") for path in paths]
+    for path, volume in zip(paths, pod["volumes"], strict=True):
+        if not path.startswith("/") or ":" in path or path == "/":
+            raise ConfigError(f"launch.volumes has {path}: expected a path from the root, such as /shared")
+        if plain.count(path.rstrip("/")) > 1:
+            raise ConfigError(f"launch.volumes has {path.rstrip('/')} twice; expected each path once")
+        sources = [name for name in volume if name != "name"]
+        if len(sources) != 1:
+            raise ConfigError(
+                f"launch.volumes has {' and '.join(sources) or 'nothing'} at {path}: expected one source, such as "
+                "persistentVolumeClaim"
+            )
+        claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+        if claim is not None:
+            _fits(claim, SUBDOMAIN, 253, f"launch.volumes at {path}", "the name of a claim")
+
+
+def _fits(text: str, pattern: str, longest: int, where: str, expected: str) -> None:
+    if re.fullmatch(pattern, text) is None or len(text) > longest:
+        raise ConfigError(f"{where}: {text!r} cannot stand here; expected {expected}")

@@ -16,8 +16,8 @@ from pipeline.lifecycle.load_run import reassemble
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import see_working_directory
 from pipeline.system.streams import report
-from pipeline.tracking import model_store
-from pipeline.tracking.text_store import Reading
+from pipeline.tracking.mlflow import models
+from pipeline.tracking.mlflow.models import Reading
 from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
 
@@ -49,7 +49,7 @@ def main() -> int:
         if found is not None:
             # Where to is told through the environment, since an address may hold a password.
             uri, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]
-            model_store.log_model(uri=uri, run_id=run_id, **found._asdict())
+            models.log_model(uri=uri, run_id=run_id, **found._asdict())
     except (UserError, TrackingError) as problem:
         report("error", str(problem), sys.stderr)
         return FAILED

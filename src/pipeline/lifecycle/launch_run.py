@@ -24,7 +24,7 @@ from pipeline.runs.environment_variables import check_variables, passed_over
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import store_of
 from pipeline.system.process import Place, given_place, job, module_command, to_be_alone
-from pipeline.tracking import address
+from pipeline.tracking import tracking_uri
 
 
 def train(composed: compose.Composed, command: list[str]) -> int:
@@ -156,7 +156,7 @@ def _make_absolute(config: DictConfig) -> None:
     """Whoever reads the frozen configuration later may stand in another directory."""
     tracking, data = config.tracking, config.data
     if tracking.uri is not None and not OmegaConf.is_interpolation(tracking, "uri"):
-        tracking.uri = address.absolute(tracking.uri)
+        tracking.uri = tracking_uri.absolute(tracking.uri)
     is_folder = tracking.artifacts is not None and "://" not in tracking.artifacts
     if is_folder and not OmegaConf.is_interpolation(tracking, "artifacts"):
         tracking.artifacts = str(Path(tracking.artifacts).absolute())

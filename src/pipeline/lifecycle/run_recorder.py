@@ -30,7 +30,7 @@ from pipeline.system.process import Place, module_command
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal, Status, newest_params
 from pipeline.tracking.logger import JournalLogger
-from pipeline.tracking.progress import SyncState
+from pipeline.tracking.sync_state import SyncState
 from pipeline.training import checkpoints
 from pipeline.training.agreement import Agreement
 from pipeline.training.interruption import Interrupted, Interruption

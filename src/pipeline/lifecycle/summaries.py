@@ -18,8 +18,9 @@ from pipeline.lifecycle.final_test import Verdict, headline_of
 from pipeline.lifecycle.run_recorder import TAG
 from pipeline.reports import run_report
 from pipeline.runs.run_directory import Run, step_of
-from pipeline.tracking import address, ui
-from pipeline.tracking.progress import SyncState
+from pipeline.tracking import tracking_uri
+from pipeline.tracking.mlflow import ui_server
+from pipeline.tracking.sync_state import SyncState
 
 # The nodes whose values a person compares between runs, in the order in which they are looked for.
 COMPARED = ("data", "model", "optimizer", "scheduler", "regularizer", "callbacks", "task", "trainer", "seed")
@@ -133,10 +134,10 @@ def _mlflow(run: Run, config: DictConfig, state: SyncState | None) -> list[tuple
     if state is None:
         return []
     uri = config.tracking.uri
-    on_server = address.is_server(uri)
+    on_server = tracking_uri.is_server(uri)
     rows = []
     if state.experiment_id is not None and state.mlflow_run_id is not None:
-        link = ui.run_link(uri if on_server else UI, state.experiment_id, state.mlflow_run_id)
+        link = ui_server.run_link(uri if on_server else UI, state.experiment_id, state.mlflow_run_id)
         rows.append(("MLflow", link if on_server else f"{link}  (after: pipeline ui)"))
     if state.problem is not None:
         rows.append(("", f"MLflow: {state.problem}; to send it later: pipeline sync run={run.id}"))

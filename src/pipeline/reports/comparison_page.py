@@ -12,7 +12,7 @@ from pipeline.reports.predictions import Saved
 from pipeline.reports.report_data import Evidence
 from pipeline.reports.significance import NO_WINNER, Duel
 from pipeline.reports.statistics import SIGNIFICANCE, Interval
-from pipeline.tracking import address
+from pipeline.tracking import tracking_uri
 
 STYLES = 8  # colours of the style sheet: s0 to s7
 CAUTION = (
@@ -205,7 +205,7 @@ def _commands(comparison: Comparison) -> Html | None:
     ids = ",".join(run.run.id for run in comparison.runs)
     again = [command(f"pipeline compare runs={ids}")]
     each = [
-        join(element("h3", _named(comparison, place)), command(address.redacted(run.result["command"] or "")))
+        join(element("h3", _named(comparison, place)), command(tracking_uri.redacted(run.result["command"] or "")))
         for place, run in enumerate(comparison.runs)
     ]
     return section("To type", *each, element("h3", "This page again"), *again)

@@ -14,7 +14,7 @@ from pipeline.reports.statistics import (
     interval_of_mean,
     interval_of_r2,
 )
-from pipeline.tracking import address
+from pipeline.tracking import tracking_uri
 
 CURVES = ("loss", "accuracy", "r2", "mae")  # that are drawn where there are any
 UNMEASURED = "everything else"
@@ -219,11 +219,11 @@ def settings(evidence: Evidence) -> Html | None:
     middle = (len(rows) + 1) // 2
     halves = columns(*(table(["", ""], part, class_="words") for part in (rows[:middle], rows[middle:]) if part))
     whole = element(
-        "details", element("summary", "the whole config.yaml"), command(address.redacted(evidence.config_yaml))
+        "details", element("summary", "the whole config.yaml"), command(tracking_uri.redacted(evidence.config_yaml))
     )
     given = [each for each in evidence.run.overrides() if each]
     typed = note(
-        f"Other than the defaults: {address.redacted(', '.join(given))}." if given else "All at their defaults."
+        f"Other than the defaults: {tracking_uri.redacted(', '.join(given))}." if given else "All at their defaults."
     )
     return section("Settings", typed, halves, whole)
 
@@ -258,4 +258,6 @@ def commands(evidence: Evidence) -> Html | None:
         ("Judge it again on the test set", f"pipeline evaluate run={name}"),
         ("Make this page again", f"pipeline report run={name}"),
     ]
-    return section("To type", *(join(element("h3", title), command(address.redacted(text))) for title, text in rows))
+    return section(
+        "To type", *(join(element("h3", title), command(tracking_uri.redacted(text))) for title, text in rows)
+    )

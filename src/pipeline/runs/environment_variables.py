@@ -18,7 +18,7 @@ from pipeline.config import places
 from pipeline.config.arguments import AT_RUN_TIME
 from pipeline.config.facts import COUNT_BATCHES
 from pipeline.errors import ConfigError
-from pipeline.tracking.address import redacted
+from pipeline.tracking.tracking_uri import redacted
 
 # By how a name begins. What is in no list has no say in a run: PL_GLOBAL_SEED and PL_SEED_WORKERS, because each run
 # seeds itself; Fabric's LT_*, because nothing here is built with Fabric; MLFLOW_*, because metrics go one way (below:

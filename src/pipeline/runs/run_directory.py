@@ -19,11 +19,11 @@ from pipeline import run_files
 from pipeline.config import frozen
 from pipeline.config.frozen import Trust
 from pipeline.errors import RunError, TrackingError
-from pipeline.launch import job, parent
+from pipeline.launch import job_record, launcher_process
 from pipeline.run_files import Damaged
 from pipeline.system import seal
 from pipeline.system.files import write_atomically
-from pipeline.tracking import address, journal, progress
+from pipeline.tracking import journal, sync_state, tracking_uri
 
 LATEST = "latest"
 OVERRIDES = run_files.OVERRIDES.name
@@ -80,10 +80,10 @@ class Run:
     def is_submitted(self) -> bool:
         """It waits for a cluster, or for the user to type a command elsewhere."""
         try:
-            facts = job.read(self.folder)
+            facts = job_record.read(self.folder)
         except Damaged:
             return True  # as far as anyone knows
-        return facts is not None and parent.PROCESS not in facts
+        return facts is not None and launcher_process.PROCESS not in facts
 
     @property
     def is_finished(self) -> bool:
@@ -250,13 +250,15 @@ def _folder_of(reference: str, runs_dir: str, key: str) -> Path:
 
 def _behind_model(reference: str, root: Path) -> str:
     """The id of the run, from the store that the environment names, else from that of the newest run."""
-    from pipeline.tracking.registry import Registry  # brings mlflow
+    from pipeline.tracking.mlflow.registry import Registry  # brings mlflow
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or _newest_store(root)
     try:
         return Registry(uri).run_uid(reference)
     except TrackingError as problem:
-        raise RunError(f"run={reference}: MLflow ({address.redacted(uri)}) does not answer: {problem}") from problem
+        raise RunError(
+            f"run={reference}: MLflow ({tracking_uri.redacted(uri)}) does not answer: {problem}"
+        ) from problem
 
 
 def _newest_store(root: Path) -> str:
@@ -273,7 +275,7 @@ def _newest_store(root: Path) -> str:
 
 
 def _mlflow_run_id(folder: Path) -> str | None:
-    state = progress.load(folder)
+    state = sync_state.load(folder)
     return None if state is None else state.mlflow_run_id
 
 

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from pipeline.config import resolve
 from pipeline.errors import RunError, UserError
-from pipeline.launch import job
+from pipeline.launch import job_record
 from pipeline.launch.launcher import Launcher
 from pipeline.run_files import Damaged, warn
 from pipeline.runs.run_directory import Run
@@ -75,7 +75,7 @@ def status_of(run: Run, config: DictConfig, silent: set[str] | None = None) -> s
 def launched_state(run: Run, config: DictConfig, silent: set[str] | None = None) -> str | None:
     """What its launcher says of it; None where it is not under way, UNKNOWN where that cannot be asked."""
     try:
-        if job.read(run.folder) is None:
+        if job_record.read(run.folder) is None:
             return None
     except Damaged as damaged:
         warn(str(damaged))

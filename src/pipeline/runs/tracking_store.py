@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pipeline.errors import RunError
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import module_command
-from pipeline.tracking import address
+from pipeline.tracking import tracking_uri
 
 URI, ARTIFACTS = "tracking.uri", "tracking.artifacts"
 
@@ -32,9 +32,9 @@ def store_of(run: Run, typed: Mapping[str, str] | None = None, *, verb: str = "s
     for key, place in ((URI, uri), (ARTIFACTS, artifacts)):
         if place is not None and key not in typed and not is_ours(run, place):
             raise RunError(
-                f"{run.id} was not made by you on this machine, and names {key}={address.redacted(place)}: your user, "
-                "password or token of MLflow would go there. Where that is right, or to send the run elsewhere, type "
-                f"it:  pipeline {verb} run={run.id} {key}={address.redacted(place)}"
+                f"{run.id} was not made by you on this machine, and names {key}={tracking_uri.redacted(place)}: your "
+                "user, password or token of MLflow would go there. Where that is right, or to send the run elsewhere, "
+                f"type it:  pipeline {verb} run={run.id} {key}={tracking_uri.redacted(place)}"
             )
     return Store(uri, artifacts)
 
@@ -46,7 +46,7 @@ def export_command(run: Run) -> list[str]:
 
 def is_ours(run: Run, place: str) -> bool:
     """Whether this user has chosen the place, or nothing secret goes there."""
-    database = address.sqlite_file(place)
+    database = tracking_uri.sqlite_file(place)
     if database is not None and database.exists():
         return True
     is_folder = "://" not in place or place.startswith("file://")

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import RunError
 from pipeline.search.plan import CONFIG, SEARCHES
-from pipeline.tracking.progress import JOURNAL
+from pipeline.tracking.sync_state import JOURNAL
 
 LATEST = "latest"
 PORT = "8080"  # of the dashboard

@@ -13,10 +13,10 @@ from pipeline.search.display import best_of
 from pipeline.search.plan import CONFIG, FIXED, Plan
 from pipeline.search.recipe import command_of, recipe_of
 from pipeline.search.storage import Turn, held, held_in
-from pipeline.tracking import address, sidecar
-from pipeline.tracking.carrier import Errand
+from pipeline.tracking import sidecar, tracking_uri
 from pipeline.tracking.journal import Journal, Status
-from pipeline.tracking.progress import JOURNAL
+from pipeline.tracking.shipping.sync_worker import Errand
+from pipeline.tracking.sync_state import JOURNAL
 
 PATIENCE_SECONDS = 10.0
 
@@ -96,8 +96,8 @@ class Recording:
         for name in (CONFIG, FIXED):
             journal.artifact(name)
         if config.tracking.uri is not None:
-            errand = Errand(address.absolute(config.tracking.uri), config.tracking.artifacts, None)
-            self.carrier = sidecar.launch(self.folder, errand, module="pipeline.tracking.flock")
+            errand = Errand(tracking_uri.absolute(config.tracking.uri), config.tracking.artifacts, None)
+            self.carrier = sidecar.launch(self.folder, errand, module="pipeline.tracking.shipping.sync_trials")
         return journal
 
     def _searched(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from pipeline.search.recipe import command_of, recipe_of
 from pipeline.search.standing import Standing, scores_of, seconds_of
 from pipeline.search.trial_table import shown, trial_table
 from pipeline.system.files import locked, write_atomically
-from pipeline.tracking.address import redacted
+from pipeline.tracking.tracking_uri import redacted
 
 LOCK = ".report.lock"
 PATIENCE_SECONDS = 10.0

@@ -29,7 +29,7 @@ from pipeline.search.standing import Standing, scores_of, seconds_of, standing_o
 from pipeline.search.storage import STUDY, check_complete
 from pipeline.system.streams import report
 from pipeline.tracking import journal
-from pipeline.tracking.progress import JOURNAL
+from pipeline.tracking.sync_state import JOURNAL
 
 MOST_TRIALS = 12
 LONGEST_VALUES = 90

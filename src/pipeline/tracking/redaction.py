@@ -3,14 +3,14 @@
 import logging
 
 from pipeline.system.streams import plain
-from pipeline.tracking import address
+from pipeline.tracking import tracking_uri
 
 
 class RedactingFormatter(logging.Formatter):
     """mlflow names whole addresses in its messages and tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return plain(address.redacted(super().format(record)))
+        return plain(tracking_uri.redacted(super().format(record)))
 
 
 def log_redacted() -> None:
