@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from pipeline.training.callbacks.checkpointing import Checkpointing
-from pipeline.training.callbacks.heartbeat import Heartbeat
+from pipeline.training.callbacks.send_heartbeats import Heartbeat
 
 
 class _Aside(pl.Callback):

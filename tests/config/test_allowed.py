@@ -17,7 +17,7 @@ HOSTILE = (
     "pipeline.launch.kubectl.kubectl",
     "pipeline.launch.slurm.client",
     "pipeline.launch.local.subprocess.Popen",
-    "pipeline.models.activation.importlib.import_module",
+    "pipeline.models.layers.activation.importlib.import_module",
     "kornia.core.external.LazyLoader",
     "torch.nn.attention._fa4._fa4_import_module",
     "torch.nn.modules.module.torch.hub.load",

@@ -131,7 +131,7 @@ model=transformer model.width=10
 ANY_NUMBER = {
     "kornia.augmentation.RandomAffine.degrees",
     "pytorch_lightning.Trainer.devices",
-    "pipeline.training.callbacks.sound.WaveformNoise.decibels",
+    "pipeline.training.callbacks.audio_augmentation.WaveformNoise.decibels",
     "pipeline.data.text.text_table.TextTable.text",
     "pipeline.data.text.text_table.TextTable.label",
 }

@@ -19,7 +19,7 @@ from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.train import check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.system.process import ALONE, Place
-from pipeline.training.callbacks.mixing import CutMix, MixUp
+from pipeline.training.callbacks.mixup_cutmix import CutMix, MixUp
 from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.learner import Learner
 from pipeline.training.task import Perceptron

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
-from pipeline.models.activation import NAMES, activation
 from pipeline.models.cnn import CNN
+from pipeline.models.layers.activation import NAMES, activation
 from pipeline.models.lenet5 import LeNet5
 from pipeline.models.linear import LinearRegression, LogisticRegression, Perceptron, SoftmaxRegression
 from pipeline.models.mlp import MLP

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.spec import Batch, DataSpec
-from pipeline.training.callbacks.columns import FeatureNoise, add_noise, swap
+from pipeline.training.callbacks.tabular_augmentation import FeatureNoise, add_noise, swap
 from pipeline.training.randomness import reseed
 
 ROWS = torch.arange(4000.0).view(1000, 4)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch, DataSpec, Mixed
-from pipeline.training.callbacks.mixing import CutMix, MixUp, blend, neighbours, patch
+from pipeline.training.callbacks.mixup_cutmix import CutMix, MixUp, blend, neighbours, patch
 from pipeline.training.mixing import hits_of, loss_of
 from pipeline.training.randomness import reseed
 from pipeline.training.task import Classification, Regression

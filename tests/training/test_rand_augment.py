@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.training.callbacks.augmentation import Augmentation, augment
+from pipeline.training.callbacks.image_augmentation import Augmentation, augment
 from pipeline.training.callbacks.rand_augment import RandAugment
 from pipeline.training.randomness import reseed
 

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.ema import EMA
-from pipeline.training.callbacks.learning_rate import LearningRate
+from pipeline.training.callbacks.monitors import LearningRate
 from pipeline.training.precision import OF_WEIGHTS
 
 # 20 steps an epoch, 3 epochs

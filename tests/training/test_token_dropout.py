@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.training.callbacks.token_dropout import drop
+from pipeline.training.callbacks.text_augmentation import drop
 from pipeline.training.randomness import reseed
 
 TOKENS = torch.full((400, 50), 7, dtype=torch.int16)

@@ -8,7 +8,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from pipeline.errors import ConfigError
-from pipeline.training.callbacks.learning_rate import LearningRate
+from pipeline.training.callbacks.monitors import LearningRate
 from pipeline.training.optimizers import check_steps
 from pipeline.training.schedules import Schedule, one_cycle
 

@@ -24,8 +24,8 @@ from pipeline.runs.run_directory import Run
 from pipeline.spec import DataSpec
 from pipeline.tracking import journal
 from pipeline.training import checkpoints
+from pipeline.training.distributed.sharding import load_weights
 from pipeline.training.learner import Learner
-from pipeline.training.sharding import load_weights
 
 # What the nearest training samples say of a sample: a judge that has learned nothing, and so nothing by heart.
 #

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, USER_ERROR, TrainingFailed, UserError
 from pipeline.system.streams import plain
-from pipeline.training.collectives import GONE
+from pipeline.training.distributed.collectives import GONE
 from pipeline.training.interruption import Interrupted
 from pipeline.training.memory import is_out_of_memory
 

@@ -14,7 +14,7 @@ from pipeline.reports.report_data import Evidence, gather
 from pipeline.reports.statistics import calibration, label_scores
 from pipeline.runs.run_directory import Run
 from pipeline.system.files import write_atomically
-from pipeline.training.callbacks.augmentation import Augmentation, augment
+from pipeline.training.callbacks.image_augmentation import Augmentation, augment
 
 SAMPLES = 32
 

@@ -17,7 +17,7 @@ from pipeline.data.dataset import Splits
 from pipeline.data.statistics import digest_of
 from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.final_test import Predictions
-from pipeline.models.log_mel import LogMel
+from pipeline.models.layers.log_mel import LogMel
 from pipeline.reports import predictions as saved
 from pipeline.reports.report_data import ASSEMBLED
 from pipeline.reports.statistics import Ints

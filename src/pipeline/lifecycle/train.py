@@ -25,13 +25,13 @@ from pipeline.system.process import Place, place
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import Averaging
 from pipeline.training.callbacks.checkpointing import Checkpointing
-from pipeline.training.callbacks.heartbeat import Heartbeat
 from pipeline.training.callbacks.progress import ProgressDisplay
+from pipeline.training.callbacks.send_heartbeats import Heartbeat
 from pipeline.training.callbacks.timing import Timing
 from pipeline.training.callbacks.transform import BatchTransform
+from pipeline.training.distributed.rendezvous import Meeting
 from pipeline.training.interruption import Interruption
 from pipeline.training.learner import Learner
-from pipeline.training.meeting import Meeting
 
 
 def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: Interruption) -> None:

@@ -28,9 +28,9 @@ from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.monitoring import DEFAULT, Choice, Monitoring, by_default, watch
 from pipeline.training.callbacks.progress import ProgressDisplay
 from pipeline.training.callbacks.timing import TimedCheckpointIO
+from pipeline.training.distributed.sharding import Sharded
 from pipeline.training.learner import Learner
 from pipeline.training.precision import OF_WEIGHTS
-from pipeline.training.sharding import Sharded
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
 from pipeline.errors import ConfigError
-from pipeline.models.activation import Activation, ActivationName
-from pipeline.models.activation import activation as activation_named
-from pipeline.models.images import check_images
+from pipeline.models.layers.activation import Activation, ActivationName
+from pipeline.models.layers.activation import activation as activation_named
+from pipeline.models.layers.input_checks import check_images
 from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs

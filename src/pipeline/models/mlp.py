@@ -7,8 +7,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
-from pipeline.models.activation import ActivationName
-from pipeline.models.activation import activation as activation_named
+from pipeline.models.layers.activation import ActivationName
+from pipeline.models.layers.activation import activation as activation_named
 from pipeline.models.tokens import refuse_text
 from pipeline.spec import DataSpec, Kind
 

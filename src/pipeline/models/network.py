@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.categories import CategoryEmbeddings
-from pipeline.models.log_mel import LogMel
+from pipeline.models.layers.categories import CategoryEmbeddings
+from pipeline.models.layers.log_mel import LogMel
 from pipeline.spec import DataSpec
 
 # B batch, C channels (the input's first axis)

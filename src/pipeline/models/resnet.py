@@ -5,9 +5,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
-from pipeline.models.activation import Activation, ActivationName
-from pipeline.models.activation import activation as activation_named
-from pipeline.models.images import check_images
+from pipeline.models.layers.activation import Activation, ActivationName
+from pipeline.models.layers.activation import activation as activation_named
+from pipeline.models.layers.input_checks import check_images
 from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs

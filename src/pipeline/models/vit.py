@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
-from pipeline.models.images import check_images
+from pipeline.models.layers.input_checks import check_images
 from pipeline.models.transformer import Block
 from pipeline.spec import DataSpec, Kind
 

@@ -22,8 +22,9 @@ from pipeline.spec import Batch
 from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.chunk import as_batch, as_chunk
+from pipeline.training.distributed.global_batch import Share, sharing
+from pipeline.training.distributed.sharding import gather_nothing, shard, whole
 from pipeline.training.evaluation import Evaluation, share_buffers
-from pipeline.training.global_batch import Share, sharing
 from pipeline.training.lightning_private import rewind_to_epoch_start, tell_monitors
 from pipeline.training.mixing import hits_of, loss_of
 from pipeline.training.optimizers import MakeOptimizer
@@ -31,7 +32,6 @@ from pipeline.training.randomness import reseed
 from pipeline.training.regularizers import Regularizer
 from pipeline.training.running import RunningMeans
 from pipeline.training.schedules import Schedule
-from pipeline.training.sharding import gather_nothing, shard, whole
 from pipeline.training.stepping import Stepping, check_clipping, stepping
 from pipeline.training.task import Task
 from pipeline.training.torch_private import forget_length

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.step import StepCallback
-from pipeline.training.sharding import divided_as, own_part, whole
+from pipeline.training.distributed.sharding import divided_as, own_part, whole
 from pipeline.training.torch_private import lerp_all
 
 

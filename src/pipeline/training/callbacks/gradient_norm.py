@@ -4,7 +4,7 @@ import pytorch_lightning as pl
 from torch import nn
 from torch.optim import Optimizer
 
-from pipeline.training.sharding import whole
+from pipeline.training.distributed.sharding import whole
 
 
 class GradientNorm(pl.Callback):

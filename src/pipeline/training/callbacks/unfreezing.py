@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from pipeline.constraints import NonNegativeInt
 from pipeline.errors import ConfigError
-from pipeline.training.sharding import Sharded
+from pipeline.training.distributed.sharding import Sharded
 
 
 class Unfreezing(pl.Callback):

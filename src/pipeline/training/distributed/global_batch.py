@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.training.batch_norm import batch_norm_over_processes
+from pipeline.training.distributed.batch_norm import batch_norm_over_processes
 from pipeline.training.torch_private import batch_norm
 
 # B samples of the global batch, b of them here, E values a sample

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.training.collectives import all_gather
+from pipeline.training.distributed.collectives import all_gather
 
 # C channels, W processes
 

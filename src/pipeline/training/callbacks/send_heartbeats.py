@@ -5,8 +5,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from pipeline.system.heartbeat import Phase, Pulse
-from pipeline.training import collectives
 from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.distributed import collectives
 
 
 class Heartbeat(StepCallback):

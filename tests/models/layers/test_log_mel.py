@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.models.layers.log_mel import BANDS, LogMel
 from pipeline.models.linear import SoftmaxRegression
-from pipeline.models.log_mel import BANDS, LogMel
 from pipeline.models.network import Network, seen_by_model
 from pipeline.spec import DataSpec
 

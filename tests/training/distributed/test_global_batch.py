@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from pipeline.training.batch_norm import batch_norm_over_processes
-from pipeline.training.global_batch import Share, kept_by_dropout, sharing
+from pipeline.training.distributed.batch_norm import batch_norm_over_processes
+from pipeline.training.distributed.global_batch import Share, kept_by_dropout, sharing
 
 B = 8
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.constraints import NonNegativeFloat, ProbabilityBelowOne
 from pipeline.spec import Batch, DataSpec
-from pipeline.training.callbacks.mixing import OfPairs, neighbours
+from pipeline.training.callbacks.mixup_cutmix import OfPairs, neighbours
 from pipeline.training.callbacks.transform import BatchTransform, own
 
 # B batch of this process, W processes, C columns

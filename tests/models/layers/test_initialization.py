@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
-from pipeline.models.initialization import Default, Initialization, Kaiming, Normal, Orthogonal, Xavier, Zeros
+from pipeline.models.layers.initialization import Default, Initialization, Kaiming, Normal, Orthogonal, Xavier, Zeros
 
 
 def applied(initialization: Initialization, model: nn.Module) -> Any:

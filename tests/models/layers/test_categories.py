@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.models.categories import CategoryEmbeddings
+from pipeline.models.layers.categories import CategoryEmbeddings
 from pipeline.models.mlp import MLP
 from pipeline.models.network import Network, seen_by_model
 from pipeline.spec import DataSpec
