@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.training import checkpoints
-from pipeline.training.background import BackgroundWriter, on_cpu
+from pipeline.training.checkpoints import BackgroundWriter, on_cpu
 
 
 def nothing():
@@ -99,7 +99,7 @@ def test_a_training_that_was_started_with_nice_is_not_brought_forward(tmp_path):
 import os, sys, threading
 from pathlib import Path
 import torch
-from pipeline.training.background import BackgroundWriter
+from pipeline.training.checkpoints import BackgroundWriter
 os.nice(15)
 writer = BackgroundWriter()
 told = lambda: print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))

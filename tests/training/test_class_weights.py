@@ -9,8 +9,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec
-from pipeline.training.class_weights import balanced, weights_of_classes
-from pipeline.training.task import Binary, Classification, of_data
+from pipeline.training.task import Binary, Classification, balanced, of_data, weights_of_classes
 
 THINGS = DataSpec(
     "things", "table", "multiclass", (4,), ("a", "b", "c"), (0.0,) * 4, (1.0,) * 4, class_counts=(6, 3, 1)

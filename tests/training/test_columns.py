@@ -8,7 +8,7 @@ import torch
 
 from pipeline.spec import Batch, DataSpec
 from pipeline.training.callbacks.tabular_augmentation import FeatureNoise, add_noise, swap
-from pipeline.training.randomness import reseed
+from pipeline.training.distributed.global_batch import reseed
 
 ROWS = torch.arange(4000.0).view(1000, 4)
 TABLE = DataSpec("things", "table", "multiclass", (4,), ("a", "b"), (0.0,) * 4, (1.0, 10.0, 0.0, 2.0))

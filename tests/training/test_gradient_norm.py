@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.training.callbacks.gradient_norm import GradientNorm
+from pipeline.training.callbacks.monitors import GradientNorm
 from pipeline.training.callbacks.step import StepCallback
 
 

@@ -6,8 +6,7 @@ import torch
 from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.final_test import scores_of_parts
 from pipeline.training import checkpoints
-from pipeline.training.callbacks.averaging import weights_to_judge
-from pipeline.training.callbacks.ema import EMA
+from pipeline.training.callbacks.averaging import EMA, weights_to_judge
 
 
 def test_parts_are_judged_by_the_weights_that_a_checkpoint_would_be(fit, tmp_path):

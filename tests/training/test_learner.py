@@ -3,7 +3,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
 from pipeline.errors import TrainingFailed
-from pipeline.training.callbacks.ema import EMA
+from pipeline.training.callbacks.averaging import EMA
 from pipeline.training.callbacks.nan import StopOnNaN
 from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.callbacks.transform import BatchTransform

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch, DataSpec, Mixed
 from pipeline.training.callbacks.mixup_cutmix import CutMix, MixUp, blend, neighbours, patch
-from pipeline.training.mixing import hits_of, loss_of
-from pipeline.training.randomness import reseed
+from pipeline.training.distributed.global_batch import reseed
+from pipeline.training.learner import hits_of, loss_of
 from pipeline.training.task import Classification, Regression
 
 THINGS = DataSpec("things", "table", "multiclass", (4,), ("a", "b", "c"), (0.0,) * 4, (1.0,) * 4)

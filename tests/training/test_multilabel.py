@@ -5,8 +5,7 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec
-from pipeline.training.multilabel import Multilabel
-from pipeline.training.task import Classification, of_data
+from pipeline.training.task import Classification, Multilabel, of_data
 
 SPEC = DataSpec("films", "table", "multilabel", (4,), ("funny", "sad", "long"), (0.0,) * 4, (1.0,) * 4)
 SCORES = torch.tensor([[0.9, 0.2, 0.6], [2.0, -3.0, 0.4], [-1.0, -2.0, -3.0]])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.errors import TrainingFailed
-from pipeline.training.callbacks.ema import EMA
+from pipeline.training.callbacks.averaging import EMA
 from pipeline.training.callbacks.nan import StopOnNaN
 
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from pipeline.training.callbacks.image_augmentation import Augmentation, augment
-from pipeline.training.callbacks.rand_augment import RandAugment
-from pipeline.training.randomness import reseed
+from pipeline.training.callbacks.image_augmentation import Augmentation, RandAugment, augment
+from pipeline.training.distributed.global_batch import reseed
 
 
 def images(channels: int, count: int = 24) -> torch.Tensor:

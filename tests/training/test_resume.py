@@ -7,11 +7,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
+from pipeline.lifecycle.trainer import OF_WEIGHTS
 from pipeline.training import checkpoints
+from pipeline.training.callbacks.averaging import EMA
 from pipeline.training.callbacks.checkpointing import Checkpointing
-from pipeline.training.callbacks.ema import EMA
 from pipeline.training.callbacks.monitors import LearningRate
-from pipeline.training.precision import OF_WEIGHTS
 
 # 20 steps an epoch, 3 epochs
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
 from pipeline.training.callbacks.audio_augmentation import SpecAugment, TimeShift, WaveformNoise, masked, noisy, shifted
-from pipeline.training.randomness import reseed
+from pipeline.training.distributed.global_batch import reseed
 
 SOUNDS = torch.arange(1, 101).repeat(64, 1).to(torch.int16)
 PICTURES = torch.ones(64, 1, 40, 60)

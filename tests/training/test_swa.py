@@ -10,9 +10,8 @@ from torch import nn
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.train import check_averages
 from pipeline.training import checkpoints
-from pipeline.training.callbacks.ema import EMA
+from pipeline.training.callbacks.averaging import EMA, SWA, take_anew
 from pipeline.training.callbacks.step import StepCallback
-from pipeline.training.callbacks.swa import SWA, take_anew
 
 # 20 steps an epoch
 

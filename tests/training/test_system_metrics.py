@@ -4,7 +4,7 @@ import psutil
 import pytest
 import pytorch_lightning as pl
 
-from pipeline.training.callbacks.system_metrics import SystemMetrics
+from pipeline.training.callbacks.monitors import SystemMetrics
 
 OF_ONE_PROCESS = {"cpu_percent", "memory_percent", "disk_percent", "process_memory_mb"}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.training.callbacks.text_augmentation import drop
-from pipeline.training.randomness import reseed
+from pipeline.training.distributed.global_batch import reseed
 
 TOKENS = torch.full((400, 50), 7, dtype=torch.int16)
 

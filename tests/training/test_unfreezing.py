@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
-from pipeline.training.callbacks.ema import EMA
-from pipeline.training.callbacks.gradient_norm import GradientNorm
+from pipeline.training.callbacks.averaging import EMA
+from pipeline.training.callbacks.monitors import GradientNorm
 from pipeline.training.callbacks.unfreezing import Unfreezing, stages_of
 
 # The network is blocks.0, blocks.1 and head; 20 steps an epoch

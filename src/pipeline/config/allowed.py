@@ -29,7 +29,6 @@ CLASSES = (
     "pipeline.launch",
     "pipeline.models",
     "pipeline.training.callbacks",
-    "pipeline.training.multilabel",
     "pipeline.training.regularizers",
     "pipeline.training.task",
     "torch.optim",

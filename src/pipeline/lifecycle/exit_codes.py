@@ -11,8 +11,8 @@ from rich.console import Console
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, USER_ERROR, TrainingFailed, UserError
 from pipeline.system.streams import plain
 from pipeline.training.distributed.collectives import GONE
+from pipeline.training.halving import is_out_of_memory
 from pipeline.training.interruption import Interrupted
-from pipeline.training.memory import is_out_of_memory
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 ONE_SAMPLE = "Expected more than 1 value per channel when training"  # torch.nn.functional.batch_norm

@@ -32,8 +32,7 @@ from pipeline.tracking.journal import Journal, Status, newest_params
 from pipeline.tracking.logger import JournalLogger
 from pipeline.tracking.sync_state import SyncState
 from pipeline.training import checkpoints
-from pipeline.training.agreement import Agreement
-from pipeline.training.interruption import Interrupted, Interruption
+from pipeline.training.interruption import Agreement, Interrupted, Interruption
 
 TAG = "hosts"
 

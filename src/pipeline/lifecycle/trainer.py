@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.precision import DoublePrecision, HalfPrecision, Precision
 from rich.console import Console
 
 from pipeline.config import resolve, signature
@@ -30,7 +31,28 @@ from pipeline.training.callbacks.progress import ProgressDisplay
 from pipeline.training.callbacks.timing import TimedCheckpointIO
 from pipeline.training.distributed.sharding import Sharded
 from pipeline.training.learner import Learner
-from pipeline.training.precision import OF_WEIGHTS
+
+# The network's first layer brings inputs to the type of its weights. Lightning would do so with the whole batch, in
+# place, and round targets, and numbers that stand for names.
+
+
+class Half(HalfPrecision):
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+class Double(DoublePrecision):
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+OF_WEIGHTS: dict[str, Callable[[], Precision]] = {
+    "16-true": lambda: Half("16-true"),
+    "bf16-true": lambda: Half("bf16-true"),
+    "64-true": Double,
+    "64": Double,  # Lightning's other name for it
+}
+
 
 log = logging.getLogger(__name__)
 

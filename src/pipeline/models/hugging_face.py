@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from pipeline.models.optional import package
-from pipeline.models.tokens import PAD
+from pipeline.models.layers.input_checks import PAD, package
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, K outputs

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from pipeline.models.tokens import refuse_text
+from pipeline.models.layers.input_checks import refuse_text
 from pipeline.spec import DataSpec, Kind, TaskKind
 
 # B batch, F features (all of an input's values in a row), K outputs: classes, one score, or numbers to predict

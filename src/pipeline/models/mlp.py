@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.models.layers.activation import ActivationName
 from pipeline.models.layers.activation import activation as activation_named
-from pipeline.models.tokens import refuse_text
+from pipeline.models.layers.input_checks import refuse_text
 from pipeline.spec import DataSpec, Kind
 
 # B batch, F features, K outputs

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt
-from pipeline.models.tokens import PAD, embedding
+from pipeline.models.layers.input_checks import PAD, embedding
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, K outputs

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
-from pipeline.models.tokens import PAD, embedding, mean_of_present
+from pipeline.models.layers.input_checks import PAD, embedding, mean_of_present
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, H hidden units, K outputs

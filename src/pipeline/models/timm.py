@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.constraints import ProbabilityBelowOne
 from pipeline.errors import ConfigError
-from pipeline.models.layers.input_checks import check_images
-from pipeline.models.optional import package
+from pipeline.models.layers.input_checks import check_images, package
 from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
-from pipeline.models.tokens import PAD, embedding, mean_of_present
+from pipeline.models.layers.input_checks import PAD, embedding, mean_of_present
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, H heads, K outputs

@@ -36,11 +36,10 @@ from pipeline.search.storage import UNREACHABLE
 from pipeline.system.process import ALONE, Place
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
-from pipeline.training.agreement import Agreement
 from pipeline.training.callbacks.averaging import weights_to_judge
-from pipeline.training.callbacks.best import Best
-from pipeline.training.callbacks.monitoring import Monitoring, NoSuchMetric
+from pipeline.training.callbacks.monitoring import Best, Monitoring, NoSuchMetric
 from pipeline.training.callbacks.timing import Timing
+from pipeline.training.interruption import Agreement
 from pipeline.training.learner import Learner
 
 NAME_LENGTH = 60

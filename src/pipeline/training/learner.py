@@ -21,20 +21,39 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from pipeline.spec import Batch
 from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.callbacks.transform import BatchTransform
-from pipeline.training.chunk import as_batch, as_chunk
-from pipeline.training.distributed.global_batch import Share, sharing
+from pipeline.training.distributed.global_batch import Share, reseed, sharing
 from pipeline.training.distributed.sharding import gather_nothing, shard, whole
-from pipeline.training.evaluation import Evaluation, share_buffers
+from pipeline.training.evaluation import Evaluation, RunningMeans, share_buffers
 from pipeline.training.lightning_private import rewind_to_epoch_start, tell_monitors
-from pipeline.training.mixing import hits_of, loss_of
 from pipeline.training.optimizers import MakeOptimizer
-from pipeline.training.randomness import reseed
 from pipeline.training.regularizers import Regularizer
-from pipeline.training.running import RunningMeans
 from pipeline.training.schedules import Schedule
-from pipeline.training.stepping import Stepping, check_clipping, stepping
+from pipeline.training.stepping import Stepping, as_batch, as_chunk, check_clipping, stepping
 from pipeline.training.task import Task
 from pipeline.training.torch_private import forget_length
+
+# B batch, K scores
+
+
+def loss_of(task: Task, scores: Tensor, batch: Batch) -> Tensor:
+    """The task's mean loss; of mixed samples that of both targets, by their shares (Zhang et al. 2018, section 2).
+
+    For cross-entropy this is the loss of the mixed target, for the squared error its gradient is.
+    """
+    own = task.loss(scores, batch.targets)
+    if batch.mixed is None:
+        return own
+    return own.lerp(task.loss(scores, batch.mixed.targets), batch.mixed.share)
+
+
+def hits_of(task: Task, scores: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """The task's scores of each sample (B,); of mixed samples those of both targets, by their shares."""
+    own = task.hits(scores, batch.targets)
+    if batch.mixed is None:
+        return own
+    others = task.hits(scores, batch.mixed.targets)
+    return {name: hits.float().lerp(others[name].float(), batch.mixed.share) for name, hits in own.items()}
+
 
 log = logging.getLogger(__name__)
 

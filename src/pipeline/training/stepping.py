@@ -1,6 +1,6 @@
 """Backward and the optimiser's update, as Lightning's plugins would have them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
 from pipeline.errors import ConfigError
+from pipeline.spec import Batch
 from pipeline.training.lightning_private import after_step, before_step
 
 
@@ -114,3 +115,24 @@ def _hooks(learner: pl.LightningModule, name: str) -> list[Callable[..., Any]]:
 def _is_default(holder: object, name: str, default: type) -> bool:
     # By the method that is bound, not by the class: LambdaCallback puts its hooks on the instance.
     return getattr(getattr(holder, name), "__func__", None) is getattr(default, name)
+
+
+class Chunk(Protocol):
+    """Consecutive optimiser steps, up to a point of logging; each is a list of its micro-batches."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[Batch]]: ...
+
+
+def as_chunk(batch: Any, batch_idx: int) -> Chunk:
+    """Our loader's chunk as it is; a batch (inputs, targets) of a user's own loader as a single step."""
+    return [[as_batch(batch, batch_idx)]] if isinstance(batch, tuple | list | Batch) else batch
+
+
+def as_batch(batch: Any, batch_idx: int) -> Batch:
+    if isinstance(batch, Batch):
+        return batch
+    inputs, targets = batch
+    # A user's loader does not say which rows it took; the batch's number keeps their order.
+    return Batch(inputs, targets, torch.full((len(targets),), batch_idx, device=targets.device))

@@ -1,6 +1,8 @@
 """What is asked of the network: its loss, what is counted while training, and how it is judged."""
 
-from typing import ClassVar, Protocol
+from collections.abc import Sequence
+from math import isfinite
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +10,201 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
+    MulticlassAUROC,
     MulticlassCalibrationError,
     MulticlassF1Score,
+    MultilabelExactMatch,
+    MultilabelF1Score,
+    MultilabelHammingDistance,
 )
-from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
+from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
+from torchmetrics.utilities import dim_zero_cat
 
-from pipeline.constraints import ProbabilityBelowOne
+from pipeline.constraints import NonNegativeFloat, ProbabilityBelowOne
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec, TaskKind
-from pipeline.training.class_weights import ClassWeights, weights_of_classes
-from pipeline.training.defined import AUROC, CentredR2
-from pipeline.training.multilabel import Multilabel
+
+# Metrics that say where they are not defined, where torchmetrics counts 0: a part that lacks a class has no AUROC.
+#
+# `lacks(targets)`: what the targets of a part have not that the metric needs, in words; "" where nothing is missing.
+# `undefined` is the same, after `compute()`, of all that was seen: its value is then no figure.
+
+# N samples, K classes or labels, T numbers to predict
+
+
+def not_a_number(like: Tensor) -> Tensor:
+    return torch.full((), float("nan"), device=like.device)
+
+
+class AUROC(MulticlassAUROC):
+    """One class against the rest, averaged over the classes; every one must occur."""
+
+    undefined = ""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        super().__init__(len(class_names), average="macro", validate_args=False)
+        self.class_names = class_names
+
+    def lacks(self, targets: Tensor) -> str:  # (N,)
+        counts = torch.bincount(targets, minlength=len(self.class_names)).tolist()
+        missing = [name for name, count in zip(self.class_names, counts, strict=True) if count == 0]
+        return f"no sample of class {', '.join(missing)}" if missing else ""
+
+    def compute(self) -> Tensor:  # type: ignore[override]  # as the class above declares it for its curve
+        targets = dim_zero_cat(self.target)
+        self.undefined = self.lacks(targets)
+        found: Tensor = not_a_number(targets) if self.undefined else super().compute()
+        return found
+
+
+class LabelF1(MultilabelF1Score):
+    """Averaged over the labels that hold or are said to hold; of any other it is 0 / 0."""
+
+    undefined = ""
+
+    def __init__(self, num_labels: int) -> None:
+        super().__init__(num_labels, average="macro", validate_args=False)
+
+    def lacks(self, targets: Tensor) -> str:
+        return ""  # what is said counts, too
+
+    def compute(self) -> Tensor:
+        hits, wrong, _, missed = self._final_state()  # (K,) each
+        concerned = 2 * hits + wrong + missed
+        self.undefined = "" if concerned.any() else "no label holds or is said to hold"
+        f1 = 2 * hits[concerned > 0] / concerned[concerned > 0]
+        return not_a_number(concerned) if self.undefined else f1.mean()
+
+
+class CentredR2(R2Score):
+    """From deviations: torchmetrics sums squares, which in float32 leave nothing of numbers such as 2000 to 2020.
+
+    Of numbers that do not vary there is no share of variance that could be explained.
+    """
+
+    centre: Tensor
+    lowest: Tensor
+    highest: Tensor
+    undefined = ""
+
+    def __init__(self, centre: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("centre", centre, persistent=False)
+        self.add_state("lowest", torch.full_like(centre, float("inf")), dist_reduce_fx="min")
+        self.add_state("highest", torch.full_like(centre, -float("inf")), dist_reduce_fx="max")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update(preds - self.centre, target - self.centre)
+        self.lowest = torch.minimum(self.lowest, target.amin(dim=0))
+        self.highest = torch.maximum(self.highest, target.amax(dim=0))
+
+    def lacks(self, targets: Tensor) -> str:  # (N, T)
+        return _variation(len(targets), targets.amin(dim=0), targets.amax(dim=0))
+
+    def compute(self) -> Tensor:
+        self.undefined = _variation(int(self.total), self.lowest, self.highest)
+        found: Tensor = not_a_number(self.lowest) if self.undefined else super().compute()
+        return found
+
+
+def _variation(count: int, lowest: Tensor, highest: Tensor) -> str:
+    if count < 2:
+        return f"{count} sample"
+    alike = (lowest == highest).nonzero().flatten().tolist()
+    return f"all samples are {lowest[alike[0]]:g}" if alike else ""
+
+
+# K classes, N training samples
+
+ClassWeights = Sequence[NonNegativeFloat] | Literal["balanced"] | None
+
+
+def weights_of_classes(asked: Sequence[float] | Literal["balanced"], spec: DataSpec) -> Tensor:
+    """(K,) the weights as they are given; `balanced`: N / (K * count), so that the mean over the samples is 1 and the
+    classes weigh the same (King & Zeng 2001).
+
+    Raises ConfigError for weights that are none, and where nobody has counted.
+    """
+    if isinstance(asked, str):
+        if asked != "balanced":
+            raise ConfigError(f"task.class_weights={asked}: expected null, balanced, or a weight for each class")
+        if not spec.class_counts:
+            raise ConfigError(
+                f"task.class_weights=balanced: {spec.name} does not tell how many samples its classes have "
+                "(DataSpec.class_counts); give a weight for each class, such as task.class_weights=[1,2]"
+            )
+        return balanced(spec.class_counts)
+    given = ",".join(f"{each:g}" for each in asked)
+    if len(asked) != spec.num_classes:
+        ones = ",".join("1" for _ in range(spec.num_classes))
+        raise ConfigError(
+            f"task.class_weights=[{given}] has {len(asked)} weights, and {spec.name} has {spec.num_classes} classes: "
+            f"one for each, such as [{ones}], in the order {', '.join(spec.class_names)}"
+        )
+    if not all(isfinite(each) and each >= 0 for each in asked) or not any(asked):
+        raise ConfigError(f"task.class_weights=[{given}]: expected 0 or more of each class, and not 0 of all")
+    return torch.tensor([float(each) for each in asked])
+
+
+def balanced(counts: Sequence[int]) -> Tensor:
+    """(K,) for classes of so many samples; 0 for one without any, which is not counted among the K."""
+    there = torch.tensor(counts, dtype=torch.float64)
+    present = int((there > 0).sum())
+    return torch.where(there > 0, there.sum() / (present * there.clamp(min=1)), 0.0).float()
+
+
+# B batch, K labels
+
+
+class Multilabel:
+    """Any of K labels, each by a score of its own: binary relevance (Tsoumakas & Katakis 2007), with the logistic loss.
+
+    A label is said to hold where its probability is above one half.
+    """
+
+    tasks: ClassVar[tuple[TaskKind, ...]] = ("multilabel",)
+
+    kind: TaskKind = "multilabel"
+    headline = "accuracy"
+    running_names: tuple[str, ...] = ("accuracy",)
+
+    def __init__(self, *, spec: DataSpec, label_smoothing: ProbabilityBelowOne) -> None:
+        if spec.task != "multilabel":
+            raise ConfigError(
+                f"task=multilabel predicts any number of labels; {spec.name} has {spec.answers} ({spec.task}): leave "
+                "task out, or say what separates labels, such as "
+                """'data.source.label_separator=";"'"""
+            )
+        self.num_labels = spec.num_classes
+        self.label_smoothing = label_smoothing
+
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(scores, smooth)
+
+    def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(scores, targets, reduction="none").mean(dim=1)
+
+    def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"accuracy": ((scores > 0) == (targets > 0)).all(dim=1)}
+
+    def answers(self, scores: Tensor) -> Tensor:  # (B, K) -> the probability of each label (B, K)
+        # Not the scores: torchmetrics would take those of a batch for probabilities that lie all in [0, 1].
+        return torch.sigmoid(scores)
+
+    def metrics(self) -> MetricCollection:
+        """Accuracy counts samples with all labels right; F1 is averaged over labels that occur; the Hamming loss is the
+        share of labels that are wrong."""
+        labels = self.num_labels
+        return MetricCollection(
+            {
+                "accuracy": MultilabelExactMatch(labels, validate_args=False),
+                "f1_macro": LabelF1(labels),
+                "hamming_loss": MultilabelHammingDistance(labels, average="micro", validate_args=False),
+            },
+            compute_groups=False,
+        )
+
 
 # B batch, K classes, T numbers to predict
 

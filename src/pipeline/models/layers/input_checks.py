@@ -1,8 +1,39 @@
 """What models of images share."""
 
+import importlib
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
 from pipeline.errors import ConfigError
-from pipeline.models.tokens import refuse_text
 from pipeline.spec import DataSpec
+
+# B batch, T tokens, D width
+
+PAD = 0
+
+
+def embedding(spec: DataSpec, width: int, *, model: str) -> nn.Embedding:
+    """A vector for each token, zeros for padding. Raises ConfigError where the data is no text."""
+    if spec.kind != "text":
+        raise ConfigError(f"model={model} takes text; {spec.name} has {spec.kind} data: use model=mlp")
+    return nn.Embedding(spec.vocabulary_size, width, padding_idx=PAD)
+
+
+def refuse_text(spec: DataSpec, *, model: str) -> None:
+    """Raises ConfigError: sums and products of token numbers mean nothing."""
+    if spec.kind == "text":
+        raise ConfigError(
+            f"model={model} takes amounts; {spec.name} has token numbers, which are names: use model=ngrams, "
+            "bag_of_words, text_cnn, gru, lstm or transformer"
+        )
+
+
+def mean_of_present(vectors: Tensor, present: Tensor) -> Tensor:
+    """(B, T, D), (B, T) bool -> (B, D), zeros where nothing is present."""
+    counts = present.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.where(present.unsqueeze(-1), vectors, 0).sum(dim=1) / counts
 
 
 def check_images(spec: DataSpec, *, model: str) -> None:
@@ -13,3 +44,19 @@ def check_images(spec: DataSpec, *, model: str) -> None:
             f"model={model} needs images (channels, height, width); {spec.name} has inputs of shape "
             f"{spec.input_shape}: use model=mlp"
         )
+
+
+def package(name: str, *, model: str) -> ModuleType:
+    """Raises ConfigError, with what to type, where it is not installed or does not fit what is."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as problem:
+        raise ConfigError(
+            f"model={model} needs the package {problem.name}, which is not installed: python -m pip install {name}"
+        ) from problem
+    except (ImportError, RuntimeError) as problem:  # torchvision's way to say that it was built for another torch
+        raise ConfigError(
+            f"model={model}: the package {name} cannot be imported ({problem}). Where torch is a build for the CPU, "
+            "torchvision has to be one, too: python -m pip install --force-reinstall torchvision "
+            "--index-url https://download.pytorch.org/whl/cpu"
+        ) from problem

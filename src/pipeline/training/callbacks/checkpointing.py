@@ -12,11 +12,10 @@ from pytorch_lightning.callbacks import Checkpoint
 from pipeline.constraints import PositiveFloat, PositiveInt
 from pipeline.errors import ConfigError
 from pipeline.training import checkpoints
-from pipeline.training.agreement import Agreement
-from pipeline.training.background import BackgroundWriter
-from pipeline.training.callbacks.best import Best
+from pipeline.training.callbacks.monitoring import Best
 from pipeline.training.callbacks.step import StepCallback, calls_step_callbacks
-from pipeline.training.interruption import Interrupted, Interruption
+from pipeline.training.checkpoints import BackgroundWriter
+from pipeline.training.interruption import Agreement, Interrupted, Interruption
 
 log = logging.getLogger(__name__)
 

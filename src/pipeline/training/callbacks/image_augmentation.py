@@ -2,16 +2,73 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
 from kornia.augmentation import AugmentationBase2D
+from kornia.augmentation.auto import RandAugment as KorniaRandAugment
+from kornia.augmentation.auto.rand_augment.rand_augment import default_policy
+from kornia.augmentation.container.params import ParamItem
 from torch import Tensor, nn
 
+from pipeline.constraints import PositiveInt, Range
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
-from pipeline.training.callbacks.rand_augment import RandAugment
 from pipeline.training.callbacks.transform import BatchTransform, own
+
+# B batch of this process, W processes, C channels
+
+STRONGEST = 30
+OF_COLOURS = "color"  # saturation, which only red, green and blue have
+
+
+class RandAugment(nn.Module):
+    """Cubuk et al. 2020: `operations` of 15, each of strength `magnitude` (1 to 29), for each image by itself.
+
+    Its two numbers take the place of what else would be searched for each operation. The operations are kornia's,
+    which chooses them once a batch; here they are drawn for each image of the batch of all processes together.
+    """
+
+    def __init__(self, *, operations: PositiveInt, magnitude: Annotated[int, Range(ge=1, lt=30)]) -> None:
+        super().__init__()
+        self.operations = operations
+        self.choices = nn.ModuleDict(
+            {policy[0][0]: KorniaRandAugment(n=1, m=magnitude, policy=[policy]) for policy in default_policy}
+        )
+
+    def change(self, pixels: Tensor, *, rank: int, world_size: int) -> Tensor:
+        """(B, C, H, W) floats in [0, 1] -> the same, drawn from torch's generators."""
+        names = [name for name in self.choices if name != OF_COLOURS or pixels.shape[1] == 3]
+        count = world_size * len(pixels)
+        for _ in range(self.operations):
+            # On the CPU, or to find the rows of an operation would wait for the device.
+            chosen = own(torch.randint(len(names), (count,), device="cpu"), rank, len(pixels))
+            pixels = pixels.clone()
+            for number, name in enumerate(names):
+                drawn = self.choices[name].forward_parameters(torch.Size((count, *pixels.shape[1:])))  # type: ignore[operator]
+                rows = (chosen == number).nonzero().squeeze(1)
+                if len(rows):
+                    here = rows.to(pixels.device)
+                    parameters = _of_rows(drawn, rows + rank * len(pixels), count, pixels[here].shape)
+                    pixels[here] = self.choices[name](pixels[here], params=parameters).clamp(0, 1)
+        return pixels
+
+
+def _of_rows(drawn: Sequence[Any], rows: Tensor, count: int, shape: torch.Size) -> list[ParamItem]:
+    """What kornia drew for `count` images, for these rows alone."""
+    found = []
+    for item in drawn:
+        if isinstance(item.data, dict):
+            mine = {
+                name: value[rows.to(value.device)] if value.ndim and len(value) == count else value
+                for name, value in item.data.items()
+            }
+            found.append(ParamItem(item.name, {**mine, "forward_input_shape": torch.tensor(shape)}))
+        else:
+            found.append(ParamItem(item.name, _of_rows(item.data, rows, count, shape)))
+    return found
+
 
 # B batch of this process, W processes, C channels, H height, W width
 

@@ -6,8 +6,7 @@ from torch import nn
 
 from pipeline.errors import TrainingFailed
 from pipeline.models.network import Network
-from pipeline.training.halving import HalvingLearner
-from pipeline.training.memory import is_out_of_memory
+from pipeline.training.halving import HalvingLearner, is_out_of_memory
 
 MORE_THAN_THERE_IS = 2**50
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.training.running import RunningMeans
+from pipeline.training.evaluation import RunningMeans
 
 
 def summed(*losses: float) -> RunningMeans:
