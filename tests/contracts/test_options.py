@@ -22,7 +22,7 @@ from pipeline.config import resolve
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.places import groups, shipped_folder
-from pipeline.config.stated import stated
+from pipeline.config.source import stated
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.models.network import Network, seen_by_model

@@ -1,6 +1,6 @@
 """Hydra's files and overrides -> one plain configuration."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,41 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import run_files
+from pipeline import moved, run_files
 from pipeline.config import mistakes, places
-from pipeline.config.allowed import packages_of
+from pipeline.config.allowed import packages_of, targets
+from pipeline.config.arguments import leave_out_leftovers
 from pipeline.config.assign import assign
 from pipeline.config.hydra_private import searching
 from pipeline.config.interpolations import filled_in
-from pipeline.config.leftovers import leave_out_leftovers
-from pipeline.config.names import check_name
 from pipeline.config.overrides import check_choices, parse
 from pipeline.config.places import PRIMARY, RECIPES, Choice
 from pipeline.config.reading import check_files
-from pipeline.config.renamed import rename_targets, tell_renamed
+from pipeline.config.texts import check_name
 from pipeline.errors import ConfigError
 from pipeline.run_files import RunFile
 from pipeline.system.files import ContentError
 from pipeline.system.json_shape import mismatch
+
+
+def rename_targets(config: DictConfig) -> dict[str, str]:
+    """Change every `_target_` that has moved; return {old name: new name} of those."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    renamed = {}
+    for path, node in targets(plain):
+        old = str(node["_target_"])
+        new = moved.current(old)
+        if new != old:
+            OmegaConf.update(config, f"{path}._target_" if path else "_target_", new)
+            renamed[old] = new
+    return renamed
+
+
+def tell_renamed(renamed: Mapping[str, str]) -> None:
+    if renamed:
+        names = ", ".join(f"{old} is now {new}" for old, new in renamed.items())
+        run_files.warn(f"{names}: the old name still works; to be rid of this line, write the new one")
+
 
 # What Hydra and OmegaConf raise for what a user wrote; ValueError is theirs, too, for odd group choices.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)

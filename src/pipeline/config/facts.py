@@ -13,7 +13,7 @@ from pipeline import metrics
 from pipeline.config import fitting
 from pipeline.config.kinds import shown
 from pipeline.config.places import MISSING
-from pipeline.config.stated import is_lightning, stated
+from pipeline.config.source import is_lightning, stated
 from pipeline.errors import ConfigError
 
 # A run is built from these; what is not wanted has an option `none` or `default`, not a hole.

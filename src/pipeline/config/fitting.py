@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from pipeline.config import places
-from pipeline.config.stated import stated
+from pipeline.config.source import stated
 from pipeline.config.suggestions import all_of
 
 WORDS = {"image": "images", "table": "a table", "audio": "sound", "text": "text"}

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import source
-from pipeline.config.source import Definition, Entity, Module
-from pipeline.config.stated import stated
+from pipeline.config.source import Definition, Entity, Module, stated
 
 STUBS = "pipeline.config.stubs"
 

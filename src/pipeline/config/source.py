@@ -11,8 +11,48 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.config.bindings import bindings_of
+
+@dataclass(frozen=True)
+class Bindings:
+    bound: dict[str, ast.AST]
+    stars: list[ast.ImportFrom]
+
+
+@functools.cache
+def bindings_of(file: Path) -> Bindings:
+    """What a file's own statements bind, also under `if` and `try`."""
+    names = Bindings({}, [])
+    try:
+        tree = ast.parse(file.read_bytes(), filename=str(file))
+    except (OSError, SyntaxError, ValueError):
+        names.bound["__getattr__"] = ast.Pass()  # unreadable: nothing can be said against any name
+        return names
+    _bind(tree.body, names)
+    return names
+
+
+def _bind(statements: list[ast.stmt], names: Bindings) -> None:
+    for statement in statements:
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+            names.bound[statement.name] = statement
+        elif isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+            names.stars.append(statement)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            for alias in statement.names:
+                names.bound[alias.asname or alias.name.partition(".")[0]] = statement
+        elif isinstance(statement, ast.Assign):
+            for target in statement.targets:
+                if isinstance(target, ast.Name):
+                    names.bound.setdefault(target.id, statement.value)
+        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
+            names.bound.setdefault(statement.target.id, statement.value)
+        else:
+            for block in ("body", "orelse", "finalbody"):
+                _bind(getattr(statement, block, []), names)
+            for handler in getattr(statement, "handlers", []):
+                _bind(handler.body, names)
 
 
 class NotFound(Exception):
@@ -213,3 +253,55 @@ def _absolute(module: Module, statement: ast.ImportFrom) -> str:
     parts = module.package.split(".")
     package = ".".join(parts[: len(parts) - statement.level + 1])
     return f"{package}.{statement.module}" if statement.module else package
+
+
+LIGHTNING = ("LightningModule", "LightningDataModule")
+
+
+def stated(target: Any, name: str) -> Any:
+    """The literal that a class, or the nearest of its bases, binds to a name; None where reading tells of none."""
+    for owner in _lineage(_class_of(target)):
+        if owner is None:
+            return None
+        for statement in owner.node.body if isinstance(owner.node, ast.ClassDef) else []:
+            if (value := _bound(statement, name)) is not None:
+                return _literal(value)
+    return None
+
+
+def is_lightning(target: Any) -> bool:
+    """A whole LightningModule or LightningDataModule of the user's own, as far as reading tells; ours are none."""
+    lineage = [] if str(target).startswith("pipeline.") else _lineage(_class_of(target))
+    return any(isinstance(each, Definition) and getattr(each.node, "name", "") in LIGHTNING for each in lineage)
+
+
+def _class_of(target: Any) -> Definition | None:
+    try:
+        found = find(target) if isinstance(target, str) else None
+    except NotFound:
+        return None
+    return found if isinstance(found, Definition) and isinstance(found.node, ast.ClassDef) else None
+
+
+def _lineage(owner: Definition | None) -> Iterator[Definition | None]:
+    """A class and its bases, depth first; None for one that cannot be read."""
+    yield owner
+    if owner is not None:
+        for base in bases(owner):
+            yield from _lineage(base)
+
+
+def _bound(statement: ast.stmt, name: str) -> ast.expr | None:
+    if isinstance(statement, ast.Assign):
+        targets: list[ast.expr] = statement.targets
+    else:
+        targets = [statement.target] if isinstance(statement, ast.AnnAssign) else []
+    is_named = any(isinstance(each, ast.Name) and each.id == name for each in targets)
+    return statement.value if is_named and isinstance(statement, ast.Assign | ast.AnnAssign) else None
+
+
+def _literal(value: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        return None

@@ -1,5 +1,6 @@
 """Where a text may be empty: nowhere that we read one, since it is mostly what an unset variable of a shell left."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,3 +42,25 @@ def _settings(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield where, value
         elif isinstance(value, list) or (isinstance(value, dict) and (not is_called or "_target_" in value)):
             yield from _settings(value, where)
+
+
+LONGEST = 100
+RESERVED = {"latest": "the newest run", "all": "every run"}  # what the word means after run=
+FORM = re.compile(r"\w[\w.+-]*")
+
+
+def check_name(name: Any) -> None:
+    """Raises ConfigError, with a name that would do."""
+    if isinstance(name, str):
+        check_given("name", name, without="name=null")
+    if isinstance(name, str) and name in RESERVED:
+        raise ConfigError(f"name={name} is taken: run={name} means {RESERVED[name]}; such as  name=my-{name}")
+    if isinstance(name, str) and len(name) <= LONGEST and FORM.fullmatch(name):
+        return
+    cleaned = re.sub(r"[^\w.+]+", "-", str(name)).strip("-.+")[:LONGEST] or "run"
+    if not isinstance(name, str):
+        cleaned = f"run-{cleaned}"
+    raise ConfigError(
+        f"name={name} cannot be part of a directory's name: expected a text of letters, digits, '-', '_', '.' "
+        f"and '+', {LONGEST} at most\n  such as  name={cleaned}"
+    )

@@ -14,9 +14,8 @@ from pipeline.config import compose, places
 from pipeline.config.check import check
 from pipeline.config.completion import LOOKING
 from pipeline.config.frozen import Trust
-from pipeline.config.names import check_name
 from pipeline.config.suggestions import did_you_mean, nearest
-from pipeline.config.texts import check_given
+from pipeline.config.texts import check_given, check_name
 from pipeline.errors import ConfigError
 from pipeline.runs.environment_variables import check_variables, passed_over
 from pipeline.search import plan as plans
