@@ -81,11 +81,11 @@ def _loaded(home: str) -> dict[str, float]:
 
 def load(root: str) -> dict[str, float]:
     """Seconds of loading, and by how many MB the process grew at most."""
-    from pipeline.config import resolve
+    from pipeline.config import instantiate
     from pipeline.config.compose import compose
 
     config = compose(["data=image_folder", f"data.root={root}"]).config
-    module = resolve.instantiate(config.data, config, seed=config.seed)
+    module = instantiate.instantiate(config.data, config, seed=config.seed)
     before, started_at = psutil.Process().memory_info().rss, time.perf_counter()
     module.load()
     seconds = time.perf_counter() - started_at

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.figure import Figure
 from benchmarks.running import train
-from pipeline.config import resolve
+from pipeline.config import instantiate
 from pipeline.config.compose import compose
 
 SEEDS = (0, 1, 2)  # of the weights, and of the split: that is where the spread comes from
@@ -44,7 +44,7 @@ def _both(recipe: str, estimator: Any, metric: str) -> tuple[Pairs, str]:
 def _fitted(estimator: Any, overrides: tuple[str, ...]) -> float:
     """Accuracy or R2 on the test part, learned from the training part with its own scaling."""
     config = compose(overrides).config
-    parts = resolve.instantiate(config.data, config, seed=config.seed).parts
+    parts = instantiate.instantiate(config.data, config, seed=config.seed).parts
     model = make_pipeline(StandardScaler(), estimator)
     model.fit(parts.train.inputs.numpy(), parts.train.targets.numpy())
     return float(model.score(parts.test.inputs.numpy(), parts.test.targets.numpy()))

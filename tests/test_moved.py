@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from pipeline import moved
 from pipeline.config import compose
-from pipeline.config.check import check
+from pipeline.config.checks.check_config import check
 
 OWN_DATA = """\
 from pipeline.data.source import Cut, Part, Parts
@@ -21,10 +21,10 @@ from pipeline.data.datamodule import DataModule
 
 @pytest.mark.parametrize("new", moved.MOVED.values())
 def test_every_new_name_can_be_imported_as_the_configuration_check_finds_it(new: str) -> None:
-    from pipeline.config import source
+    from pipeline.config.static import lookup
 
     assert moved.current(new) == new
-    assert source.find(new) is not None
+    assert lookup.find(new) is not None
 
 
 def test_what_has_not_moved_keeps_its_name() -> None:
@@ -43,9 +43,9 @@ def test_a_configuration_with_an_old_name_is_composed_and_checked_as_with_the_ne
     monkeypatch.chdir(tmp_path)
     composed = compose.compose(["data=mine", "data.root=.", "model=ngrams"])
     check(composed.config, composed.shipped)
-    source = composed.config.data.source
-    assert source._target_ == "pipeline.data.text.text_table.TextTable"
-    assert source.tokenizer._target_ == "pipeline.data.text.tokenizer.Tokenization"
+    lookup = composed.config.data.source
+    assert lookup._target_ == "pipeline.data.text.text_table.TextTable"
+    assert lookup.tokenizer._target_ == "pipeline.data.text.tokenizer.Tokenization"
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert "pipeline.data.text_table.TextTable is now pipeline.data.text.text_table.TextTable" in told[0]

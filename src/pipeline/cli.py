@@ -11,9 +11,9 @@ from pipeline import cli_args
 from pipeline.commands.scaffold import project
 from pipeline.commands.train import at_work, check_exists, check_run, train
 from pipeline.config import completion as completions
-from pipeline.config import listing
-from pipeline.config.listing import Verb
-from pipeline.config.places import ALLOW_PACKAGES
+from pipeline.config import help_pages
+from pipeline.config.help_pages import Verb
+from pipeline.config.search_path import ALLOW_PACKAGES
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
 from pipeline.system.process import (
@@ -200,7 +200,7 @@ def overview(arguments: list[str]) -> int:
     if arguments and arguments[0] in VERBS:
         print(VERBS[arguments[0]].described)
         return DONE
-    print(listing.of_verbs(VERBS))
+    print(help_pages.of_verbs(VERBS))
     return DONE
 
 

@@ -4,12 +4,12 @@ import argparse
 from typing import NoReturn
 
 from pipeline.config import completion as completions
-from pipeline.config import places
-from pipeline.config.addresses import check_store
-from pipeline.config.allowed import packages_of
-from pipeline.config.places import ALLOW_PACKAGES
+from pipeline.config import search_path
+from pipeline.config.checks.addresses import check_store
+from pipeline.config.checks.texts import check_given
+from pipeline.config.search_path import ALLOW_PACKAGES
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
-from pipeline.config.texts import check_given
+from pipeline.config.target_allowlist import packages_of
 from pipeline.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ def train_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cfg", "-c", choices=["job"])
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
-    parser.add_argument("--config-name", "-cn", default=places.PRIMARY)
+    parser.add_argument("--config-name", "-cn", default=search_path.PRIMARY)
     parser.add_argument("overrides", nargs="*", default=[])
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
@@ -106,7 +106,7 @@ def packages(named: dict[str, str]) -> list[str]:
     """Those whose code may be called besides. Raises ConfigError."""
     text = named[ALLOW_PACKAGES]
     listed = [name.strip() for name in text.removeprefix("[").removesuffix("]").split(",")] if text else []
-    return list(dict.fromkeys([*places.own_packages(), *packages_of({ALLOW_PACKAGES: listed})]))
+    return list(dict.fromkeys([*search_path.own_packages(), *packages_of({ALLOW_PACKAGES: listed})]))
 
 
 def first_by_itself(arguments: list[str], defaults: dict[str, str]) -> dict[str, str]:

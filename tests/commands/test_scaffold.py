@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands.scaffold.project import KINDS, TEMPLATES, new_data, new_model
-from pipeline.config import places
-from pipeline.config.check import check
+from pipeline.config import search_path
+from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 
@@ -60,7 +60,7 @@ def test_the_options_compose_together(project: Path, monkeypatch: pytest.MonkeyP
         composed = compose([f"data=my_{kind}", "model=my_net"])
         check(composed.config, composed.shipped)
         assert list(composed.config.allow_packages) == ["my_package"]
-    assert all(places.description(path) for path in project.glob("conf/*/*.yaml"))
+    assert all(search_path.description(path) for path in project.glob("conf/*/*.yaml"))
 
 
 def test_every_kind_has_its_templates() -> None:

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.check import check
+from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 

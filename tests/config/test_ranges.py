@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.config import signature, source
-from pipeline.config.allowed import targets
-from pipeline.config.annotation import alternatives
-from pipeline.config.check import check
+from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose
-from pipeline.config.places import folders, groups
+from pipeline.config.search_path import folders, groups
+from pipeline.config.static import lookup, signature
+from pipeline.config.static.annotation import alternatives
+from pipeline.config.target_allowlist import targets
 from pipeline.errors import ConfigError
 
 OUT_OF_RANGE = """
@@ -163,7 +163,7 @@ def numbers_of_options() -> Iterator[tuple[str, str]]:
 def test_every_number_of_an_option_has_a_range() -> None:
     without = []
     for target, name in sorted(set(numbers_of_options())):
-        found = signature.of_source(source.find(target))
+        found = signature.of_source(lookup.find(target))
         assert found is not None
         parameter = found.parameters[name]
         assert parameter.annotation is not None and parameter.module is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.config.check import check
+from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose
 from pipeline.search import plan
 

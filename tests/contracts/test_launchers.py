@@ -14,9 +14,9 @@ import psutil
 import pytest
 from tests.test_architecture import HEAVY, imported_by
 
-from pipeline.config import resolve
+from pipeline.config import instantiate
 from pipeline.config.compose import compose
-from pipeline.config.places import groups, shipped_folder
+from pipeline.config.search_path import groups, shipped_folder
 from pipeline.errors import ConfigError, RunError
 from pipeline.launch import job_record
 from pipeline.launch.launcher import Launcher, Resources
@@ -53,7 +53,7 @@ def overrides(option: str, runs_dir: Path) -> list[str]:
 def built(option: str, folder: Path) -> Launcher:
     """As for a run in this directory."""
     config = compose(overrides(option, folder.parent)).config
-    launcher: Launcher = resolve.instantiate(config.launch, config)
+    launcher: Launcher = instantiate.instantiate(config.launch, config)
     return launcher
 
 

@@ -18,11 +18,11 @@ from PIL import Image
 from tests.options import beside
 from torch import nn
 
-from pipeline.config import resolve
-from pipeline.config.check import check
+from pipeline.config import instantiate
+from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose
-from pipeline.config.places import groups, shipped_folder
-from pipeline.config.source import stated
+from pipeline.config.search_path import groups, shipped_folder
+from pipeline.config.static.lookup import stated
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.models.network import Network, seen_by_model
@@ -79,7 +79,7 @@ def composed(group: str, option: str) -> Any:
 
 def built(group: str, option: str, **offered: Any) -> Any:
     config = composed(group, option)
-    return resolve.instantiate(config[group], config, **offered)
+    return instantiate.instantiate(config[group], config, **offered)
 
 
 def inputs(spec: DataSpec, count: int) -> torch.Tensor:
@@ -116,7 +116,7 @@ def test_it_composes_and_its_arguments_fit_as_written_and_as_imported(group: str
     primary = "search" if group.partition("/")[0] == "search" else "train"
     written = compose([f"{group}={option}", *beside(group, option)], config_name=primary)
     check(written.config, written.shipped)
-    resolve.check_signatures(written.config)
+    instantiate.check_signatures(written.config)
 
 
 def test_whatever_has_no_default_says_beside_it_what_to_give() -> None:
@@ -309,7 +309,7 @@ def opened(option: str, folder: Path) -> DataModule:
             pytest.skip(f"{DATA / option} is not there")
         words = [f"data.root={DATA / option}"]
     config = compose([f"data={option}", *words]).config
-    found: DataModule = resolve.instantiate(config.data, config, seed=0)
+    found: DataModule = instantiate.instantiate(config.data, config, seed=0)
     return found
 
 

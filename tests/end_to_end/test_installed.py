@@ -32,7 +32,7 @@ def run(folder: Path, environment: dict[str, str], *arguments: str) -> subproces
 
 
 def test_it_is_the_wheel_that_answers_with_its_own_options(installed: dict[str, str], tmp_path: Path) -> None:
-    asked = "import pipeline.config.places as places; print(places.shipped_folder())"
+    asked = "import pipeline.config.search_path as places; print(places.shipped_folder())"
     found = subprocess.run(
         [sys.executable, "-c", asked], cwd=tmp_path, env=installed, capture_output=True, text=True, check=True
     )

@@ -18,8 +18,8 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline.config import resolve
-from pipeline.config.check import check
+from pipeline.config import instantiate
+from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError, RunError
 from pipeline.launch import job_record, trainjob
@@ -66,7 +66,7 @@ DEFAULTS = compose(["launch=kubernetes"]).config
 
 
 def launcher(**options: Any) -> Kubernetes:
-    built: Kubernetes = resolve.instantiate(DEFAULTS.launch, DEFAULTS, **options)
+    built: Kubernetes = instantiate.instantiate(DEFAULTS.launch, DEFAULTS, **options)
     return built
 
 

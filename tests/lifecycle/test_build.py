@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from pipeline.config import resolve
+from pipeline.config import instantiate
 from pipeline.config.compose import compose
 from pipeline.errors import UserError
 from pipeline.lifecycle import build as assembling
@@ -282,7 +282,7 @@ class TestIsRefused:
     )
     def test_a_callback_that_cannot_change_this_data(self, callback: str, data: str, expected: str | None) -> None:
         config = compose([f"data={data}", "model=mlp", f"callbacks=[default,{callback}]"]).config
-        callbacks = list(resolve.instantiate(config.callbacks, config).values())
+        callbacks = list(instantiate.instantiate(config.callbacks, config).values())
         assembly = assembling.assemble(config, ALONE)
         if expected is None:
             check_transforms(callbacks, assembly)

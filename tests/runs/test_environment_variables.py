@@ -12,7 +12,7 @@ from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from pipeline.cli import main
 from pipeline.commands.train import check_run
-from pipeline.config.check import check
+from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.build import Assembly

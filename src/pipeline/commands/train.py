@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline import cli_args
-from pipeline.config import listing, places
+from pipeline.config import help_pages, search_path
 from pipeline.errors import DONE
 from pipeline.tracking.tracking_uri import redacted
 
 
 def train(arguments: list[str]) -> int:
     options = cli_args.train_options(arguments)
-    folders = places.folders(options.config_dir)
+    folders = search_path.folders(options.config_dir)
     if options.help or options.info:
-        show = listing.help_of_train if options.help else listing.described_options
+        show = help_pages.help_of_train if options.help else help_pages.described_options
         print(show(options.config_name, folders))
         return DONE
 
@@ -46,7 +46,7 @@ def check_run(reference: str, runs_dir: str, packages: Sequence[str]) -> None:
 
     In the name of verbs that import torch, which takes seconds.
     """
-    from pipeline.config.check import check_targets
+    from pipeline.config.checks.check_config import check_targets
     from pipeline.runs import run_directory
     from pipeline.runs.environment_variables import check_variables
 

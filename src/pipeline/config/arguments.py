@@ -6,8 +6,8 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, open_dict
 
-from pipeline.config import signature, source
-from pipeline.config.signature import Signature
+from pipeline.config.static import lookup, signature
+from pipeline.config.static.signature import Signature
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError
 
@@ -133,8 +133,8 @@ def _leave_out(node: DictConfig, shipped: Any, path: str, named: set[str]) -> No
 def _taken(target: str) -> Signature | None:
     """None where reading the source does not tell."""
     try:
-        return signature.of_source(source.find(target))
-    except source.NotFound:
+        return signature.of_source(lookup.find(target))
+    except lookup.NotFound:
         return None
 
 

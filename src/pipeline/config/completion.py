@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import places
-from pipeline.config.places import RECIPES
+from pipeline.config import search_path
+from pipeline.config.search_path import RECIPES
 from pipeline.errors import ConfigError
 
 USAGE = "pipeline completion install [bash | zsh]   (or print the script:  pipeline completion bash)"
@@ -76,11 +76,11 @@ def _next_words(words: Sequence[str], current: str, verbs: Sequence[str]) -> lis
         return _runs(words) if current.startswith("run=") else ["run=", "runs_dir=", "--help"]
     if verb == "search" and len(words) > 1 and words[1] in LOOKING:
         return ["runs_dir=", *_searches(words)]
-    folders = places.folders([after for before, after in itertools.pairwise(words) if before == "--config-dir"])
+    folders = search_path.folders([after for before, after in itertools.pairwise(words) if before == "--config-dir"])
     if last == "--cfg":
         return ["job"]
     if last == "--config-name":
-        return [name for name in places.primaries(folders) if name == verb or name not in COMPOSING]
+        return [name for name in search_path.primaries(folders) if name == verb or name not in COMPOSING]
     if last == "--config-dir":
         return [f"{path}/" for path in sorted(Path().glob(f"{current}*")) if path.is_dir()]
     looking = LOOKING if words == ["search"] else ()
@@ -102,7 +102,7 @@ def _root(words: Sequence[str]) -> Path:
 def _overrides(words: Sequence[str], current: str, folders: Sequence[Path]) -> list[str]:
     key = current.lstrip("+~")
     sign = current[: len(current) - len(key)]
-    groups = places.groups_of(words[0], folders)
+    groups = search_path.groups_of(words[0], folders)
     name, equals, value = key.partition("=")
     tree = _tree(words, groups, folders)
     if equals and name in groups:
@@ -131,7 +131,7 @@ def _keys(node: Any) -> list[str]:
 def _values(default: Any) -> list[str]:
     if isinstance(default, bool):
         return ["true", "false"]
-    return [str(default)] if isinstance(default, int | float | str) and default != places.MISSING else []
+    return [str(default)] if isinstance(default, int | float | str) and default != search_path.MISSING else []
 
 
 def _at(tree: Any, path: str) -> Any:
@@ -140,14 +140,14 @@ def _at(tree: Any, path: str) -> Any:
     return tree
 
 
-def _tree(words: Sequence[str], groups: places.Groups, folders: Sequence[Path]) -> dict[str, Any]:
+def _tree(words: Sequence[str], groups: search_path.Groups, folders: Sequence[Path]) -> dict[str, Any]:
     """The keys of the options that are chosen on the line, or by default."""
-    choices = places.chosen_by_default(words[0], folders)
+    choices = search_path.chosen_by_default(words[0], folders)
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
         if group in groups:
             choices[group] = option.strip("[]").split(",")
-    tree = {name: value for name, value in places.read(places.PRIMARY, folders).items() if name != "defaults"}
+    tree = {name: value for name, value in search_path.read(search_path.PRIMARY, folders).items() if name != "defaults"}
     for group, choice in choices.items():
         if group != RECIPES:
             options = choice if isinstance(choice, list) else [choice]
@@ -159,7 +159,7 @@ def _tree(words: Sequence[str], groups: places.Groups, folders: Sequence[Path]) 
 
 def _content(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     """A file's keys over those of the files in its group that it includes."""
-    own = places.read(name, folders)
+    own = search_path.read(name, folders)
     included: dict[str, Any] = {}
     for entry in own.pop("defaults", []):
         if isinstance(entry, str) and entry != "_self_":

@@ -13,16 +13,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import moved, run_files
-from pipeline.config import mistakes, places
-from pipeline.config.allowed import packages_of, targets
+from pipeline.config import hydra_errors, search_path
+from pipeline.config.apply_overrides import assign
 from pipeline.config.arguments import leave_out_leftovers
-from pipeline.config.assign import assign
+from pipeline.config.checks.texts import check_name
 from pipeline.config.hydra_private import searching
 from pipeline.config.interpolations import filled_in
 from pipeline.config.overrides import check_choices, parse
-from pipeline.config.places import PRIMARY, RECIPES, Choice
-from pipeline.config.reading import check_files
-from pipeline.config.texts import check_name
+from pipeline.config.search_path import PRIMARY, RECIPES, Choice
+from pipeline.config.target_allowlist import packages_of, targets
+from pipeline.config.yaml_files import check_files
 from pipeline.errors import ConfigError
 from pipeline.run_files import RunFile
 from pipeline.system.files import ContentError
@@ -75,12 +75,12 @@ class Composed:
 
 def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs: Sequence[str] = ()) -> Composed:
     """Raises ConfigError for whatever does not exist, cannot be read, or refers to nothing."""
-    folders = places.folders(config_dirs)
-    if places.find(config_name, folders) is None:
-        raise mistakes.unknown_primary(config_name, folders)
-    check_files(places.primaries(folders), folders)
+    folders = search_path.folders(config_dirs)
+    if search_path.find(config_name, folders) is None:
+        raise hydra_errors.unknown_primary(config_name, folders)
+    check_files(search_path.primaries(folders), folders)
     parsed = parse(overrides)
-    groups = places.groups_of(config_name, folders)
+    groups = search_path.groups_of(config_name, folders)
     check_choices(parsed, groups)
 
     composition = _Composition(folders, config_name)
@@ -90,9 +90,9 @@ def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs
         config, choices = composition.of(chosen)
         shipped = composition.shipped(chosen, config, choices)
     except COMPOSITION_ERRORS as problem:
-        raise mistakes.explain(problem, groups) from None
+        raise hydra_errors.explain(problem, groups) from None
     values = [override for override in parsed if override.key_or_group not in groups]
-    own, files = places.own_packages(), _files(config_name, choices, folders)
+    own, files = search_path.own_packages(), _files(config_name, choices, folders)
     _leave_out_packages(config, own, files)
     assign(config, values, groups)
     tell_renamed({**rename_targets(shipped), **rename_targets(config)})
@@ -151,7 +151,7 @@ class _Composition:
             return config.copy()  # options that fit only together with the recipe: then its values are the reference
 
     def _defaults_of(self, name: str) -> dict[str, Choice]:
-        return places.chosen_by_default(name, self.folders)
+        return search_path.chosen_by_default(name, self.folders)
 
     def _compose(self, texts: list[str]) -> tuple[DictConfig, dict[str, Choice]]:
         with searching(self.folders):
@@ -174,13 +174,13 @@ def _leave_out_packages(config: DictConfig, own: Sequence[str], files: Iterable[
     """What a file allows for itself does not count. Raises ConfigError where nobody else allows it."""
     brought = [name for name in packages_of(config) if name not in own]
     if brought:
-        telling = (file for file in files if places.read_file(file).get(places.ALLOW_PACKAGES))
+        telling = (file for file in files if search_path.read_file(file).get(search_path.ALLOW_PACKAGES))
         raise ConfigError(
             f"{next(telling, 'a configuration file')} allows its own packages, {', '.join(brought)}, whose code could "
             "do anything; take that line out of it\n"
             f"  to allow them once            'allow_packages=[{','.join(brought)}]'\n"
             f"  to allow them in this folder  write  allow_packages: [{', '.join([*own, *brought])}]  to "
-            f"conf/{places.ALLOW_PACKAGES}.yaml"
+            f"conf/{search_path.ALLOW_PACKAGES}.yaml"
         )
     with open_dict(config):
         config.allow_packages = []
@@ -192,7 +192,7 @@ def _files(config_name: str, choices: dict[str, Choice], folders: Sequence[Path]
     named = {config_name: ""} | {
         f"{group}/{option}": group for group, options in chosen for option in options if option
     }
-    return {file: group for name, group in named.items() if (file := places.find(name, folders)) is not None}
+    return {file: group for name, group in named.items() if (file := search_path.find(name, folders)) is not None}
 
 
 def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> None:
@@ -215,7 +215,7 @@ def resolve(config: DictConfig) -> DictConfig:
     try:
         plain = filled_in(config)
     except OmegaConfBaseException as problem:
-        raise mistakes.unresolvable(problem) from None
+        raise hydra_errors.unresolvable(problem) from None
     resolved = OmegaConf.create(plain)
     assert isinstance(resolved, DictConfig)
     OmegaConf.set_struct(resolved, True)

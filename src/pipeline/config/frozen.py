@@ -8,8 +8,8 @@ from omegaconf import DictConfig, open_dict
 
 from pipeline import run_files
 from pipeline.config import compose
-from pipeline.config.allowed import packages_of
 from pipeline.config.interpolations import interpolations
+from pipeline.config.target_allowlist import packages_of
 from pipeline.errors import ConfigError
 from pipeline.run_files import RunFile
 from pipeline.system import seal

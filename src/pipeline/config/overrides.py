@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from pipeline.config.places import Groups
+from pipeline.config.search_path import Groups
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError
 

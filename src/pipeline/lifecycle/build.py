@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
 from pipeline import metrics
-from pipeline.config import resolve
+from pipeline.config import instantiate
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.metrics import Mode
@@ -110,7 +110,7 @@ def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None)
         seen = seen_by_model(spec)
     model = _instantiate(config, "model", **({} if seen is None else {"spec": seen}))
     if isinstance(model, nn.Module) and "initialization" in config:  # a run of an older version has none
-        resolve.instantiate(config.initialization, config).apply(model)
+        instantiate.instantiate(config.initialization, config).apply(model)
     if isinstance(model, pl.LightningModule):
         if on_out_of_memory(config) == "halve":
             raise ConfigError(
@@ -181,8 +181,8 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
     learner = (HalvingLearner if on_out_of_memory(config) == "halve" else Learner)(
         network=network,
         task=task,
-        regularizers=list(resolve.instantiate(config.regularizer, config).values()),
-        make_optimizer=resolve.instantiate(config.optimizer, config),
+        regularizers=list(instantiate.instantiate(config.regularizer, config).values()),
+        make_optimizer=instantiate.instantiate(config.optimizer, config),
         schedule=build_schedule(config),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
@@ -211,7 +211,7 @@ def build_task(config: DictConfig, spec: DataSpec) -> Task:
     return CustomTask(
         task,
         spec=seen,
-        loss=None if loss is None else resolve.instantiate(loss, config),
+        loss=None if loss is None else instantiate.instantiate(loss, config),
         metrics={str(name): _metric(config, f"task.metrics.{name}", seen) for name in named},
     )
 
@@ -228,7 +228,7 @@ def _metric(config: DictConfig, path: str, spec: DataSpec) -> Metric:
     node = OmegaConf.select(config, path)
     taken = _parameters(config, path)
     offered = {name: value for name, value in asked.items() if name in taken and name not in node}
-    metric = resolve.instantiate(node, config, **offered)
+    metric = instantiate.instantiate(node, config, **offered)
     if not isinstance(metric, Metric):
         raise ConfigError(
             f"{path}._target_={node._target_} makes a {type(metric).__name__}; expected a torchmetrics.Metric, whose "
@@ -242,7 +242,7 @@ def build_schedule(config: DictConfig) -> Schedule:
     node, taken = config.scheduler, _parameters(config, "scheduler")
     said = {name: node[name] for name in ("interval", "monitor") if name in node and name not in taken}
     return Schedule(
-        resolve.instantiate(node, config),
+        instantiate.instantiate(node, config),
         interval=said.get("interval") or ("step" if "total_steps" in taken or "kwargs" in taken else "epoch"),
         monitor=said.get("monitor") or config.checkpoint.monitor,
     )
@@ -334,7 +334,7 @@ def _without_spec(config: DictConfig, data: pl.LightningDataModule) -> ConfigErr
 def _instantiate(config: DictConfig, node: str, **offered: Any) -> Any:
     """Build `config.<node>`, offering values that it takes if its signature names them."""
     accepted = _parameters(config, node)
-    return resolve.instantiate(
+    return instantiate.instantiate(
         config[node], config, **{name: value for name, value in offered.items() if name in accepted}
     )
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config import compose, resolve
-from pipeline.config.check import check
-from pipeline.config.facts import HERE
+from pipeline.config import compose, instantiate
+from pipeline.config.checks.check_config import check
+from pipeline.config.checks.cross_checks import HERE
 from pipeline.config.frozen import Trust
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.launch.launcher import Launcher, Resources
@@ -199,7 +199,7 @@ def _launch(run: Run, config: DictConfig, here: Place | None, changes: Sequence[
 
 def _launcher_of(config: DictConfig) -> tuple[Launcher, Resources]:
     """Raises ConfigError for settings that it cannot launch."""
-    launcher: Launcher = resolve.instantiate(config.launch, config)
+    launcher: Launcher = instantiate.instantiate(config.launch, config)
     resources = launcher.resources(
         devices=_plain(config.trainer.devices),
         accelerator=config.trainer.accelerator,

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline import run_files
-from pipeline.config import compose, resolve
+from pipeline.config import compose, instantiate
 from pipeline.errors import RunError
 from pipeline.lifecycle.build import Assembly, assemble
 from pipeline.lifecycle.resume import setting_out_from
@@ -57,7 +57,7 @@ def reassemble(run: Run, data_root: str | None = None) -> tuple[DictConfig, Asse
     config.trainer.update({"devices": 1, "strategy": "auto"})
     if data_root is not None:
         compose.update(config, "data.root", data_root)
-    resolve.check_signatures(config)
+    instantiate.check_signatures(config)
     assembly = assemble(with_its_tokenizer(run, config), ALONE)
     if (sentence := change_of_data(run, assembly)) is not None:
         log.warning(sentence)

@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.check import check
+from pipeline.config.checks.check_config import check
+from pipeline.config.checks.required import check_given
+from pipeline.config.checks.unread_keys import check_read
 from pipeline.config.compose import Composed, compose
-from pipeline.config.given import check_given
-from pipeline.config.unread import check_read
 from pipeline.errors import ConfigError, UserError, missing_package
 
 TABLE, SENTENCES = "pipeline.data.tables.table.Table", "pipeline.data.text.text_table.TextTable"

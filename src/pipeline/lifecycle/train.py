@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
-from pipeline.config import resolve
+from pipeline.config import instantiate
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.lifecycle import exit_codes, resume, summaries
@@ -40,7 +40,7 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
     meeting = Meeting(here, pulse, console, interruption)
     meeting.when_all_have_started()
     config = resume.asked(run)
-    resolve.check_signatures(config)
+    instantiate.check_signatures(config)
 
     # What learns, and from what.
     assembly = assemble(with_its_tokenizer(run, config), here)
@@ -56,7 +56,7 @@ def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: I
     recording = Recording(run, config, assembly, here, console, interruption)
     callbacks = [
         Heartbeat(pulse),  # the first, so that it tells where the others hang
-        *resolve.instantiate(config.callbacks, config).values(),
+        *instantiate.instantiate(config.callbacks, config).values(),
         *recording.callbacks,
         progress(config, assembly, console),
         Timing(),

@@ -18,7 +18,8 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import DoublePrecision, HalfPrecision, Precision
 from rich.console import Console
 
-from pipeline.config import resolve, signature
+from pipeline.config import instantiate
+from pipeline.config.static import signature
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.build import Assembly
@@ -140,13 +141,13 @@ def build_loggers(config: DictConfig, folder: Path, here: Place) -> list[Logger]
 
 def _build(config: DictConfig, name: str, folder: Path) -> Logger:
     node = config.loggers[name]
-    taken = signature.of_object(resolve.target_of(node, config))
+    taken = signature.of_object(instantiate.target_of(node, config))
     offered = {"save_dir": str(folder / FOLDER), "name": name}
     given = {
         key: value for key, value in offered.items() if taken is None or (key in taken.parameters and key not in node)
     }
     try:
-        logger = resolve.instantiate(node, config, **given)
+        logger = instantiate.instantiate(node, config, **given)
     except ModuleNotFoundError as problem:
         raise ConfigError(f"loggers.{name} needs a package that is not installed: {problem}") from problem
     if not isinstance(logger, Logger):

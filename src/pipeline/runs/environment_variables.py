@@ -14,9 +14,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline.config import places
+from pipeline.config import search_path
 from pipeline.config.arguments import AT_RUN_TIME
-from pipeline.config.facts import COUNT_BATCHES
+from pipeline.config.checks.cross_checks import COUNT_BATCHES
 from pipeline.errors import ConfigError
 from pipeline.tracking.tracking_uri import redacted
 
@@ -97,7 +97,7 @@ def _key(name: str, value: str) -> str:
     setting = name.removeprefix(OF_TRAINER).lower()
     if not name.startswith(OF_TRAINER) or setting in AT_RUN_TIME["trainer"]:
         return ""
-    is_shipped = setting in places.read("trainer/default", [places.shipped_folder()])
+    is_shipped = setting in search_path.read("trainer/default", [search_path.shipped_folder()])
     plain = value.lower() if value in ("True", "False", "None") else value
     same = COUNT_BATCHES.get(setting, f"{'' if is_shipped else '+'}trainer.{setting}={plain}")
     return f"\n  to ask for it     {same}"

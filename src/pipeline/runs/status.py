@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from pipeline.config import resolve
+from pipeline.config import instantiate
 from pipeline.errors import RunError, UserError
 from pipeline.launch import job_record
 from pipeline.launch.launcher import Launcher
@@ -92,5 +92,5 @@ def launched_state(run: Run, config: DictConfig, silent: set[str] | None = None)
 
 
 def launcher_of(config: DictConfig) -> Launcher:
-    launcher: Launcher = resolve.instantiate(config.launch, config)
+    launcher: Launcher = instantiate.instantiate(config.launch, config)
     return launcher

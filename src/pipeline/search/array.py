@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 
-from pipeline.config import resolve
+from pipeline.config import instantiate
 from pipeline.config.frozen import Trust
 from pipeline.errors import RunError
 from pipeline.search import folder as folders
@@ -22,7 +22,7 @@ from pipeline.system.process import leave_array, module_command, see_working_dir
 
 def submit(plan: Plan, folder: Path) -> int:
     """The exit code. Raises RunError while its jobs are under way."""
-    launcher: Any = resolve.instantiate(plan.config.launch, plan.config)
+    launcher: Any = instantiate.instantiate(plan.config.launch, plan.config)
     state = launcher.state(folder)
     if state is not None:
         raise RunError(f"the search {folder.name} is under way already ({state}); another one needs another name=")

@@ -11,15 +11,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import run_files
-from pipeline.config import compose, frozen, places
-from pipeline.config.assign import assign
-from pipeline.config.check import check
+from pipeline.config import compose, frozen, search_path
+from pipeline.config.apply_overrides import assign
+from pipeline.config.checks.check_config import check
+from pipeline.config.checks.required import check_given
+from pipeline.config.checks.unread_keys import check_read
 from pipeline.config.compose import Composed
 from pipeline.config.frozen import Trust
-from pipeline.config.given import check_given
 from pipeline.config.interpolations import as_written
 from pipeline.config.overrides import parse
-from pipeline.config.unread import check_read
 from pipeline.errors import ConfigError, RunError
 from pipeline.lifecycle.preflight import check_own_files
 from pipeline.run_files import RunFile
@@ -154,7 +154,7 @@ class Plan:
 
     @cached_property
     def _groups(self) -> frozenset[str]:
-        return frozenset(places.groups(places.folders()))
+        return frozenset(search_path.groups(search_path.folders()))
 
     def _defaults(self) -> dict[str, Value]:
         """{key: its default}, for those that are in the space."""
@@ -263,8 +263,8 @@ def load(folder: Path, trust: Trust) -> Plan:
             raise ConfigError(
                 f"{folder / FIXED} was not made here, and would be filled in with what is on this machine"
             )
-        fixed = [word for word in fixed if word.lstrip("+~").partition("=")[0] != places.ALLOW_PACKAGES]
-        fixed += [f"{places.ALLOW_PACKAGES}=[{','.join(trust.packages)}]"] if trust.packages else []
+        fixed = [word for word in fixed if word.lstrip("+~").partition("=")[0] != search_path.ALLOW_PACKAGES]
+        fixed += [f"{search_path.ALLOW_PACKAGES}=[{','.join(trust.packages)}]"] if trust.packages else []
     try:
         return Plan(config, fixed, _space_of(config), trust, found)
     except (ValueError, LookupError, TypeError, AttributeError, OmegaConfBaseException) as problem:
@@ -275,7 +275,7 @@ def load(folder: Path, trust: Trust) -> Plan:
 
 
 def _space_of(config: DictConfig) -> Space:
-    options = {group: list(found) for group, found in places.groups(places.folders()).items()}
+    options = {group: list(found) for group, found in search_path.groups(search_path.folders()).items()}
     return sweeps.build(_plain(config.search.space), _plain(config.search["when"]), options)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.config import places
+from pipeline.config import search_path
 from pipeline.config.interpolations import as_written
 from pipeline.config.overrides import parse
 from pipeline.errors import ConfigError
@@ -29,11 +29,11 @@ def recipe_of(plan: Plan, params: Mapping[str, Any], remarks: tuple[str, ...] = 
     for override in parse(command_of(plan, params)[2:]):
         key = override.key_or_group
         # A file can only add to what the defaults bring, and does not say itself whose code it may call.
-        if override.is_delete() or key == places.ALLOW_PACKAGES:
+        if override.is_delete() or key == search_path.ALLOW_PACKAGES:
             more.append(str(override.input_line))
         elif key == "experiment":
             defaults[key] = str(choices[key])
-        elif key in places.groups(places.folders()):
+        elif key in search_path.groups(search_path.folders()):
             defaults[key] = f"override /{key}: {_flow(choices[key])}"
         else:
             OmegaConf.update(values, key, as_written(config, key), force_add=True)

@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.config import resolve
+from pipeline.config import instantiate
 from pipeline.search.plan import LOCAL, Plan
 from pipeline.seeds import derive
 
@@ -62,7 +62,7 @@ class PerTrial(BaseSampler):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 own = {} if self._has_own_seed else {"seed": seed}
-                self.sampler = resolve.instantiate(self.plan.settings.sampler, self.plan.config, **own)
+                self.sampler = instantiate.instantiate(self.plan.settings.sampler, self.plan.config, **own)
             self.at_random = RandomSampler(seed=seed)
             self.number = trial.number
         return self.sampler

@@ -6,10 +6,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline import metrics
-from pipeline.config.addresses import check_secrets, check_store
-from pipeline.config.allowed import targets
+from pipeline.config.checks.addresses import check_secrets, check_store
+from pipeline.config.checks.texts import check_name
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
-from pipeline.config.texts import check_name
+from pipeline.config.target_allowlist import targets
 from pipeline.errors import ConfigError
 from pipeline.launch.units import seconds_of
 

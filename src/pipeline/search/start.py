@@ -10,12 +10,12 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from pipeline.cli_args import first_by_itself, packages, port
-from pipeline.config import compose, places
-from pipeline.config.check import check
+from pipeline.config import compose, search_path
+from pipeline.config.checks.check_config import check
+from pipeline.config.checks.texts import check_given, check_name
 from pipeline.config.completion import LOOKING
 from pipeline.config.frozen import Trust
 from pipeline.config.suggestions import did_you_mean, nearest
-from pipeline.config.texts import check_given, check_name
 from pipeline.errors import ConfigError
 from pipeline.runs.environment_variables import check_variables, passed_over
 from pipeline.search import plan as plans
@@ -99,14 +99,14 @@ def _take_over(database: str, folder: Path) -> None:
 
 def _continued(typed: Sequence[str], folder: Path) -> Plan:
     """The search in this folder, with what may be changed of it as typed. Raises ConfigError for anything else."""
-    trust = Trust(tuple(packages({places.ALLOW_PACKAGES: _typed_packages(typed)})))
+    trust = Trust(tuple(packages({search_path.ALLOW_PACKAGES: _typed_packages(typed)})))
     plan = plans.load(folder, trust)
     launch = [word for word in typed if words.is_about_launching(word)]
     if launch or not plan.trust.covers(folder):  # another's launcher would run commands of theirs
         plan.config.launch = compose.compose([*plan.fixed, *launch], config_name=plans.PRIMARY).config.launch
     for word in typed:
         key, _, value = word.partition("=")
-        if key in (*OF_THE_SEARCH, places.ALLOW_PACKAGES) or word in launch:
+        if key in (*OF_THE_SEARCH, search_path.ALLOW_PACKAGES) or word in launch:
             continue
         setting = key.removeprefix("search.")
         is_elsewhere = key == "search.storage" and plan.settings.storage is not None  # the database as seen from here
@@ -125,7 +125,7 @@ def _continued(typed: Sequence[str], folder: Path) -> Plan:
 
 
 def _typed_packages(typed: Sequence[str]) -> str:
-    return next((word.partition("=")[2] for word in typed if word.startswith(f"{places.ALLOW_PACKAGES}=")), "")
+    return next((word.partition("=")[2] for word in typed if word.startswith(f"{search_path.ALLOW_PACKAGES}=")), "")
 
 
 def _is_as_before(plan: Plan, key: str, value: str) -> bool:

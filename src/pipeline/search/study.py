@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipeline.config import resolve
+from pipeline.config import instantiate
 from pipeline.search import plan as plans
 from pipeline.search.optuna_private import set_user_attr
 from pipeline.search.plan import Plan
@@ -142,7 +142,7 @@ def shared_failure(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
 
 
 def pruner(plan: Plan) -> BasePruner:
-    found: BasePruner = resolve.instantiate(plan.settings.pruner, plan.config)
+    found: BasePruner = instantiate.instantiate(plan.settings.pruner, plan.config)
     return found
 
 

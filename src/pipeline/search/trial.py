@@ -14,8 +14,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
-from pipeline.config import resolve
-from pipeline.config.allowed import targets
+from pipeline.config import instantiate
+from pipeline.config.target_allowlist import targets
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import TrainingFailed, UserError
 from pipeline.lifecycle import summaries
@@ -167,9 +167,9 @@ def train(
 
     Raises UserError for what cannot be trained.
     """
-    resolve.check_signatures(config)
+    instantiate.check_signatures(config)
     assembly = assemble(config, here, loaded)
-    callbacks = [*resolve.instantiate(config.callbacks, config).values(), Timing(), watch]
+    callbacks = [*instantiate.instantiate(config.callbacks, config).values(), Timing(), watch]
     watch.check(assembly)
     callbacks = [*_monitoring(callbacks, assembly, watch), *callbacks]
     journal = Journal(run.journal_path)

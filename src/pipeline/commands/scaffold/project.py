@@ -7,13 +7,13 @@ from pathlib import Path
 from string import Template
 
 from pipeline import cli_args
-from pipeline.config import places
+from pipeline.config import search_path
 from pipeline.errors import DONE, ConfigError
 from pipeline.system.files import write_atomically
 
 TEMPLATES = Path(__file__).with_name("templates")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-OWN = Path("conf", f"{places.ALLOW_PACKAGES}.yaml")  # tells which package is the project's
+OWN = Path("conf", f"{search_path.ALLOW_PACKAGES}.yaml")  # tells which package is the project's
 PACKAGE = "my_package"
 
 # What is typed beside `data=NAME` to train on it; the templates of a kind are data_KIND.py.txt and data_KIND.yaml.txt.
@@ -69,7 +69,7 @@ def check_name(name: str, group: str, *, example: str) -> None:
             f"{f'name={name}' if name else 'name= is missing'}: expected small letters, digits and '_', as of a "
             f"Python module\n  such as  name={fitting}"
         )
-    if name in places.groups([places.shipped_folder()])[group]:
+    if name in search_path.groups([search_path.shipped_folder()])[group]:
         raise ConfigError(f"{group}={name} is there already: choose another name\n  such as  name=my_{name}")
 
 
@@ -79,7 +79,7 @@ def is_module(name: str) -> bool:
 
 def project_package(asked: str) -> str:
     """The one package whose classes the project's options may name. Raises ConfigError for another than it has."""
-    known = places.own_packages()
+    known = search_path.own_packages()
     if asked and not is_module(asked):
         raise ConfigError(f"package={asked}: expected the name of a Python package, such as package={PACKAGE}")
     if asked and known and asked not in known:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.config.allowed import IMPORTED
+from pipeline.config.target_allowlist import IMPORTED
 from pipeline.errors import ConfigError
 
 SEPARATOR = "separator"  # whose names end so stands between labels, and may well be a blank

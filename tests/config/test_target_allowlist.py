@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config.check import check
+from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose
-from pipeline.config.resolve import instantiate
+from pipeline.config.instantiate import instantiate
 from pipeline.errors import ConfigError
 
 # Each is found in a package of which a configuration may name the classes, or by way of it.
@@ -59,7 +59,7 @@ HOSTILE = (
     "importlib.import_module",
     "runpy.run_path",
     "timeit.timeit",
-    "pipeline.config.resolve.instantiate",
+    "pipeline.config.instantiate.instantiate",
     "pipeline.system.process.end",
     "pipeline.lifecycle.training_process.work",
     "torch.nn.Module.__init__.__globals__.get",

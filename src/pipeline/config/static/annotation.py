@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from pipeline.config import source
-from pipeline.config.source import Definition, Module
+from pipeline.config.static import lookup
+from pipeline.config.static.lookup import Definition, Module
 from pipeline.errors import ConfigError
 
 BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
@@ -57,7 +57,7 @@ def _length(bounds: dict[str, float]) -> Constraint:
 
 
 def _key_of(table: ast.expr, module: Module) -> Constraint | None:
-    found = source.resolve(table, module)
+    found = lookup.resolve(table, module)
     if not isinstance(found, Definition) or not isinstance(found.node, ast.Dict):
         return None
     keys = tuple(str(each.value) for each in found.node.keys if isinstance(each, ast.Constant))
@@ -69,8 +69,8 @@ def _name_in(package: str) -> Constraint:
         if not value.startswith(f"{package}."):
             return False
         try:
-            source.find(value)
-        except source.NotFound:
+            lookup.find(value)
+        except lookup.NotFound:
             return False
         return True
 
@@ -205,7 +205,7 @@ def alternatives(
             if value is not None:
                 yield Alternative(value, module)
     else:
-        alias = None if name in PLAIN else source.resolve(annotation, module)
+        alias = None if name in PLAIN else lookup.resolve(annotation, module)
         if isinstance(alias, Definition) and isinstance(alias.node, ast.expr):
             yield from alternatives(alias.node, alias.module, constraints)
         else:

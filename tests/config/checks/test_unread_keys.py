@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.checks.unread_keys import check_read
 from pipeline.config.compose import compose
-from pipeline.config.unread import check_read
 from pipeline.errors import ConfigError
 
 FIRST_LINE = "# @package _global_"

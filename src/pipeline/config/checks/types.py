@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.annotation import PLAIN, describe, fits, is_a, is_of_type, literals
-from pipeline.config.signature import Parameter
+from pipeline.config.static.annotation import PLAIN, describe, fits, is_a, is_of_type, literals
+from pipeline.config.static.signature import Parameter
 from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.errors import ConfigError
 

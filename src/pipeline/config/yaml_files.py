@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import places
+from pipeline.config import search_path
 from pipeline.errors import ConfigError
 
 BYTES = 1_000_000
@@ -24,14 +24,14 @@ def check_files(names: Iterable[str], folders: Sequence[Path], chain: tuple[str,
     if len(folders) == 1:
         return
     for name in names:
-        file = places.find(name, folders)
+        file = search_path.find(name, folders)
         if file is None:
             continue  # which has been said, or will be
         if name in chain:
             raise ConfigError(f"{file}: its defaults list comes back to it: {' -> '.join([*chain, name])}")
-        if not file.is_relative_to(places.shipped_folder()):
+        if not file.is_relative_to(search_path.shipped_folder()):
             check_file(file)
-        check_files(_included(name, places.read_file(file)), folders, (*chain, name))
+        check_files(_included(name, search_path.read_file(file)), folders, (*chain, name))
 
 
 def check_file(file: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.config import places
-from pipeline.config.allowed import targets
+from pipeline.config import search_path
+from pipeline.config.checks.types import shown
 from pipeline.config.compose import Composed
-from pipeline.config.kinds import shown
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.config.target_allowlist import targets
 from pipeline.errors import ConfigError
 
 GLOBAL = "_global_"
@@ -43,17 +43,17 @@ def _check_keys(name: str, node: dict[str, Any], known: Iterable[str], referred:
 @functools.cache
 def _known(config_name: str) -> dict[str, list[str]]:
     """{key: the keys in it}, of the file that we ship and of all options of its groups."""
-    shipped = [places.shipped_folder()]
-    primary = config_name if places.find(config_name, shipped) is not None else places.PRIMARY
-    groups = places.groups(shipped)
+    shipped = [search_path.shipped_folder()]
+    primary = config_name if search_path.find(config_name, shipped) is not None else search_path.PRIMARY
+    groups = search_path.groups(shipped)
     known: dict[str, list[str]] = {}
-    for name in (places.PRIMARY, primary):
-        content = {key: value for key, value in places.read(name, shipped).items() if key != "defaults"}
+    for name in (search_path.PRIMARY, primary):
+        content = {key: value for key, value in search_path.read(name, shipped).items() if key != "defaults"}
         known |= {key: list(value) if isinstance(value, dict) else [] for key, value in content.items()}
-        for group in places.chosen_by_default(name, shipped):
+        for group in search_path.chosen_by_default(name, shipped):
             files = [file for file in groups.get(group, {}).values() if _package(file, group) == group]
             if files:  # the options of the others have their values all over the configuration
-                keys = (key for file in files for key in places.read_file(file))
+                keys = (key for file in files for key in search_path.read_file(file))
                 known[group] = [*dict.fromkeys(key for key in keys if key != "defaults")]
     return known
 
@@ -81,7 +81,7 @@ def _unread(name: str, node: Any, known: Iterable[str], files: dict[Path, str]) 
     for file, group in files.items():
         package = _package(file, group) if group else GLOBAL
         if package.partition(".")[0] == name:
-            content = places.read_file(file)
+            content = search_path.read_file(file)
             keys = ", ".join(key for key in content if key != "defaults")
             first = PACKAGE.search(file.read_text(encoding="utf-8", errors="replace"))
             where = "" if first is None else f" in place of  {first.group()}"
@@ -89,7 +89,7 @@ def _unread(name: str, node: Any, known: Iterable[str], files: dict[Path, str]) 
                 f"{file}: nothing reads what it sets ({keys}), because it goes to {package} and not to where its keys "
                 f"are\n  to be read, it must begin with the line{where}\n    # @package {GLOBAL}"
             )
-        if package == GLOBAL and name in places.read_file(file):
+        if package == GLOBAL and name in search_path.read_file(file):
             return _slip(name, node, known, f" in {file}")
     return _slip(name, node, known, "")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.config.check import check
+from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose, to_yaml
 from pipeline.errors import ConfigError
 from pipeline.search.settings import check_storage

@@ -10,9 +10,9 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueError
 
-from pipeline.config import places
+from pipeline.config import search_path
 from pipeline.config.overrides import unknown_option
-from pipeline.config.places import Groups, read_file
+from pipeline.config.search_path import Groups, read_file
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError
 
@@ -47,7 +47,7 @@ def explain(problem: Exception, groups: Groups) -> ConfigError:
 
 
 def unknown_primary(name: str, folders: Sequence[Path]) -> ConfigError:
-    known = places.primaries(folders)
+    known = search_path.primaries(folders)
     suggestions = [f"--config-name {each}" for each in nearest(name, known)]
     return ConfigError(
         f"--config-name {name} does not exist{did_you_mean(suggestions)}{all_of('all names', known)}"

@@ -7,8 +7,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.arguments import OF_THE_RUN
-from pipeline.config.mistakes import exists, unknown_key
-from pipeline.config.places import Groups
+from pipeline.config.hydra_errors import exists, unknown_key
+from pipeline.config.search_path import Groups
 from pipeline.errors import ConfigError
 
 

@@ -7,8 +7,8 @@ they take: `kinds` and `tasks`. Of what states nothing, nothing is said here.
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from pipeline.config import places
-from pipeline.config.source import stated
+from pipeline.config import search_path
+from pipeline.config.static.lookup import stated
 from pipeline.config.suggestions import all_of
 
 WORDS = {"image": "images", "table": "a table", "audio": "sound", "text": "text"}
@@ -88,8 +88,8 @@ def _instead(path: str, name: str, given: str) -> str:
 
 
 def _options(group: str, target: Any = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    for option, file in places.groups(places.folders()).get(group, {}).items():
-        content = places.read_file(file)
+    for option, file in search_path.groups(search_path.folders()).get(group, {}).items():
+        content = search_path.read_file(file)
         if target is None or content.get("_target_") == target:
             yield option, {key: value for key, value in content.items() if not isinstance(value, dict | list)}
 

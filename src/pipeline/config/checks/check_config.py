@@ -6,16 +6,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config import signature, source
-from pipeline.config.addresses import check_addresses, check_launch, check_secrets
-from pipeline.config.allowed import IMPORTED, check_name, check_origin, packages_of, targets
 from pipeline.config.arguments import check_arguments, is_special
-from pipeline.config.facts import check_facts, check_objects
-from pipeline.config.kinds import UNKNOWN, check_kind
-from pipeline.config.places import MISSING
-from pipeline.config.signature import Signature
+from pipeline.config.checks.addresses import check_addresses, check_launch, check_secrets
+from pipeline.config.checks.cross_checks import check_facts, check_objects
+from pipeline.config.checks.texts import check_texts
+from pipeline.config.checks.types import UNKNOWN, check_kind
+from pipeline.config.search_path import MISSING
+from pipeline.config.static import lookup, signature
+from pipeline.config.static.signature import Signature
 from pipeline.config.suggestions import all_of, did_you_mean, nearest
-from pipeline.config.texts import check_texts
+from pipeline.config.target_allowlist import IMPORTED, check_name, check_origin, packages_of, targets
 from pipeline.errors import ConfigError
 
 Node = dict[str, Any]
@@ -46,7 +46,7 @@ def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
         found = signatures[path]
         if found is not None:
             check_arguments(path, node, found)
-    signatures |= {path: signature.of_source(source.find(target)) for path, target in FIXED.items()}
+    signatures |= {path: signature.of_source(lookup.find(target)) for path, target in FIXED.items()}
     if shipped is not None:
         _check_new_keys(plain, defaults)
     _check_types(plain, defaults, "", signatures)
@@ -75,22 +75,22 @@ def _signature(path: str, node: Node, packages: Sequence[str]) -> Signature | No
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise ConfigError(f"{path}._target_={target}: expected the dotted path of a class, such as my_package.MyNet")
     try:
-        entity = source.find(target)
-    except source.NotFound as problem:
+        entity = lookup.find(target)
+    except lookup.NotFound as problem:
         raise _wrong_target(path, target, problem, packages) from None
     check_name(target, path, packages)
-    if isinstance(entity, source.Definition) and isinstance(entity.node, ast.ClassDef | ast.FunctionDef):
+    if isinstance(entity, lookup.Definition) and isinstance(entity.node, ast.ClassDef | ast.FunctionDef):
         origin = f"{entity.module.name}.{entity.node.name}"
         check_origin(origin, target, path, packages, is_class=isinstance(entity.node, ast.ClassDef))
-    if isinstance(entity, source.Module):
-        classes = (f"{target}.{name}" for name in source.classes_in(entity))
+    if isinstance(entity, lookup.Module):
+        classes = (f"{target}.{name}" for name in lookup.classes_in(entity))
         raise ConfigError(
             f"{path}._target_={target} is a module; expected a class or a function in it{all_of('it has', classes)}"
         )
     return signature.of_source(entity)
 
 
-def _wrong_target(path: str, target: str, problem: source.NotFound, packages: Sequence[str]) -> ConfigError:
+def _wrong_target(path: str, target: str, problem: lookup.NotFound, packages: Sequence[str]) -> ConfigError:
     """With the whole path that was probably meant."""
     if not problem.place:
         known = {name.partition(".")[0] for name in (*IMPORTED, *packages)} - {problem.name}

@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.assign import assign
+from pipeline.config.apply_overrides import assign
+from pipeline.config.checks.cross_checks import check_facts
 from pipeline.config.compose import compose
-from pipeline.config.facts import check_facts
 from pipeline.config.overrides import parse
 from pipeline.errors import ConfigError
 

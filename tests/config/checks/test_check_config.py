@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from tests.options import beside
 
-from pipeline.config.check import check
+from pipeline.config.checks.check_config import check
+from pipeline.config.checks.unread_keys import check_read
 from pipeline.config.compose import compose
-from pipeline.config.places import folders, groups, shipped_folder
-from pipeline.config.unread import check_read
+from pipeline.config.search_path import folders, groups, shipped_folder
 from pipeline.errors import ConfigError
 
 SHIPPED = [(group, option) for group, options in groups([shipped_folder()]).items() for option in options]

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.resolve import check_signatures, instantiate
+from pipeline.config.instantiate import check_signatures, instantiate
 from pipeline.errors import ConfigError
 
 

@@ -11,10 +11,10 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from pipeline.config import signature
-from pipeline.config.allowed import check_name, check_origin, packages_of, targets
 from pipeline.config.arguments import ALIASES, LATER, OF_THE_RUN, check_arguments, is_special, pattern_of, renamed
 from pipeline.config.hydra_private import path_of
+from pipeline.config.static import signature
+from pipeline.config.target_allowlist import check_name, check_origin, packages_of, targets
 from pipeline.errors import ConfigError, UserError
 
 

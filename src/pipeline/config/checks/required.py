@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config import places
-from pipeline.config.places import MISSING, Choice
+from pipeline.config import search_path
+from pipeline.config.search_path import MISSING, Choice
 from pipeline.errors import ConfigError
 
 
@@ -44,10 +44,10 @@ def _each(choice: Choice) -> list[str]:
 
 def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
     """An option's own file and those of its group that it includes, what wins first."""
-    file = places.find(name, folders)
+    file = search_path.find(name, folders)
     if file is not None:
         yield file
-        for entry in reversed(places.read_file(file).get("defaults", [])):
+        for entry in reversed(search_path.read_file(file).get("defaults", [])):
             if isinstance(entry, str) and entry != "_self_":
                 yield from _files(f"{name.rpartition('/')[0]}/{entry}", folders)
 

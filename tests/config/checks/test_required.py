@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.checks.required import check_given, note_on
 from pipeline.config.compose import compose
-from pipeline.config.given import check_given, note_on
 from pipeline.errors import ConfigError
 
 

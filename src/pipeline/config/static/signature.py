@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.config import source
-from pipeline.config.source import Definition, Entity, Module, stated
+from pipeline.config.static import lookup
+from pipeline.config.static.lookup import Definition, Entity, Module, stated
 
 STUBS = "pipeline.config.stubs"
 
@@ -50,7 +50,7 @@ def _narrowed(found: Signature, owner: Definition) -> Signature:
     stub = f"{STUBS}.{owner.node.name}"
     if stated(stub, "defined_in") != owner.module.name:
         return found
-    narrower = of_source(source.find(stub))
+    narrower = of_source(lookup.find(stub))
     assert narrower is not None
     parameters = {
         name: replace(narrower.parameters[name], is_required=each.is_required) if name in narrower.parameters else each
@@ -95,7 +95,7 @@ def _of_class(owner: Definition) -> Signature | None:
             return _of_function(constructors[-1], owner.module, skip_first=True)
     if _is_dataclass(owner.node):
         return _of_dataclass(owner)
-    for base in source.bases(owner):
+    for base in lookup.bases(owner):
         inherited = None if base is None else _of_class(base)
         if inherited is None or inherited.parameters or inherited.takes_any:
             return inherited
@@ -110,7 +110,7 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
 def _of_dataclass(owner: Definition) -> Signature | None:
     assert isinstance(owner.node, ast.ClassDef)
     parameters: dict[str, Parameter] = {}
-    for base in source.bases(owner):
+    for base in lookup.bases(owner):
         inherited = None if base is None else _of_class(base)
         if inherited is None:
             return None

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import cli_args
 from pipeline.cli import main
-from pipeline.config.check import check
+from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose
 from pipeline.errors import USER_ERROR, ConfigError
 

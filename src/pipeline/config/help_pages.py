@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import places
+from pipeline.config import search_path
 
 VERBS_HELP = """\
 Train, judge and track neural networks.
@@ -60,7 +60,7 @@ def help_of_train(config_name: str, folders: Sequence[Path]) -> str:
 
 def options_by_group(config_name: str, folders: Sequence[Path]) -> str:
     """One line a group: `model  cnn* mlp softmax_regression`; the star marks what is chosen by default."""
-    groups, defaults = places.groups_of(config_name, folders), places.chosen_by_default(config_name, folders)
+    groups, defaults = search_path.groups_of(config_name, folders), search_path.chosen_by_default(config_name, folders)
     width = max((len(group) for group in groups), default=0)
     lines = [
         f"  {group:<{width}}  {' '.join(_starred(name, defaults.get(group)) for name in options)}"
@@ -71,18 +71,18 @@ def options_by_group(config_name: str, folders: Sequence[Path]) -> str:
 
 def described_options(config_name: str, folders: Sequence[Path]) -> str:
     """Every group with its options, each with what its file says of itself."""
-    groups, defaults = places.groups_of(config_name, folders), places.chosen_by_default(config_name, folders)
+    groups, defaults = search_path.groups_of(config_name, folders), search_path.chosen_by_default(config_name, folders)
     width = max((len(name) + 1 for options in groups.values() for name in options), default=0)
     blocks = []
     for group, options in groups.items():
         lines = [
-            f"  {_starred(name, defaults.get(group)):<{width}}  {places.description(path)}".rstrip()
+            f"  {_starred(name, defaults.get(group)):<{width}}  {search_path.description(path)}".rstrip()
             for name, path in options.items()
         ]
         blocks.append("\n".join([group, *lines]))
     return "\n\n".join(blocks)
 
 
-def _starred(name: str, default: places.Choice) -> str:
+def _starred(name: str, default: search_path.Choice) -> str:
     chosen = default if isinstance(default, list) else [default]
     return f"{name}*" if name in chosen else name

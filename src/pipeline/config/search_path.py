@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.allowed import packages_of
+from pipeline.config.target_allowlist import packages_of
 from pipeline.errors import ConfigError
 
 PRIMARY = "train"

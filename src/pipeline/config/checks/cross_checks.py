@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import metrics
-from pipeline.config import fitting
-from pipeline.config.kinds import shown
-from pipeline.config.places import MISSING
-from pipeline.config.source import is_lightning, stated
+from pipeline.config.checks import data_and_model
+from pipeline.config.checks.types import shown
+from pipeline.config.search_path import MISSING
+from pipeline.config.static.lookup import is_lightning, stated
 from pipeline.errors import ConfigError
 
 # A run is built from these; what is not wanted has an option `none` or `default`, not a hole.
@@ -75,7 +75,7 @@ def check_facts(config: dict[str, Any]) -> None:
         *_modes(config),
         *_interval(config),
         *_memory(config),
-        *fitting.problems(config),
+        *data_and_model.problems(config),
     ):
         raise ConfigError(problem)
 
