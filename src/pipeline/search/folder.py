@@ -1,7 +1,9 @@
 """The directory of a search: `runs/searches/NAME`, with a directory for each trial in it."""
 
+import json
 import math
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,16 +17,71 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import compose
+from pipeline.config.suggestions import all_of, did_you_mean, nearest
 from pipeline.errors import ConfigError, RunError, TrainingFailed
+from pipeline.run_files import Damaged, RunFile
 from pipeline.runs.run_directory import Run
-from pipeline.search import outcome as outcomes
 from pipeline.search import storage
 from pipeline.search import study as studies
 from pipeline.search.optuna_private import set_constraint, set_user_attr
-from pipeline.search.plan import Plan
+from pipeline.search.plan import CONFIG, SEARCHES, Plan
 from pipeline.search.space import Picked
 from pipeline.search.storage import TRIALS
 from pipeline.system.files import write_atomically
+from pipeline.system.json_shape import Each, Maybe
+from pipeline.tracking.sync_state import JOURNAL
+
+FILE = RunFile(
+    "outcome.json",
+    "what became of the trial is lost",
+    "the search tries it again",
+    {
+        "state": re.compile("FINISHED|PRUNED|DIVERGED"),
+        "scores": Each(float),
+        "seconds": float,
+        "reason": Maybe(str),
+        "judged": Maybe({}),
+    },
+)
+OUTCOME = FILE.name
+FINISHED, PRUNED, DIVERGED = "FINISHED", "PRUNED", "DIVERGED"
+
+
+def write(
+    folder: Path,
+    state: str,
+    scores: dict[str, float],
+    *,
+    seconds: float,
+    reason: str | None,
+    judged: dict[str, Any] | None = None,
+) -> None:
+    """`seconds` of training; `reason` why the loss was no number, else None; `judged`: see Judgement."""
+    content = {"state": state, "scores": scores, "seconds": round(seconds, 3), "reason": reason, "judged": judged}
+    write_atomically(folder / OUTCOME, json.dumps(content, indent=2) + "\n")
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """None if the trial did not come to its end, or its outcome is damaged: it did not, then."""
+    try:
+        return FILE.record(folder)
+    except Damaged:
+        return None
+
+
+def broken(constraints: dict[str, dict[str, float]], scores: dict[str, float]) -> str | None:
+    """The first constraint that these scores do not keep."""
+    for metric, bounds in constraints.items():
+        for bound, limit in bounds.items():
+            if metric in scores and excess(bound, limit, scores[metric]) > 0:
+                return f"{metric} {scores[metric]:g}, beyond search.constraints.{metric}.{bound}={limit:g}"
+    return None
+
+
+def excess(bound: str, limit: float, value: float) -> float:
+    """By how much a value is beyond its bound ("min" or "max"); 0 or less where it keeps it."""
+    return value - limit if bound == "max" else limit - value
+
 
 LEADING = "search"  # what the lock of a search is held for
 OVER = ".over"  # workers that find it begin no further trial
@@ -75,7 +132,7 @@ def trial_run(folder: Path, number: int, plan: Plan, picked: Picked, config: Dic
 def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: str | None) -> None:
     """Tell the study what became of a trial whose processes have ended: what its directory says, else `problem`."""
     run = Run(folder / TRIALS / f"{trial.number:04}")
-    outcome = outcomes.read(run.folder)
+    outcome = read(run.folder)
     if outcome is None:
         mistake = run.folder / MISTAKE
         if mistake.exists():  # it would be the same the next time
@@ -88,11 +145,10 @@ def settle(study: Study, plan: Plan, trial: FrozenTrial, folder: Path, problem: 
     for metric, bounds in plan.constraints.items():
         for bound, limit in bounds.items():
             if metric in scores:
-                excess = outcomes.excess(bound, limit, scores[metric])
-                set_constraint(study, trial, f"{metric} {bound}", excess)
+                set_constraint(study, trial, f"{metric} {bound}", excess(bound, limit, scores[metric]))
     if outcome.get("judged") is not None:
         set_user_attr(study, trial, studies.JUDGED, outcome["judged"])
-    if outcome["state"] == outcomes.FINISHED:
+    if outcome["state"] == FINISHED:
         values = [scores[name] for name in plan.objectives]
         study.tell(trial.number, values, skip_if_finished=True)
         return
@@ -191,3 +247,38 @@ def _is_new(trial: FrozenTrial) -> bool:
     began = trial.datetime_start
     age = math.inf if began is None else (datetime.now() - began).total_seconds()  # noqa: DTZ005  as Optuna's
     return studies.WORKER not in trial.user_attrs and age < UNCLAIMED_SECONDS
+
+
+LATEST = "latest"
+PORT = "8080"  # of the dashboard
+MOST_NAMED = 10
+
+
+def searches(runs_dir: str) -> list[Path]:
+    """Their directories; first the one in which something happened last."""
+    found = [path.parent for path in (Path(runs_dir).absolute() / SEARCHES).glob(f"*/{CONFIG}")]
+    return sorted(found, key=touched_at, reverse=True)
+
+
+def touched_at(folder: Path) -> float:
+    """Seconds since 1970."""
+    return max(path.stat().st_mtime for path in (folder / CONFIG, folder / JOURNAL) if path.exists())
+
+
+def find(name: str, runs_dir: str) -> Path:
+    """`latest`, a name, or the directory itself. Raises RunError, with the nearest names."""
+    known = searches(runs_dir)
+    if not known:
+        place = Path(runs_dir).absolute() / SEARCHES
+        raise RunError(f"there is no search in {place} yet; `pipeline search KEY=VALUE,VALUE name=NAME` begins one")
+    by_name = {folder.name: folder for folder in known}
+    if name in by_name:
+        return by_name[name]
+    if name == LATEST:
+        return known[0]
+    if (Path(name) / CONFIG).exists() and Path(name).absolute().parent.name == SEARCHES:
+        return Path(name).absolute()
+    near = [f"pipeline search show {each}" for each in nearest(name, by_name)]
+    listed = list(by_name)[:MOST_NAMED]
+    what = "all searches" if len(listed) == len(known) else f"the newest of {len(known)} searches"
+    raise RunError(f"there is no search {name} in {known[0].parent}{did_you_mean(near)}{all_of(what, listed)}")

@@ -24,7 +24,6 @@ from pipeline.reports.html import (
     section,
     table,
 )
-from pipeline.search.estimate_section import estimate_section
 from pipeline.search.estimates import chosen
 from pipeline.search.final import Comparison
 from pipeline.search.judgement import gaps
@@ -33,6 +32,27 @@ from pipeline.search.standing import Standing, scores_of, seconds_of
 from pipeline.search.trial_table import shown, trial_table
 from pipeline.system.files import locked, write_atomically
 from pipeline.tracking.tracking_uri import redacted
+
+
+def estimate_section(standing: Standing) -> Html | None:
+    if not standing.estimates:
+        return None
+    repeats, metric = standing.plan.repeats, standing.estimates[0].metric
+    rows: list[list[Child]] = [
+        [
+            " ".join(standing.plan.space.overrides(each.params)) or "as it is",
+            f"{each.mean:.4f}",
+            "" if each.spread is None else f"{each.spread:.4f}",
+            ", ".join(f"{value:.4f}" for value in each.values),
+        ]
+        for each in standing.estimates
+    ]
+    return section(
+        "Estimate",
+        table(["configuration", f"{metric}, mean", "spread", f"each {repeats}"], rows),
+        note(f"The mean over {repeats} is the estimate; the best single trial was lucky."),
+    )
+
 
 LOCK = ".report.lock"
 PATIENCE_SECONDS = 10.0

@@ -21,7 +21,7 @@ from pipeline.search import publish
 from pipeline.search import study as studies
 from pipeline.search.display import STATES
 from pipeline.search.estimates import chosen, told
-from pipeline.search.finding import LATEST, PORT, find, searches, touched_at
+from pipeline.search.folder import LATEST, PORT, find, searches, touched_at
 from pipeline.search.optuna_private import storage_of
 from pipeline.search.plan import Plan
 from pipeline.search.recipe import command_of

@@ -20,9 +20,8 @@ from pipeline.errors import ConfigError
 from pipeline.runs.environment_variables import check_variables, passed_over
 from pipeline.search import plan as plans
 from pipeline.search import recipe, words
-from pipeline.search.finding import LATEST, PORT, find
-from pipeline.search.plan import Plan
-from pipeline.search.settings import CHANGEABLE, check_settings, check_storage
+from pipeline.search.folder import LATEST, PORT, find
+from pipeline.search.plan import CHANGEABLE, Plan, check_settings, check_storage
 from pipeline.search.words import OF_THE_SEARCH
 from pipeline.system.files import write_atomically
 

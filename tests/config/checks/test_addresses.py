@@ -9,7 +9,7 @@ from pipeline.cli import main
 from pipeline.config.checks.check_config import check
 from pipeline.config.compose import compose, to_yaml
 from pipeline.errors import ConfigError
-from pipeline.search.settings import check_storage
+from pipeline.search.plan import check_storage
 
 
 def accepted(*overrides: str) -> str:
