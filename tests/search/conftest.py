@@ -18,12 +18,12 @@ from optuna.distributions import (
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
-from pipeline.search import folder as folders
+from pipeline.search import directory as folders
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
 from pipeline.search.plan import SEARCHES, Plan
+from pipeline.search.results.search_results import Standing, standing_of
 from pipeline.search.space import Choices, Dimension
-from pipeline.search.standing import Standing, standing_of
 from pipeline.search.storage import open_storage
 
 BEGAN = datetime(2026, 3, 1, 9, 0, 0)  # noqa: DTZ001  as Optuna's

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from tests.search.conftest import Ended, MakeSearch
 
 from pipeline.errors import ConfigError, RunError
-from pipeline.search import folder, start
+from pipeline.search import directory, start
 from pipeline.tracking.journal import Journal
 
 RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
@@ -88,7 +88,7 @@ def test_a_word_that_is_no_override_is_told_what_there_is() -> None:
 
 def test_a_search_may_be_named_by_its_directory(make_search: MakeSearch, tmp_path: Path) -> None:
     search = make_search([RATE], TRIALS)
-    assert folder.find(str(search.folder), str(tmp_path / "runs")) == search.folder
+    assert directory.find(str(search.folder), str(tmp_path / "runs")) == search.folder
 
 
 @pytest.mark.skipif(importlib.util.find_spec("optuna_dashboard") is not None, reason="it is installed here")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigError, RunError
-from pipeline.search import folder as folders
+from pipeline.search import directory as folders
 from pipeline.search import plan as plans
-from pipeline.search import sitting, start
+from pipeline.search import session, start
 
 NEW = ("name=s", "data=iris", "model=mlp", "tracking=none", "search.n_trials=3")
 RATE = "optimizer.learning_rate=interval(1e-4,1e-1)"
@@ -25,7 +25,7 @@ def led(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[plans.Plan]
         found.append(plan)
         return 0
 
-    monkeypatch.setattr(sitting, "sit", sit)
+    monkeypatch.setattr(session, "sit", sit)
     return found
 
 

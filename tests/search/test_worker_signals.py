@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from pipeline.config.frozen import Trust
-from pipeline.search import folder as folders
+from pipeline.search import directory as folders
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
 

@@ -30,8 +30,8 @@ from pipeline.launch.units import seconds_of
 from pipeline.lifecycle.preflight import check_own_files
 from pipeline.run_files import RunFile
 from pipeline.search import sweeps
+from pipeline.search.arguments import OWN, is_about_launching, is_of_the_search, is_own, mapping, sorted_out
 from pipeline.search.space import Choices, Picked, Space, Value
-from pipeline.search.words import OWN, is_about_launching, is_of_the_search, is_own, mapping, sorted_out
 from pipeline.system import seal
 from pipeline.system.files import write_atomically
 from pipeline.system.json_shape import Maybe

@@ -17,15 +17,15 @@ from pipeline.durations import age_of
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.run_files import Damaged
 from pipeline.search import plan as plans
-from pipeline.search import publish
 from pipeline.search import study as studies
+from pipeline.search.directory import LATEST, PORT, find, searches, touched_at
 from pipeline.search.display import STATES
-from pipeline.search.estimates import chosen, told
-from pipeline.search.folder import LATEST, PORT, find, searches, touched_at
 from pipeline.search.optuna_private import storage_of
 from pipeline.search.plan import Plan
 from pipeline.search.recipe import command_of
-from pipeline.search.standing import Standing, scores_of, seconds_of, standing_of
+from pipeline.search.results import publish
+from pipeline.search.results.cross_validation import chosen, told
+from pipeline.search.results.search_results import Standing, scores_of, seconds_of, standing_of
 from pipeline.search.storage import STUDY, check_complete
 from pipeline.system.streams import report
 from pipeline.tracking import journal

@@ -18,11 +18,11 @@ from pipeline.config.frozen import Trust
 from pipeline.config.suggestions import did_you_mean, nearest
 from pipeline.errors import ConfigError
 from pipeline.runs.environment_variables import check_variables, passed_over
+from pipeline.search import arguments, recipe
 from pipeline.search import plan as plans
-from pipeline.search import recipe, words
-from pipeline.search.folder import LATEST, PORT, find
+from pipeline.search.arguments import OF_THE_SEARCH
+from pipeline.search.directory import LATEST, PORT, find
 from pipeline.search.plan import CHANGEABLE, Plan, check_settings, check_storage
-from pipeline.search.words import OF_THE_SEARCH
 from pipeline.system.files import write_atomically
 
 
@@ -39,15 +39,15 @@ def search(typed: Sequence[str]) -> int:
             gc.enable()
         recipe.check_place(plan.settings.save_as)
         # Which import optuna: only for what has been found right.
-        from pipeline.search import array, sitting
-        from pipeline.search.folder import led
+        from pipeline.search import job_array, session
+        from pipeline.search.directory import led
 
         with led(folder):
             if plan.found != plans.texts_in(folder):
                 continue  # another command began it or changed it since it was read
             for sentence in passed_over(os.environ, plan.config.tracking, [*plan.fixed, *typed]):
                 print(f"note: {sentence}", file=sys.stderr)
-            begin = sitting.sit if plan.config.launch._target_ == plans.LOCAL else array.submit
+            begin = session.sit if plan.config.launch._target_ == plans.LOCAL else job_array.submit
             return begin(plan, folder)
 
 
@@ -85,7 +85,7 @@ def _take_over(database: str, folder: Path) -> None:
     """Take part in a search that another machine began, if the database has one of this name."""
     check_storage(database)
     from pipeline.search import study
-    from pipeline.search.folder import led
+    from pipeline.search.directory import led
 
     texts = study.find(database, folder)
     if texts is None:
@@ -100,7 +100,7 @@ def _continued(typed: Sequence[str], folder: Path) -> Plan:
     """The search in this folder, with what may be changed of it as typed. Raises ConfigError for anything else."""
     trust = Trust(tuple(packages({search_path.ALLOW_PACKAGES: _typed_packages(typed)})))
     plan = plans.load(folder, trust)
-    launch = [word for word in typed if words.is_about_launching(word)]
+    launch = [word for word in typed if arguments.is_about_launching(word)]
     if launch or not plan.trust.covers(folder):  # another's launcher would run commands of theirs
         plan.config.launch = compose.compose([*plan.fixed, *launch], config_name=plans.PRIMARY).config.launch
     for word in typed:

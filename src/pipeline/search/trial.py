@@ -26,8 +26,8 @@ from pipeline.lifecycle.train import set_up
 from pipeline.metrics import lower_is_better
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run
-from pipeline.search import folder
-from pipeline.search.folder import DIVERGED, FINISHED, PRUNED
+from pipeline.search import directory
+from pipeline.search.directory import DIVERGED, FINISHED, PRUNED
 from pipeline.search.optuna_private import storage_of
 from pipeline.search.plan import COUNTED_ONCE, Plan, check_direction
 from pipeline.search.space import Picked
@@ -178,7 +178,7 @@ def train(
         journal.start(**start)
         journal.artifact("config.yaml")
     began = time.monotonic()
-    state, reason = PRUNED, folder.broken(watch.plan.constraints, {COUNTED_ONCE: count(assembly.module)})
+    state, reason = PRUNED, directory.broken(watch.plan.constraints, {COUNTED_ONCE: count(assembly.module)})
     try:
         if reason is None:
             trainer.fit(assembly.module, datamodule=assembly.data)
@@ -194,7 +194,7 @@ def train(
         journal.end("FAILED" if state == DIVERGED else "FINISHED", error=reason)
         journal.close()
         scores = watch.scores or {COUNTED_ONCE: count(assembly.module)}
-        folder.write(run.folder, state, scores, seconds=seconds, reason=reason, judged=judged)
+        directory.write(run.folder, state, scores, seconds=seconds, reason=reason, judged=judged)
 
 
 def _monitoring(callbacks: list[pl.Callback], assembly: Assembly, watch: Watch) -> list[pl.Callback]:

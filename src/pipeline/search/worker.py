@@ -29,15 +29,15 @@ from pipeline.lifecycle.console import quieten
 from pipeline.lifecycle.exit_codes import OUT_OF_SPACE, os_error
 from pipeline.runs import environment_variables
 from pipeline.runs.run_directory import Run
-from pipeline.search import folder as folders
+from pipeline.search import directory as folders
 from pipeline.search import plan as plans
 from pipeline.search import storage
 from pipeline.search import study as studies
 from pipeline.search import trial as trials
-from pipeline.search.driver import NO_SPACE, SIGNALS
 from pipeline.search.optuna_private import id_of, storage_of
 from pipeline.search.space import Picked
 from pipeline.search.storage import patiently
+from pipeline.search.supervisor import NO_SPACE, SIGNALS
 from pipeline.system.process import Place, environment_of, follow_parent, see_working_directory
 from pipeline.training.callbacks.monitoring import NoSuchMetric
 

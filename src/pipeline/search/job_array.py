@@ -1,6 +1,6 @@
 """A search as an array of jobs of a cluster, each with a worker: they come and go, and need nobody to watch them.
 
-`python -m pipeline.search.array FOLDER` is what a job runs.
+`python -m pipeline.search.job_array FOLDER` is what a job runs.
 """
 
 import sys
@@ -12,9 +12,9 @@ import optuna
 from pipeline.config import instantiate
 from pipeline.config.frozen import Trust
 from pipeline.errors import RunError
-from pipeline.search import folder as folders
+from pipeline.search import directory as folders
 from pipeline.search import plan as plans
-from pipeline.search import sitting
+from pipeline.search import session
 from pipeline.search import study as studies
 from pipeline.search.plan import Plan
 from pipeline.system.process import leave_array, module_command, see_working_directory
@@ -30,14 +30,14 @@ def submit(plan: Plan, folder: Path) -> int:
     plan.save(folder)
     folders.open_again(folder)
     studies.create(plan, folder)
-    command = module_command("pipeline.search.array", str(folder), *plan.trust.words(folder))
+    command = module_command("pipeline.search.job_array", str(folder), *plan.trust.words(folder))
     return int(launcher.run_workers(command, int(plan.settings.workers), folder))
 
 
 def main(folder: Path, trust: Trust) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     see_working_directory()
-    return sitting.attend(plans.load(folder, trust), folder, [leave_array()])
+    return session.attend(plans.load(folder, trust), folder, [leave_array()])
 
 
 if __name__ == "__main__":

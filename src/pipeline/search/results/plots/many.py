@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
 from pipeline.reports.charts import LOGARITHMIC_FROM
-from pipeline.search.pictures.look import BLUE, INK, ORANGE, PAPER, QUIET, SOFT, paper, shade_map, shades, window
-from pipeline.search.pictures.scales import Scale, number, wrapped, written
-from pipeline.search.pictures.values import scales, scored, spread
-from pipeline.search.standing import Objective, Standing
+from pipeline.search.results.plots.look import BLUE, INK, ORANGE, PAPER, QUIET, SOFT, paper, shade_map, shades, window
+from pipeline.search.results.plots.scales import Scale, number, wrapped, written
+from pipeline.search.results.plots.values import scales, scored, spread
+from pipeline.search.results.search_results import Objective, Standing
 
 MOST_KEYS = 10
 MOST_NAMED = 15

@@ -11,12 +11,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import ConfigError
-from pipeline.search import final
 from pipeline.search import study as studies
 from pipeline.search.display import STATES, best_of
-from pipeline.search.estimates import Estimate, chosen, estimates_of
-from pipeline.search.final import Comparison
 from pipeline.search.plan import Plan
+from pipeline.search.results import final_evaluation
+from pipeline.search.results.cross_validation import Estimate, chosen, estimates_of
+from pipeline.search.results.final_evaluation import Comparison
 from pipeline.search.storage import patiently
 
 ORDER = {state: place for place, state in enumerate(STATES)}
@@ -76,7 +76,7 @@ class Standing:
         if self.best is None:
             return None
         try:
-            return final.kept(self.plan, self.folder, chosen(self.trials, self.plan, self.best))
+            return final_evaluation.kept(self.plan, self.folder, chosen(self.trials, self.plan, self.best))
         except ConfigError:  # options that were there when the search began
             return None
 

@@ -23,19 +23,19 @@ def publish(plan: Plan, folder: Path, study: Study, tell: Tell, *, is_under_way:
     made: list[Path] = []
     problems: list[Exception] = []
     try:
-        from pipeline.search import judgement, report, standing
-        from pipeline.search.pictures.draw import draw_all
+        from pipeline.search.results import search_report, search_results, split_scores
+        from pipeline.search.results.plots.draw import draw_all
 
-        found = standing.standing_of(plan, folder, study, is_under_way=is_under_way)
+        found = search_results.standing_of(plan, folder, study, is_under_way=is_under_way)
         for drawn in draw_all(found):
             if isinstance(drawn, Exception):
                 problems.append(drawn)
             else:
                 made.append(drawn)
-        if (between := judgement.gaps(found)) is not None:
+        if (between := split_scores.gaps(found)) is not None:
             write_atomically(folder / GAPS, between.markdown())
             made.append(folder / GAPS)
-        made.append(report.write(found, folder / REPORT, [each for each in made if each.suffix == ".png"]))
+        made.append(search_report.write(found, folder / REPORT, [each for each in made if each.suffix == ".png"]))
     except Exception as problem:  # noqa: BLE001  whatever it is: a search is not lost for a picture of it
         problems.append(problem)
     if problems:

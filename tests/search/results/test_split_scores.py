@@ -8,9 +8,9 @@ from tests.search.conftest import Ended, MakeSearch
 
 from pipeline.errors import ConfigError
 from pipeline.search import plan as plans
-from pipeline.search import publish, report
-from pipeline.search.judgement import gaps, judgements
-from pipeline.search.pictures.learning import learning_curve
+from pipeline.search.results import publish, search_report
+from pipeline.search.results.plots.learning import learning_curve
+from pipeline.search.results.split_scores import gaps, judgements
 
 WORDS = ["model=mlp", "model.dropout=0.2,0.5", "seed=0,1", "search.judged=[train,test]"]
 
@@ -51,7 +51,7 @@ def test_of_a_loss_the_gap_is_how_much_higher_it_is(make_search: MakeSearch) -> 
 
 def test_page_and_markdown_table_it(make_search: MakeSearch) -> None:
     search = make_search(WORDS, some())
-    page = report.render(search.standing(), [])
+    page = search_report.render(search.standing(), [])
     assert "From training to test" in page and "0.0400 ± 0.0141" in page
     made = publish.publish(search.plan, search.folder, search.study, lambda line: pytest.fail(line), is_under_way=False)
     assert publish.GAPS in made and "-0.0700" in (search.folder / publish.GAPS).read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def test_what_failed_or_was_never_judged_is_left_out(make_search: MakeSearch) ->
     (one,) = judgements(make_search(WORDS, trials).standing())
     assert one.values == {"model.dropout": 0.2}
     without = make_search([*WORDS[:-1]], some(), name="t").standing()
-    assert gaps(without) is None and "From training" not in report.render(without, [])
+    assert gaps(without) is None and "From training" not in search_report.render(without, [])
 
 
 def curve(make_search: MakeSearch, words: list[str], sizes: tuple[int, ...]) -> Any:

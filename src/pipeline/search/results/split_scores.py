@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from optuna.trial import TrialState
 
 from pipeline.search import study as studies
+from pipeline.search.results.search_results import Standing
 from pipeline.search.space import Value
-from pipeline.search.standing import Standing
 
 SEED = "seed"
 FRACTION = "data.train_fraction"

@@ -10,10 +10,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
-from pipeline.search.pictures.importance import importances
-from pipeline.search.pictures.look import ORANGE, PAPER, QUIET, limit, paper, shade_map, shades, tell_hidden
-from pipeline.search.pictures.scales import Scale, brief
-from pipeline.search.standing import Objective, Standing
+from pipeline.search.results.plots.importance import importances
+from pipeline.search.results.plots.look import ORANGE, PAPER, QUIET, limit, paper, shade_map, shades, tell_hidden
+from pipeline.search.results.plots.scales import Scale, brief
+from pipeline.search.results.search_results import Objective, Standing
 
 COLUMNS = 3
 MOST_SLICES = 24

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from optuna.trial import TrialState
 
 from pipeline.reports.html import style
-from pipeline.search.standing import Objective
+from pipeline.search.results.search_results import Objective
 
 _, COLOURS = style()
 PAPER, INK, QUIET, RULE, SOFT = (COLOURS[name] for name in ("paper", "ink", "quiet", "rule", "soft"))

@@ -7,8 +7,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.reports.html import Child, Html, element
 from pipeline.search.display import STATES
-from pipeline.search.pictures.scales import brief
-from pipeline.search.standing import ORDER, Standing, reason_of, scores_of, seconds_of
+from pipeline.search.results.plots.scales import brief
+from pipeline.search.results.search_results import ORDER, Standing, reason_of, scores_of, seconds_of
 
 ABSENT = "-"
 

@@ -14,10 +14,10 @@ from optuna.trial import TrialState
 from PIL import Image
 from tests.search.conftest import Ended, MakeSearch, Search
 
-from pipeline.search.pictures import importance, many, progress, scales, values
-from pipeline.search.pictures.draw import draw_all
-from pipeline.search.pictures.look import SETTINGS, window
-from pipeline.search.standing import Objective
+from pipeline.search.results.plots import importance, many, progress, scales, values
+from pipeline.search.results.plots.draw import draw_all
+from pipeline.search.results.plots.look import SETTINGS, window
+from pipeline.search.results.search_results import Objective
 
 RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
 BOTH = ["model=mlp,cnn", RATE, "model.dropout=interval(0,0.5)", "search.when={model.dropout: {model: cnn}}"]

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.search.pictures import importance, learning, many, progress, values
-from pipeline.search.pictures.look import SETTINGS
-from pipeline.search.standing import Standing
+from pipeline.search.results.plots import importance, learning, many, progress, values
+from pipeline.search.results.plots.look import SETTINGS
+from pipeline.search.results.search_results import Standing
 from pipeline.system.files import write_atomically
 
 FOLDER = "figures"

@@ -24,12 +24,12 @@ from pipeline.reports.html import (
     section,
     table,
 )
-from pipeline.search.estimates import chosen
-from pipeline.search.final import Comparison
-from pipeline.search.judgement import gaps
 from pipeline.search.recipe import command_of, recipe_of
-from pipeline.search.standing import Standing, scores_of, seconds_of
-from pipeline.search.trial_table import shown, trial_table
+from pipeline.search.results.cross_validation import chosen
+from pipeline.search.results.final_evaluation import Comparison
+from pipeline.search.results.search_results import Standing, scores_of, seconds_of
+from pipeline.search.results.split_scores import gaps
+from pipeline.search.results.trial_table import shown, trial_table
 from pipeline.system.files import locked, write_atomically
 from pipeline.tracking.tracking_uri import redacted
 

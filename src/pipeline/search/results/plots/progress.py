@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.search import study as studies
 from pipeline.search.display import STATES
-from pipeline.search.pictures.look import (
+from pipeline.search.results.plots.look import (
     BLUE,
     INK,
     ORANGE,
@@ -26,8 +26,8 @@ from pipeline.search.pictures.look import (
     paper,
     tell_hidden,
 )
-from pipeline.search.pictures.scales import cut, written
-from pipeline.search.standing import Objective, Standing
+from pipeline.search.results.plots.scales import cut, written
+from pipeline.search.results.search_results import Objective, Standing
 
 MOST_ROWS = 40
 PAUSE_SHARE = 0.15  # of the time spent training: what is longer and idle is cut out of a timeline

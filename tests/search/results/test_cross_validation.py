@@ -8,7 +8,8 @@ from tests.search.conftest import Ended, MakeSearch
 
 from pipeline.errors import ConfigError
 from pipeline.search import plan as plans
-from pipeline.search import report, start
+from pipeline.search import start
+from pipeline.search.results import search_report
 
 WORDS = ["search=folds", "model=mlp,cnn"]
 SCORES = {"mlp": [0.99, 0.70, 0.80, 0.75, 0.76], "cnn": [0.90, 0.92, 0.88, 0.91, 0.89]}
@@ -45,7 +46,7 @@ def test_report_and_show_tell_mean_and_spread(
     make_search: MakeSearch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = make_search(WORDS, TRIALS)
-    page = report.render(search.standing(), [])
+    page = search_report.render(search.standing(), [])
     assert "val/accuracy, mean" in page and "0.9000" in page and "± 0.0158 between 5 trials" in page
     assert "pipeline train data.folds=5 model=cnn" in page
     assert start.search(["show", "s", f"runs_dir={tmp_path / 'runs'}"]) == 0

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from pipeline.search.judgement import FRACTION, LEARNED_FROM, Judgement, judgements, metric_of
-from pipeline.search.pictures.look import BLUE, GREEN, ORANGE, QUIET, RED, paper
-from pipeline.search.standing import Standing
+from pipeline.search.results.plots.look import BLUE, GREEN, ORANGE, QUIET, RED, paper
+from pipeline.search.results.search_results import Standing
+from pipeline.search.results.split_scores import FRACTION, LEARNED_FROM, Judgement, judgements, metric_of
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, QUIET)
 STYLES = {LEARNED_FROM: "--", "validation": "-", "test": ":"}

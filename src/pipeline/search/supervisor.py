@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.errors import TrainingFailed
 from pipeline.launch.devices import core_count, gpu_count, machine_is_busy
 from pipeline.launch.units import seconds_of
-from pipeline.search import folder as folders
+from pipeline.search import directory as folders
 from pipeline.search import study as studies
 from pipeline.search.plan import Plan
 from pipeline.search.storage import patiently

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 from tests.search.conftest import Ended, MakeSearch, Search
 
-from pipeline.search import publish, report
+from pipeline.search.results import publish, search_report
 
 RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
 HOSTILE = '<script>alert("1")</script>'
@@ -16,7 +16,7 @@ HOSTILE = '<script>alert("1")</script>'
 
 def page_of(search: Search, *, is_under_way: bool = False) -> str:
     """Without pictures, which take a while."""
-    return report.render(search.standing(is_under_way=is_under_way), [])
+    return search_report.render(search.standing(is_under_way=is_under_way), [])
 
 
 def some() -> list[Ended]:

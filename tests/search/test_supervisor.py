@@ -6,7 +6,7 @@ from optuna.trial import TrialState
 from tests.search.conftest import Ended
 
 from pipeline.search import study as studies
-from pipeline.search.driver import _share
+from pipeline.search.supervisor import _share
 
 RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
 

@@ -10,9 +10,9 @@ import optuna
 from matplotlib.figure import Figure
 from optuna.trial import TrialState, create_trial
 
-from pipeline.search.pictures.look import BLUE, QUIET, paper, say
-from pipeline.search.pictures.scales import brief, wrapped
-from pipeline.search.standing import Objective, Standing
+from pipeline.search.results.plots.look import BLUE, QUIET, paper, say
+from pipeline.search.results.plots.scales import brief, wrapped
+from pipeline.search.results.search_results import Objective, Standing
 
 LEAST = 10  # trials that were trained to their end or pruned
 TOP = 5  # trials that count as the best, at least; fewer tell hardly anything (Optuna's own advice)

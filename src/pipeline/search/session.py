@@ -14,15 +14,16 @@ from rich.markup import escape
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, TrainingFailed
 from pipeline.lifecycle.exit_codes import OUT_OF_SPACE, os_error
-from pipeline.search import final, recipe
-from pipeline.search import folder as folders
+from pipeline.search import directory as folders
+from pipeline.search import recipe
 from pipeline.search import study as studies
 from pipeline.search.display import Display, best_of
-from pipeline.search.driver import Driver
-from pipeline.search.estimates import chosen, estimates_of, told
 from pipeline.search.plan import Plan
-from pipeline.search.recording import Recording
+from pipeline.search.results import final_evaluation
+from pipeline.search.results.cross_validation import chosen, estimates_of, told
+from pipeline.search.search_recorder import Recording
 from pipeline.search.storage import StudyLost, patiently
+from pipeline.search.supervisor import Driver
 from pipeline.system.files import write_atomically
 
 BEST = "best.yaml"
@@ -75,7 +76,7 @@ def _conclude(
         console.print(f"estimate    {line}".replace("[", r"\["))
     _save(plan, folder, best, params, console)
     sentence = None if done < wanted else _judged(plan, folder, params, console)
-    files = [name for name in (BEST, final.FINAL) if (folder / name).exists()]
+    files = [name for name in (BEST, final_evaluation.FINAL) if (folder / name).exists()]
     files += _shown(plan, folder, study, console)
     recording.conclude(best, files, sentence, "KILLED" if is_stopped else "FINISHED")
     if done < wanted:
@@ -112,7 +113,7 @@ def _drive(plan: Plan, folder: Path, study: Study, recording: Recording, console
 
 def _shown(plan: Plan, folder: Path, study: Study, console: Console) -> list[str]:
     """Pictures and report, as far as they can be made; which."""
-    from pipeline.search import publish
+    from pipeline.search.results import publish
 
     def warn(sentence: str) -> None:
         console.print(f"[yellow]{escape(sentence)}[/]")
@@ -126,7 +127,7 @@ def _shown(plan: Plan, folder: Path, study: Study, console: Console) -> list[str
 def _judged(plan: Plan, folder: Path, params: dict[str, Any], console: Console) -> str | None:
     if plan.settings.final_seeds == 0:
         return None
-    comparison = final.judge(plan, folder, params, lambda line: console.print(line))
+    comparison = final_evaluation.judge(plan, folder, params, lambda line: console.print(line))
     if comparison is None:
         return None
     console.print(f"test set    {comparison.sentence}")
