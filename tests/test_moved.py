@@ -43,9 +43,9 @@ def test_a_configuration_with_an_old_name_is_composed_and_checked_as_with_the_ne
     monkeypatch.chdir(tmp_path)
     composed = compose.compose(["data=mine", "data.root=.", "model=ngrams"])
     check(composed.config, composed.shipped)
-    lookup = composed.config.data.source
-    assert lookup._target_ == "pipeline.data.text.text_table.TextTable"
-    assert lookup.tokenizer._target_ == "pipeline.data.text.tokenizer.Tokenization"
+    source = composed.config.data.source
+    assert source._target_ == "pipeline.data.text.text_table.TextTable"
+    assert source.tokenizer._target_ == "pipeline.data.text.tokenizer.Tokenization"
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert "pipeline.data.text_table.TextTable is now pipeline.data.text.text_table.TextTable" in told[0]
@@ -78,6 +78,15 @@ print(json.dumps([f"{one.__module__}.{one.__name__}" for one in (Cut, Part, Part
         "pipeline.data.datamodule.DataModule",
     ]
     assert "pipeline.data.source.Parts is now pipeline.data.dataset.Splits" in done.stderr
+
+
+@pytest.mark.parametrize("old", ["pipeline.lifecycle.rank", "pipeline.search.array"])
+def test_a_job_script_of_before_still_runs_its_module(old: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", old, str(tmp_path / "no-such-folder")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "No module named" not in done.stderr
+    assert "no-such-folder" in done.stderr + done.stdout
 
 
 def test_what_was_never_there_is_still_refused() -> None:

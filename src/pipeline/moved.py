@@ -4,7 +4,7 @@ import sys
 import warnings
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 # Old name: new one, of a module or of something in a module. Names stay in this table as long as runs may hold them.
@@ -59,6 +59,58 @@ MOVED = {
     "pipeline.data.text_table": "pipeline.data.text.text_table",
     "pipeline.data.text_rows": "pipeline.data.text.text_rows",
     "pipeline.data.tokenizer": "pipeline.data.text.tokenizer",
+    "pipeline.launch.job": "pipeline.launch.job_record",
+    "pipeline.launch.parent": "pipeline.launch.launcher_process",
+    "pipeline.launch.watch": "pipeline.launch.failure_detection",
+    "pipeline.launch.asked": "pipeline.launch.launcher",
+    "pipeline.launch.activity": "pipeline.launch.failure_detection",
+    "pipeline.launch.trainjob_check": "pipeline.launch.trainjob",
+    "pipeline.training.collectives": "pipeline.training.distributed.collectives",
+    "pipeline.training.meeting": "pipeline.training.distributed.rendezvous",
+    "pipeline.training.global_batch": "pipeline.training.distributed.global_batch",
+    "pipeline.training.batch_norm": "pipeline.training.distributed.batch_norm",
+    "pipeline.training.sharding": "pipeline.training.distributed.sharding",
+    "pipeline.training.randomness": "pipeline.training.distributed.global_batch",
+    "pipeline.training.multilabel": "pipeline.training.task",
+    "pipeline.training.class_weights": "pipeline.training.task",
+    "pipeline.training.defined": "pipeline.training.task",
+    "pipeline.training.running": "pipeline.training.evaluation",
+    "pipeline.training.chunk": "pipeline.training.stepping",
+    "pipeline.training.memory": "pipeline.training.halving",
+    "pipeline.training.machine": "pipeline.training.callbacks.monitors",
+    "pipeline.training.precision": "pipeline.lifecycle.trainer",
+    "pipeline.training.agreement": "pipeline.training.interruption",
+    "pipeline.training.background": "pipeline.training.checkpoints",
+    "pipeline.training.mixing": "pipeline.training.learner",
+    "pipeline.training.callbacks.augmentation": "pipeline.training.callbacks.image_augmentation",
+    "pipeline.training.callbacks.rand_augment": "pipeline.training.callbacks.image_augmentation",
+    "pipeline.training.callbacks.sound": "pipeline.training.callbacks.audio_augmentation",
+    "pipeline.training.callbacks.columns": "pipeline.training.callbacks.tabular_augmentation",
+    "pipeline.training.callbacks.token_dropout": "pipeline.training.callbacks.text_augmentation",
+    "pipeline.training.callbacks.mixing": "pipeline.training.callbacks.mixup_cutmix",
+    "pipeline.training.callbacks.heartbeat": "pipeline.training.callbacks.send_heartbeats",
+    "pipeline.training.callbacks.learning_rate": "pipeline.training.callbacks.monitors",
+    "pipeline.training.callbacks.gradient_norm": "pipeline.training.callbacks.monitors",
+    "pipeline.training.callbacks.system_metrics": "pipeline.training.callbacks.monitors",
+    "pipeline.training.callbacks.ema": "pipeline.training.callbacks.averaging",
+    "pipeline.training.callbacks.swa": "pipeline.training.callbacks.averaging",
+    "pipeline.training.callbacks.best": "pipeline.training.callbacks.monitoring",
+    "pipeline.models.initialization": "pipeline.models.layers.initialization",
+    "pipeline.models.activation": "pipeline.models.layers.activation",
+    "pipeline.models.categories": "pipeline.models.layers.categories",
+    "pipeline.models.log_mel": "pipeline.models.layers.log_mel",
+    "pipeline.models.images": "pipeline.models.layers.input_checks",
+    "pipeline.models.tokens": "pipeline.models.layers.input_checks",
+    "pipeline.models.optional": "pipeline.models.layers.input_checks",
+    "pipeline.config.resolve": "pipeline.config.instantiate",
+    "pipeline.config.check": "pipeline.config.checks.check_config",
+    "pipeline.files": "pipeline.system.files",
+    "pipeline.output": "pipeline.system.streams",
+    "pipeline.process": "pipeline.system.process",
+    "pipeline.download": "pipeline.system.download",
+    "pipeline.lifecycle.rank": "pipeline.lifecycle.training_process",
+    "pipeline.lifecycle.run": "pipeline.runs.run_directory",
+    "pipeline.search.array": "pipeline.search.job_array",
 }
 
 
@@ -86,6 +138,11 @@ class MovedModules:
     @staticmethod
     def exec_module(module: ModuleType) -> None:
         module.__dict__["__getattr__"] = lambda name: _moved(f"{module.__name__}.{name}")
+
+    @staticmethod
+    def get_code(name: str) -> CodeType:
+        """Return what `python -m OLD_NAME` runs, as the script of a job does that waited in a queue meanwhile."""
+        return compile(f"import runpy\nrunpy.run_module({current(name)!r}, run_name='__main__')", name, "exec")
 
 
 def _moved(dotted: str) -> Any:

@@ -30,10 +30,10 @@ TELLS_ITS_PLACE = (
 BUILDS_AND_RUNS = """
 import sys
 from pathlib import Path
-from pipeline.config import resolve
+from pipeline.config import instantiate
 from pipeline.config.compose import compose
 config = compose({overrides!r}).config
-launcher = resolve.instantiate(config.launch, config)
+launcher = instantiate.instantiate(config.launch, config)
 asked = launcher.resources(devices="auto", accelerator="cpu", num_nodes=1)
 folder = Path({folder!r})
 code = launcher.run([sys.executable, "-c", ""], asked, folder)

@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 60.0
 HOLDER = """
 import subprocess, sys
 from pathlib import Path
-from pipeline.lifecycle import lock
+from pipeline.runs import lock
 from pipeline.system.process import HANDED_DOWN
 folder, work = Path(sys.argv[1]), sys.argv[2]
 CHILD = "import pathlib, sys, time\\nwhile pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
@@ -118,7 +118,7 @@ def test_a_patient_one_waits_for_a_live_holder(hold: Hold, tmp_path: Path) -> No
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from pipeline.lifecycle import lock\n"
+            "import sys; from pathlib import Path; from pipeline.runs import lock\n"
             "with lock.held(Path(sys.argv[1]), 'trained', is_patient=True): print('mine')",
             str(tmp_path),
         ],
