@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.launch.failure_detection import BEATS_SEEN, LONG, Failure, Watch, awaited_of, first_failure
+from pipeline.launch.failure_detection import BEATS_SEEN, LONG, Failure, FailureDetector, awaited_of, first_failure
 from pipeline.system import heartbeat
 from pipeline.system.heartbeat import Beat, Phase, Pulse
 
@@ -28,7 +28,7 @@ class Run:
         for rank in range(len(commands)):
             heartbeat.begin(pages, rank)
         self.pulses = [Pulse(rank) for rank in range(len(commands))]
-        self.watch = Watch(self.processes, pages, LIMIT)
+        self.watch = FailureDetector(self.processes, pages, LIMIT)
 
     def all_beat(self, phase: Phase, times: int = 1) -> None:
         for _ in range(times):

@@ -37,7 +37,7 @@ def train(arguments: list[str]) -> int:
 
     from pipeline.lifecycle import launch_run
 
-    return launch_run.train(composed, ["pipeline", "train", *arguments])
+    return launch_run.launch_training(composed, ["pipeline", "train", *arguments])
 
 
 def check_run(reference: str, runs_dir: str, packages: Sequence[str]) -> None:

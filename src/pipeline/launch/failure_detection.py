@@ -119,7 +119,7 @@ def _how(code: int, oom_kills_before: int | None) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
 
 
-class Watch:
+class FailureDetector:
     """Over processes that live: notices when they do not get on, and which of them the others wait for.
 
     All must be silent for `hang_seconds`, and those that are waited for as long as what they do may take: PACE times

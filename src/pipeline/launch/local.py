@@ -14,7 +14,7 @@ from pipeline.constraints import PositiveFloat
 from pipeline.errors import FAILED, ConfigError
 from pipeline.launch import launcher_process, stacks
 from pipeline.launch.devices import core_count, machine_is_busy, oom_kills, process_count
-from pipeline.launch.failure_detection import Failure, Watch, first_failure
+from pipeline.launch.failure_detection import Failure, FailureDetector, first_failure
 from pipeline.launch.launcher import Resources
 from pipeline.system import heartbeat
 from pipeline.system.files import temporary_folder
@@ -95,7 +95,7 @@ class Local:
     def _wait(self, processes: list[subprocess.Popen[bytes]], folder: Path, pages: Path) -> int:
         """Until all have ended; when one fails, or none gets on, the others get some seconds."""
         kills = oom_kills()
-        watch = None if self.hang_seconds is None else Watch(processes, pages, self.hang_seconds)
+        watch = None if self.hang_seconds is None else FailureDetector(processes, pages, self.hang_seconds)
         while any(process.poll() is None for process in processes):
             failure = first_failure(processes, kills) or (None if watch is None else watch.hang())
             if failure is not None:

@@ -27,7 +27,7 @@ from pipeline.system.process import Place, given_place, job, module_command, to_
 from pipeline.tracking import tracking_uri
 
 
-def train(composed: compose.Composed, command: list[str]) -> int:
+def launch_training(composed: compose.Composed, command: list[str]) -> int:
     """A run of this configuration; its exit code.
 
     A new one, unless `auto_resume` or the cluster's job says which run it is. Where a cluster started this process as
