@@ -21,7 +21,7 @@ from benchmarks.figure import Figure, Skipped
 from benchmarks.running import CHECKOUT, train
 from pipeline.data.dataset import Split, Splits
 from pipeline.data.datasets.mnist import MNIST5k
-from pipeline.data.files.cache import sums_of
+from pipeline.data.files.cache import channel_sums
 from pipeline.data.on_disk import OnDiskTensor, RowFile
 from pipeline.system.files import cache_folder
 
@@ -116,7 +116,7 @@ class Repeated:
                     file.write(pixels.data)
         hashes = [hashlib.blake2b(each.data, digest_size=16).digest() for each in pixels]
         known = np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, 16)
-        sums = np.stack([sums_of(each) for each in pixels])
+        sums = np.stack([channel_sums(each) for each in pixels])
         size = repeats * GENERATED
         file = RowFile(place, (size, *SHAPE), torch.uint8, np.tile(known, (repeats, 1)), np.tile(sums, (repeats, 1, 1)))
         targets = torch.arange(size) % 2

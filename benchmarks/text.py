@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.data import sst2
 from benchmarks.figure import Figure
 from benchmarks.running import train
-from pipeline.data.text.text_rows import Sample, read
+from pipeline.data.text.text_rows import TextSample, read_text_rows
 
 SEEDS = (0, 1, 2)
 STRENGTHS = (0.3, 1, 3, 10, 30)  # C, of which the validation part chooses
@@ -48,5 +48,5 @@ def tf_idf(root: Path) -> tuple[float, float]:
 
 
 def _part(path: Path) -> Sentences:
-    rows = [row for row in read(path, text=0, label=1, header=False) if isinstance(row, Sample)]
+    rows = [row for row in read_text_rows(path, text=0, label=1, header=False) if isinstance(row, TextSample)]
     return [row.text for row in rows], [row.label for row in rows]

@@ -80,6 +80,15 @@ print(json.dumps([f"{one.__module__}.{one.__name__}" for one in (Cut, Part, Part
     assert "pipeline.data.source.Parts is now pipeline.data.dataset.Splits" in done.stderr
 
 
+def test_an_old_name_in_a_module_that_stayed_where_it_was_leads_to_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match="text_table.encoded is now pipeline.data.text.text_table.tokenize"):
+        from pipeline.data.text.text_table import encoded  # type: ignore[attr-defined]
+    assert encoded.__name__ == "tokenize_splits"
+    with pytest.raises(ImportError):
+        from pipeline.data.text.text_table import encodes  # noqa: F401
+    assert not hasattr(sys.modules["pipeline.data.text.text_table"], "encodes")
+
+
 @pytest.mark.parametrize("old", ["pipeline.lifecycle.rank", "pipeline.search.array"])
 def test_a_job_script_of_before_still_runs_its_module(old: str, tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", old, str(tmp_path / "no-such-folder")]

@@ -3,7 +3,7 @@
 import sys
 import warnings
 from importlib import import_module
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -13,21 +13,46 @@ MOVED = {
     "pipeline.data.source.Part": "pipeline.data.dataset.Split",
     "pipeline.data.source.Parts": "pipeline.data.dataset.Splits",
     "pipeline.data.source.Source": "pipeline.data.dataset.DataSource",
-    "pipeline.data.source.check_label_sets": "pipeline.data.targets.check_label_sets",
-    "pipeline.data.source.check_labels": "pipeline.data.targets.check_labels",
-    "pipeline.data.source.check_numbers": "pipeline.data.targets.check_numbers",
+    "pipeline.data.source.check_label_sets": "pipeline.data.targets.check_multilabel_targets",
+    "pipeline.data.source.check_labels": "pipeline.data.targets.check_class_labels",
+    "pipeline.data.source.check_numbers": "pipeline.data.targets.check_regression_targets",
     "pipeline.data.splits.cut": "pipeline.data.splitting.split_rows",
     "pipeline.data.stored.Stored": "pipeline.data.on_disk.OnDiskTensor",
     "pipeline.data.copies.warn_of_copies": "pipeline.data.duplicates.warn_of_duplicates",
-    "pipeline.data.copies.without_copies": "pipeline.data.duplicates.without_duplicates",
+    "pipeline.data.copies.without_copies": "pipeline.data.duplicates.drop_duplicates",
     "pipeline.data.skipping.left_out": "pipeline.data.bad_samples.skip_or_fail",
     "pipeline.data.idx.parse": "pipeline.data.datasets.mnist.parse_idx",
     "pipeline.data.labelled_files.Kind": "pipeline.data.files.labelled_files.FileKind",
+    "pipeline.data.statistics.describe": "pipeline.data.data_spec.build_data_spec",
+    "pipeline.data.targets.check_numbers": "pipeline.data.targets.check_regression_targets",
+    "pipeline.data.targets.check_labels": "pipeline.data.targets.check_class_labels",
+    "pipeline.data.targets.check_label_sets": "pipeline.data.targets.check_multilabel_targets",
+    "pipeline.data.splitting.one_against_rest": "pipeline.data.splitting.one_vs_rest",
+    "pipeline.data.splitting.fraction_of": "pipeline.data.splitting.stratified_fraction",
+    "pipeline.data.splitting.fold_of": "pipeline.data.splitting.cross_validation_fold",
+    "pipeline.data.duplicates.without_duplicates": "pipeline.data.duplicates.drop_duplicates",
+    "pipeline.data.datasets.scikit_learn.Labelled": "pipeline.data.datasets.scikit_learn.LabelledTable",
+    "pipeline.data.datasets.scikit_learn.OneAgainstRest": "pipeline.data.datasets.scikit_learn.OneVsRestTable",
+    "pipeline.data.datasets.published_files.File": "pipeline.data.datasets.published_files.PublishedFile",
+    "pipeline.data.datasets.published_files.read_folder": "pipeline.data.datasets.published_files.read_published_files",
+    "pipeline.data.text.text_table.encoded": "pipeline.data.text.text_table.tokenize_splits",
+    "pipeline.data.text.tokenizer.encode": "pipeline.data.text.tokenizer.encode_sentences",
+    "pipeline.models.layers.activation.activation": "pipeline.models.layers.activation.make_activation",
+    "pipeline.models.layers.input_checks.embedding": "pipeline.models.layers.input_checks.token_embedding",
+    "pipeline.models.layers.input_checks.mean_of_present": "pipeline.models.layers.input_checks.masked_mean",
+    "pipeline.models.layers.input_checks.package": "pipeline.models.layers.input_checks.import_optional",
+    "pipeline.models.network.seen_by_model": "pipeline.models.network.spec_for_model",
+    "pipeline.models.cnn.block": "pipeline.models.cnn.conv_block",
+    "pipeline.models.resnet.Block": "pipeline.models.resnet.ResidualBlock",
+    "pipeline.models.transformer.Block": "pipeline.models.transformer.EncoderBlock",
+    "pipeline.data.statistics": "pipeline.data.data_spec",
+    "pipeline.data.files.images": "pipeline.data.files.image_folder",
+    "pipeline.data.files.audio": "pipeline.data.files.audio_folder",
     "pipeline.data.source": "pipeline.data.dataset",
     "pipeline.data.loading": "pipeline.data.loader",
     "pipeline.data.tuples": "pipeline.data.loader",
     "pipeline.data.splits": "pipeline.data.splitting",
-    "pipeline.data.description": "pipeline.data.statistics",
+    "pipeline.data.description": "pipeline.data.data_spec",
     "pipeline.data.copies": "pipeline.data.duplicates",
     "pipeline.data.stored": "pipeline.data.on_disk",
     "pipeline.data.skipping": "pipeline.data.bad_samples",
@@ -42,8 +67,8 @@ MOVED = {
     "pipeline.data.folder": "pipeline.data.datasets.published_files",
     "pipeline.data.image_folder": "pipeline.data.files.image_folder",
     "pipeline.data.audio_folder": "pipeline.data.files.audio_folder",
-    "pipeline.data.image_cache": "pipeline.data.files.images",
-    "pipeline.data.sound_files": "pipeline.data.files.audio",
+    "pipeline.data.image_cache": "pipeline.data.files.image_folder",
+    "pipeline.data.sound_files": "pipeline.data.files.audio_folder",
     "pipeline.data.mapped_cache": "pipeline.data.files.cache",
     "pipeline.data.labelled_files": "pipeline.data.files.labelled_files",
     "pipeline.data.name_pattern": "pipeline.data.files.labelled_files",
@@ -145,11 +170,30 @@ class MovedModules:
         return compile(f"import runpy\nrunpy.run_module({current(name)!r}, run_name='__main__')", name, "exec")
 
 
+class OldNames:
+    """A finder for modules that are where they were, with old names in them: `from pipeline.module import Old`."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if not name.startswith("pipeline.") or name not in {old.rpartition(".")[0] for old in MOVED}:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                run(module)
+                module.__dict__["__getattr__"] = lambda name: _moved(f"{module.__name__}.{name}")
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
 def _moved(dotted: str) -> Any:
     new = current(dotted)
     place, _, name = new.rpartition(".")
-    if name.startswith("__"):  # of the module itself, which Python asks for
-        raise AttributeError(dotted)
+    if name.startswith("__") or new == dotted:  # what Python asks a module for, or a name that never was
+        raise AttributeError(f"module {place!r} has no attribute {name!r}")
     found = getattr(import_module(place), name)
     warnings.warn(f"{dotted} is now {new}", DeprecationWarning, stacklevel=3)
     return found
@@ -157,4 +201,5 @@ def _moved(dotted: str) -> Any:
 
 def install() -> None:
     if MovedModules not in sys.meta_path:
+        sys.meta_path.insert(0, OldNames)
         sys.meta_path.append(MovedModules)  # last: it is asked only for what is nowhere else

@@ -25,7 +25,7 @@ from pipeline.config.search_path import groups, shipped_folder
 from pipeline.config.static.lookup import stated
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
-from pipeline.models.network import Network, seen_by_model
+from pipeline.models.network import Network, spec_for_model
 from pipeline.spec import DataSpec, TaskKind
 from pipeline.training.task import Task
 
@@ -100,7 +100,7 @@ def networks(option: str) -> Iterator[tuple[DataSpec, Network]]:
         pytest.importorskip(PACKAGES[option])
     for spec in SPECS:
         with suppress(ConfigError):
-            yield spec, Network(body=built("model", option, spec=seen_by_model(spec)), spec=spec)
+            yield spec, Network(body=built("model", option, spec=spec_for_model(spec)), spec=spec)
 
 
 def test_every_group_of_the_issue_has_options() -> None:
@@ -139,7 +139,7 @@ class TestModels:
         taken = [spec for spec, _ in networks(option)]
         for spec in (each for each in SPECS if each not in taken):
             with pytest.raises(ConfigError, match=rf"(?s)model={option} .*{spec.name} has .*: use model="):
-                built("model", option, spec=seen_by_model(spec))
+                built("model", option, spec=spec_for_model(spec))
 
     @of("model")
     def test_it_takes_what_its_class_states(self, option: str) -> None:

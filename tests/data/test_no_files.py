@@ -15,7 +15,7 @@ from tests.data.files.test_image_folder import ARGUMENTS as OF_PICTURES
 from pipeline.data.dataset import DataSource
 from pipeline.data.files.audio_folder import AudioFolder
 from pipeline.data.files.image_folder import ImageFolder
-from pipeline.data.text.text_rows import read
+from pipeline.data.text.text_rows import read_text_rows
 from pipeline.errors import DataError
 
 
@@ -134,4 +134,4 @@ def test_a_table_of_sentences_that_is_no_file_is_refused_at_once(case: str, tmp_
     make, said = MADE[case]
     make(tmp_path / "train.csv")
     with pytest.raises(DataError, match=rf"train\.csv {said}"):
-        read(tmp_path / "train.csv", text="text", label="label", header=True)
+        read_text_rows(tmp_path / "train.csv", text="text", label="label", header=True)

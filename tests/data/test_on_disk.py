@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.data import on_disk
+from pipeline.data.data_spec import channel_statistics, splits_digest
 from pipeline.data.dataset import Split
 from pipeline.data.loader import EvaluationLoader, TrainLoader
-from pipeline.data.on_disk import OnDiskTensor, RowFile, join, pick
-from pipeline.data.statistics import channel_statistics, digest_of
+from pipeline.data.on_disk import OnDiskTensor, RowFile, concatenate, select_rows
 from pipeline.errors import DataError
 
 ROWS = 50
@@ -22,7 +22,7 @@ Pair = tuple[OnDiskTensor, torch.Tensor]
 @pytest.fixture(params=["read", "kept"])
 def both(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """The same numbers in a file and in memory; in a file that is too large to be kept, and in one that is not."""
-    monkeypatch.setattr(on_disk, "KEPT_BYTES", 0 if request.param == "read" else 1 << 20)
+    monkeypatch.setattr(on_disk, "MAX_IN_MEMORY_BYTES", 0 if request.param == "read" else 1 << 20)
     return written(tmp_path / "rows")
 
 
@@ -39,7 +39,7 @@ def test_rows_are_those_of_the_tensor(both: Pair, rows: list[int], first: int, l
     index = torch.tensor(rows, dtype=torch.int64)
     assert torch.equal(lazy.index_select(0, index), tensor.index_select(0, index))
     assert torch.equal(lazy[first:last], tensor[first:last])
-    picked = pick(lazy, index)
+    picked = select_rows(lazy, index)
     assert isinstance(picked, OnDiskTensor) and picked.shape == (len(rows), 3, 2)
     assert torch.equal(picked[:], tensor[index])
 
@@ -47,7 +47,7 @@ def test_rows_are_those_of_the_tensor(both: Pair, rows: list[int], first: int, l
 def test_what_is_joined_stands_one_after_the_other(both: Pair) -> None:
     lazy, tensor = both
     few = torch.tensor([7, 3])
-    assert torch.equal(join([pick(lazy, few), lazy])[:], torch.cat([tensor[few], tensor]))
+    assert torch.equal(concatenate([select_rows(lazy, few), lazy])[:], torch.cat([tensor[few], tensor]))
     assert torch.equal(lazy.to(torch.device("cpu")), tensor)
 
 
@@ -57,7 +57,7 @@ def test_statistics_and_digest_are_those_of_the_tensor(both: Pair, monkeypatch: 
     for found, expected in zip(channel_statistics(lazy), channel_statistics(tensor), strict=True):
         assert found == pytest.approx(expected, rel=1e-12)
     targets = torch.zeros(ROWS, dtype=torch.int64)
-    assert digest_of({"train": Split(lazy, targets)}) == digest_of({"train": Split(tensor, targets)})
+    assert splits_digest({"train": Split(lazy, targets)}) == splits_digest({"train": Split(tensor, targets)})
 
 
 def test_statistics_from_sums_are_exact(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def _batches(part: Split) -> list[torch.Tensor]:
 
 
 def test_a_file_that_became_shorter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_disk, "KEPT_BYTES", 0)
+    monkeypatch.setattr(on_disk, "MAX_IN_MEMORY_BYTES", 0)
     lazy, _ = written(tmp_path / "rows")
     (tmp_path / "rows").write_bytes(b"")
     with pytest.raises(DataError, match="rows has become shorter while it was read"):

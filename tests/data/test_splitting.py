@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.splitting import fold_of, fraction_of, split_rows, stratified_order
+from pipeline.data.splitting import cross_validation_fold, split_rows, stratified_fraction, stratified_order
 
 labels_of = st.lists(st.integers(0, 4), min_size=1, max_size=300).map(np.array)
 seeds = st.integers(0, 2**32)
@@ -48,19 +48,19 @@ def test_the_order_will_be_the_same_in_years_on_any_machine() -> None:
 
 @given(labels=labels_of, fractions=st.tuples(st.floats(1e-3, 1), st.floats(1e-3, 1)))
 def test_a_smaller_fraction_is_a_subset_of_a_larger_one(labels: np.ndarray, fractions: tuple[float, float]) -> None:
-    few, many = (fraction_of(labels, fraction) for fraction in sorted(fractions))
+    few, many = (stratified_fraction(labels, fraction) for fraction in sorted(fractions))
     assert set(few) <= set(many)
     assert len(few) == max(1, round(min(fractions) * len(labels)))
     assert np.all(np.diff(few) > 0)
 
 
 def test_the_whole_is_all_rows_as_they_stand() -> None:
-    assert fraction_of(np.array([2, 0, 1, 0]), 1.0).tolist() == [0, 1, 2, 3]
+    assert stratified_fraction(np.array([2, 0, 1, 0]), 1.0).tolist() == [0, 1, 2, 3]
 
 
 @given(labels_of.filter(lambda labels: len(labels) >= 5), st.integers(2, 5), seeds)
 def test_over_all_folds_each_row_is_validated_on_once(labels: np.ndarray, folds: int, seed: int) -> None:
-    cuts = [fold_of(labels, folds=folds, fold=fold, seed=seed) for fold in range(folds)]
+    cuts = [cross_validation_fold(labels, folds=folds, fold=fold, seed=seed) for fold in range(folds)]
     assert np.array_equal(np.sort(np.concatenate([held for _, held in cuts])), np.arange(len(labels)))
     assert all(np.array_equal(np.sort(np.concatenate(cut)), np.arange(len(labels))) for cut in cuts)
     sizes = [len(held) for _, held in cuts]
@@ -70,7 +70,7 @@ def test_over_all_folds_each_row_is_validated_on_once(labels: np.ndarray, folds:
 def test_each_fold_has_its_share_of_every_class() -> None:
     labels = np.repeat([0, 1, 2], [50, 30, 20])
     for fold in range(5):
-        _, held = fold_of(labels, folds=5, fold=fold, seed=0)
+        _, held = cross_validation_fold(labels, folds=5, fold=fold, seed=0)
         counts = np.bincount(labels[held])
         assert np.all(np.abs(counts - [10, 6, 4]) <= 1)
 
@@ -78,7 +78,7 @@ def test_each_fold_has_its_share_of_every_class() -> None:
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=20, max_size=200), st.integers(2, 4), seeds)
 def test_a_group_is_never_in_two_folds(rows: list[tuple[int, int]], folds: int, seed: int) -> None:
     groups, labels = np.array(rows).T
-    cuts = [fold_of(labels, folds=folds, fold=fold, seed=seed, groups=groups) for fold in range(folds)]
+    cuts = [cross_validation_fold(labels, folds=folds, fold=fold, seed=seed, groups=groups) for fold in range(folds)]
     assert np.array_equal(np.sort(np.concatenate([held for _, held in cuts])), np.arange(len(labels)))
     assert all(not set(groups[train]) & set(groups[held]) for train, held in cuts)
     assert all(len(train) + len(held) == len(labels) for train, held in cuts)
@@ -89,7 +89,7 @@ def test_folds_of_groups_are_about_equal_and_have_about_their_share_of_every_cla
     groups = np.repeat(np.arange(40), rng.integers(5, 20, 40))
     labels = (rng.random(len(groups)) < np.repeat(rng.random(40), np.bincount(groups))).astype(np.int64)
     for fold in range(4):
-        _, held = fold_of(labels, folds=4, fold=fold, seed=0, groups=groups)
+        _, held = cross_validation_fold(labels, folds=4, fold=fold, seed=0, groups=groups)
         assert np.all(np.abs(np.bincount(labels[held]) / np.bincount(labels) - 0.25) < 0.03)
 
 
@@ -108,4 +108,4 @@ def test_each_group_is_in_one_split_and_each_split_has_its_share() -> None:
 
 def test_a_fraction_has_its_share_of_every_class() -> None:
     labels = np.repeat(np.arange(4), 50)
-    assert np.bincount(labels[fraction_of(labels, 0.2)]).tolist() == [10] * 4
+    assert np.bincount(labels[stratified_fraction(labels, 0.2)]).tolist() == [10] * 4

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.dataset import Split, Splits
-from pipeline.data.duplicates import without_duplicates
+from pipeline.data.duplicates import drop_duplicates
 from pipeline.diagnosis.examine import by_neighbours, copies, features, nearest
 from pipeline.diagnosis.symptoms import Copies
 from pipeline.spec import DataSpec, Kind
@@ -62,5 +62,5 @@ def test_copies_are_counted_and_left_out_of_the_training_part_alone() -> None:
     parts = Splits("data", "table", "binary", ("no", "yes"), leaking, validation, test)
     found = copies(parts)
     assert found == {"train": Copies(0, 0, 23), "validation": Copies(0, 0, 10), "test": Copies(3, 0, 10)}
-    cleaned = without_duplicates(parts)
+    cleaned = drop_duplicates(parts)
     assert torch.equal(cleaned.train.inputs, train.inputs) and cleaned.test is test

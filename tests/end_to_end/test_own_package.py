@@ -33,7 +33,7 @@ PACKAGE = {
     "data.py": """
         import torch
         import pytorch_lightning as pl
-        from pipeline.data.statistics import describe
+        from pipeline.data.data_spec import describe
         from my_package.source import Stripes
 
         class Plain(pl.LightningDataModule):

@@ -78,7 +78,7 @@ PACKAGE = """
         '''Says what it is, but not how long.'''
         @property
         def spec(self):
-            from pipeline.data.statistics import describe
+            from pipeline.data.data_spec import describe
             return describe(Noise().load(None))
 
         def train_dataloader(self):

@@ -8,13 +8,13 @@ from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.models.cnn import CNN
-from pipeline.models.layers.activation import NAMES, activation
+from pipeline.models.layers.activation import ACTIVATIONS, make_activation
 from pipeline.models.lenet5 import LeNet5
 from pipeline.models.linear import LinearRegression, LogisticRegression, Perceptron, SoftmaxRegression
 from pipeline.models.mlp import MLP
 from pipeline.models.network import Network, Standardize
 from pipeline.models.resnet import ResNet
-from pipeline.models.vit import ViT, grid_positions
+from pipeline.models.vit import ViT, sincos_positions
 from pipeline.spec import DataSpec
 
 
@@ -140,7 +140,7 @@ class TestViT:
             assert len(body.positions) == words + extra
 
     def test_every_place_starts_with_a_vector_of_its_own(self) -> None:
-        places = grid_positions(7, 7, 18)
+        places = sincos_positions(7, 7, 18)
         assert places.shape == (49, 18)
         assert len({tuple(place) for place in places.round(decimals=4).tolist()}) == 49
 
@@ -205,9 +205,9 @@ class TestStandardize:
 
 
 class TestActivations:
-    @pytest.mark.parametrize("name", [*NAMES, "torch.nn.Hardtanh", "torch.nn.modules.activation.CELU"])
+    @pytest.mark.parametrize("name", [*ACTIVATIONS, "torch.nn.Hardtanh", "torch.nn.modules.activation.CELU"])
     def test_each_name_makes_a_fresh_module(self, name: str) -> None:
-        make = activation(name)
+        make = make_activation(name)
         assert isinstance(make(), nn.Module) and make() is not make()
         assert make()(torch.randn(3)).shape == (3,)
 
@@ -216,7 +216,7 @@ class TestActivations:
     )
     def test_what_is_no_activation_is_refused_with_those_that_are(self, name: str) -> None:
         with pytest.raises(ConfigError, match=r"is not known: use one of relu, .* or a class of torch.nn such as"):
-            activation(name)
+            make_activation(name)
 
     @pytest.mark.parametrize("name", ["gelu", "torch.nn.Mish"])
     def test_models_take_either(self, name: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.models.hugging_face import HuggingFace, from_settings
+from pipeline.models.hugging_face import HuggingFace, build_from_settings
 from pipeline.models.timm import Timm
 from pipeline.spec import DataSpec
 
@@ -47,7 +47,7 @@ def test_settings_of_timm_name_no_weights(name: str) -> None:
 
 def test_settings_of_transformers_name_no_code() -> None:
     with pytest.raises(ConfigError, match="would fetch code from a hub"):
-        from_settings(None, sentences(), "bert", {"attn_implementation": "evil/attention"})
+        build_from_settings(None, sentences(), "bert", {"attn_implementation": "evil/attention"})
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ class TestHuggingFace:
 class TestTokenizerOfAPretrainedModel:
     def test_numbers_words_as_the_model_does(self, tmp_path: Path) -> None:
         pytest.importorskip("tokenizers")
-        from pipeline.data.text.tokenizer import Tokenization, encode
+        from pipeline.data.text.tokenizer import Tokenization, encode_sentences
 
         learned = Tokenization(kind="words", **WORDS).learn(["a lovely film", "a dull film"])
         learned.save(str(tmp_path / "tokenizer.json"))
         taken = Tokenization(kind=str(tmp_path / "tokenizer.json"), **WORDS).learn(["something else"])
         said = ["a dull lovely film"]
-        assert torch.equal(encode(taken, said), encode(learned, said))
+        assert torch.equal(encode_sentences(taken, said), encode_sentences(learned, said))
         assert json.loads(taken.to_str())["model"] == json.loads(learned.to_str())["model"]
 
     def test_one_whose_first_number_is_no_padding_is_refused(self, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from pipeline.models.bag_of_words import BagOfWords
 from pipeline.models.network import Network
-from pipeline.models.ngrams import MIX, Ngrams
-from pipeline.models.recurrent import Recurrent, turned_round
+from pipeline.models.ngrams import HASH_MULTIPLIER, Ngrams
+from pipeline.models.recurrent import Recurrent, reverse_sequences
 from pipeline.models.text_cnn import TextCNN
 from pipeline.models.transformer import Transformer
 from pipeline.spec import DataSpec
@@ -72,7 +72,10 @@ def test_it_leaves_python_as_a_graph_that_takes_batches_of_any_size(name: str) -
 
 def test_ngrams_add_up_words_and_runs_over_the_root_of_the_length() -> None:
     model = Ngrams(spec=SPEC, longest=3, buckets=10_000)
-    (pairs, triples), place = model.runs, lambda *run: sum(MIX**power * each for power, each in enumerate(run[::-1]))
+    (pairs, triples), place = (
+        model.runs,
+        lambda *run: sum(HASH_MULTIPLIER**power * each for power, each in enumerate(run[::-1])),
+    )
     with torch.no_grad():
         for weights in model.parameters():
             weights.zero_()
@@ -86,4 +89,4 @@ def test_ngrams_add_up_words_and_runs_over_the_root_of_the_length() -> None:
 def test_a_sentence_is_turned_round_and_its_padding_is_not() -> None:
     vectors = torch.arange(5.0).reshape(1, 5, 1)
     present = torch.tensor([[True, True, True, False, False]])
-    assert turned_round(vectors, present).flatten().tolist() == [2, 1, 0, 3, 4]
+    assert reverse_sequences(vectors, present).flatten().tolist() == [2, 1, 0, 3, 4]

@@ -10,15 +10,15 @@ from typing import Literal
 
 from pipeline.errors import DataError
 
-NAMED = 5  # that are told at once
+MAX_LISTED = 5  # that are told at once
 
 OnBadSample = Literal["fail", "skip"]
 log = logging.getLogger(__name__)
 
-NO_FILE = {stat.S_ISDIR: "is a folder", stat.S_ISFIFO: "is a pipe", stat.S_ISSOCK: "is a socket"}
+NON_FILES = {stat.S_ISDIR: "is a folder", stat.S_ISFIFO: "is a pipe", stat.S_ISSOCK: "is a socket"}
 
 
-def why_no_file(path: Path) -> str | None:
+def file_problem(path: Path) -> str | None:
     """Return why a path is not a readable file, or None; nothing is opened, because a pipe would wait for a writer."""
     try:
         mode = path.stat().st_mode
@@ -31,11 +31,11 @@ def why_no_file(path: Path) -> str | None:
     except ValueError as problem:  # a NUL in the name
         return f"is no name of a file: {problem}"
     if not stat.S_ISREG(mode):
-        return next((words for holds, words in NO_FILE.items() if holds(mode)), "is a device")
+        return next((words for holds, words in NON_FILES.items() if holds(mode)), "is a device")
     return None if os.access(path, os.R_OK) else "cannot be read: Permission denied"
 
 
-def on_one_line(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Escape what is not printable: a file's name may hold line ends, control characters, bytes that are not UTF-8."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
@@ -47,9 +47,9 @@ def skip_or_fail(bad: Sequence[str], *, on_bad_sample: OnBadSample, of: int, wha
     """
     if not bad:
         return ()
-    bad = [on_one_line(line) for line in bad]
-    more = f"\n  and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    named = "".join(f"\n  {line}" for line in bad[:NAMED]) + more
+    bad = [escape_unprintable(line) for line in bad]
+    more = f"\n  and {len(bad) - MAX_LISTED} more" if len(bad) > MAX_LISTED else ""
+    named = "".join(f"\n  {line}" for line in bad[:MAX_LISTED]) + more
     if on_bad_sample == "fail":
         raise DataError(
             f"{len(bad)} of {of} {what} cannot be used:{named}\n"

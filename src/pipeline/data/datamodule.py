@@ -14,20 +14,20 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from pipeline.constraints import Fraction, NonNegativeInt, PositiveInt, Range
+from pipeline.data.data_spec import build_data_spec
 from pipeline.data.dataset import DataSource, Split, Splits
-from pipeline.data.duplicates import without_duplicates
+from pipeline.data.duplicates import drop_duplicates
 from pipeline.data.loader import EvaluationLoader, EvaluationTuples, TrainLoader, TrainTuples
-from pipeline.data.on_disk import join
-from pipeline.data.splitting import fold_of, fraction_of
-from pipeline.data.statistics import describe
-from pipeline.data.targets import check_label_sets, check_labels, check_numbers
+from pipeline.data.on_disk import concatenate
+from pipeline.data.splitting import cross_validation_fold, stratified_fraction
+from pipeline.data.targets import check_class_labels, check_multilabel_targets, check_regression_targets
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import DataSpec
 
 log = logging.getLogger(__name__)
 
 FOLD_SEED = 0  # the same folds for every run, whatever its own seed
-SHARE_OF_FREE_MEMORY = 0.25  # what one part may take of a GPU's memory; the rest is the network's
+MAX_GPU_MEMORY_SHARE = 0.25  # what one part may take of a GPU's memory; the rest is the network's
 
 
 class DataModule(LightningDataModule):
@@ -63,7 +63,7 @@ class DataModule(LightningDataModule):
         log_every_n_steps: int = 50,
     ) -> None:
         super().__init__()
-        check_sizes(batch_size, evaluation_batch_size, train_fraction, world_size)
+        check_batch_sizes(batch_size, evaluation_batch_size, train_fraction, world_size)
         check_folds(folds, fold)
         self.source = source
         self.root = root
@@ -123,19 +123,19 @@ class DataModule(LightningDataModule):
     @cached_property
     def parts(self) -> Splits:
         parts = self.source.load(None if self.root is None else Path(self.root).expanduser())
-        check_parts(parts)
+        check_splits(parts)
         if self.folds is not None:
-            parts = folded(parts, folds=self.folds, fold=self.fold)
+            parts = make_fold(parts, folds=self.folds, fold=self.fold)
         if self.on_copies == "drop":
-            parts = without_duplicates(parts)
+            parts = drop_duplicates(parts)
         if self.train_fraction < 1:
-            rows = fraction_of(parts.train.strata, self.train_fraction)
+            rows = stratified_fraction(parts.train.strata, self.train_fraction)
             parts = replace(parts, train=parts.train.rows(torch.from_numpy(rows)))
         return parts.fitted()
 
     @cached_property
     def spec(self) -> DataSpec:
-        return describe(self.parts)
+        return build_data_spec(self.parts)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -186,11 +186,11 @@ class DataModule(LightningDataModule):
             return part
         device = self.trainer.strategy.root_device
         free_bytes, _ = torch.cuda.mem_get_info(device)
-        fits = part.inputs.nbytes + part.targets.nbytes <= SHARE_OF_FREE_MEMORY * free_bytes
+        fits = part.inputs.nbytes + part.targets.nbytes <= MAX_GPU_MEMORY_SHARE * free_bytes
         return part.to(device) if fits else part
 
 
-def check_sizes(batch_size: int, evaluation_batch_size: int, train_fraction: float, world_size: int) -> None:
+def check_batch_sizes(batch_size: int, evaluation_batch_size: int, train_fraction: float, world_size: int) -> None:
     for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
         if value < 1:
             raise ConfigError(f"data.{name}={value}: a batch needs at least 1 sample, such as data.{name}=128")
@@ -214,7 +214,7 @@ def check_folds(folds: int | None, fold: int) -> None:
         raise ConfigError(f"data.fold={fold}: expected {wanted}")
 
 
-def folded(parts: Splits, *, folds: int, fold: int) -> Splits:
+def make_fold(parts: Splits, *, folds: int, fold: int) -> Splits:
     """Return the splits of one fold of cross-validation.
 
     Raises ConfigError where there are fewer samples (or groups) than folds, or the splits are ordered in time."""
@@ -223,24 +223,24 @@ def folded(parts: Splits, *, folds: int, fold: int) -> Splits:
             f"data.folds={folds}: the parts of {parts.name} follow each other in time, and a fold would be judged on "
             "what came before. Leave out data.folds, or what the source is cut by (data.source.time)"
         )
-    whole = joined(parts.train, parts.validation)
+    whole = concatenate_splits(parts.train, parts.validation)
     groups = None if whole.groups is None else whole.groups.numpy()
     most, what = (len(whole), "samples") if groups is None else (len(np.unique(groups)), "groups of samples")
     if folds > most:
         fewer = f"use at most data.folds={most}" if most > 1 else "leave data.folds out"
         raise ConfigError(f"data.folds={folds} is more than the {most} {what} to cut; {fewer}")
-    train, validation = fold_of(whole.strata, folds=folds, fold=fold, seed=FOLD_SEED, groups=groups)
+    train, validation = cross_validation_fold(whole.strata, folds=folds, fold=fold, seed=FOLD_SEED, groups=groups)
     return replace(
         parts, train=whole.rows(torch.from_numpy(train)), validation=whole.rows(torch.from_numpy(validation))
     )
 
 
-def joined(one: Split, other: Split) -> Split:
+def concatenate_splits(one: Split, other: Split) -> Split:
     groups = None if one.groups is None or other.groups is None else torch.cat([one.groups, other.groups])
-    return Split(join([one.inputs, other.inputs]), torch.cat([one.targets, other.targets]), groups)
+    return Split(concatenate([one.inputs, other.inputs]), torch.cat([one.targets, other.targets]), groups)
 
 
-def check_parts(parts: Splits) -> None:
+def check_splits(parts: Splits) -> None:
     """Raises DataError for an empty split, counts that differ, or invalid targets."""
     for name, part in parts.by_name().items():
         where = f"{parts.name}'s {name} part"
@@ -249,15 +249,15 @@ def check_parts(parts: Splits) -> None:
         if len(part) == 0:
             raise DataError(f"{where} is empty: every part needs at least one sample. Change the source's split.")
         if parts.task == "regression":
-            check_numbers(part.targets, where=where)
+            check_regression_targets(part.targets, where=where)
         elif parts.task == "multilabel":
-            check_label_sets(part.targets, num_labels=len(parts.class_names), where=where)
+            check_multilabel_targets(part.targets, num_labels=len(parts.class_names), where=where)
         else:
-            check_labels(part.targets, num_classes=len(parts.class_names), where=where)
-        check_variation(name, part.targets, parts.class_names, where=where)
+            check_class_labels(part.targets, num_classes=len(parts.class_names), where=where)
+        check_target_variation(name, part.targets, parts.class_names, where=where)
 
 
-def check_variation(name: str, targets: Tensor, class_names: Sequence[str], *, where: str) -> None:
+def check_target_variation(name: str, targets: Tensor, class_names: Sequence[str], *, where: str) -> None:
     """Raises DataError where all training samples have the same target; warns where those to choose by have."""
     if name == "test" or not bool((targets == targets[0]).all()):
         return

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pipeline.data.on_disk import Inputs, pick
+from pipeline.data.on_disk import Inputs, select_rows
 from pipeline.data.splitting import Indices, split_rows
 from pipeline.spec import Kind, TaskKind
 
@@ -36,7 +36,7 @@ class Split:
     def rows(self, index: Tensor) -> "Split":
         """Return the rows `index` (M,) int64, in its order; a copy, but for inputs on disk."""
         groups = None if self.groups is None else self.groups.index_select(0, index)
-        return Split(pick(self.inputs, index), self.targets.index_select(0, index), groups)
+        return Split(select_rows(self.inputs, index), self.targets.index_select(0, index), groups)
 
     def to(self, device: torch.device) -> "Split":
         return Split(self.inputs.to(device), self.targets.to(device))

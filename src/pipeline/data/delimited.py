@@ -10,24 +10,24 @@ from pipeline.errors import DataError
 if TYPE_CHECKING:
     from _csv import Reader
 
-MOST_CHARACTERS = 1 << 24  # of a cell: an open quotation mark takes the rest of the file into one
-NOT_UNICODE = "is not UTF-8; iconv -f latin1 -t utf-8 OLD > NEW converts a file"
+MAX_CELL_CHARACTERS = 1 << 24  # of a cell: an open quotation mark takes the rest of the file into one
+NOT_UTF8 = "is not UTF-8; iconv -f latin1 -t utf-8 OLD > NEW converts a file"
 
 
-def csv_rows(lines: Iterable[str], *, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> "Reader":
+def csv_reader(lines: Iterable[str], *, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> "Reader":
     """Return a strict reader of rows; a cell may be as long as MOST_CHARACTERS."""
-    csv.field_size_limit(MOST_CHARACTERS)
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
     return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
 
 
-def in_words(problem: csv.Error) -> str:
+def describe_csv_error(problem: csv.Error) -> str:
     """Describe the problem, and where to look."""
     if "field limit" in str(problem):
-        return f"a cell has more than {MOST_CHARACTERS:,} characters; is a quotation mark left open before it?"
+        return f"a cell has more than {MAX_CELL_CHARACTERS:,} characters; is a quotation mark left open before it?"
     return f"{problem}; is a quotation mark left open before it?"
 
 
-def first_line(file: TextIO, path: Path) -> str:
+def peek_first_line(file: TextIO, path: Path) -> str:
     """Return the first line and go back to the start. Raises DataError where it shows another encoding."""
     line = file.readline()
     file.seek(0)
@@ -36,7 +36,7 @@ def first_line(file: TextIO, path: Path) -> str:
     return line
 
 
-def is_unicode(text: str) -> bool:
+def is_utf8(text: str) -> bool:
     """Return whether all bytes that the text was decoded from were UTF-8."""
     if text.isascii():
         return True

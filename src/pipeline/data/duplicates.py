@@ -52,19 +52,19 @@ def _warn(copies: int, count: int, part: str, other: str, what: str, example: st
         )
 
 
-def digests(part: Split) -> list[bytes]:
+def sample_digests(part: Split) -> list[bytes]:
     """Return a digest of each sample's inputs, (N,)."""
     batches = EvaluationLoader(part, batch_size=ROWS_AT_A_TIME)
-    return [digest for batch in batches for digest in digests_of(batch.inputs)]
+    return [digest for batch in batches for digest in row_digests(batch.inputs)]
 
 
-def digests_of(rows: Tensor) -> list[bytes]:
+def row_digests(rows: Tensor) -> list[bytes]:
     """Return a digest of each row of (N, ...)."""
     return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in rows.numpy()]
 
 
-def without_duplicates(parts: Splits) -> Splits:
+def drop_duplicates(parts: Splits) -> Splits:
     """Leave training samples out that are in the validation or test split, too; those stay as they are."""
-    held_out = {*digests(parts.validation), *digests(parts.test)}
-    rows = [row for row, digest in enumerate(digests(parts.train)) if digest not in held_out]
+    held_out = {*sample_digests(parts.validation), *sample_digests(parts.test)}
+    rows = [row for row, digest in enumerate(sample_digests(parts.train)) if digest not in held_out]
     return replace(parts, train=parts.train.rows(torch.tensor(rows, dtype=torch.int64)))

@@ -55,7 +55,7 @@ def chunk_bounds(*, epoch: int, start: int, steps_per_epoch: int, every: int) ->
         yield start, start
 
 
-class Chunk:
+class StepChunk:
     """Consecutive optimiser steps of one epoch, steps [first_step, last_step). Free to make.
 
     Iterating yields for each step its micro-batches, and draws them only then. Asking for the next step tells
@@ -124,7 +124,7 @@ class TrainLoader:
         """The next iteration over that epoch goes on at that step; every other epoch has all of its steps."""
         self._start = self._position = (state["epoch"], state["step"])
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[StepChunk]:
         epoch = self._epoch()
         start = self._start[1] if epoch == self._start[0] else 0
         self._position = (epoch, start)
@@ -143,7 +143,7 @@ class TrainLoader:
             epoch=epoch, start=start, steps_per_epoch=self.steps_per_epoch, every=self.log_every_n_steps
         )
         for first, last in bounds:
-            yield Chunk(first, last, draw)
+            yield StepChunk(first, last, draw)
 
     def batches(self) -> Iterator[Batch]:
         """Iterate over this epoch's batches from the first on, without a change of the position in training."""

@@ -17,7 +17,7 @@ from pipeline.errors import DataError
 
 # N rows of the file, M rows that are asked for, C channels
 
-KEPT_BYTES = 256 * 1024**2  # a file with no more than this is read once, and stays in memory
+MAX_IN_MEMORY_BYTES = 256 * 1024**2  # a file with no more than this is read once, and stays in memory
 BLOCK_BYTES = 32 * 1024**2  # what a pass over all rows holds at a time
 
 
@@ -69,7 +69,7 @@ class RowFile:
     @cached_property
     def _kept(self) -> Tensor | None:
         size = self.shape[0] * self.row_bytes
-        if size > KEPT_BYTES or size == 0:
+        if size > MAX_IN_MEMORY_BYTES or size == 0:
             return None
         content = np.fromfile(self.path, dtype=np.uint8, count=size)
         return torch.from_numpy(content).view(self.dtype).reshape(self.shape)
@@ -130,19 +130,19 @@ class OnDiskTensor:
 Inputs = Tensor | OnDiskTensor
 
 
-def pick(inputs: Inputs, rows: Tensor) -> Inputs:
+def select_rows(inputs: Inputs, rows: Tensor) -> Inputs:
     """Return the rows (M,) int64: a copy of a tensor's, a view of a file's."""
     if isinstance(inputs, OnDiskTensor):
         return replace(inputs, index=inputs.index.index_select(0, rows))
     return inputs.index_select(0, rows)
 
 
-def blocks(inputs: Inputs) -> Iterator[Tensor]:
+def iterate_blocks(inputs: Inputs) -> Iterator[Tensor]:
     """Iterate over all rows: a tensor at once, a file a few rows at a time."""
     return inputs.blocks() if isinstance(inputs, OnDiskTensor) else iter([inputs])
 
 
-def join(several: Sequence[Inputs]) -> Inputs:
+def concatenate(several: Sequence[Inputs]) -> Inputs:
     """Concatenate tensors, or rows of one file."""
     stored = [each for each in several if isinstance(each, OnDiskTensor)]
     if stored:

@@ -65,14 +65,14 @@ def _consecutive(order: Indices, counts: Mapping[str, int]) -> dict[str, Indices
     return {"train": order[start:], **pieces}
 
 
-def one_against_rest(labels: Indices, names: tuple[str, ...], positive: str | None) -> tuple[Indices, tuple[str, ...]]:
+def one_vs_rest(labels: Indices, names: tuple[str, ...], positive: str | None) -> tuple[Indices, tuple[str, ...]]:
     """Return labels (N,) and names of two classes, `positive` and the rest; unchanged where it is None."""
     if positive is None:
         return labels, names
     return (labels == names.index(positive)).astype(np.int64), (f"not {positive}", positive)
 
 
-def fraction_of(labels: npt.NDArray[np.integer], fraction: float) -> Indices:
+def stratified_fraction(labels: npt.NDArray[np.integer], fraction: float) -> Indices:
     """Return the rows of a stratified share (0 to 1] of all, ascending, at least one.
 
     Nested: a smaller fraction is a subset of a larger one. The same for every run, whatever its seed, so
@@ -82,7 +82,7 @@ def fraction_of(labels: npt.NDArray[np.integer], fraction: float) -> Indices:
     return np.sort(stratified_order(labels, seed=0)[:count])
 
 
-def fold_of(
+def cross_validation_fold(
     labels: npt.NDArray[np.integer],
     *,
     folds: int,

@@ -11,32 +11,32 @@ from pipeline.spec import TaskKind
 # N samples, K labels
 
 
-def labels_in(cell: str, separator: str | None) -> tuple[str, ...]:
+def split_labels(cell: str, separator: str | None) -> tuple[str, ...]:
     """Return the labels of a cell: the cell itself without a separator, else what is between separators."""
     if separator is None:
         return (cell,)
     return tuple(label for label in (each.strip() for each in cell.split(separator)) if label)
 
 
-def targets_of(cells: Sequence[str], names: tuple[str, ...], separator: str | None) -> Tensor:
+def encode_labels(cells: Sequence[str], names: tuple[str, ...], separator: str | None) -> Tensor:
     """Return class indices (N,) int64; with a separator (N, K) float32, 1 where the label holds and 0 where not."""
     numbers = {name: number for number, name in enumerate(names)}
     if separator is None:
         return torch.tensor([numbers[cell] for cell in cells], dtype=torch.int64)
     targets = torch.zeros(len(cells), len(names))
     for row, cell in enumerate(cells):
-        for label in labels_in(cell, separator):
+        for label in split_labels(cell, separator):
             targets[row, numbers[label]] = 1
     return targets
 
 
-def task_of(names: tuple[str, ...], separator: str | None) -> TaskKind:
+def classification_task(names: tuple[str, ...], separator: str | None) -> TaskKind:
     if separator is not None:
         return "multilabel"
     return "binary" if len(names) == 2 else "multiclass"
 
 
-def check_numbers(targets: Tensor, *, where: str) -> None:
+def check_regression_targets(targets: Tensor, *, where: str) -> None:
     """Raises DataError when a target (N, T) is not finite, or there are too few to say how far they vary."""
     if len(targets) < 2:
         raise DataError(f"{where} has 1 sample: a regression is judged on at least two. Change the source's split.")
@@ -46,7 +46,7 @@ def check_numbers(targets: Tensor, *, where: str) -> None:
         raise DataError(f"{where}: row {row} is to be predicted as {targets[row].tolist()}, expected finite numbers.")
 
 
-def check_label_sets(targets: Tensor, *, num_labels: int, where: str) -> None:
+def check_multilabel_targets(targets: Tensor, *, num_labels: int, where: str) -> None:
     """Raises DataError where targets are not (N, K) of 0 and 1."""
     if targets.ndim != 2 or targets.shape[1] != num_labels or not targets.is_floating_point():
         raise DataError(
@@ -59,7 +59,7 @@ def check_label_sets(targets: Tensor, *, num_labels: int, where: str) -> None:
         raise DataError(f"{where}: row {row} has the labels {targets[row].tolist()}, expected 0 and 1 alone.")
 
 
-def check_labels(labels: Tensor, *, num_classes: int, where: str) -> None:
+def check_class_labels(labels: Tensor, *, num_classes: int, where: str) -> None:
     """Raises DataError when a label (of a non-empty tensor) is no class number; `where` names its home."""
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= num_classes:

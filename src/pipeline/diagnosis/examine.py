@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from pipeline.data.datamodule import DataModule
 from pipeline.data.dataset import Split, Splits
-from pipeline.data.duplicates import digests, digests_of
+from pipeline.data.duplicates import row_digests, sample_digests
 from pipeline.data.loader import EvaluationLoader
-from pipeline.data.splitting import fraction_of
+from pipeline.data.splitting import stratified_fraction
 from pipeline.diagnosis.symptoms import Copies, Pair, Scored, Symptoms
 from pipeline.errors import RunError
 from pipeline.lifecycle.build import Assembly
@@ -110,7 +110,7 @@ def _means(numbers: Tensor, part: Split, spec: DataSpec, ids: Tensor) -> Scored:
 
 def copies(parts: Splits) -> dict[str, Copies]:
     """Of the validation and the test part in the training part; and of training samples that stand there twice."""
-    inputs = {name: digests(part) for name, part in parts.by_name().items()}
+    inputs = {name: sample_digests(part) for name, part in parts.by_name().items()}
     whole = {name: _with_answers(inputs[name], part) for name, part in parts.by_name().items()}
     found = {name: _copies(name, inputs, whole) for name in ("validation", "test")}
     counts, answered = Counter(inputs["train"]), Counter(whole["train"])
@@ -126,7 +126,7 @@ def _copies(name: str, inputs: dict[str, list[bytes]], whole: dict[str, list[byt
 
 
 def _with_answers(inputs: list[bytes], part: Split) -> list[bytes]:
-    return [row + answer for row, answer in zip(inputs, digests_of(part.targets[:, None]), strict=True)]
+    return [row + answer for row, answer in zip(inputs, row_digests(part.targets[:, None]), strict=True)]
 
 
 # N samples, K classes
@@ -190,7 +190,7 @@ def _at_most(part: Split, count: int) -> tuple[Split, Tensor]:
     """A stratified share of it, the same every time, and its rows."""
     if len(part) <= count:
         return part, torch.arange(len(part))
-    rows = torch.from_numpy(fraction_of(part.strata, count / len(part)))
+    rows = torch.from_numpy(stratified_fraction(part.strata, count / len(part)))
     return part.rows(rows), rows
 
 

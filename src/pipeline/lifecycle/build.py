@@ -22,7 +22,7 @@ from pipeline.config import instantiate
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.metrics import Mode
-from pipeline.models.network import Network, seen_by_model
+from pipeline.models.network import Network, spec_for_model
 from pipeline.spec import DataSpec
 from pipeline.system.process import Place
 from pipeline.training import checkpoints
@@ -107,7 +107,7 @@ def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None)
     if spec is not None and not _is_whole_module(config):
         task = build_task(config, spec)
         spec = replace(spec, task=task.kind)  # what is asked for may be other than what the data would suggest
-        seen = seen_by_model(spec)
+        seen = spec_for_model(spec)
     model = _instantiate(config, "model", **({} if seen is None else {"spec": seen}))
     if isinstance(model, nn.Module) and "initialization" in config:  # a run of an older version has none
         instantiate.instantiate(config.initialization, config).apply(model)

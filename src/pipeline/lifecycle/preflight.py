@@ -46,14 +46,14 @@ def _check_table(root: Path, source: dict[str, Any], files: dict[str, str | None
     names = [name for name in files.values() if name is not None]
     for path in [root] if files["train"] is None else [root / name for name in names]:
         asked = [name for name in roles.values() if name is not None] + source["categorical"] + source["ignore"]
-        table_files.check_asked(path, table_files.columns_in(path), asked)
+        table_files.check_columns_exist(path, table_files.column_names(path), asked)
 
 
 def _check_sentences(paths: list[Path], source: dict[str, Any]) -> None:
     from pipeline.data.text import text_rows
 
     for path in paths:
-        text_rows.check_columns(path, text=source["text"], label=source["label"], header=source["header"])
+        text_rows.check_text_columns(path, text=source["text"], label=source["label"], header=source["header"])
 
 
 TENSORBOARD = ("tensorboard", "tensorboardX")  # either will do

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline import run_files
+from pipeline.data.data_spec import splits_digest
 from pipeline.data.datamodule import DataModule
 from pipeline.data.dataset import Splits
-from pipeline.data.statistics import digest_of
 from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.final_test import Predictions
 from pipeline.models.layers.log_mel import LogMel
@@ -182,7 +182,7 @@ def shortened(sentence: str) -> str:
 def digest_of_part(assembly: Assembly, part: str) -> str | None:
     """SHA-256 of the samples of validation or test; None where nobody can tell what they are."""
     if isinstance(assembly.data, DataModule):
-        return digest_of({part: assembly.data.parts.by_name()[part]})
+        return splits_digest({part: assembly.data.parts.by_name()[part]})
     # A data module of the user's own shows us no parts: its own digest, which is that of all of them.
     return None if assembly.spec is None else hashlib.sha256(f"{part} {assembly.spec.digest}".encode()).hexdigest()
 

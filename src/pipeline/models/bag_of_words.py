@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.constraints import NonNegativeInt, PositiveInt, ProbabilityBelowOne
-from pipeline.models.layers.input_checks import PAD, embedding, mean_of_present
+from pipeline.models.layers.input_checks import PAD, masked_mean, token_embedding
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, K outputs
 
-MIX = 1_000_003  # a prime, by which pairs are spread over the buckets
+HASH_MULTIPLIER = 1_000_003  # a prime, by which pairs are spread over the buckets
 
 
 class BagOfWords(nn.Module):
@@ -26,7 +26,7 @@ class BagOfWords(nn.Module):
         self, *, spec: DataSpec, width: PositiveInt, pair_buckets: NonNegativeInt, dropout: ProbabilityBelowOne
     ) -> None:
         super().__init__()
-        self.words = embedding(spec, width, model="bag_of_words")
+        self.words = token_embedding(spec, width, model="bag_of_words")
         self.pairs = nn.Embedding(pair_buckets, width) if pair_buckets > 0 else None
         # Small, so that what training never or seldom shows says little.
         for table in (self.words, self.pairs):
@@ -40,9 +40,9 @@ class BagOfWords(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
         tokens = inputs.long()
         present = tokens != PAD
-        mean = mean_of_present(self.words(tokens), present)  # (B, D)
+        mean = masked_mean(self.words(tokens), present)  # (B, D)
         if self.pairs is not None:
-            neighbours = (tokens[:, :-1] * MIX + tokens[:, 1:]) % self.pairs.num_embeddings
-            mean = mean + mean_of_present(self.pairs(neighbours), present[:, 1:])
+            neighbours = (tokens[:, :-1] * HASH_MULTIPLIER + tokens[:, 1:]) % self.pairs.num_embeddings
+            mean = mean + masked_mean(self.pairs(neighbours), present[:, 1:])
         scores: Tensor = self.output(self.dropout(mean))
         return scores

@@ -6,15 +6,14 @@ from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
 from pipeline.errors import ConfigError
-from pipeline.models.layers.activation import Activation, ActivationName
-from pipeline.models.layers.activation import activation as activation_named
+from pipeline.models.layers.activation import Activation, ActivationName, make_activation
 from pipeline.models.layers.input_checks import check_images
 from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs
 
 
-def block(channels_in: int, channels_out: int, *, depth: int, nonlinearity: Activation) -> nn.Sequential:
+def conv_block(channels_in: int, channels_out: int, *, depth: int, nonlinearity: Activation) -> nn.Sequential:
     """(B, C_in, H, W) -> (B, C_out, H // 2, W // 2): `depth` 3x3 convolutions, the last one pooled.
 
     Pooling comes before the norm: max-pooling and a monotonous activation commute, so the result is the
@@ -57,10 +56,10 @@ class CNN(nn.Module):
                 f"model.widths={list(widths)} halves {height}x{width} images {len(widths)} times and leaves "
                 f"nothing: use at most {most} blocks"
             )
-        nonlinearity = activation_named(activation)
+        nonlinearity = make_activation(activation)
         self.blocks = nn.Sequential(
             *(
-                block(before, after, depth=depth, nonlinearity=nonlinearity)
+                conv_block(before, after, depth=depth, nonlinearity=nonlinearity)
                 for before, after in zip([channels, *widths], widths, strict=False)
             )
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from pipeline.models.layers.input_checks import PAD, package
+from pipeline.models.layers.input_checks import PAD, import_optional
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, K outputs
@@ -34,14 +34,14 @@ class HuggingFace(nn.Module):
         super().__init__()
         if spec.kind != "text":
             raise ConfigError(f"model=hugging_face takes text; {spec.name} has {spec.kind} data: use model=mlp")
-        folder = None if pretrained is None else weights_folder(pretrained)
-        transformers = package("transformers", model="hugging_face")
+        folder = None if pretrained is None else resolve_weights_folder(pretrained)
+        transformers = import_optional("transformers", model="hugging_face")
         transformers.utils.logging.set_verbosity_error()  # a new head is what is wanted, no reason for a warning
         transformers.utils.logging.disable_progress_bar()
         if folder is None:
-            self.model = from_settings(transformers, spec, architecture, settings)
+            self.model = build_from_settings(transformers, spec, architecture, settings)
         else:
-            self.model = from_folder(transformers, spec, folder)
+            self.model = load_from_folder(transformers, spec, folder)
         longest = getattr(self.model.config, "max_position_embeddings", None)
         if longest is not None and spec.input_shape[0] > longest:
             raise ConfigError(
@@ -57,7 +57,7 @@ class HuggingFace(nn.Module):
         return scores
 
 
-def from_settings(transformers: Any, spec: DataSpec, architecture: str, settings: Mapping[str, Any]) -> nn.Module:
+def build_from_settings(transformers: Any, spec: DataSpec, architecture: str, settings: Mapping[str, Any]) -> nn.Module:
     if "/" in str(settings.get("attn_implementation")):
         raise ConfigError(
             f"model.settings.attn_implementation={settings['attn_implementation']} would fetch code from a hub: choose "
@@ -76,11 +76,11 @@ def from_settings(transformers: Any, spec: DataSpec, architecture: str, settings
     return model
 
 
-def from_folder(transformers: Any, spec: DataSpec, folder: Path) -> nn.Module:
+def load_from_folder(transformers: Any, spec: DataSpec, folder: Path) -> nn.Module:
     safely = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = transformers.AutoConfig.from_pretrained(folder, num_labels=spec.num_outputs, **safely)
-        known = tokens_of(folder, config.vocab_size)
+        known = tokenizer_size(folder, config.vocab_size)
         if known != spec.vocabulary_size:
             raise ConfigError(
                 f"model.pretrained={folder} knows {known:,} tokens, {spec.name} has {spec.vocabulary_size:,} of "
@@ -94,13 +94,13 @@ def from_folder(transformers: Any, spec: DataSpec, folder: Path) -> nn.Module:
     return model
 
 
-def tokens_of(folder: Path, otherwise: int) -> int:
+def tokenizer_size(folder: Path, otherwise: int) -> int:
     """Of its tokenizer: a model may have room for more."""
     tokenizer = folder / "tokenizer.json"
     return len(json.loads(tokenizer.read_bytes())["model"]["vocab"]) if tokenizer.is_file() else otherwise
 
 
-def weights_folder(name: str) -> Path:
+def resolve_weights_folder(name: str) -> Path:
     folder = Path(name).expanduser().resolve()
     if not (folder / "config.json").is_file() or not any((folder / each).is_file() for each in WEIGHTS):
         found = ", ".join(sorted(path.name for path in folder.glob("*"))) if folder.is_dir() else "no such folder"

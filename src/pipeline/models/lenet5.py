@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from pipeline.constraints import ProbabilityBelowOne
 from pipeline.errors import ConfigError
-from pipeline.models.layers.activation import ActivationName
-from pipeline.models.layers.activation import activation as activation_named
+from pipeline.models.layers.activation import ActivationName, make_activation
 from pipeline.models.layers.input_checks import check_images
 from pipeline.spec import DataSpec, Kind
 
@@ -35,7 +34,7 @@ class LeNet5(nn.Module):
             )
         channels, height, width = spec.input_shape
         height_out, width_out = ((side // 2 - 4) // 2 for side in (height, width))
-        nonlinearity = activation_named(activation)
+        nonlinearity = make_activation(activation)
         self.features = nn.Sequential(  # (B, C, H, W) -> (B, 16, H', W')
             nn.Conv2d(channels, 6, kernel_size=5, padding=2),  # C1
             nonlinearity(),

@@ -11,7 +11,7 @@ from pipeline.spec import DataSpec, Kind, TaskKind
 
 # B batch, F features (all of an input's values in a row), K outputs: classes, one score, or numbers to predict
 
-FITTING = {
+MODEL_FOR_TASK = {
     "multiclass": "model=softmax_regression",
     "binary": "model=logistic_regression",
     "regression": "model=linear_regression",
@@ -31,7 +31,7 @@ class Linear(nn.Module):
         refuse_text(spec, model=self.option)
         (task,) = self.tasks
         if spec.task != task:
-            remedy = FITTING.get(spec.task, "model=mlp")
+            remedy = MODEL_FOR_TASK.get(spec.task, "model=mlp")
             if spec.task == "multiclass" and task == "binary":
                 remedy += f", or tell one class from the rest, such as data.source.positive={spec.class_names[0]}"
             raise ConfigError(

@@ -7,8 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
-from pipeline.models.layers.activation import ActivationName
-from pipeline.models.layers.activation import activation as activation_named
+from pipeline.models.layers.activation import ActivationName, make_activation
 from pipeline.models.layers.input_checks import refuse_text
 from pipeline.spec import DataSpec, Kind
 
@@ -34,7 +33,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         refuse_text(spec, model="mlp")
-        nonlinearity = activation_named(activation)
+        nonlinearity = make_activation(activation)
         layers: list[nn.Module] = [nn.Flatten()]
         features = prod(spec.input_shape)
         for width in widths:

@@ -54,7 +54,7 @@ class Unstandardize(nn.Module):
         return scores.float() * self.scale + self.mean
 
 
-def input_stage(spec: DataSpec) -> nn.Module:
+def input_layer(spec: DataSpec) -> nn.Module:
     """From raw inputs to what `seen_by_model` describes."""
     match spec.kind:
         case "text":
@@ -67,7 +67,7 @@ def input_stage(spec: DataSpec) -> nn.Module:
     return CategoryEmbeddings(names=[len(names) for names in spec.categories], scale=standardize)
 
 
-def seen_by_model(spec: DataSpec) -> DataSpec:
+def spec_for_model(spec: DataSpec) -> DataSpec:
     """What the model is to be built for: sound reaches it as a picture of one channel, a name as a vector."""
     if spec.kind == "audio":
         return replace(spec, input_shape=LogMel.shape(*spec.input_shape, sample_rate=spec.sample_rate))
@@ -84,7 +84,7 @@ class Network(nn.Module):
 
     def __init__(self, *, body: nn.Module, spec: DataSpec) -> None:
         super().__init__()
-        self.standardize = input_stage(spec)
+        self.standardize = input_layer(spec)
         convolutional = any(isinstance(module, nn.Conv2d) for module in body.modules())
         if convolutional:
             body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; missing in torch's stubs
@@ -93,7 +93,7 @@ class Network(nn.Module):
         self.unstandardize = (
             Unstandardize(mean=spec.target_mean, std=spec.target_std) if is_regression else nn.Identity()
         )
-        self.channels_last = convolutional and len(seen_by_model(spec).input_shape) == 3
+        self.channels_last = convolutional and len(spec_for_model(spec).input_shape) == 3
 
     def forward(self, inputs: Tensor) -> Tensor:
         scaled = self.standardize(inputs)

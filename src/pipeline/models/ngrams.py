@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt
-from pipeline.models.layers.input_checks import PAD, embedding
+from pipeline.models.layers.input_checks import PAD, token_embedding
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, K outputs
 
-MIX = 1_000_003  # a prime, by which runs of tokens are spread over the buckets
+HASH_MULTIPLIER = 1_000_003  # a prime, by which runs of tokens are spread over the buckets
 
 
 class Ngrams(nn.Module):
@@ -28,7 +28,7 @@ class Ngrams(nn.Module):
     def __init__(self, *, spec: DataSpec, longest: PositiveInt, buckets: PositiveInt) -> None:
         super().__init__()
         self.buckets = buckets
-        self.words = embedding(spec, spec.num_outputs, model="ngrams")
+        self.words = token_embedding(spec, spec.num_outputs, model="ngrams")
         self.runs = nn.ModuleList(nn.Embedding(buckets, spec.num_outputs) for _ in range(longest - 1))
         for table in (self.words, *self.runs):
             nn.init.normal_(table.weight, std=0.01)  # small: what training never shows says next to nothing
@@ -37,21 +37,21 @@ class Ngrams(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
         run = tokens = inputs.long()
         counts = present = tokens != PAD
-        sums = _sum(self.words, tokens, counts)
+        sums = _masked_sum(self.words, tokens, counts)
         for length, table in enumerate(self.runs, start=2):
             # The run that begins at each place; it counts where it ends within the sentence.
-            run = run * MIX + _ahead(tokens, length - 1)
-            counts = counts & _ahead(present, length - 1)
-            sums = sums + _sum(table, run % self.buckets, counts)
+            run = run * HASH_MULTIPLIER + _shift_left(tokens, length - 1)
+            counts = counts & _shift_left(present, length - 1)
+            sums = sums + _masked_sum(table, run % self.buckets, counts)
         size = present.sum(dim=1, keepdim=True).clamp(min=1)
         return sums / size.sqrt() + self.bias
 
 
-def _ahead(values: Tensor, places: int) -> Tensor:
+def _shift_left(values: Tensor, places: int) -> Tensor:
     """(B, T) -> the same, of what stands so many places later; 0 past the end."""
     return F.pad(values, (0, places))[:, places:]
 
 
-def _sum(table: nn.Module, rows: Tensor, counts: Tensor) -> Tensor:
+def _masked_sum(table: nn.Module, rows: Tensor, counts: Tensor) -> Tensor:
     """(B, T), (B, T) bool -> (B, K)."""
     return torch.where(counts.unsqueeze(-1), table(rows), 0).sum(dim=1)

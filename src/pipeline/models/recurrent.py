@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
-from pipeline.models.layers.input_checks import PAD, embedding, mean_of_present
+from pipeline.models.layers.input_checks import PAD, masked_mean, token_embedding
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, H hidden units, K outputs
@@ -34,7 +34,7 @@ class Recurrent(nn.Module):
         dropout: ProbabilityBelowOne,
     ) -> None:
         super().__init__()
-        self.embedding = embedding(spec, width, model=cell)
+        self.embedding = token_embedding(spec, width, model=cell)
         self.embedding_dropout = nn.Dropout(embedding_dropout)
         kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
         between = dropout if depth > 1 else 0.0
@@ -47,14 +47,14 @@ class Recurrent(nn.Module):
         tokens = inputs.long()
         present = tokens != PAD
         vectors = self.embedding_dropout(self.embedding(tokens))  # (B, T, D)
-        read = [mean_of_present(self.forwards(vectors)[0], present)]  # (B, H)
+        read = [masked_mean(self.forwards(vectors)[0], present)]  # (B, H)
         if self.backwards is not None:
-            read.append(mean_of_present(self.backwards(turned_round(vectors, present))[0], present))
+            read.append(masked_mean(self.backwards(reverse_sequences(vectors, present))[0], present))
         scores: Tensor = self.output(self.dropout(torch.cat(read, dim=1)))
         return scores
 
 
-def turned_round(vectors: Tensor, present: Tensor) -> Tensor:
+def reverse_sequences(vectors: Tensor, present: Tensor) -> Tensor:
     """(B, T, D) with the last word first; the padding stays at the end."""
     places = torch.arange(vectors.shape[1], device=vectors.device).expand(present.shape)
     back = present.sum(dim=1, keepdim=True) - 1 - places

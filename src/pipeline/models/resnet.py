@@ -5,29 +5,28 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
-from pipeline.models.layers.activation import Activation, ActivationName
-from pipeline.models.layers.activation import activation as activation_named
+from pipeline.models.layers.activation import Activation, ActivationName, make_activation
 from pipeline.models.layers.input_checks import check_images
 from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """(B, C_in, H, W) -> (B, C_out, H / stride, W / stride): two 3x3 convolutions and a way around them."""
 
     def __init__(self, channels_in: int, channels_out: int, *, stride: int, nonlinearity: Activation) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            convolution(channels_in, channels_out, stride=stride),
+            conv3x3(channels_in, channels_out, stride=stride),
             nn.BatchNorm2d(channels_out),
             nonlinearity(),
-            convolution(channels_out, channels_out, stride=1),
+            conv3x3(channels_out, channels_out, stride=1),
             nn.BatchNorm2d(channels_out),
         )
         is_same = stride == 1 and channels_in == channels_out
         # A projection where the shapes differ: option B of the paper.
-        self.shortcut = nn.Identity() if is_same else projection(channels_in, channels_out, stride=stride)
+        self.shortcut = nn.Identity() if is_same else projection_shortcut(channels_in, channels_out, stride=stride)
         self.nonlinearity = nonlinearity()
 
     def forward(self, features: Tensor) -> Tensor:
@@ -56,16 +55,16 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         check_images(spec, model="resnet")
-        nonlinearity = activation_named(activation)
+        nonlinearity = make_activation(activation)
         self.stem = nn.Sequential(
-            convolution(spec.input_shape[0], widths[0], stride=1), nn.BatchNorm2d(widths[0]), nonlinearity()
+            conv3x3(spec.input_shape[0], widths[0], stride=1), nn.BatchNorm2d(widths[0]), nonlinearity()
         )
         blocks: list[nn.Module] = []
         channels = widths[0]
         for stage, width in enumerate(widths):
             for block in range(depth):
                 stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(Block(channels, width, stride=stride, nonlinearity=nonlinearity))
+                blocks.append(ResidualBlock(channels, width, stride=stride, nonlinearity=nonlinearity))
                 channels = width
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(dropout)
@@ -77,14 +76,14 @@ class ResNet(nn.Module):
         return scores
 
 
-def convolution(channels_in: int, channels_out: int, *, stride: int) -> nn.Conv2d:
+def conv3x3(channels_in: int, channels_out: int, *, stride: int) -> nn.Conv2d:
     """3x3, without a bias: the norm that follows has one."""
     layer = nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
 
 
-def projection(channels_in: int, channels_out: int, *, stride: int) -> nn.Sequential:
+def projection_shortcut(channels_in: int, channels_out: int, *, stride: int) -> nn.Sequential:
     """A 1x1 convolution, so that what goes around has the shape of what goes through."""
     layer = nn.Conv2d(channels_in, channels_out, kernel_size=1, stride=stride, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

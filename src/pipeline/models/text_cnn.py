@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne, Sizes
-from pipeline.models.layers.input_checks import PAD, embedding
+from pipeline.models.layers.input_checks import PAD, token_embedding
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, C channels, K outputs
@@ -32,7 +32,7 @@ class TextCNN(nn.Module):
         dropout: ProbabilityBelowOne,
     ) -> None:
         super().__init__()
-        self.embedding = embedding(spec, width, model="text_cnn")
+        self.embedding = token_embedding(spec, width, model="text_cnn")
         self.embedding_dropout = nn.Dropout(embedding_dropout)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, channels, window) for window in windows)
         self.dropout = nn.Dropout(dropout)
@@ -42,12 +42,12 @@ class TextCNN(nn.Module):
         tokens = inputs.long()
         vectors = self.embedding_dropout(self.embedding(tokens)).transpose(1, 2)  # (B, D, T)
         present = tokens != PAD
-        strongest = [_strongest(convolution, vectors, present) for convolution in self.convolutions]
+        strongest = [_max_over_windows(convolution, vectors, present) for convolution in self.convolutions]
         scores: Tensor = self.output(self.dropout(torch.cat(strongest, dim=1)))
         return scores
 
 
-def _strongest(convolution: nn.Module, vectors: Tensor, present: Tensor) -> Tensor:
+def _max_over_windows(convolution: nn.Module, vectors: Tensor, present: Tensor) -> Tensor:
     """(B, D, T), (B, T) -> (B, C), over all windows that begin before the sentence or in it."""
     assert isinstance(convolution, nn.Conv1d)
     beyond = convolution.kernel_size[0] - 1

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from pipeline.constraints import ProbabilityBelowOne
 from pipeline.errors import ConfigError
-from pipeline.models.layers.input_checks import check_images, package
+from pipeline.models.layers.input_checks import check_images, import_optional
 from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs
 
 # Arguments of timm.create_model that are not the model's: what they name is read as a pickle.
-WHENCE = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+WEIGHT_ARGUMENTS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 
 
 class Timm(nn.Module):
@@ -38,13 +38,17 @@ class Timm(nn.Module):
     ) -> None:
         super().__init__()
         check_images(spec, model="timm")
-        for each in WHENCE & settings.keys():
+        for each in WEIGHT_ARGUMENTS & settings.keys():
             raise ConfigError(
                 f"model.settings.{each} says where weights come from, which may be a file that holds code: leave it "
                 "out, and give weights with model.pretrained=FILE.safetensors"
             )
-        weights = {"pretrained_cfg_overlay": {"file": weights_file(pretrained)}} if isinstance(pretrained, str) else {}
-        timm = package("timm", model="timm")
+        weights = (
+            {"pretrained_cfg_overlay": {"file": resolve_weights_file(pretrained)}}
+            if isinstance(pretrained, str)
+            else {}
+        )
+        timm = import_optional("timm", model="timm")
         if not timm.is_model(name):
             similar = difflib.get_close_matches(name, timm.list_models(), n=5) or ["resnet18"]
             raise ConfigError(f"model.name={name} is not one of timm's models: use such as {', '.join(similar)}")
@@ -66,7 +70,7 @@ class Timm(nn.Module):
         return scores
 
 
-def weights_file(name: str) -> str:
+def resolve_weights_file(name: str) -> str:
     path = Path(name).expanduser()
     if path.suffix != ".safetensors" or not path.is_file():
         raise ConfigError(

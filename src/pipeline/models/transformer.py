@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
-from pipeline.models.layers.input_checks import PAD, embedding, mean_of_present
+from pipeline.models.layers.input_checks import PAD, masked_mean, token_embedding
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, H heads, K outputs
@@ -31,11 +31,11 @@ class Transformer(nn.Module):
         dropout: ProbabilityBelowOne,
     ) -> None:
         super().__init__()
-        self.embedding = embedding(spec, width, model="transformer")
+        self.embedding = token_embedding(spec, width, model="transformer")
         self.positions = nn.Parameter(0.02 * torch.randn(spec.input_shape[0], width))
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width=width, heads=heads, dropout=dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(EncoderBlock(width=width, heads=heads, dropout=dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, spec.num_outputs)
 
@@ -47,11 +47,11 @@ class Transformer(nn.Module):
         words = self.dropout(self.embedding(tokens) + self.positions[: tokens.shape[1]])  # (B, T, D)
         for block in self.blocks:
             words = block(words, seen)
-        scores: Tensor = self.output(self.dropout(mean_of_present(self.norm(words), seen)))
+        scores: Tensor = self.output(self.dropout(masked_mean(self.norm(words), seen)))
         return scores
 
 
-class Block(nn.Module):
+class EncoderBlock(nn.Module):
     """Words look at each other, then each is worked on by itself."""
 
     def __init__(self, *, width: int, heads: int, dropout: float) -> None:

@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.models.layers.input_checks import check_images
-from pipeline.models.transformer import Block
+from pipeline.models.transformer import EncoderBlock
 from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, P patch size, T patches, D width of a patch's vector, K outputs
 
-LOWEST = 100.0  # the slowest wave turns once in some 600 patches
+LONGEST_WAVELENGTH = 100.0  # the slowest wave turns once in some 600 patches
 
 
 class ViT(nn.Module):
@@ -45,12 +45,12 @@ class ViT(nn.Module):
         self.fill = (0, columns * patch_size - sides[1], 0, rows * patch_size - sides[0])
         self.patches = nn.Conv2d(channels, width, kernel_size=patch_size, stride=patch_size)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if pooling == "class_token" else None
-        places = grid_positions(rows, columns, width)
+        places = sincos_positions(rows, columns, width)
         if pooling == "class_token":
             places = torch.cat([torch.zeros(1, width), places])
         self.positions = nn.Parameter(places)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width=width, heads=heads, dropout=dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(EncoderBlock(width=width, heads=heads, dropout=dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, spec.num_outputs)
 
@@ -67,10 +67,10 @@ class ViT(nn.Module):
         return scores
 
 
-def grid_positions(rows: int, columns: int, width: int) -> Tensor:
+def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
     """(T, D): sine and cosine of a patch's row and column at D / 4 frequencies; what D / 4 leaves over is 0."""
     count = width // 4
-    frequencies = LOWEST ** (-torch.arange(count) / max(count, 1))
+    frequencies = LONGEST_WAVELENGTH ** (-torch.arange(count) / max(count, 1))
     row, column = (torch.arange(length)[:, None] * frequencies for length in (rows, columns))
     of_rows = torch.cat([row.sin(), row.cos()], dim=1)[:, None].expand(-1, columns, -1)
     of_columns = torch.cat([column.sin(), column.cos()], dim=1)[None].expand(rows, -1, -1)

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.data.datasets.california_housing import CaliforniaHousing
 from pipeline.data.datasets.cifar10 import CIFAR10
-from pipeline.data.datasets.published_files import File
+from pipeline.data.datasets.published_files import PublishedFile
 from pipeline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def archive(files: dict[str, bytes], folder: str) -> bytes:
     return packed.getvalue()
 
 
-def file(name: str, content: bytes) -> File:
-    return File(name, len(content), hashlib.sha256(content).hexdigest())
+def file(name: str, content: bytes) -> PublishedFile:
+    return PublishedFile(name, len(content), hashlib.sha256(content).hexdigest())
 
 
 def cifar10(packed: bytes, mirror: str = "") -> CIFAR10:

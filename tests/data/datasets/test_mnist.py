@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data.data_spec import data_digest
 from pipeline.data.datasets.mnist import MNIST, FashionMNIST, MNIST5k
-from pipeline.data.datasets.published_files import File
-from pipeline.data.statistics import digest
+from pipeline.data.datasets.published_files import PublishedFile
 from pipeline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def small_files() -> dict[str, bytes]:
 def source(files: Mapping[str, bytes], *, mirrors: tuple[str, ...] = (), validation_size: int = 10) -> MNIST:
     """MNIST, if these were its official files."""
 
-    def file(name: str) -> File:
-        return File(name, len(files[name]), hashlib.sha256(files[name]).hexdigest())
+    def file(name: str) -> PublishedFile:
+        return PublishedFile(name, len(files[name]), hashlib.sha256(files[name]).hexdigest())
 
     class Small(MNIST):
         train_images, train_labels = file(TRAIN_IMAGES), file(TRAIN_LABELS)
@@ -215,7 +215,7 @@ class TestMNIST5k:
         parts = MNIST5k().load(None)
         counts = {name: torch.bincount(part.targets).tolist() for name, part in parts.by_name().items()}
         assert counts == {"train": [350] * 10, "validation": [50] * 10, "test": [100] * 10}
-        assert digest(parts) == "c6214cb56f1dc3d9aa4acb2f9e8f04273c1913b3b8cf2aec16d3cec095da9797"
+        assert data_digest(parts) == "c6214cb56f1dc3d9aa4acb2f9e8f04273c1913b3b8cf2aec16d3cec095da9797"
 
     def test_no_image_is_in_two_parts(self) -> None:
         images = [part.inputs.flatten(1) for part in MNIST5k().load(None).by_name().values()]
@@ -248,7 +248,7 @@ class TestTheOfficialFiles:
         assert parts.test.targets[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
         whole = torch.bincount(torch.cat([parts.train.targets, parts.validation.targets]))
         assert (torch.bincount(parts.validation.targets) - whole / 12).abs().max() < 2
-        assert digest(parts) == "2ea53ebddb087d72b9830c48027b73ea647055b335401a5b30b0af0a042cf811"
+        assert data_digest(parts) == "2ea53ebddb087d72b9830c48027b73ea647055b335401a5b30b0af0a042cf811"
 
     def test_they_are_not_taken_for_fashion(self) -> None:
         with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz has other content"):
@@ -258,7 +258,7 @@ class TestTheOfficialFiles:
     def test_they_need_little_memory(self) -> None:
         code = (
             "import resource, sys, pathlib; from pipeline.data.datasets.mnist import MNIST\n"
-            "from pipeline.data.statistics import describe\n"
+            "from pipeline.data.data_spec import describe\n"
             "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
             "before = peak()\n"
             "describe(MNIST(validation_size=5000).load(pathlib.Path(sys.argv[1])))\n"

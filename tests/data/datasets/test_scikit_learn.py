@@ -10,9 +10,9 @@ import pytest
 import torch
 from sklearn import datasets
 
+from pipeline.data.data_spec import build_data_spec
 from pipeline.data.dataset import DataSource, Splits
 from pipeline.data.datasets.scikit_learn import BreastCancer, Diabetes, Digits, Iris, Wine
-from pipeline.data.statistics import describe
 from pipeline.errors import ConfigError, DataError
 
 SHARES: dict[str, Any] = {"validation_share": 0.2, "test_share": 0.2, "split_seed": 0}
@@ -65,7 +65,7 @@ def test_names_are_scikit_learns(name: str) -> None:
 
 @each_source
 def test_the_content_is_the_same_on_every_machine(name: str) -> None:
-    assert describe(SOURCES[name].load(None)).digest == DIGESTS[name]
+    assert build_data_spec(SOURCES[name].load(None)).digest == DIGESTS[name]
 
 
 def test_every_part_has_the_classes_in_the_same_proportion() -> None:
@@ -80,14 +80,14 @@ def test_where_a_row_goes_follows_from_the_split_seed_alone() -> None:
 
 def test_columns_are_scaled_by_the_training_part_alone() -> None:
     parts = SOURCES["wine"].load(None)
-    spec = describe(parts)
+    spec = build_data_spec(parts)
     assert spec.mean == pytest.approx(parts.train.inputs.double().mean(0).tolist())
     assert spec.std == pytest.approx(parts.train.inputs.double().std(0, correction=0).tolist())
 
 
 def test_a_regression_knows_how_its_training_targets_vary_and_has_no_classes() -> None:
     parts = SOURCES["diabetes"].load(None)
-    spec = describe(parts)
+    spec = build_data_spec(parts)
     assert (spec.num_classes, spec.num_outputs, spec.answers) == (0, 1, "a number")
     assert spec.target_mean == pytest.approx(parts.train.targets.double().mean(0).tolist())
 
@@ -104,7 +104,7 @@ class TestOneAgainstTheRest:
 
     def test_the_parts_are_as_large_and_as_rich_in_it_as_those_of_all_classes(self) -> None:
         whole, rest = SOURCES["iris"].load(None), Iris(positive="setosa", **SHARES).load(None)
-        assert describe(whole).sizes == describe(rest).sizes
+        assert build_data_spec(whole).sizes == build_data_spec(rest).sizes
         assert int(rest.test.targets.sum()) == int((whole.test.targets == 0).sum()) == 10
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.data.conftest import Record
 
 from pipeline.data.dataset import Splits
-from pipeline.data.datasets.spoken_digits import SpokenDigits, digest_of
+from pipeline.data.datasets.spoken_digits import SpokenDigits, digest_of_files
 from pipeline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def downloaded(url: str, contents: dict[str, bytes]) -> Splits:
     class Small(SpokenDigits):
         mirrors = (f"{url}{URL}",)
         speakers = ("ann",)
-        digest = digest_of(contents)
+        digest = digest_of_files(contents)
 
     return Small(held_out_speaker=None, seconds=0.001, validation_share=0.1).load(None)
 

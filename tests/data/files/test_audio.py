@@ -10,8 +10,15 @@ import pytest
 import soundfile
 from tests.data.conftest import Record
 
-from pipeline.data.files.audio import Header, Shape, decode, in_the_middle, read_header, resampled
-from pipeline.data.files.cache import Unreadable
+from pipeline.data.files.audio_folder import (
+    AudioFormat,
+    AudioHeader,
+    decode_audio,
+    pad_or_crop,
+    read_audio_header,
+    resample,
+)
+from pipeline.data.files.cache import UnreadableFile
 
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(1600) / 8000)
 
@@ -19,33 +26,33 @@ TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(1600) / 8000)
 @pytest.mark.parametrize("width, off", [(1, 300), (2, 1), (3, 1), (4, 1)])
 def test_any_number_of_bits_becomes_the_same_waveform(record: Record, tmp_path: Path, width: int, off: int) -> None:
     path = record(tmp_path / "tone.wav", values=TONE, width=width)
-    assert read_header(path) == Header(8000, 1600)
-    found = decode(path, Shape(8000, 1600))
+    assert read_audio_header(path) == AudioHeader(8000, 1600)
+    found = decode_audio(path, AudioFormat(8000, 1600))
     assert found.dtype == np.int16
     assert np.abs(found - TONE * 32768).max() <= off
 
 
 def test_channels_are_averaged(record: Record, tmp_path: Path) -> None:
     both = np.stack([TONE, np.zeros_like(TONE)], axis=1)
-    found = decode(record(tmp_path / "stereo.wav", values=both), Shape(8000, 1600))
+    found = decode_audio(record(tmp_path / "stereo.wav", values=both), AudioFormat(8000, 1600))
     assert np.abs(found - TONE * 16384).max() <= 1
 
 
 def test_another_rate_keeps_the_tone_and_loses_what_cannot_be_heard_at_it(record: Record, tmp_path: Path) -> None:
     seconds = np.arange(16_000) / 16_000
     low, high = (0.5 * np.sin(2 * np.pi * hertz * seconds) for hertz in (440, 7000))
-    found = decode(record(tmp_path / "both.wav", values=low + 0.9 * high, rate=16_000), Shape(8000, 8000))
+    found = decode_audio(record(tmp_path / "both.wav", values=low + 0.9 * high, rate=16_000), AudioFormat(8000, 8000))
     expected = 32768 * 0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
     assert np.abs(found - expected)[100:-100].max() < 400
-    assert len(resampled(TONE, 8000, 11_025)) == 2205
+    assert len(resample(TONE, 8000, 11_025)) == 2205
 
 
 def test_what_is_shorter_stands_in_the_middle_of_silence_and_of_what_is_longer_the_middle_stays() -> None:
     sound = np.arange(1, 6, dtype=np.int16)
-    assert in_the_middle(sound, 8).tolist() == [0, 1, 2, 3, 4, 5, 0, 0]
-    assert in_the_middle(sound, 3).tolist() == [2, 3, 4]
-    assert in_the_middle(sound, 2).tolist() == [2, 3]
-    assert in_the_middle(sound, 5).tolist() == [1, 2, 3, 4, 5]
+    assert pad_or_crop(sound, 8).tolist() == [0, 1, 2, 3, 4, 5, 0, 0]
+    assert pad_or_crop(sound, 3).tolist() == [2, 3, 4]
+    assert pad_or_crop(sound, 2).tolist() == [2, 3]
+    assert pad_or_crop(sound, 5).tolist() == [1, 2, 3, 4, 5]
 
 
 def test_what_holds_no_sound_or_none_that_is_read_says_what_it_is(record: Record, tmp_path: Path) -> None:
@@ -70,8 +77,8 @@ def test_what_holds_no_sound_or_none_that_is_read_says_what_it_is(record: Record
     }
     for reason, content in contents.items():
         (tmp_path / "bad.wav").write_bytes(content)
-        with pytest.raises(Unreadable, match=reason):
-            read_header(tmp_path / "bad.wav")
+        with pytest.raises(UnreadableFile, match=reason):
+            read_audio_header(tmp_path / "bad.wav")
 
 
 @pytest.mark.parametrize("encoding, off", [("FLOAT", 1), ("DOUBLE", 1), ("PCM_24", 1), ("ULAW", 1000)])
@@ -79,14 +86,14 @@ def test_what_holds_no_sound_or_none_that_is_read_says_what_it_is(record: Record
 def test_any_encoding_of_wav_is_read(tmp_path: Path, container: str, encoding: str, off: int) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(str(path), TONE, 8000, format=container, subtype=encoding)
-    assert read_header(path) == Header(8000, 1600)
-    assert np.abs(decode(path, Shape(8000, 1600)) - TONE * 32768).max() <= off
+    assert read_audio_header(path) == AudioHeader(8000, 1600)
+    assert np.abs(decode_audio(path, AudioFormat(8000, 1600)) - TONE * 32768).max() <= off
 
 
 def test_values_that_are_no_numbers_are_no_sound(tmp_path: Path) -> None:
     soundfile.write(str(tmp_path / "nan.wav"), np.array([0.1, np.nan, 0.2]), 8000, subtype="FLOAT")
-    with pytest.raises(Unreadable, match="holds values that are no finite numbers"):
-        decode(tmp_path / "nan.wav", Shape(8000, 3))
+    with pytest.raises(UnreadableFile, match="holds values that are no finite numbers"):
+        decode_audio(tmp_path / "nan.wav", AudioFormat(8000, 3))
 
 
 def test_a_header_that_promises_hours_without_end_is_refused_before_there_is_memory_for_it(tmp_path: Path) -> None:
@@ -95,20 +102,20 @@ def test_a_header_that_promises_hours_without_end_is_refused_before_there_is_mem
     content = bytearray(path.read_bytes())
     content[21] |= 0x0F  # of the number of samples, 36 bits of which the file has 10
     path.write_bytes(bytes(content))
-    with pytest.raises(Unreadable, match=r"is said to have 64,\d{3},\d{3},\d{3} samples, expected 1,000,000,000"):
-        read_header(path)
+    with pytest.raises(UnreadableFile, match=r"is said to have 64,\d{3},\d{3},\d{3} samples, expected 1,000,000,000"):
+        read_audio_header(path)
 
 
 @pytest.mark.parametrize("suffix", ["flac", "ogg"])
 def test_flac_and_ogg_are_read(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"tone.{suffix}"
     soundfile.write(str(path), TONE, 8000)
-    assert read_header(path) == Header(8000, 1600)
-    error = decode(path, Shape(8000, 1600)) - TONE * 32768
+    assert read_audio_header(path) == AudioHeader(8000, 1600)
+    error = decode_audio(path, AudioFormat(8000, 1600)) - TONE * 32768
     assert np.sqrt((error**2).mean()) < (2 if suffix == "flac" else 1500)
     path.write_bytes(b"not what it seems")
-    with pytest.raises(Unreadable, match="is no sound file that can be read"):
-        read_header(path)
+    with pytest.raises(UnreadableFile, match="is no sound file that can be read"):
+        read_audio_header(path)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
@@ -119,19 +126,19 @@ def test_plain_pcm_is_read_exactly(record: Record, tmp_path: Path, width: int) -
     wide = np.zeros((800, 4), dtype=np.uint8)
     wide[:, 4 - width :] = content ^ (0x80 if width == 1 else 0)  # 8 bits have no sign
     expected = (wide.view("<i4")[:, 0] / 65536).astype(np.float32)
-    assert decode(path, Shape(8000, 800)).tolist() == np.clip(np.rint(expected), -32768, 32767).tolist()
+    assert decode_audio(path, AudioFormat(8000, 800)).tolist() == np.clip(np.rint(expected), -32768, 32767).tolist()
 
 
 def test_a_float_wav_that_is_cut_off_is_refused_too(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(str(path), TONE, 8000, subtype="FLOAT")
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(Unreadable, match="is cut off: its sound is said to have 6,400 bytes"):
-        read_header(path)
+    with pytest.raises(UnreadableFile, match="is cut off: its sound is said to have 6,400 bytes"):
+        read_audio_header(path)
 
 
 def test_a_file_with_any_name_is_read(record: Record, tmp_path: Path) -> None:
     for name in ("a 'b\" \u00e9.wav", os.fsdecode(b"latin \xe9.wav")):
         path = record(tmp_path / "tone.wav", values=TONE).rename(tmp_path / name)
-        assert read_header(path) == Header(8000, 1600)
-        assert len(decode(path, Shape(8000, 1600))) == 1600
+        assert read_audio_header(path) == AudioHeader(8000, 1600)
+        assert len(decode_audio(path, AudioFormat(8000, 1600))) == 1600

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tests.data.conftest import Record
 
+from pipeline.data.data_spec import build_data_spec
 from pipeline.data.dataset import Splits
 from pipeline.data.files.audio_folder import AudioFolder
-from pipeline.data.statistics import describe
 from pipeline.errors import ConfigError, DataError
 
 ARGUMENTS: dict[str, Any] = {
@@ -60,7 +60,7 @@ def test_a_folder_a_class_becomes_three_parts_of_waveforms(birds: Path) -> None:
     assert {name: len(part) for name, part in parts.by_name().items()} == {"train": 18, "validation": 6, "test": 6}
     assert {int((part.targets == 1).sum()) for part in (parts.validation, parts.test)} == {2}
     assert parts.train.inputs.dtype == torch.int16
-    spec = describe(parts)
+    spec = build_data_spec(parts)
     assert (spec.input_shape, spec.sample_rate, spec.mean, spec.std) == ((800,), 8000, (), ())
 
 
@@ -119,12 +119,12 @@ def test_mixed_rates_become_the_usual_one_and_that_is_said(
 
 
 def test_waveforms_are_decoded_once_and_anew_when_a_file_changed(birds: Path, cache: Path, record: Record) -> None:
-    before = describe(load(birds)).digest
+    before = build_data_spec(load(birds)).digest
     (waveforms,) = cache.glob("*.values")
     made_at = waveforms.stat().st_mtime_ns
-    assert describe(load(birds)).digest == before and waveforms.stat().st_mtime_ns == made_at
+    assert build_data_spec(load(birds)).digest == before and waveforms.stat().st_mtime_ns == made_at
     record(birds / "crow" / "00.wav", 99)
-    assert describe(load(birds)).digest != before
+    assert build_data_spec(load(birds)).digest != before
 
 
 def test_silence_is_sound(birds: Path, record: Record) -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.data.data_spec import build_data_spec
 from pipeline.data.datamodule import DataModule
 from pipeline.data.dataset import Splits
-from pipeline.data.files import images
+from pipeline.data.files import image_folder
 from pipeline.data.files.image_folder import ImageFolder
 from pipeline.data.on_disk import RowFile
-from pipeline.data.statistics import describe
 from pipeline.errors import ConfigError, DataError
 
 ARGUMENTS: dict[str, Any] = {
@@ -61,7 +61,7 @@ def test_a_folder_a_class_becomes_three_parts_with_every_picture_once(zoo: Path)
     found = torch.cat([part.inputs[:] for part in parts.by_name().values()])
     expected = [np.asarray(Image.open(path)) for path in sorted(zoo.rglob("*.png"))]
     assert sorted(each.numpy().tobytes() for each in found) == sorted(each.tobytes() for each in expected)
-    assert describe(parts).input_shape == (1, 6, 5)
+    assert build_data_spec(parts).input_shape == (1, 6, 5)
 
 
 def test_folders_of_parts_are_kept_and_the_missing_one_is_cut_from_training(tmp_path: Path) -> None:
@@ -112,26 +112,26 @@ def test_mixed_sizes_formats_and_colours_are_brought_to_one_size(tmp_path: Path)
 
 def test_a_picture_lying_on_its_side_is_turned_as_its_camera_says(tmp_path: Path) -> None:
     turned = Image.Exif()
-    turned[images.ORIENTATION] = 6
+    turned[image_folder.ORIENTATION] = 6
     for number in range(20):
         draw(tmp_path / "data" / "ab"[number % 2] / f"{number}.jpg", number, (6, 9), exif=turned)
     assert load(tmp_path / "data").train.inputs.shape[1:] == (1, 9, 6)
 
 
 def test_pixels_are_decoded_once_and_anew_when_a_file_changed(zoo: Path, cache: Path) -> None:
-    before = describe(load(zoo)).digest
+    before = build_data_spec(load(zoo)).digest
     (pixels,) = cache.glob("*.values")
     made_at = pixels.stat().st_mtime_ns
-    assert describe(load(zoo)).digest == before and pixels.stat().st_mtime_ns == made_at
+    assert build_data_spec(load(zoo)).digest == before and pixels.stat().st_mtime_ns == made_at
     draw(zoo / "cat" / "00.png", 99)
-    assert describe(load(zoo)).digest != before
+    assert build_data_spec(load(zoo)).digest != before
     assert len(list(cache.glob("*.values"))) == 2 and not list(cache.glob("*.unfinished"))
 
 
 def test_pixels_that_were_deleted_from_the_cache_are_decoded_again(zoo: Path, cache: Path) -> None:
-    before = describe(load(zoo)).digest
+    before = build_data_spec(load(zoo)).digest
     next(cache.glob("*.values")).unlink()
-    assert describe(load(zoo)).digest == before
+    assert build_data_spec(load(zoo)).digest == before
 
 
 def test_a_class_of_which_the_cut_leaves_nothing_to_learn_from_is_named(zoo: Path) -> None:
@@ -142,22 +142,22 @@ def test_a_class_of_which_the_cut_leaves_nothing_to_learn_from_is_named(zoo: Pat
 
 
 def test_pixels_are_decoded_anew_when_their_file_is_not_as_it_was_left(zoo: Path, cache: Path) -> None:
-    before = describe(load(zoo)).digest
+    before = build_data_spec(load(zoo)).digest
     (pixels,) = cache.glob("*.values")
     with pixels.open("r+b") as file:
         file.write(b"another")
-    assert describe(load(zoo)).digest == before
-    assert load(zoo).train.inputs[:].float().mean() == describe(load(zoo)).mean[0]
+    assert build_data_spec(load(zoo)).digest == before
+    assert load(zoo).train.inputs[:].float().mean() == build_data_spec(load(zoo)).mean[0]
 
 
 def test_another_cut_reads_the_same_pixels(zoo: Path, cache: Path) -> None:
     first, second = (load(zoo, split_seed=seed) for seed in (0, 1))
-    assert describe(first).digest != describe(second).digest
+    assert build_data_spec(first).digest != build_data_spec(second).digest
     assert len(list(cache.glob("*.values"))) == 1
 
 
 def test_a_second_start_reads_no_pixel(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = describe(load(zoo))
+    before = build_data_spec(load(zoo))
     monkeypatch.setattr(RowFile, "read", lambda self, rows: pytest.fail("pixels were read"))
     module = DataModule(source=ImageFolder(**ARGUMENTS), root=str(zoo), batch_size=4, evaluation_batch_size=4,
                         train_fraction=1.0, seed=0)  # fmt: skip

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.files.audio_folder import RECORDINGS
-from pipeline.data.files.labelled_files import LabelledFile, NamePattern, in_names
+from pipeline.data.files.audio_folder import AUDIO_FILES
+from pipeline.data.files.labelled_files import LabelledFile, NamePattern, files_by_name
 from pipeline.errors import ConfigError
 
 
@@ -42,8 +42,8 @@ def test_files_that_fit_are_found_at_any_depth_and_the_others_told(tmp_path: Pat
     (tmp_path / "ann").mkdir()
     for name in ("ann/yes.wav", "ann/no.WAV", "no.wav", "ann/notes.txt"):
         (tmp_path / name).touch()
-    files, others = in_names(tmp_path, NamePattern("{speaker}/{label}.wav"), "speaker", RECORDINGS)
+    files, others = files_by_name(tmp_path, NamePattern("{speaker}/{label}.wav"), "speaker", AUDIO_FILES)
     assert files == [LabelledFile("ann/yes.wav", "yes", None, "ann")]
     assert others == ["ann/no.WAV", "no.wav"]
     with pytest.raises(ConfigError, match=r"data\.source\.group=speeker is no field .* expected one of speaker, label"):
-        in_names(tmp_path, NamePattern("{speaker}/{label}.wav"), "speeker", RECORDINGS)
+        files_by_name(tmp_path, NamePattern("{speaker}/{label}.wav"), "speeker", AUDIO_FILES)

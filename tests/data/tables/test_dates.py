@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.data.tables.test_table import load
 
-from pipeline.data.tables.columns import Order, days
+from pipeline.data.tables.columns import DateOrder, days_since_1970
 from pipeline.errors import DataError
 
 # What a column holds besides 40 dates written in the same way, how these are written, and what it is taken for.
@@ -61,9 +61,11 @@ def test_a_column_is_read_one_way(case: str, tmp_path: Path) -> None:
         ("29.02.2024", "day first", "2024-02-29"),
     ],
 )
-def test_a_date_is_the_day_that_is_meant(cell: str, order: Order, expected: str) -> None:
+def test_a_date_is_the_day_that_is_meant(cell: str, order: DateOrder, expected: str) -> None:
     meant = datetime.fromisoformat(expected).replace(tzinfo=UTC)
-    assert days(cell, order) == pytest.approx((meant - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() / 86_400)
+    assert days_since_1970(cell, order) == pytest.approx(
+        (meant - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() / 86_400
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_a_date_is_the_day_that_is_meant(cell: str, order: Order, expected: str)
 )
 def test_what_is_no_date_is_none(cell: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # whatever words Python has for it
-        days(cell)
+        days_since_1970(cell)
 
 
 def test_the_way_that_nothing_proves_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from pipeline.data import on_disk
-from pipeline.data.datamodule import DataModule, folded
+from pipeline.data.data_spec import build_data_spec, data_digest
+from pipeline.data.datamodule import DataModule, make_fold
 from pipeline.data.dataset import Splits
 from pipeline.data.on_disk import OnDiskTensor
-from pipeline.data.statistics import describe, digest
 from pipeline.data.tables import raw_table, table_files
 from pipeline.data.tables.table import Table
 from pipeline.errors import ConfigError, DataError, UserError
@@ -47,7 +47,7 @@ def test_where_semicolons_part_cells_commas_part_fractions(tmp_path: Path) -> No
     parts = load(tmp_path, plain, header="size,price,town")
     european = [row.replace(",", ";").replace(".", ",") for row in plain]
     again = load(tmp_path, european, header="size;price;town")
-    assert again.feature_names == ("size", "town=Bath", "town=York") and digest(again) == digest(parts)
+    assert again.feature_names == ("size", "town=Bath", "town=York") and data_digest(again) == data_digest(parts)
 
 
 def test_text_is_predicted_as_classes(tmp_path: Path) -> None:
@@ -75,14 +75,14 @@ def test_a_group_is_never_in_two_parts(tmp_path: Path) -> None:
     seen = [set(part.targets.flatten().tolist()) for part in parts.by_name().values()]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 10
     for fold in range(4):
-        train, validation, test = folded(parts, folds=4, fold=fold).by_name().values()
+        train, validation, test = make_fold(parts, folds=4, fold=fold).by_name().values()
         seen = [set(part.targets.flatten().tolist()) for part in (train, validation, test)]
         assert sum(map(len, seen)) == 10 and len(seen[1]) == 2
 
 
 def test_what_is_cut_by_time_is_not_folded(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.folds=3: .* follow each other in time"):
-        folded(load(tmp_path, ROWS, time="size"), folds=3, fold=0)
+        make_fold(load(tmp_path, ROWS, time="size"), folds=3, fold=0)
 
 
 @pytest.mark.parametrize(
@@ -203,12 +203,12 @@ def test_a_large_table_is_read_once_into_the_cache_and_gives_the_same(
     assert found.feature_names == expected.feature_names
     for mine, other in zip(found.by_name().values(), expected.by_name().values(), strict=True):
         assert torch.equal(mine.inputs[:], other.inputs[:]) and torch.equal(mine.targets, other.targets)
-    assert digest(found) == digest(expected)
-    assert describe(found).mean == pytest.approx(describe(expected).mean)
+    assert data_digest(found) == data_digest(expected)
+    assert build_data_spec(found).mean == pytest.approx(build_data_spec(expected).mean)
     monkeypatch.setattr(raw_table, "chunks", lambda path: pytest.fail("it was read again"))
     path = tmp_path / "own.csv"
     again = Table(**SETTINGS).load(path).fitted()
-    assert digest(again) == digest(expected)
+    assert data_digest(again) == data_digest(expected)
 
 
 def test_parquet_is_read_like_a_csv(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_parquet_is_read_like_a_csv(tmp_path: Path) -> None:
                "price": [3.0, *(row * 1.5 for row in range(50))]}  # fmt: skip
     parquet.write_table(pyarrow.table(columns), tmp_path / "own.parquet", row_group_size=7)
     found = Table(**SETTINGS).load(tmp_path / "own.parquet").fitted()
-    assert digest(found) == digest(expected) and found.feature_names == expected.feature_names
+    assert data_digest(found) == data_digest(expected) and found.feature_names == expected.feature_names
     (tmp_path / "own.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(DataError, match="is no Parquet file that can be read"):
         Table(**SETTINGS).load(tmp_path / "own.parquet")
@@ -293,7 +293,7 @@ def test_a_name_that_training_does_not_show_is_any_other(tmp_path: Path) -> None
 
 
 def test_numbers_of_names_are_not_scaled(tmp_path: Path) -> None:
-    spec = describe(load(tmp_path, TOWNS, one_hot_up_to=10))
+    spec = build_data_spec(load(tmp_path, TOWNS, one_hot_up_to=10))
     assert (spec.mean[1], spec.std[1]) == (0.0, 0.0) and spec.std[0] > 0
     assert spec.categories[1][1:] == tuple(sorted(f"town {n}" for n in range(20)))
 

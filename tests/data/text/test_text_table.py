@@ -12,11 +12,11 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from pipeline.data.datamodule import DataModule, check_parts
+from pipeline.data.data_spec import build_data_spec
+from pipeline.data.datamodule import DataModule, check_splits
 from pipeline.data.dataset import Splits
-from pipeline.data.statistics import describe
 from pipeline.data.text.text_table import TextTable
-from pipeline.data.text.tokenizer import Tokenization, encode, fix_length, smallest_type
+from pipeline.data.text.tokenizer import Tokenization, encode_sentences, fix_length, smallest_dtype
 from pipeline.errors import ConfigError, DataError
 
 ROWS = [(f"a {'good' if number % 2 else 'bad'} film number {number}", str(number % 2)) for number in range(40)]
@@ -55,8 +55,8 @@ def test_one_file_is_cut_into_three_parts_alike_each_time(tmp_path: Path) -> Non
     found = [sentence for part in parts.by_name() for sentence in words(parts, part)]
     assert len(set(found)) > 24
     again = source().load(tmp_path).fitted()
-    assert describe(again) == describe(parts) and again.tokenizer == parts.tokenizer
-    assert describe(source(split_seed=1).load(tmp_path).fitted()).digest != describe(parts).digest
+    assert build_data_spec(again) == build_data_spec(parts) and again.tokenizer == parts.tokenizer
+    assert build_data_spec(source(split_seed=1).load(tmp_path).fitted()).digest != build_data_spec(parts).digest
 
 
 def test_the_same_rows_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_same_rows_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("\n".join("\t".join(row) for row in ROWS))
     (tmp_path / "train.jsonl").write_text("\n".join(f'{{"text": "{text}", "label": {label}}}' for text, label in ROWS))
     digests = {
-        describe(source(**asked).load(tmp_path).fitted()).digest
+        build_data_spec(source(**asked).load(tmp_path).fitted()).digest
         for asked in (
             {},
             {"train": "train.tsv", "text": 0, "label": 1, "header": False},
@@ -76,9 +76,9 @@ def test_the_same_rows_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
 
 def test_the_digest_changes_with_a_letter_that_the_network_never_sees(tmp_path: Path) -> None:
     write(tmp_path)
-    before = describe(source().load(tmp_path).fitted())
+    before = build_data_spec(source().load(tmp_path).fitted())
     write(tmp_path, rows=[(ROWS[0][0].capitalize(), ROWS[0][1]), *ROWS[1:]])
-    after = describe(source().load(tmp_path).fitted())
+    after = build_data_spec(source().load(tmp_path).fitted())
     assert after.digest != before.digest and replace(after, digest=before.digest) == before
 
 
@@ -95,7 +95,7 @@ def test_inputs_are_small_numbers_that_end_in_padding(tmp_path: Path) -> None:
     write(tmp_path)
     inputs = source(tokenizer=Tokenization(**(WORDS | {"max_length": 4}))).load(tmp_path).fitted().train.inputs
     assert inputs.dtype == torch.uint8 and inputs.shape == (24, 4)
-    assert [smallest_type(size) for size in (256, 257, 32_768, 32_769)] == [
+    assert [smallest_dtype(size) for size in (256, 257, 32_768, 32_769)] == [
         torch.uint8,
         torch.int16,
         torch.int16,
@@ -106,7 +106,7 @@ def test_inputs_are_small_numbers_that_end_in_padding(tmp_path: Path) -> None:
 def test_pieces_of_words_spell_words_that_were_never_seen() -> None:
     pieces = Tokenization(**(WORDS | {"kind": "bpe"})).learn([text for text, _ in ROWS])
     fix_length(pieces, ["fogd"])
-    assert 1 not in encode(pieces, ["fogd"]).tolist()[0]
+    assert 1 not in encode_sentences(pieces, ["fogd"]).tolist()[0]
     again = Tokenization(**(WORDS | {"kind": "bpe"})).learn([text for text, _ in ROWS])
     assert pieces.get_vocab() == again.get_vocab()
 
@@ -232,7 +232,7 @@ def test_a_cell_may_name_any_number_of_labels(tmp_path: Path) -> None:
     wanted = ([1, 0, 0], [1, 0, 1], [0, 0, 0], [0, 1, 0])
     for sentence, labels in zip(words(parts, "train"), parts.train.targets.tolist(), strict=True):
         assert labels == wanted[int(sentence.split()[-1]) % 4]
-    check_parts(parts)
+    check_splits(parts)
     write(tmp_path, "test.csv", rows=[("a film", "funny;odd")])
     with pytest.raises(DataError, match="row 2 has the label 'odd', which no training sample has"):
         source(label_separator=";", test="test.csv").load(tmp_path).fitted()

@@ -4,7 +4,7 @@ import torch
 
 from pipeline.models.layers.categories import CategoryEmbeddings
 from pipeline.models.mlp import MLP
-from pipeline.models.network import Network, seen_by_model
+from pipeline.models.network import Network, spec_for_model
 from pipeline.spec import DataSpec
 
 SPEC = DataSpec(
@@ -17,7 +17,7 @@ SPEC = DataSpec(
 def test_amounts_come_first_and_scaled_then_a_vector_for_each_name() -> None:
     network = Network(body=torch.nn.Identity(), spec=SPEC)
     seen = network.standardize(torch.tensor([[2.0, 14.0, 999.0], [1.0, 8.0, 0.0]]))
-    assert seen.shape == (2, *seen_by_model(SPEC).input_shape)
+    assert seen.shape == (2, *spec_for_model(SPEC).input_shape)
     assert seen[:, 0].tolist() == [2.0, -1.0]
     towns, numbers = network.standardize.vectors
     assert torch.equal(seen[0, 1:], torch.cat([towns.weight[2], numbers.weight[999]]))
@@ -30,7 +30,7 @@ def test_a_number_without_a_name_is_any_other_which_says_nothing_at_first() -> N
 
 
 def test_a_model_is_built_for_the_width_of_the_vectors() -> None:
-    body = MLP(spec=seen_by_model(SPEC), widths=[8], activation="relu", batch_norm=False, dropout=0.0)
+    body = MLP(spec=spec_for_model(SPEC), widths=[8], activation="relu", batch_norm=False, dropout=0.0)
     assert Network(body=body, spec=SPEC)(torch.tensor([[1.0, 10.0, 5.0]])).shape == (1, 1)
 
 

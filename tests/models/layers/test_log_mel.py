@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pipeline.models.layers.log_mel import BANDS, LogMel
 from pipeline.models.linear import SoftmaxRegression
-from pipeline.models.network import Network, seen_by_model
+from pipeline.models.network import Network, spec_for_model
 from pipeline.spec import DataSpec
 
 RATES = (4000, 8000, 11_025, 16_000, 22_050, 44_100, 48_000)
@@ -70,7 +70,7 @@ def test_low_precision_around_it_changes_nothing() -> None:
 
 
 def test_a_model_is_built_for_the_picture_and_the_network_takes_the_waveform() -> None:
-    seen = seen_by_model(SPEC)
+    seen = spec_for_model(SPEC)
     assert seen.input_shape == (1, 40, 101) and seen.kind == "audio"
     network = Network(body=SoftmaxRegression(spec=seen), spec=SPEC)
     assert network(torch.stack([tone(440), tone(880)])).shape == (2, 3)
@@ -78,7 +78,7 @@ def test_a_model_is_built_for_the_picture_and_the_network_takes_the_waveform() -
 
 
 def test_it_is_exported_with_the_network_for_batches_of_any_size() -> None:
-    network = Network(body=SoftmaxRegression(spec=seen_by_model(SPEC)), spec=SPEC).eval()
+    network = Network(body=SoftmaxRegression(spec=spec_for_model(SPEC)), spec=SPEC).eval()
     sounds = torch.stack([tone(hertz) for hertz in (200, 400, 800, 1600, 3200)])
     exported = torch.export.export(network, (sounds[:2],), dynamic_shapes=({0: torch.export.Dim.AUTO},)).module()
     torch.testing.assert_close(exported(sounds), network(sounds))

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from pipeline.data.text.tokenizer import Tokenization, encode, fix_length
+from pipeline.data.text.tokenizer import Tokenization, encode_sentences, fix_length
 from pipeline.models.bag_of_words import BagOfWords
 from pipeline.models.network import Network
 from pipeline.spec import DataSpec
@@ -52,7 +52,7 @@ def logged(sqlite_uri: str, tmp_path: Path, run_dir: Path, network: nn.Module, t
     store = MlflowStore(sqlite_uri, str(tmp_path / "artifacts"))
     run_id = store.open_run(experiment="reviews", name="bag", run_uid=run_dir.name, time=0, known=None).run_id
     reading = Reading(tokenizer.to_str(), tuple(LEARNED[:2]))
-    example = encode(tokenizer, LEARNED[:2])
+    example = encode_sentences(tokenizer, LEARNED[:2])
     return log_model(uri=sqlite_uri, run_id=run_id, network=network, example=example, reading=reading)
 
 
@@ -64,13 +64,13 @@ def test_it_takes_a_column_of_sentences_of_any_number_and_length(
     mlflow.set_tracking_uri(sqlite_uri)
     try:
         model = mlflow.pyfunc.load_model(logged)
-        expected = network(encode(tokenizer, ASKED)).detach()
+        expected = network(encode_sentences(tokenizer, ASKED)).detach()
         for count in (1, 2, 4):
             scores = model.predict(pd.DataFrame({"text": ASKED[:count]}))
             torch.testing.assert_close(torch.from_numpy(scores), expected[:count])
         torch.testing.assert_close(torch.from_numpy(model.predict(ASKED)), expected)
         alone = mlflow.pytorch.load_model(logged)
-        torch.testing.assert_close(alone(encode(tokenizer, ASKED).long()), expected)
+        torch.testing.assert_close(alone(encode_sentences(tokenizer, ASKED).long()), expected)
         (given,), (returned,) = model.metadata.signature.inputs.inputs, model.metadata.signature.outputs.inputs
         assert given.type.name == "string" and returned.shape == (-1, 1)
         with pytest.raises(mlflow.exceptions.MlflowException):
@@ -96,4 +96,4 @@ def test_it_is_loaded_without_this_package(
     command = [sys.executable, "-c", LOAD, sqlite_uri, logged, *ASKED]
     done = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
     found = torch.tensor(json.loads(done.stdout))
-    torch.testing.assert_close(found, network(encode(tokenizer, ASKED)).detach())
+    torch.testing.assert_close(found, network(encode_sentences(tokenizer, ASKED)).detach())

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.constraints import ProperFraction, Seed
 from pipeline.data.dataset import Split, Splits, SplitSpec
-from pipeline.data.datasets.published_files import File, read_folder, unpacked
+from pipeline.data.datasets.published_files import PublishedFile, extract, read_published_files
 from pipeline.spec import Kind, TaskKind
 from pipeline.system.download import fetch
 from pipeline.system.files import cache_folder
@@ -26,7 +26,7 @@ class CaliforniaHousing:
     task: ClassVar[TaskKind] = "regression"
 
     mirrors: ClassVar[tuple[str, ...]] = ("https://ndownloader.figshare.com/files/5976036",)
-    archive: ClassVar[File] = File(
+    archive: ClassVar[PublishedFile] = PublishedFile(
         "cal_housing.tgz", 441_963, "aaa5c9a6afe2225cc2aed2723682ae403280c4a3695a2ddda4ffb5d8215ea681"
     )
     feature_names: ClassVar[tuple[str, ...]] = (
@@ -51,8 +51,8 @@ class CaliforniaHousing:
         else:
             destination = root / self.archive.name
             remedy = "Leave data.root out to have california_housing downloaded."
-            content = read_folder(root, [self.archive], remedy=remedy, unpack=False)[self.archive.name]
-        rows = np.loadtxt(io.BytesIO(unpacked(content, [MEMBER], where=str(destination))[MEMBER]), delimiter=",")
+            content = read_published_files(root, [self.archive], remedy=remedy, unpack=False)[self.archive.name]
+        rows = np.loadtxt(io.BytesIO(extract(content, [MEMBER], where=str(destination))[MEMBER]), delimiter=",")
         longitude, latitude, age, rooms, bedrooms, population, households, income, value = rows.T
         per_household = (rooms / households, bedrooms / households, population, population / households)
         inputs = np.stack([income, age, *per_household, latitude, longitude], axis=1)

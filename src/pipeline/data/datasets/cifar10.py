@@ -10,9 +10,9 @@ import torch
 
 from pipeline.constraints import PositiveInt
 from pipeline.data.dataset import Split, Splits
-from pipeline.data.datasets.published_files import File, read_folder, unpacked
+from pipeline.data.datasets.published_files import PublishedFile, extract, read_published_files
 from pipeline.data.splitting import stratified_order
-from pipeline.data.targets import check_labels
+from pipeline.data.targets import check_class_labels
 from pipeline.errors import ConfigError
 from pipeline.spec import Kind, TaskKind
 from pipeline.system.download import obtain
@@ -26,8 +26,8 @@ SUBFOLDER = "cifar-10-batches-bin"
 Contents = Mapping[str, bytes | bytearray]  # of files, by name
 
 
-def _batch(name: str, sha256: str) -> File:
-    return File(f"{name}.bin", BYTES, sha256)
+def _batch(name: str, sha256: str) -> PublishedFile:
+    return PublishedFile(f"{name}.bin", BYTES, sha256)
 
 
 class CIFAR10:
@@ -43,17 +43,19 @@ class CIFAR10:
         "https://www.cs.toronto.edu/~kriz/",
         "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/",
     )
-    archive: ClassVar[File] = File(
+    archive: ClassVar[PublishedFile] = PublishedFile(
         "cifar-10-binary.tar.gz", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
     )
-    train: ClassVar[tuple[File, ...]] = (
+    train: ClassVar[tuple[PublishedFile, ...]] = (
         _batch("data_batch_1", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
         _batch("data_batch_2", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
         _batch("data_batch_3", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
         _batch("data_batch_4", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
         _batch("data_batch_5", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
     )
-    test: ClassVar[File] = _batch("test_batch", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b")
+    test: ClassVar[PublishedFile] = _batch(
+        "test_batch", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"
+    )
     class_names: ClassVar[tuple[str, ...]] = (
         *("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     )
@@ -67,13 +69,13 @@ class CIFAR10:
             contents: Contents = obtain(
                 [f"{mirror}{self.archive.name}" for mirror in self.mirrors],
                 cache_folder() / "cifar10",
-                Batches(self.archive, files),
+                BatchArchive(self.archive, files),
                 remedy="Without a network, put the files of cifar-10-binary.tar.gz into a folder and type "
                 "data.root=/path/with/the/files, or type data=mnist5k, which comes with the installation.",
             )
         else:
             remedy = "Leave data.root out to have cifar10 downloaded."
-            contents = read_folder(root, files, subfolders=[SUBFOLDER], remedy=remedy)
+            contents = read_published_files(root, files, subfolders=[SUBFOLDER], remedy=remedy)
         official = self._part(b"".join(contents[file.name] for file in self.train))
         if not 0 < self.validation_size < len(official):
             raise ConfigError(
@@ -89,16 +91,16 @@ class CIFAR10:
         """Records of a label and the three planes of colour, row by row."""
         rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, 1 + int(np.prod(SHAPE)))
         targets = torch.from_numpy(rows[:, 0].astype(np.int64))
-        check_labels(targets, num_classes=len(self.class_names), where="cifar10's files")
+        check_class_labels(targets, num_classes=len(self.class_names), where="cifar10's files")
         return Split(torch.from_numpy(rows[:, 1:].copy()).reshape(-1, *SHAPE), targets)
 
 
 @dataclass(frozen=True)
-class Batches:
+class BatchArchive:
     """The `files` of the archive, which itself does not stay."""
 
-    archive: File
-    files: tuple[File, ...]
+    archive: PublishedFile
+    files: tuple[PublishedFile, ...]
 
     @property
     def most_bytes(self) -> int:
@@ -109,7 +111,7 @@ class Batches:
 
     def arrived(self, file: Path) -> Contents:
         content = read_verified(file, size=self.archive.size, sha256=self.archive.sha256, unpack=False)
-        return unpacked(content, [each.name for each in self.files], where=self.archive.name)
+        return extract(content, [each.name for each in self.files], where=self.archive.name)
 
     def keep(self, place: Path, content: Contents) -> None:
         write_folder(place, content)

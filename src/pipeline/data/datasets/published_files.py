@@ -13,7 +13,7 @@ from pipeline.errors import DataError
 from pipeline.system.files import ContentError, read_verified
 
 
-class File(NamedTuple):
+class PublishedFile(NamedTuple):
     """A file's official name, and the size in bytes and SHA-256 of its unpacked content, or of an archive as it is."""
 
     name: str
@@ -26,8 +26,8 @@ class File(NamedTuple):
         return [folder / (name + suffix) for folder in folders for name in names for suffix in ("", ".gz")]
 
 
-def read_folder(
-    root: Path, files: Sequence[File], *, subfolders: Iterable[str] = (), remedy: str, unpack: bool = True
+def read_published_files(
+    root: Path, files: Sequence[PublishedFile], *, subfolders: Iterable[str] = (), remedy: str, unpack: bool = True
 ) -> dict[str, bytearray]:
     """Return the verified content of each file, by name, from `root` or one of its `subfolders`.
 
@@ -47,12 +47,12 @@ def read_folder(
                 f"{root} lacks {', '.join(missing)} (looked for each, also with .idx for -idx and with "
                 f".gz, in {places}).\n{remedy}"
             )
-        return {file.name: _first_good(file, paths, remedy, unpack) for file, paths in candidates.items()}
+        return {file.name: _first_verified(file, paths, remedy, unpack) for file, paths in candidates.items()}
     except OSError as error:
         raise DataError(f"{root} cannot be read: {error}.\n{remedy}") from error
 
 
-def installed(package: str, *, remedy: str) -> Path:
+def package_folder(package: str, *, remedy: str) -> Path:
     """Return the folder of a package, without importing it. Raises DataError with the remedy."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
@@ -60,7 +60,7 @@ def installed(package: str, *, remedy: str) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def _first_good(file: File, paths: Sequence[Path], remedy: str, unpack: bool) -> bytearray:
+def _first_verified(file: PublishedFile, paths: Sequence[Path], remedy: str, unpack: bool) -> bytearray:
     refused = []
     for path in paths:
         try:
@@ -70,16 +70,16 @@ def _first_good(file: File, paths: Sequence[Path], remedy: str, unpack: bool) ->
     raise DataError("\n".join([*refused, f"Put a fresh copy of {file.name} in its place.", remedy]))
 
 
-def unpacked(content: bytes | bytearray, names: Collection[str], *, where: str) -> dict[str, bytes]:
+def extract(content: bytes | bytearray, names: Collection[str], *, where: str) -> dict[str, bytes]:
     """Return `members` of a verified archive. Raises DataError for one that is not in it."""
-    found = members(content, names)
+    found = archive_members(content, names)
     missing = [name for name in names if name not in found]
     if missing:
         raise DataError(f"{where} lacks {', '.join(missing)}.")
     return found
 
 
-def members(content: bytes | bytearray, names: Collection[str]) -> dict[str, bytes]:
+def archive_members(content: bytes | bytearray, names: Collection[str]) -> dict[str, bytes]:
     """Return those of these files that are in the archive, by name without folder. Raises tarfile.TarError.
 
     Links do not count, nor do files with holes, which may be larger than they seem, nor what would lie elsewhere.
@@ -96,7 +96,7 @@ def members(content: bytes | bytearray, names: Collection[str]) -> dict[str, byt
     return found
 
 
-def unzipped(file: Path, *, most_bytes: int) -> bytes:
+def decompress(file: Path, *, most_bytes: int) -> bytes:
     """Return the content of an unverified gzip file. Raises ContentError for one that is damaged or too long."""
     try:
         with gzip.open(file) as stream:

@@ -14,8 +14,8 @@ import torch
 
 from pipeline.constraints import ProperFraction, Seed
 from pipeline.data.dataset import Split, Splits, SplitSpec
-from pipeline.data.datasets.published_files import File, installed, read_folder
-from pipeline.data.splitting import one_against_rest
+from pipeline.data.datasets.published_files import PublishedFile, package_folder, read_published_files
+from pipeline.data.splitting import one_vs_rest
 from pipeline.errors import ConfigError
 from pipeline.spec import Kind, TaskKind
 
@@ -25,12 +25,12 @@ Rows = npt.NDArray[np.float64]
 REMEDY = "Type python -m pip install --force-reinstall --no-deps scikit-learn, and leave data.root out."
 
 
-class Labelled:
+class LabelledTable:
     """A table whose last column is the class."""
 
     name: ClassVar[str]
     kind: ClassVar[Kind] = "table"
-    file: ClassVar[File]
+    file: ClassVar[PublishedFile]
     header_lines: ClassVar[int] = 1
     feature_names: ClassVar[tuple[str, ...]] = ()
     class_names: ClassVar[tuple[str, ...]]
@@ -40,8 +40,8 @@ class Labelled:
         self.split = SplitSpec(validation_share, test_share, split_seed)
 
     def load(self, root: Path | None) -> Splits:
-        rows = read_table(self.file, root, delimiter=",", header_lines=self.header_lines)
-        labels, names = one_against_rest(rows[:, -1].astype(np.int64), self.class_names, self.positive)
+        rows = read_numbers(self.file, root, delimiter=",", header_lines=self.header_lines)
+        labels, names = one_vs_rest(rows[:, -1].astype(np.int64), self.class_names, self.positive)
         train, validation, test = self.split(Split(self.inputs(rows[:, :-1]), torch.from_numpy(labels)))
         task: TaskKind = "binary" if len(names) == 2 else "multiclass"
         return Splits(self.name, self.kind, task, names, train, validation, test, self.feature_names)
@@ -50,7 +50,7 @@ class Labelled:
         return torch.from_numpy(columns).float()
 
 
-class OneAgainstRest(Labelled):
+class OneVsRestTable(LabelledTable):
     """With `positive`: is it that class, or one of the others?"""
 
     task: ClassVar[TaskKind] = "multiclass"
@@ -66,20 +66,20 @@ class OneAgainstRest(Labelled):
         self.positive = positive
 
 
-class Iris(OneAgainstRest):
+class Iris(OneVsRestTable):
     """150 flowers of three kinds, 50 of each, by the size of two of their leaves (Fisher 1936)."""
 
     name = "iris"
-    file = File("iris.csv", 2_734, "f13ffa8fdd56fd8e6c8d16d4081a3fbd3114bcd0aae4256c43205169cd9d1449")
+    file = PublishedFile("iris.csv", 2_734, "f13ffa8fdd56fd8e6c8d16d4081a3fbd3114bcd0aae4256c43205169cd9d1449")
     feature_names = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
     class_names = ("setosa", "versicolor", "virginica")
 
 
-class Wine(OneAgainstRest):
+class Wine(OneVsRestTable):
     """178 wines of three growers, by what a chemist finds in them (Aeberhard, Coomans & de Vel 1992)."""
 
     name = "wine"
-    file = File("wine_data.csv", 11_157, "10e8a802908b34f86e5da8ce962f3c806694bc98450a18f61851af59f324bede")
+    file = PublishedFile("wine_data.csv", 11_157, "10e8a802908b34f86e5da8ce962f3c806694bc98450a18f61851af59f324bede")
     feature_names = (
         *("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids"),
         *("nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines"),
@@ -88,14 +88,16 @@ class Wine(OneAgainstRest):
     class_names = ("class_0", "class_1", "class_2")
 
 
-class BreastCancer(Labelled):
+class BreastCancer(LabelledTable):
     """569 tumours, malignant or benign, by ten measures of their cells' nuclei: of each the mean, the standard error
     and the mean of the three largest (Wolberg, Street & Mangasarian 1995)."""
 
     task: ClassVar[TaskKind] = "binary"
 
     name = "breast_cancer"
-    file = File("breast_cancer.csv", 119_913, "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed")
+    file = PublishedFile(
+        "breast_cancer.csv", 119_913, "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"
+    )
     measures: ClassVar[tuple[str, ...]] = (
         *("radius", "texture", "perimeter", "area", "smoothness", "compactness"),
         *("concavity", "concave points", "symmetry", "fractal dimension"),
@@ -108,14 +110,14 @@ class BreastCancer(Labelled):
     class_names = ("malignant", "benign")
 
 
-class Digits(Labelled):
+class Digits(LabelledTable):
     """1,797 handwritten digits as grey pictures of 8x8 (Alpaydin & Kaynak 1998)."""
 
     task: ClassVar[TaskKind] = "multiclass"
 
     name = "digits"
     kind = "image"
-    file = File("digits.csv", 264_712, "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8")
+    file = PublishedFile("digits.csv", 264_712, "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8")
     header_lines = 0
     class_names = tuple("0123456789")
 
@@ -131,10 +133,10 @@ class Diabetes:
     task: ClassVar[TaskKind] = "regression"
 
     name: ClassVar[str] = "diabetes"
-    inputs: ClassVar[File] = File(
+    inputs: ClassVar[PublishedFile] = PublishedFile(
         "diabetes_data_raw.csv", 19_596, "86badf50b4f9436ddd1e497dc0ae1b93166f8120221ee7dca4634fe849f3be7c"
     )
-    targets: ClassVar[File] = File(
+    targets: ClassVar[PublishedFile] = PublishedFile(
         "diabetes_target.csv", 11_050, "244713a551f62a291a354212d8a048adec6cb1244b2bc44e66a0698f5006d26d"
     )
     feature_names: ClassVar[tuple[str, ...]] = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
@@ -144,15 +146,15 @@ class Diabetes:
 
     def load(self, root: Path | None) -> Splits:
         inputs, targets = (
-            torch.from_numpy(read_table(file, root, delimiter=None, header_lines=0)).float()
+            torch.from_numpy(read_numbers(file, root, delimiter=None, header_lines=0)).float()
             for file in (self.inputs, self.targets)
         )
         train, validation, test = self.split(Split(inputs, targets))
         return Splits(self.name, "table", "regression", (), train, validation, test, self.feature_names)
 
 
-def read_table(file: File, root: Path | None, *, delimiter: str | None, header_lines: int) -> Rows:
+def read_numbers(file: PublishedFile, root: Path | None, *, delimiter: str | None, header_lines: int) -> Rows:
     """Return a file's rows and columns, from `root` or from where scikit-learn is installed. Raises DataError."""
-    folder = installed("sklearn", remedy=REMEDY) / "datasets" / "data" if root is None else root
-    content = read_folder(folder, [file], remedy=REMEDY)[file.name]
+    folder = package_folder("sklearn", remedy=REMEDY) / "datasets" / "data" if root is None else root
+    content = read_published_files(folder, [file], remedy=REMEDY)[file.name]
     return np.loadtxt(io.BytesIO(content), delimiter=delimiter, skiprows=header_lines, ndmin=2)

@@ -10,10 +10,10 @@ from typing import ClassVar
 
 from pipeline.constraints import PositiveFloat, ProperFraction
 from pipeline.data.dataset import Splits
-from pipeline.data.datasets.published_files import members, unzipped
-from pipeline.data.files.audio_folder import RECORDINGS, Clips
-from pipeline.data.files.build_splits import Selection
-from pipeline.data.files.labelled_files import LabelledFile, NamePattern, in_names
+from pipeline.data.datasets.published_files import archive_members, decompress
+from pipeline.data.files.audio_folder import AUDIO_FILES, ClipLoader
+from pipeline.data.files.build_splits import SplitBuilder
+from pipeline.data.files.labelled_files import LabelledFile, NamePattern, files_by_name
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind, TaskKind
 from pipeline.system.download import obtain
@@ -26,7 +26,7 @@ OWN_COPY = (
     "type git clone https://github.com/Jakobovski/free-spoken-digit-dataset, then "
     "data.root=free-spoken-digit-dataset/recordings"
 )
-MOST_BYTES = 64 * 1024**2  # of the archive, also unpacked: all recordings together have 21 MB
+MAX_ARCHIVE_BYTES = 64 * 1024**2  # of the archive, also unpacked: all recordings together have 21 MB
 
 
 class SpokenDigits:
@@ -52,7 +52,7 @@ class SpokenDigits:
         self, *, held_out_speaker: str | None, seconds: PositiveFloat | None, validation_share: ProperFraction
     ) -> None:
         self.held_out_speaker = held_out_speaker
-        self.clips = Clips(None, seconds)
+        self.clips = ClipLoader(None, seconds)
         self.validation_share = validation_share
 
     def load(self, root: Path | None) -> Splits:
@@ -60,11 +60,11 @@ class SpokenDigits:
         remedy = f"Leave data.root out to have spoken_digits downloaded, or {OWN_COPY}."
         if not root.is_dir():
             raise DataError(f"data.root={root} {'is no folder' if root.exists() else 'does not exist'}. {remedy}")
-        files, _ = in_names(root, NAMES, "speaker", RECORDINGS)
+        files, _ = files_by_name(root, NAMES, "speaker", AUDIO_FILES)
         if not files:
             raise DataError(f"{root} holds no recordings such as 7_jackson_32.wav. {remedy}")
         shares = {"validation": self.validation_share}
-        selection = Selection(RECORDINGS, root, shares, SPLIT_SEED, "fail")
+        selection = SplitBuilder(AUDIO_FILES, root, shares, SPLIT_SEED, "fail")
         return self.clips.load(self._parted(files, root), selection, "spoken_digits")
 
     def _downloaded(self) -> Path:
@@ -73,7 +73,7 @@ class SpokenDigits:
         names = frozenset(f"{digit}_{speaker}_{index}.wav" for digit, speaker, index in files)
         folder = cache_folder() / "spoken_digits"
         remedy = f"Where there is a network, {OWN_COPY}."
-        obtain(self.mirrors, folder, Recordings(names, self.digest), remedy=remedy)
+        obtain(self.mirrors, folder, RecordingArchive(names, self.digest), remedy=remedy)
         return folder
 
     def _parted(self, files: list[LabelledFile], root: Path) -> list[LabelledFile]:
@@ -94,19 +94,19 @@ class SpokenDigits:
 
 
 @dataclass(frozen=True)
-class Recordings:
+class RecordingArchive:
     """The files of these `names`, and together of this `digest`, out of an archive that does not stay."""
 
     names: frozenset[str]
     digest: str
-    most_bytes: int = MOST_BYTES
+    most_bytes: int = MAX_ARCHIVE_BYTES
 
     def kept(self, place: Path) -> dict[str, bytes]:
         return self._verified({name: (place / name).read_bytes() for name in self.names})
 
     def arrived(self, file: Path) -> dict[str, bytes]:
         try:
-            return self._verified(members(unzipped(file, most_bytes=self.most_bytes), self.names))
+            return self._verified(archive_members(decompress(file, most_bytes=self.most_bytes), self.names))
         except tarfile.TarError as error:
             raise ContentError(f"is no archive that can be read ({error})") from error
 
@@ -114,7 +114,7 @@ class Recordings:
         write_folder(place, content)
 
     def _verified(self, found: dict[str, bytes]) -> dict[str, bytes]:
-        digest = digest_of(found)
+        digest = digest_of_files(found)
         if digest != self.digest:
             raise ContentError(
                 f"has other content: {len(found):,} of {len(self.names):,} recordings, together of SHA-256 {digest}, "
@@ -123,7 +123,7 @@ class Recordings:
         return found
 
 
-def digest_of(contents: Mapping[str, bytes]) -> str:
+def digest_of_files(contents: Mapping[str, bytes]) -> str:
     """Return the SHA-256 of what sha256sum prints of these files."""
     lines = (f"{sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents))
     return sha256("".join(lines).encode()).hexdigest()

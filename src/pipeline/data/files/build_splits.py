@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from pipeline.data.bad_samples import skip_or_fail, why_no_file
+from pipeline.data.bad_samples import file_problem, skip_or_fail
 from pipeline.data.dataset import Split
 from pipeline.data.duplicates import warn_of_duplicates
-from pipeline.data.files.cache import Bad, Cached
-from pipeline.data.files.labelled_files import FileKind, LabelledFile, check_labels_of, learned_labels
+from pipeline.data.files.cache import BadFile, DecodedFiles
+from pipeline.data.files.labelled_files import FileKind, LabelledFile, check_training_labels, training_labels
 from pipeline.data.on_disk import Inputs
 from pipeline.data.splitting import Indices, split_rows
-from pipeline.data.targets import targets_of, task_of
+from pipeline.data.targets import classification_task, encode_labels
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import TaskKind
 
@@ -25,7 +25,7 @@ Files = list[LabelledFile]
 
 
 @dataclass(frozen=True)
-class Selection:
+class SplitBuilder:
     """`shares` are what each part that the files do not have is to get of those to learn from; which files go where
     depends on names and `split_seed` alone."""
 
@@ -39,8 +39,8 @@ class Selection:
         """Return the files whose label is in the training split; `wrong` lists what else is left out, a line each."""
         skipped = self._left_out(wrong, len(files) + len(wrong))
         files, more = self._without_single(files)
-        check_labels_of(files, self.root, self.kind)
-        learned = learned_labels(files)
+        check_training_labels(files, self.root, self.kind)
+        learned = training_labels(files)
         unknown = {file.path: set(file.labels) - learned.keys() for file in files}
         strange = [
             f"{self.root / file.path} ({file.part}) is of the class {min(unknown[file.path])}, which no training "
@@ -53,7 +53,7 @@ class Selection:
 
     def readable(self, files: Files, wrong: Sequence[str]) -> tuple[Files, list[str]]:
         """Return what can be read, and what is wrong with the others, a line each after `wrong`."""
-        why = {file.path: why_no_file(self.root / file.path) for file in files}
+        why = {file.path: file_problem(self.root / file.path) for file in files}
         told = [f"{self.root / path} {reason}" for path, reason in why.items() if reason is not None]
         return [file for file in files if why[file.path] is None], [*wrong, *told]
 
@@ -61,15 +61,15 @@ class Selection:
         """Leave out classes with a single training file, where bad samples are skipped."""
         if self.on_bad_sample == "fail":
             return files, ()
-        single = {label for label, count in learned_labels(files).items() if count == 1}
+        single = {label for label, count in training_labels(files).items() if count == 1}
         lone = [file for file in files if file.part in (None, "train") and single & set(file.labels)]
         told = [f"{self.root / each.path} is the only {self.kind.noun} of {each.label} to learn from" for each in lone]
         paths = {each.path for each in lone}
         return [file for file in files if file.path not in paths], self._left_out(told, len(files))
 
     def decoded(
-        self, files: Files, bad: Sequence[Bad], decode: Callable[[Sequence[str]], Cached]
-    ) -> tuple[Files, Cached]:
+        self, files: Files, bad: Sequence[BadFile], decode: Callable[[Sequence[str]], DecodedFiles]
+    ) -> tuple[Files, DecodedFiles]:
         """Decode the files split by split, without those that are `bad` and those that `decode` finds to be."""
         readable, skipped = self._without(bad, files)
         found = decode([file.path for file in readable])
@@ -83,7 +83,7 @@ class Selection:
     def _left_out(self, named: Sequence[str], total: int) -> tuple[str, ...]:
         return skip_or_fail(named, on_bad_sample=self.on_bad_sample, of=total, what=f"{self.kind.noun}s")
 
-    def _without(self, bad: Sequence[Bad], files: Files) -> tuple[Files, tuple[str, ...]]:
+    def _without(self, bad: Sequence[BadFile], files: Files) -> tuple[Files, tuple[str, ...]]:
         if not bad:
             return files, ()
         rows = {each.row for each in bad}
@@ -96,7 +96,7 @@ class Selection:
         names = {label for file in files for label in file.labels}
         free = [file for file in files if file.part in (None, "train")]
         shares = {part: share for part, share in self.shares.items() if part not in given}
-        labels, groups = _numbered([file.label for file in free]), groups_of(free)
+        labels, groups = _numbered([file.label for file in free]), group_numbers(free)
         rows = (
             split_rows(labels, shares, seed=self.split_seed, groups=groups, noun=noun)
             if shares
@@ -112,7 +112,7 @@ class Selection:
             )
         return sorted(parted, key=lambda file: ORDER.index(str(file.part)))
 
-    def _warn_of_copies(self, files: Files, found: Cached) -> None:
+    def _warn_of_copies(self, files: Files, found: DecodedFiles) -> None:
         rows = {part: [row for row, file in enumerate(files) if file.part == part] for part in ORDER}
         hashes = {part: [found.hashes[row].tobytes() for row in some] for part, some in rows.items()}
         warn_of_duplicates(
@@ -120,7 +120,7 @@ class Selection:
         )
 
 
-def groups_of(files: Files) -> Indices | None:
+def group_numbers(files: Files) -> Indices | None:
     """Return the number of each file's group; None where files have none."""
     if any(file.group is None for file in files):
         return None
@@ -132,19 +132,19 @@ def _numbered(names: Sequence[str]) -> Indices:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def parts_of(files: Files, inputs: Inputs) -> tuple[tuple[str, ...], TaskKind, tuple[Split, Split, Split]]:
+def make_splits(files: Files, inputs: Inputs) -> tuple[tuple[str, ...], TaskKind, tuple[Split, Split, Split]]:
     """Return the class names, the task, and the splits of inputs whose rows are the files split by split."""
     names, separator = tuple(sorted({label for file in files for label in file.labels})), files[0].separator
-    targets = targets_of([file.label for file in files], names, separator)
-    groups = groups_of(files)
+    targets = encode_labels([file.label for file in files], names, separator)
+    groups = group_numbers(files)
     whole = Split(inputs, targets, None if groups is None else torch.from_numpy(groups))
     counts = Counter(file.part for file in files)
     rows = torch.split(torch.arange(len(files)), [counts[part] for part in ORDER])
     train, validation, test = (whole.rows(each) for each in rows)
-    return names, task_of(names, separator), (train, validation, test)
+    return names, classification_task(names, separator), (train, validation, test)
 
 
-def existing(root: Path | None, *, option: str, noun: str) -> Path:
+def existing_folder(root: Path | None, *, option: str, noun: str) -> Path:
     """Return the user's folder. Raises UserError where it is not given or does not exist."""
     if root is None:
         raise ConfigError(

@@ -30,12 +30,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """A file cannot be used. The message completes "<file> ..."."""
 
 
 @dataclass(frozen=True)
-class Bad:
+class BadFile:
     """The file in row `row` cannot be used, and why."""
 
     row: int
@@ -43,22 +43,22 @@ class Bad:
 
 
 @dataclass(frozen=True)
-class Cached:
+class DecodedFiles:
     """inputs (N, *shape), as they stand in the file; `hashes` (N, 16) uint8 tell equal samples from others."""
 
     inputs: OnDiskTensor
     hashes: Array
-    bad: list[Bad]
+    bad: list[BadFile]
     skipped: tuple[str, ...] = ()
 
-    def rows(self, rows: Sequence[int], skipped: tuple[str, ...]) -> "Cached":
+    def rows(self, rows: Sequence[int], skipped: tuple[str, ...]) -> "DecodedFiles":
         """Return these rows, in this order; `skipped` lists the others."""
         index = torch.tensor(rows, dtype=torch.int64)
-        return Cached(OnDiskTensor(self.inputs.file, index), self.hashes[index.numpy()], [], skipped)
+        return DecodedFiles(OnDiskTensor(self.inputs.file, index), self.hashes[index.numpy()], [], skipped)
 
 
 @dataclass(frozen=True)
-class Facts:
+class FileFacts:
     """What is stored of a file beside its values: see RowFile."""
 
     hash: bytes
@@ -67,7 +67,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Decoding:
+class Decoder:
     """How a file becomes a row of the array.
 
     noun     what a file is called; the caches of its kind lie in a folder of this name
@@ -82,7 +82,7 @@ class Decoding:
     decode: Callable[[Path], Array]
 
 
-def cached(root: Path, paths: Sequence[str], decoding: Decoding) -> Cached:
+def load_decoded(root: Path, paths: Sequence[str], decoding: Decoder) -> DecodedFiles:
     """Return the files in this order, from the cache, or decoded into it now.
 
     The cache knows them by path, size and time of change: whichever differs, all are decoded anew; and so they are
@@ -90,35 +90,35 @@ def cached(root: Path, paths: Sequence[str], decoding: Decoding) -> Cached:
     """
     folder = cache_folder() / f"{decoding.noun}s"
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / key_of(root, paths, f"{LAYOUT} {decoding.version} {decoding.shape}")
+    place = folder / cache_key(root, paths, f"{LAYOUT} {decoding.version} {decoding.shape}")
     values, about, rows = (place.with_suffix(suffix) for suffix in (".values", ".json", ".npz"))
     with locked(place.with_suffix(".lock")):
-        if not (about.exists() and rows.exists() and _state(values) == json.loads(about.read_text())["values"]):
-            facts = _fill(root, paths, decoding, values)
-            write_atomically(rows, _packed(facts))
+        if not (about.exists() and rows.exists() and _file_state(values) == json.loads(about.read_text())["values"]):
+            facts = _decode_into(root, paths, decoding, values)
+            write_atomically(rows, _pack(facts))
             bad = [[row, each.wrong] for row, each in enumerate(facts) if each.wrong]
-            write_atomically(about, json.dumps({"values": _state(values), "bad": bad}))
+            write_atomically(about, json.dumps({"values": _file_state(values), "bad": bad}))
         with np.load(rows, allow_pickle=False) as known:
             hashes, sums = known["hashes"], known["sums"]
     dtype = torch.from_numpy(np.empty(0, dtype=decoding.dtype)).dtype
     file = RowFile(values, (len(paths), *decoding.shape), dtype, hashes, sums if sums.size else None)
     bad = json.loads(about.read_text())["bad"]
-    return Cached(OnDiskTensor(file, torch.arange(len(paths))), hashes, [Bad(*each) for each in bad])
+    return DecodedFiles(OnDiskTensor(file, torch.arange(len(paths))), hashes, [BadFile(*each) for each in bad])
 
 
-def _packed(facts: Sequence[Facts]) -> bytes:
+def _pack(facts: Sequence[FileFacts]) -> bytes:
     content = io.BytesIO()
     hashes = np.frombuffer(b"".join(each.hash for each in facts), dtype=np.uint8).reshape(-1, HASH_BYTES)
     np.savez(content, hashes=hashes, sums=np.stack([each.sums for each in facts]))
     return content.getvalue()
 
 
-def _state(path: Path) -> list[int]:
+def _file_state(path: Path) -> list[int]:
     """Return size and time of change of a file; nothing for one that is not there."""
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
 
 
-def _fill(root: Path, paths: Sequence[str], decoding: Decoding, target: Path) -> list[Facts]:
+def _decode_into(root: Path, paths: Sequence[str], decoding: Decoder, target: Path) -> list[FileFacts]:
     """Decode into a temporary file, which gets the name `target` when it is complete."""
     unfinished = target.with_name(f"{target.stem}-{uuid4().hex}.unfinished")
     try:
@@ -135,7 +135,7 @@ def _fill(root: Path, paths: Sequence[str], decoding: Decoding, target: Path) ->
     return found
 
 
-def _decode_all(root: Path, paths: Sequence[str], decoding: Decoding, target: Path) -> list[Facts]:
+def _decode_all(root: Path, paths: Sequence[str], decoding: Decoder, target: Path) -> list[FileFacts]:
     """Write the values of all files to `target`; return the facts of each file."""
     size = int(np.prod(decoding.shape)) * np.dtype(decoding.dtype).itemsize
     with target.open("wb") as file:
@@ -144,19 +144,21 @@ def _decode_all(root: Path, paths: Sequence[str], decoding: Decoding, target: Pa
         else:
             file.truncate(len(paths) * size)
 
-        def put(row: int) -> Facts:
+        def put(row: int) -> FileFacts:
             try:
                 values = decoding.decode(root / paths[row])
-            except Unreadable as problem:
-                return Facts(bytes(HASH_BYTES), sums_of(np.zeros(decoding.shape, decoding.dtype)), str(problem))
+            except UnreadableFile as problem:
+                return FileFacts(
+                    bytes(HASH_BYTES), channel_sums(np.zeros(decoding.shape, decoding.dtype)), str(problem)
+                )
             content = values.tobytes()
             os.pwrite(file.fileno(), content, row * size)
-            return Facts(hashlib.blake2b(content, digest_size=HASH_BYTES).digest(), sums_of(values))
+            return FileFacts(hashlib.blake2b(content, digest_size=HASH_BYTES).digest(), channel_sums(values))
 
-        return list(side_by_side(put, range(len(paths)), f"decoding {decoding.noun}s"))
+        return list(map_in_threads(put, range(len(paths)), f"decoding {decoding.noun}s"))
 
 
-def sums_of(values: Array) -> Array:
+def channel_sums(values: Array) -> Array:
     """(C, 2): of each channel of (C, ...) the sum of its values, and of their squares; (0, 2) where there is only one
     dimension."""
     if values.ndim < 2:
@@ -165,7 +167,7 @@ def sums_of(values: Array) -> Array:
     return np.stack([channels.sum(1), (channels * channels).sum(1)], axis=1)
 
 
-def side_by_side(call: Callable[[T], R], items: Sequence[T], what: str) -> Iterator[R]:
+def map_in_threads(call: Callable[[T], R], items: Sequence[T], what: str) -> Iterator[R]:
     """Call for each item, in order, in threads: decoders release Python's lock."""
     with ThreadPoolExecutor() as pool, _progress(what, len(items)) as advance:
         for first in range(0, len(items), FILES_AT_A_TIME):
@@ -187,7 +189,7 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.advance(task, done)
 
 
-def key_of(root: Path, paths: Sequence[str], what: str) -> str:
+def cache_key(root: Path, paths: Sequence[str], what: str) -> str:
     """Return a cache key of the files' paths, sizes and times of change, and of `what` is kept of them."""
     result = hashlib.sha256(os.fsencode(f"{what} {root.resolve()}\n"))
     for path in paths:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.dataset import Split, Splits
-from pipeline.data.on_disk import Inputs, OnDiskTensor, blocks
+from pipeline.data.on_disk import Inputs, OnDiskTensor, iterate_blocks
 from pipeline.data.tables.columns import Column
 from pipeline.errors import DataError
 
@@ -20,11 +20,13 @@ from pipeline.errors import DataError
 
 log = logging.getLogger(__name__)
 
-OTHER = "any other"
-FEWEST = 2  # training rows of a name that gets a number: from one alone nothing can be learned that holds for others
+OTHER_LEVEL = "any other"
+MIN_LEVEL_ROWS = (
+    2  # training rows of a name that gets a number: from one alone nothing can be learned that holds for others
+)
 
 
-class Encoder(Protocol):
+class ColumnEncoder(Protocol):
     """How column number `place` of the table becomes inputs of these names."""
 
     @property
@@ -117,7 +119,7 @@ class Ordinal:
 
     @property
     def categories(self) -> tuple[tuple[str, ...], ...]:
-        return ((OTHER, *(text for _, text in self.levels)),)
+        return ((OTHER_LEVEL, *(text for _, text in self.levels)),)
 
     @property
     def description(self) -> str:
@@ -134,8 +136,8 @@ class Ordinal:
 
 
 @dataclass(frozen=True)
-class Encoding:
-    columns: tuple[Encoder, ...]
+class TableEncoder:
+    columns: tuple[ColumnEncoder, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -156,12 +158,12 @@ class Encoding:
         return self(inputs)
 
 
-def encoded(parts: Splits, *, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Splits:
+def encode_table(parts: Splits, *, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Splits:
     """Return the splits with encoded inputs; categories are numbered where there are more than `one_hot_up_to`.
 
     Raises DataError where the training rows leave no column, or one of as many names as there are rows.
     """
-    encoding = fit(parts.train.inputs, columns, one_hot_up_to, where)
+    encoding = fit_encoder(parts.train.inputs, columns, one_hot_up_to, where)
 
     def of(part: Split) -> Split:
         return replace(part, inputs=encoding.of(part.inputs))
@@ -179,27 +181,27 @@ def encoded(parts: Splits, *, columns: Sequence[Column], one_hot_up_to: int, whe
     )
 
 
-def fit(train: Inputs, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Encoding:
+def fit_encoder(train: Inputs, columns: Sequence[Column], one_hot_up_to: int, where: str) -> TableEncoder:
     """`train` (N, F): numbers with NaN where they lack, and numbers of levels."""
-    found: list[Encoder] = []
+    found: list[ColumnEncoder] = []
     for place, column in enumerate(columns):
-        each: Encoder | None
+        each: ColumnEncoder | None
         if column.kind == "category":
-            each = _named(train, place, column, one_hot_up_to, where)
+            each = _fit_category(train, place, column, one_hot_up_to, where)
         else:
-            each = _filled(train, place, column, where)
+            each = _fit_number(train, place, column, where)
         if each is None:
             log.warning("%s: %s is the same in all training rows; left out", where, column.name)
             continue
         found.append(each)
     if not found:
         raise DataError(f"{where} has no column to learn from: every one but the target is left out.")
-    return Encoding(tuple(found))
+    return TableEncoder(tuple(found))
 
 
-def _filled(train: Inputs, place: int, column: Column, where: str) -> ImputedNumber | None:
+def _fit_number(train: Inputs, place: int, column: Column, where: str) -> ImputedNumber | None:
     gaps, lowest, highest = 0, np.inf, -np.inf
-    for block in blocks(train):
+    for block in iterate_blocks(train):
         values = block[:, place]
         known = values[~values.isnan()]
         gaps += len(values) - len(known)
@@ -215,20 +217,20 @@ def _filled(train: Inputs, place: int, column: Column, where: str) -> ImputedNum
 
 
 def _median(train: Inputs, place: int) -> float:
-    values = torch.cat([block[:, place] for block in blocks(train)]).numpy()
+    values = torch.cat([block[:, place] for block in iterate_blocks(train)]).numpy()
     return float(np.median(values[~np.isnan(values)].astype(np.float64)))
 
 
-def _named(train: Inputs, place: int, column: Column, one_hot_up_to: int, where: str) -> OneHot | Ordinal | None:
+def _fit_category(train: Inputs, place: int, column: Column, one_hot_up_to: int, where: str) -> OneHot | Ordinal | None:
     rows: Counter[float] = Counter()
-    for block in blocks(train):
+    for block in iterate_blocks(train):
         rows.update(block[:, place].tolist())
     if len(rows) < 2:
         return None
     shown = tuple((int(number), column.levels[int(number)]) for number in sorted(rows))
     if len(rows) <= one_hot_up_to:
         return OneHot(column.name, place, shown)
-    numbered = tuple((number, text) for number, text in shown if rows[number] >= FEWEST)
+    numbered = tuple((number, text) for number, text in shown if rows[number] >= MIN_LEVEL_ROWS)
     if len(numbered) < len(shown) / 2:
         raise DataError(
             f"{where}: {column.name} has {len(shown):,} different texts in {len(train):,} training rows, of which "

@@ -16,10 +16,18 @@ import numpy.typing as npt
 import torch
 
 from pipeline.data.bad_samples import OnBadSample, skip_or_fail
-from pipeline.data.on_disk import KEPT_BYTES, Inputs, OnDiskTensor, RowFile, pick
+from pipeline.data.on_disk import MAX_IN_MEMORY_BYTES, Inputs, OnDiskTensor, RowFile, select_rows
 from pipeline.data.tables import table_files
-from pipeline.data.tables.columns import LARGEST, MISSING_LEVEL, Column, ColumnKind, Numbers, Survey, levels_of
-from pipeline.data.tables.table_files import Chunk, check_asked, chunks, place_in
+from pipeline.data.tables.columns import (
+    LARGEST_FLOAT32,
+    MISSING_LEVEL,
+    Column,
+    ColumnKind,
+    ColumnSurvey,
+    Numbers,
+    cell_levels,
+)
+from pipeline.data.tables.table_files import TableChunk, check_columns_exist, location_in, read_chunks
 from pipeline.errors import DataError
 from pipeline.system.files import cache_folder, locked, write_atomically
 from pipeline.system.memory_limit import free_bytes
@@ -28,7 +36,7 @@ from pipeline.system.memory_limit import free_bytes
 
 
 @dataclass(frozen=True)
-class Reading:
+class TableReader:
     """Two passes over the files: what the columns hold, then their numbers.
 
     `categorical` columns are taken as names, however they look; `target`, `time` and `group` are no inputs.
@@ -62,19 +70,19 @@ class Reading:
         bad: list[str] = []
         rows = 0
         for number, path in enumerate(self.files.values()):
-            for chunk in chunks(path):
+            for chunk in read_chunks(path):
                 inputs = _matrix(columns, chunk)
                 aside = _matrix(others, chunk)
                 wrong = self._wrong((*columns, *others), np.hstack([inputs, aside]), chunk, path)
-                bad += [f"{place_in(path, each)} {reason}" for each, reason in chunk.bad]
-                bad += [f"{place_in(path, chunk.places[row])}: {reason}" for row, reason in sorted(wrong.items())]
+                bad += [f"{location_in(path, each)} {reason}" for each, reason in chunk.bad]
+                bad += [f"{location_in(path, chunk.places[row])}: {reason}" for row, reason in sorted(wrong.items())]
                 good = np.setdiff1d(np.arange(len(chunk.places)), list(wrong))
                 stored = inputs[good].astype(np.float32)
                 values.write(stored.tobytes())
                 kept["others"].append(aside[good])
                 kept["file_of"].append(np.full(len(good), number, dtype=np.int8))
                 kept["places"].append(np.asarray(chunk.places, dtype=np.int64)[good])
-                kept["hashes"].append(hashes_of(np.hstack([stored, aside[good].astype(np.float32)])))
+                kept["hashes"].append(hash_rows(np.hstack([stored, aside[good].astype(np.float32)])))
                 rows += len(chunk.places) + len(chunk.bad)
         skipped = skip_or_fail(bad, on_bad_sample=self.on_bad_sample, of=rows, what="rows")
         about = {"columns": list(map(asdict, columns)), "others": list(map(asdict, others)), "skipped": skipped}
@@ -82,13 +90,13 @@ class Reading:
 
     def _surveyed(self) -> dict[str, Column]:
         """Return all columns but those that are ignored, in the first file's order."""
-        surveys: dict[str, Survey] = {}
+        surveys: dict[str, ColumnSurvey] = {}
         for path in self.files.values():
-            for number, chunk in enumerate(chunks(path)):
+            for number, chunk in enumerate(read_chunks(path)):
                 names = [name for name in chunk.cells if name not in self.ignored]
                 if not surveys:
-                    check_asked(path, list(chunk.cells), (*self.others, *self.categorical, *self.ignored))
-                    surveys = {name: Survey(name) for name in names}
+                    check_columns_exist(path, list(chunk.cells), (*self.others, *self.categorical, *self.ignored))
+                    surveys = {name: ColumnSurvey(name) for name in names}
                 if number == 0 and set(names) != set(surveys):
                     raise DataError(
                         f"{path} has the columns {', '.join(names)}; expected those of {self._where}: "
@@ -100,22 +108,22 @@ class Reading:
             raise DataError(f"{self._where} is empty: expected a line with the columns' names, and rows below it.")
         return {name: each.column(self._kind(each)) for name, each in surveys.items()}
 
-    def _kind(self, survey: Survey) -> ColumnKind | None:
+    def _kind(self, survey: ColumnSurvey) -> ColumnKind | None:
         if survey.name == self.group:
             return "key"
         if survey.name == self.target and (self.answer == "class" or (self.answer is None and survey.is_class)):
             return "category"
         return "category" if survey.name in self.categorical else None
 
-    def _wrong(self, columns: Sequence[Column], numbers: Numbers, chunk: Chunk, path: Path) -> dict[int, str]:
+    def _wrong(self, columns: Sequence[Column], numbers: Numbers, chunk: TableChunk, path: Path) -> dict[int, str]:
         """{row of the chunk: why it cannot be used}"""
         wrong: dict[int, str] = {}
-        beyond = np.abs(numbers) > LARGEST
+        beyond = np.abs(numbers) > LARGEST_FLOAT32
         for row, place in zip(*np.nonzero(beyond), strict=True):
             column = columns[place]
             wrong.setdefault(int(row), column.reason(str(chunk.cells[column.name][row])))
         for name in self.others:
-            missing = np.array([level == MISSING_LEVEL for level in levels_of(chunk.cells[name])], dtype=bool)
+            missing = np.array([level == MISSING_LEVEL for level in cell_levels(chunk.cells[name])], dtype=bool)
             for row in np.flatnonzero(missing).tolist():
                 is_target = name == self.target
                 wrong[row] = (
@@ -128,7 +136,7 @@ class Reading:
         return next(iter(self.files.values()))
 
 
-def _matrix(columns: Sequence[Column], chunk: Chunk) -> Numbers:
+def _matrix(columns: Sequence[Column], chunk: TableChunk) -> Numbers:
     """(n, F)"""
     found = np.empty((len(chunk.places), len(columns)), dtype=np.float64)
     for place, column in enumerate(columns):
@@ -136,7 +144,7 @@ def _matrix(columns: Sequence[Column], chunk: Chunk) -> Numbers:
     return found
 
 
-def hashes_of(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
+def hash_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     """Return a hash of each row (n,): numbers mixed with those of columns (SplitMix64, Steele, Lea & Flood 2014)."""
     mixed = np.ascontiguousarray(rows).view(np.uint32).astype(np.uint64)
     mixed += np.arange(1, rows.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -150,7 +158,7 @@ VERSION = 2  # of what reading does: another one, and all tables are read anew
 BYTES_A_ROW = 100  # what cutting, ordering and counting take in memory, besides the values
 
 Files = Mapping[str, Path]  # by the part they are for
-Numbered = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -163,37 +171,37 @@ class RawTable:
     values: Inputs
     others: Numbers
     file_of: npt.NDArray[np.int8]
-    places: Numbered
+    places: RowNumbers
     hashes: npt.NDArray[np.uint64]
     skipped: tuple[str, ...]
 
-    def without(self, rows: Numbered, skipped: tuple[str, ...]) -> "RawTable":
+    def without(self, rows: RowNumbers, skipped: tuple[str, ...]) -> "RawTable":
         """Return the table without these rows, of which `skipped` tells."""
         kept = np.setdiff1d(np.arange(len(self.places)), rows)
         each = {name: getattr(self, name)[kept] for name in ("others", "file_of", "places", "hashes")}
-        values = pick(self.values, torch.from_numpy(kept))
+        values = select_rows(self.values, torch.from_numpy(kept))
         return replace(self, values=values, skipped=self.skipped + skipped, **each)
 
 
-def read(reading: Reading) -> RawTable:
+def read_raw_table(reading: TableReader) -> RawTable:
     """Raises DataError."""
-    if sum(map(table_files.size_of, reading.files.values())) <= KEPT_BYTES:
+    if sum(map(table_files.estimate_value_bytes, reading.files.values())) <= MAX_IN_MEMORY_BYTES:
         buffer = io.BytesIO()
         arrays, about = reading.into(buffer)
         values = torch.from_numpy(np.frombuffer(buffer.getbuffer(), dtype=np.float32))
         return _table(arrays, about, values.reshape(len(arrays["places"]), -1))
-    return _cached(reading)
+    return _read_cached(reading)
 
 
-def _cached(reading: Reading) -> RawTable:
+def _read_cached(reading: TableReader) -> RawTable:
     """Read through the cache, which knows the files by path, size and time of change."""
     folder = cache_folder() / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / _key(reading)
+    place = folder / _cache_key(reading)
     values, kept, about = (place.with_suffix(suffix) for suffix in (".values", ".npz", ".json"))
     with locked(place.with_suffix(".lock")):
         if not (values.exists() and kept.exists() and about.exists()):
-            check_room(reading)
+            check_space(reading)
             unfinished = values.with_name(f"{values.stem}-{uuid4().hex}.unfinished")
             try:
                 with unfinished.open("wb") as file:
@@ -204,7 +212,7 @@ def _cached(reading: Reading) -> RawTable:
                 write_atomically(about, json.dumps(told))
                 os.replace(unfinished, values)
             except OSError as problem:
-                raise DataError(f"{folder} cannot hold the table: {problem}. {_ELSEWHERE}") from problem
+                raise DataError(f"{folder} cannot hold the table: {problem}. {_OTHER_CACHE}") from problem
             finally:
                 unfinished.unlink(missing_ok=True)
         with np.load(kept, allow_pickle=False) as found:
@@ -214,7 +222,7 @@ def _cached(reading: Reading) -> RawTable:
     return _table(arrays, told, OnDiskTensor(RowFile(values, shape, torch.float32), torch.arange(shape[0])))
 
 
-_ELSEWHERE = "Make room there, or choose another place: XDG_CACHE_HOME=/large/disk"
+_OTHER_CACHE = "Make room there, or choose another place: XDG_CACHE_HOME=/large/disk"
 
 
 def _table(arrays: dict[str, npt.NDArray[Any]], about: dict[str, Any], values: Inputs) -> RawTable:
@@ -229,16 +237,18 @@ def _column(told: dict[str, Any]) -> Column:
     return Column(**told | {"levels": tuple(told["levels"])})
 
 
-def _key(reading: Reading) -> str:
+def _cache_key(reading: TableReader) -> str:
     state = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in reading.files.values()]
     asked = {name: value for name, value in vars(reading).items() if name != "files"}
     return hashlib.sha256(json.dumps([VERSION, state, list(reading.files), asked]).encode()).hexdigest()[:32]
 
 
-def check_room(reading: Reading) -> None:
+def check_space(reading: TableReader) -> None:
     """Raises DataError where the table will not fit: before hours of reading, not after."""
-    rows = sum(table_files.row_count(path) for path in reading.files.values())
-    names = [name for name in next(chunks(next(iter(reading.files.values())))).cells if name not in reading.ignored]
+    rows = sum(table_files.estimate_rows(path) for path in reading.files.values())
+    names = [
+        name for name in next(read_chunks(next(iter(reading.files.values())))).cells if name not in reading.ignored
+    ]
     size = sum(path.stat().st_size for path in reading.files.values())
     needed, free = rows * BYTES_A_ROW, free_bytes()
     what = f"{', '.join(str(path) for path in reading.files.values())}: {size / 1e9:.1f} GB, about {rows:,} rows"
@@ -252,5 +262,5 @@ def check_room(reading: Reading) -> None:
     if values > room:
         raise DataError(
             f"{what}. Its values take {values / 1e9:.1f} GB in {cache_folder()}, where {room / 1e9:.1f} GB are "
-            f"free. {_ELSEWHERE}"
+            f"free. {_OTHER_CACHE}"
         )

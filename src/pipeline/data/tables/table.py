@@ -17,8 +17,8 @@ from pipeline.data.duplicates import warn_of_equal_hashes
 from pipeline.data.splitting import Indices, split_rows
 from pipeline.data.tables import raw_table, table_files
 from pipeline.data.tables.columns import Column, Numbers
-from pipeline.data.tables.encoding import encoded
-from pipeline.data.tables.raw_table import RawTable, Reading
+from pipeline.data.tables.encoding import encode_table
+from pipeline.data.tables.raw_table import RawTable, TableReader
 from pipeline.data.tables.table_files import check_roles
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind, TaskKind
@@ -79,23 +79,23 @@ class Table:
             )
         files = self._paths(root)
         for path in files.values():
-            table_files.check(path)
+            table_files.check_table_file(path)
         apart = (self.target, self.answer, self.time, self.group)
-        table = raw_table.read(Reading(files, self.categorical, self.ignore, *apart, self.on_bad_sample))
+        table = raw_table.read_raw_table(TableReader(files, self.categorical, self.ignore, *apart, self.on_bad_sample))
         table = drop_unseen_classes(table, list(files.values()), self.on_bad_sample)
         if self.on_bad_sample == "skip":
             table = drop_single_classes(table, list(files.values()))
-        tell_what_is_guessed((*table.columns, *table.other_columns), files["train"])
-        targets, class_names = targets_of(table, self.answer, list(files.values()))
-        groups = None if self.group is None else numbered(table.others[:, 1])
+        warn_of_guessed_dates((*table.columns, *table.other_columns), files["train"])
+        targets, class_names = table_targets(table, self.answer, list(files.values()))
+        groups = None if self.group is None else factorize(table.others[:, 1])
         rows = self._rows(table, targets, groups, files)
         whole = Split(table.values, targets, None if groups is None else torch.from_numpy(groups))
         train, validation, test = (whole.rows(torch.from_numpy(rows[part])) for part in ORDER)
         warn_of_equal_hashes({part: table.hashes[rows[part]] for part in ORDER}, "rows")
-        check_training_shows(train.targets, class_names, root)
-        fit = partial(encoded, columns=table.columns, one_hot_up_to=self.one_hot_up_to, where=str(files["train"]))
+        check_training_classes(train.targets, class_names, root)
+        fit = partial(encode_table, columns=table.columns, one_hot_up_to=self.one_hot_up_to, where=str(files["train"]))
         return Splits(
-            root.stem, "table", task_of(class_names), class_names, train, validation, test, skipped=table.skipped,
+            root.stem, "table", table_task(class_names), class_names, train, validation, test, skipped=table.skipped,
             is_ordered=self.time is not None, fit=fit,
         )  # fmt: skip
 
@@ -113,16 +113,16 @@ class Table:
         if not shares:
             return given
         if self.time is not None:
-            cut_rows = by_time(table.others[free, 1], shares, table.other_columns[1], files["train"])
+            cut_rows = split_by_time(table.others[free, 1], shares, table.other_columns[1], files["train"])
         else:
             strata = Split(targets, targets).strata[free]
             cut_rows = split_rows(
-                strata, shares, seed=self.split_seed, groups=None if groups is None else numbered(groups[free])
+                strata, shares, seed=self.split_seed, groups=None if groups is None else factorize(groups[free])
             )
         return given | {part: free[some] for part, some in cut_rows.items()}
 
 
-def tell_what_is_guessed(columns: Sequence[Column], path: Path) -> None:
+def warn_of_guessed_dates(columns: Sequence[Column], path: Path) -> None:
     for column in columns:
         if column.guess:
             log.warning(
@@ -145,7 +145,8 @@ def drop_unseen_classes(table: RawTable, files: Sequence[Path], on_bad_sample: O
     if not len(rows):
         return table  # as it is: leaving rows out copies all others
     named = [
-        f"{place_of(table, row, files)}: {column.name} is {column.levels[int(labels[row])]}, which training never shows"
+        f"{row_location(table, row, files)}: {column.name} is {column.levels[int(labels[row])]}, which training never "
+        "shows"
         for row in rows.tolist()
     ]
     return table.without(rows, skip_or_fail(named, on_bad_sample=on_bad_sample, of=len(labels), what="rows"))
@@ -159,7 +160,7 @@ def drop_single_classes(table: RawTable, files: Sequence[Path]) -> RawTable:
     _, members, counts = np.unique(labels, return_inverse=True, return_counts=True)
     rows = np.flatnonzero(counts[members] == 1)
     named = [
-        f"{place_of(table, row, files)}: {column.levels[int(labels[row])]} is the only one of its class"
+        f"{row_location(table, row, files)}: {column.levels[int(labels[row])]} is the only one of its class"
         for row in rows.tolist()
     ]
     if not named:
@@ -167,11 +168,11 @@ def drop_single_classes(table: RawTable, files: Sequence[Path]) -> RawTable:
     return table.without(rows, skip_or_fail(named, on_bad_sample="skip", of=len(labels), what="rows"))
 
 
-def place_of(table: RawTable, row: int, files: Sequence[Path]) -> str:
-    return table_files.place_in(files[table.file_of[row]], int(table.places[row]))
+def row_location(table: RawTable, row: int, files: Sequence[Path]) -> str:
+    return table_files.location_in(files[table.file_of[row]], int(table.places[row]))
 
 
-def targets_of(table: RawTable, answer: str | None, files: Sequence[Path]) -> tuple[Tensor, tuple[str, ...]]:
+def table_targets(table: RawTable, answer: str | None, files: Sequence[Path]) -> tuple[Tensor, tuple[str, ...]]:
     """Return numbers (N, 1) float32 without names, or classes (N,) int64 with their names. Raises DataError."""
     column, values, path = table.other_columns[0], table.others[:, 0], files[0]
     if column.kind != "category":
@@ -185,26 +186,26 @@ def targets_of(table: RawTable, answer: str | None, files: Sequence[Path]) -> tu
     if counts.min() < 2:
         row = int((labels == counts.argmin()).argmax())
         raise DataError(
-            f"{place_of(table, row, files)}: {names[labels[row]]} is the only one of its class. "
+            f"{row_location(table, row, files)}: {names[labels[row]]} is the only one of its class. "
             "Add samples or remove it; is it a number that is to be predicted? data.source.answer=number."
         )
     return torch.from_numpy(labels.astype(np.int64)), names
 
 
-def check_training_shows(targets: Tensor, class_names: Sequence[str], path: Path) -> None:
+def check_training_classes(targets: Tensor, class_names: Sequence[str], path: Path) -> None:
     unseen = set(range(len(class_names))) - set(np.unique(targets.numpy()).tolist()) if class_names else set()
     if unseen:
         names = ", ".join(class_names[each] for each in sorted(unseen))
         raise DataError(f"{path}: the training part never shows {names}. Add samples, or change the source's split.")
 
 
-def task_of(class_names: Sequence[str]) -> TaskKind:
+def table_task(class_names: Sequence[str]) -> TaskKind:
     if not class_names:
         return "regression"
     return "binary" if len(class_names) == 2 else "multiclass"
 
 
-def by_time(moments: Numbers, shares: dict[str, float], column: Column, path: Path) -> dict[str, Indices]:
+def split_by_time(moments: Numbers, shares: dict[str, float], column: Column, path: Path) -> dict[str, Indices]:
     """Split by time: the latest rows are the test split, those before them validation. Raises DataError for text."""
     if column.kind == "category":
         raise DataError(f"{path}: {column.name} holds text, expected numbers or dates such as 2026-01-31.")
@@ -219,6 +220,6 @@ def by_time(moments: Numbers, shares: dict[str, float], column: Column, path: Pa
     return rows
 
 
-def numbered(values: Numbers | Indices) -> Indices:
+def factorize(values: Numbers | Indices) -> Indices:
     """Number the distinct values: (N,) the place of each among them."""
     return np.unique(values, return_inverse=True)[1].astype(np.int64)

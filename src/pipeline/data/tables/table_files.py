@@ -14,8 +14,8 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.bad_samples import why_no_file
-from pipeline.data.delimited import NOT_UNICODE, csv_rows, delimiter_of, first_line, in_words, is_unicode
+from pipeline.data.bad_samples import file_problem
+from pipeline.data.delimited import NOT_UTF8, csv_reader, delimiter_of, describe_csv_error, is_utf8, peek_first_line
 from pipeline.errors import ConfigError, DataError, missing_package
 from pipeline.system.memory_limit import free_bytes
 
@@ -26,12 +26,12 @@ SUFFIXES = (".csv", ".tsv", ".parquet")
 CELLS_AT_A_TIME = 1_000_000
 VALUE_BYTES = 4
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
-MOST_COLUMNS = 100_000
+MAX_COLUMNS = 100_000
 SAMPLE_BYTES = 1 << 20  # from which the number of lines is guessed
 
 
 @dataclass(frozen=True)
-class Chunk:
+class TableChunk:
     """`cells` by column, (n,) each; `places` (n,) where in the file they stand; `bad`: the place of a row that is none,
     and why."""
 
@@ -40,9 +40,9 @@ class Chunk:
     bad: list[tuple[int, str]] = field(default_factory=list)
 
 
-def check(path: Path) -> None:
+def check_table_file(path: Path) -> None:
     """Raises DataError for what is no file, or no table by its name."""
-    why = why_no_file(path)
+    why = file_problem(path)
     if why is not None or path.suffix.lower() not in SUFFIXES:
         raise DataError(
             f"{path} {why or 'is no table'}: expected a file that ends in {', '.join(SUFFIXES[:-1])} or "
@@ -50,40 +50,40 @@ def check(path: Path) -> None:
         )
 
 
-def place_in(path: Path, number: int) -> str:
+def location_in(path: Path, number: int) -> str:
     return f"{path}, {'row' if path.suffix.lower() == '.parquet' else 'line'} {number}"
 
 
-def columns_in(path: Path) -> list[str]:
+def column_names(path: Path) -> list[str]:
     """Return the names of the columns, without reading a row. Raises DataError."""
-    check(path)
+    check_table_file(path)
     if path.suffix.lower() == ".parquet":
-        with _parquet(path) as file:
+        with _open_parquet(path) as file:
             names = list(file.schema_arrow.names)
     else:
-        with _opened(path) as file:
-            names = _header(csv_rows(file, delimiter=delimiter_of(path, first_line(file, path))), path)
-    check_names(names, path)
+        with _open_text(path) as file:
+            names = _header(csv_reader(file, delimiter=delimiter_of(path, peek_first_line(file, path))), path)
+    check_column_names(names, path)
     return names
 
 
-def chunks(path: Path) -> Iterator[Chunk]:
+def read_chunks(path: Path) -> Iterator[TableChunk]:
     """Iterate over chunks in the file's order; the first has all columns even if it has no row. Raises DataError."""
     if path.suffix.lower() == ".parquet":
-        yield from _row_groups(path)
+        yield from _read_parquet(path)
         return
-    with _opened(path) as file:
-        delimiter = delimiter_of(path, first_line(file, path))
-        reader = csv_rows(file, delimiter=delimiter)
-        rows = map(with_points, reader) if delimiter == ";" else reader
+    with _open_text(path) as file:
+        delimiter = delimiter_of(path, peek_first_line(file, path))
+        reader = csv_reader(file, delimiter=delimiter)
+        rows = map(replace_decimal_commas, reader) if delimiter == ";" else reader
         try:
-            yield from _chunks(((reader.line_num, row) for row in rows), path)
+            yield from _read_delimited(((reader.line_num, row) for row in rows), path)
         except csv.Error as problem:
-            raise DataError(f"{path}, line {reader.line_num}: {in_words(problem)}") from problem
+            raise DataError(f"{path}, line {reader.line_num}: {describe_csv_error(problem)}") from problem
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
+def _open_text(path: Path) -> Iterator[TextIO]:
     """Bytes that are no UTF-8 are kept as surrogates, so that the rows with them can be named. Raises DataError."""
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -92,15 +92,15 @@ def _opened(path: Path) -> Iterator[TextIO]:
         raise DataError(f"{path} cannot be read as a table: {problem.strerror or problem}.") from problem
 
 
-def with_points(row: list[str]) -> list[str]:
+def replace_decimal_commas(row: list[str]) -> list[str]:
     """Replace decimal commas by points, where semicolons separate the cells: 1,5 is 1.5."""
     return [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row]
 
 
-def row_count(path: Path) -> int:
+def estimate_rows(path: Path) -> int:
     """Return the number of rows: estimated from the size of a CSV, exact for Parquet."""
     if path.suffix.lower() == ".parquet":
-        with _parquet(path) as file:
+        with _open_parquet(path) as file:
             return int(file.metadata.num_rows)
     size = path.stat().st_size
     with path.open("rb") as opened:
@@ -108,17 +108,17 @@ def row_count(path: Path) -> int:
     return round(size * sample.count(b"\n") / max(1, len(sample)))
 
 
-def size_of(path: Path) -> int:
+def estimate_value_bytes(path: Path) -> int:
     """Estimate the bytes of the values, which Parquet packs."""
     if path.suffix.lower() == ".parquet":
-        with _parquet(path) as file:
+        with _open_parquet(path) as file:
             return VALUE_BYTES * int(file.metadata.num_rows) * int(file.metadata.num_columns)
     return path.stat().st_size
 
 
-def _chunks(numbered: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[Chunk]:
+def _read_delimited(numbered: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[TableChunk]:
     header = _header((row for _, row in numbered), path)
-    check_names(header, path)
+    check_column_names(header, path)
     most = max(1, CELLS_AT_A_TIME // len(header))
     rows: list[list[str]] = []
     places: list[int] = []
@@ -127,8 +127,8 @@ def _chunks(numbered: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[C
     for line, row in numbered:
         if not row:
             continue
-        if not is_unicode("".join(row)):
-            bad.append((line, NOT_UNICODE))
+        if not is_utf8("".join(row)):
+            bad.append((line, NOT_UTF8))
             continue
         if len(row) != len(header):
             bad.append((line, f"has {len(row)} cells, expected {len(header)} as in line 1"))
@@ -146,23 +146,23 @@ def _header(rows: Iterator[list[str]], path: Path) -> list[str]:
     try:
         header = [name.strip() for name in next(rows, [])]
     except csv.Error as problem:
-        raise DataError(f"{path}, line 1: {in_words(problem)}") from problem
-    if not is_unicode("".join(header)):
-        raise DataError(f"{path}: the first line {NOT_UNICODE}.")
+        raise DataError(f"{path}, line 1: {describe_csv_error(problem)}") from problem
+    if not is_utf8("".join(header)):
+        raise DataError(f"{path}: the first line {NOT_UTF8}.")
     return header
 
 
-def _chunk(header: list[str], rows: list[list[str]], places: list[int], bad: list[tuple[int, str]]) -> Chunk:
+def _chunk(header: list[str], rows: list[list[str]], places: list[int], bad: list[tuple[int, str]]) -> TableChunk:
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
-    return Chunk(dict(zip(header, columns, strict=True)), places, bad)
+    return TableChunk(dict(zip(header, columns, strict=True)), places, bad)
 
 
-def check_names(header: list[str], path: Path) -> None:
+def check_column_names(header: list[str], path: Path) -> None:
     if not header:
         raise DataError(f"{path} is empty: expected a line with the columns' names, and rows below it.")
-    if len(header) > MOST_COLUMNS:
+    if len(header) > MAX_COLUMNS:
         raise DataError(
-            f"{path} has {len(header):,} columns, expected {MOST_COLUMNS:,} at most: a row is a sample, and the first "
+            f"{path} has {len(header):,} columns, expected {MAX_COLUMNS:,} at most: a row is a sample, and the first "
             "line names what is known of it."
         )
     twice = [name for name, count in Counter(header).items() if count > 1 or not name]
@@ -173,16 +173,16 @@ def check_names(header: list[str], path: Path) -> None:
         )
 
 
-def _row_groups(path: Path) -> Iterator[Chunk]:
-    with _parquet(path) as file:
+def _read_parquet(path: Path) -> Iterator[TableChunk]:
+    with _open_parquet(path) as file:
         names = list(file.schema_arrow.names)
-        check_names(names, path)
+        check_column_names(names, path)
         check_row_groups(file.metadata, path)
-        yield Chunk({name: [] for name in names}, [])
+        yield TableChunk({name: [] for name in names}, [])
         first = 1
         for batch in file.iter_batches(batch_size=max(1, CELLS_AT_A_TIME // len(names))):
-            cells = {name: _cells(column) for name, column in zip(names, batch.columns, strict=True)}
-            yield Chunk(cells, range(first, first + batch.num_rows))
+            cells = {name: _arrow_cells(column) for name, column in zip(names, batch.columns, strict=True)}
+            yield TableChunk(cells, range(first, first + batch.num_rows))
             first += batch.num_rows
 
 
@@ -196,7 +196,7 @@ def check_row_groups(about: Any, path: Path) -> None:
         )
 
 
-def _cells(column: Any) -> Cells:
+def _arrow_cells(column: Any) -> Cells:
     """Return the cells of a pyarrow array."""
     from pyarrow import types
 
@@ -211,7 +211,7 @@ def _text(value: Any) -> str:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _parquet(path: Path) -> Any:
+def _open_parquet(path: Path) -> Any:
     try:
         import pyarrow
         from pyarrow.parquet import ParquetFile
@@ -223,11 +223,11 @@ def _parquet(path: Path) -> Any:
         raise DataError(f"{path} is no Parquet file that can be read: {error}") from error
 
 
-def check_asked(path: Path, names: Sequence[str], asked: Sequence[str]) -> None:
+def check_columns_exist(path: Path, names: Sequence[str], asked: Sequence[str]) -> None:
     """Raises DataError for a column that is not there."""
     for name in asked:
         if name not in names:
-            raise DataError(f"{path} has no column {name}{_listing(name, names)}")
+            raise DataError(f"{path} has no column {name}{_available_columns(name, names)}")
 
 
 def check_roles(target: str, time: str | None, group: str | None, ignored: Sequence[str]) -> None:
@@ -247,7 +247,7 @@ def check_roles(target: str, time: str | None, group: str | None, ignored: Seque
             )
 
 
-def _listing(name: str, names: Sequence[str]) -> str:
+def _available_columns(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     meant = f"; did you mean {near[0]}?" if near else "."
     return f"{meant} It has {', '.join(names[:20])}{' and more' if len(names) > 20 else ''}."

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from pipeline.data.bad_samples import why_no_file
-from pipeline.data.delimited import NOT_UNICODE, csv_rows, delimiter_of, first_line, in_words, is_unicode
+from pipeline.data.bad_samples import file_problem
+from pipeline.data.delimited import NOT_UTF8, csv_reader, delimiter_of, describe_csv_error, is_utf8, peek_first_line
 from pipeline.errors import ConfigError, DataError
 from pipeline.system.memory_limit import free_bytes
 
-Column = str | int
-MEMORY_A_BYTE = 3  # of the file: its text, and the rows that are cut from it
+ColumnReference = str | int
+MEMORY_PER_BYTE = 3  # of the file: its text, and the rows that are cut from it
 
 
 @dataclass(frozen=True)
-class Sample:
+class TextSample:
     file: Path
     line: int  # from 1, as editors count
     text: str
@@ -26,7 +26,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Wrong:
+class BadRow:
     file: Path
     line: int
     reason: str
@@ -35,12 +35,12 @@ class Wrong:
         return f"{self.file}, row {self.line} {self.reason}"
 
 
-def read(
-    path: Path, *, text: Column, label: Column, header: bool, may_be_unlabelled: bool = False
-) -> list[Sample | Wrong]:
+def read_text_rows(
+    path: Path, *, text: ColumnReference, label: ColumnReference, header: bool, may_be_unlabelled: bool = False
+) -> list[TextSample | BadRow]:
     """Return all rows. Raises DataError for a file that cannot be read, ConfigError for a missing column."""
     try:
-        why = why_no_file(path) or _why_too_large(path)
+        why = file_problem(path) or _memory_problem(path)
         content = b"" if why is not None else path.read_bytes()
     except OSError as problem:
         why = f"cannot be read: {problem.strerror}"
@@ -52,45 +52,47 @@ def read(
     # Bytes that are no UTF-8 are kept as surrogates, so that the one row with them can be named.
     lines = io.StringIO(content.decode("utf-8-sig", errors="surrogateescape"), newline="")
     if path.suffix in (".jsonl", ".ndjson", ".json"):
-        rows = _json_lines(path, lines, str(text), str(label))
+        rows = _read_json_lines(path, lines, str(text), str(label))
     elif path.suffix in (".csv", ".tsv", ".txt"):
-        rows = _delimited(path, lines, text, label, header)
+        rows = _read_delimited_text(path, lines, text, label, header)
     else:
         raise DataError(f"{path} is of no known kind; expected .csv, .tsv (or .txt), or .jsonl (or .ndjson, .json).")
-    return [row if may_be_unlabelled else _labelled(row) for row in rows]
+    return [row if may_be_unlabelled else _check_label(row) for row in rows]
 
 
-def _why_too_large(path: Path) -> str | None:
+def _memory_problem(path: Path) -> str | None:
     size, free = path.stat().st_size, free_bytes()
-    if MEMORY_A_BYTE * size <= free:
+    if MEMORY_PER_BYTE * size <= free:
         return None
     return (
-        f"has {size / 1e9:.1f} GB, which takes {MEMORY_A_BYTE} times as much memory, and {free / 1e9:.1f} GB are free"
+        f"has {size / 1e9:.1f} GB, which takes {MEMORY_PER_BYTE} times as much memory, and {free / 1e9:.1f} GB are free"
     )
 
 
-def check_columns(path: Path, *, text: Column, label: Column, header: bool) -> None:
+def check_text_columns(path: Path, *, text: ColumnReference, label: ColumnReference, header: bool) -> None:
     """Check the first row alone. Raises as `read` does."""
     if text == label:
         raise ConfigError(
             f"data.source.text and data.source.label are both {text}, and a column is one of them: choose another"
         )
-    if (why := why_no_file(path)) is None and path.suffix in (".csv", ".tsv", ".txt"):
+    if (why := file_problem(path)) is None and path.suffix in (".csv", ".tsv", ".txt"):
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            next(_delimited(path, file, text, label, header), None)
+            next(_read_delimited_text(path, file, text, label, header), None)
     elif why is not None or path.suffix not in (".jsonl", ".ndjson", ".json"):
-        read(path, text=text, label=label, header=header)  # which will not do it
+        read_text_rows(path, text=text, label=label, header=header)  # which will not do it
 
 
-def _delimited(path: Path, lines: TextIO, text: Column, label: Column, header: bool) -> Iterator[Sample | Wrong]:
+def _read_delimited_text(
+    path: Path, lines: TextIO, text: ColumnReference, label: ColumnReference, header: bool
+) -> Iterator[TextSample | BadRow]:
     # In tables with tabs a quotation mark is what it is: part of the sentence.
     is_csv = path.suffix == ".csv"
-    first = first_line(lines, path)
-    if header and not is_unicode(first):
-        raise DataError(f"{path}: the first line {NOT_UNICODE}.")
+    first = peek_first_line(lines, path)
+    if header and not is_utf8(first):
+        raise DataError(f"{path}: the first line {NOT_UTF8}.")
     delimiter = delimiter_of(path, first if header else "") if is_csv else "\t"
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE
-    rows = csv_rows(lines, delimiter=delimiter, quoting=quoting)
+    rows = csv_reader(lines, delimiter=delimiter, quoting=quoting)
     columns: list[str] | None = None
     place: tuple[int, int] | None = None
     try:
@@ -99,18 +101,18 @@ def _delimited(path: Path, lines: TextIO, text: Column, label: Column, header: b
                 continue
             if columns is None or place is None:
                 columns = cells if header else [str(number) for number in range(len(cells))]
-                place = _column(path, "text", text, columns), _column(path, "label", label, columns)
+                place = _column_index(path, "text", text, columns), _column_index(path, "label", label, columns)
                 if header:
                     continue
             if len(cells) != len(columns):
-                yield Wrong(path, rows.line_num, f"has {len(cells)} columns, expected {len(columns)}")
+                yield BadRow(path, rows.line_num, f"has {len(cells)} columns, expected {len(columns)}")
             else:
-                yield _checked(path, rows.line_num, cells[place[0]], cells[place[1]])
+                yield _check_row(path, rows.line_num, cells[place[0]], cells[place[1]])
     except csv.Error as problem:
-        raise DataError(f"{path}, row {rows.line_num}: {in_words(problem)}") from problem
+        raise DataError(f"{path}, row {rows.line_num}: {describe_csv_error(problem)}") from problem
 
 
-def _column(path: Path, which: str, asked: Column, columns: list[str]) -> int:
+def _column_index(path: Path, which: str, asked: ColumnReference, columns: list[str]) -> int:
     if isinstance(asked, int):
         if 0 <= asked < len(columns):
             return asked
@@ -125,42 +127,42 @@ def _column(path: Path, which: str, asked: Column, columns: list[str]) -> int:
     )
 
 
-def _json_lines(path: Path, lines: io.StringIO, text: str, label: str) -> Iterator[Sample | Wrong]:
+def _read_json_lines(path: Path, lines: io.StringIO, text: str, label: str) -> Iterator[TextSample | BadRow]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             found = json.loads(line)
         except ValueError:
-            yield Wrong(path, number, "is no JSON")
+            yield BadRow(path, number, "is no JSON")
             continue
         if not isinstance(found, dict) or text not in found:
-            yield Wrong(path, number, f"is no object with {text!r} (data.source.text)")
+            yield BadRow(path, number, f"is no object with {text!r} (data.source.text)")
         else:
-            yield _of_values(path, number, found[text], found.get(label))
+            yield _check_json_row(path, number, found[text], found.get(label))
 
 
-def _of_values(path: Path, line: int, text: Any, label: Any) -> Sample | Wrong:
+def _check_json_row(path: Path, line: int, text: Any, label: Any) -> TextSample | BadRow:
     if not isinstance(text, str | None):
-        return Wrong(path, line, f"has {text!r} for a text, expected one in quotation marks")
+        return BadRow(path, line, f"has {text!r} for a text, expected one in quotation marks")
     if isinstance(label, list | dict):
-        return Wrong(
+        return BadRow(
             path,
             line,
             f"""has {label!r} for a label, expected one; of several: "a;b" and 'data.source.label_separator=";"'""",
         )
-    return _checked(path, line, text or "", "" if label is None else str(label))
+    return _check_row(path, line, text or "", "" if label is None else str(label))
 
 
-def _checked(path: Path, line: int, text: str, label: str) -> Sample | Wrong:
-    if not is_unicode(text + label):
-        return Wrong(path, line, NOT_UNICODE)
+def _check_row(path: Path, line: int, text: str, label: str) -> TextSample | BadRow:
+    if not is_utf8(text + label):
+        return BadRow(path, line, NOT_UTF8)
     if not any(each.isprintable() and each != " " for each in text):  # marks of no width are no text
-        return Wrong(path, line, "has an empty text")
-    return Sample(path, line, text.strip(), label.strip())
+        return BadRow(path, line, "has an empty text")
+    return TextSample(path, line, text.strip(), label.strip())
 
 
-def _labelled(row: Sample | Wrong) -> Sample | Wrong:
-    if isinstance(row, Sample) and not row.label:
-        return Wrong(row.file, row.line, "has no label")
+def _check_label(row: TextSample | BadRow) -> TextSample | BadRow:
+    if isinstance(row, TextSample) and not row.label:
+        return BadRow(row.file, row.line, "has no label")
     return row

@@ -29,8 +29,8 @@ EMOJI = r"\p{Extended_Pictographic}[\x{1F3FB}-\x{1F3FF}]?|[\x{1F1E6}-\x{1F1FF}]{
 ALONE = rf"[{UNSPACED}]\p{{M}}*|{EMOJI}"
 
 UNKNOWN_NAMES = (UNKNOWN, "<unk>")
-MUCH_UNKNOWN = 0.2  # of the validation tokens
-EXAMPLES = 5
+MAX_UNKNOWN_SHARE = 0.2  # of the validation tokens
+MAX_EXAMPLES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +123,13 @@ def fix_length(tokenizer: "Tokenizer", sentences: Sequence[str]) -> None:
     tokenizer.enable_padding(pad_id=0, pad_token=PADDING, length=longest)
 
 
-def encode(tokenizer: "Tokenizer", sentences: Sequence[str]) -> Tensor:
+def encode_sentences(tokenizer: "Tokenizer", sentences: Sequence[str]) -> Tensor:
     """Return token ids (N, T) in the smallest type that holds the vocabulary; the tokenizer's length is fixed."""
     numbers = [encoding.ids for encoding in tokenizer.encode_batch(list(sentences))]
-    return torch.tensor(numbers, dtype=smallest_type(tokenizer.get_vocab_size()))
+    return torch.tensor(numbers, dtype=smallest_dtype(tokenizer.get_vocab_size()))
 
 
-def warn_of_unknown(tokenizer: "Tokenizer", sentences: Sequence[str], remedy: str) -> None:
+def warn_of_unknown_tokens(tokenizer: "Tokenizer", sentences: Sequence[str], remedy: str) -> None:
     """Warn where many validation tokens are unknown."""
     unknown = next((number for name in UNKNOWN_NAMES if (number := tokenizer.token_to_id(name)) is not None), None)
     tokens = strange = 0
@@ -140,14 +140,14 @@ def warn_of_unknown(tokenizer: "Tokenizer", sentences: Sequence[str], remedy: st
             if number == unknown:
                 strange += 1
                 examples[sentence[start:end]] = None
-    if strange > MUCH_UNKNOWN * tokens:
-        shown = ", ".join(repr(each) for each in list(examples)[:EXAMPLES])
+    if strange > MAX_UNKNOWN_SHARE * tokens:
+        shown = ", ".join(repr(each) for each in list(examples)[:MAX_EXAMPLES])
         log.warning(
             f"{strange:,} of the {tokens:,} validation tokens ({strange / tokens:.0%}) are not in the vocabulary, such "
             f"as {shown}: the network sees each as the same unknown one. {remedy}"
         )
 
 
-def smallest_type(vocabulary_size: int) -> torch.dtype:
+def smallest_dtype(vocabulary_size: int) -> torch.dtype:
     fitting = (torch.uint8, torch.int16, torch.int32)
     return next(each for each in fitting if vocabulary_size - 1 <= torch.iinfo(each).max)

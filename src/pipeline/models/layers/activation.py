@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError
 
 Activation = Callable[[], nn.Module]
 
-NAMES: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
@@ -26,16 +26,16 @@ NAMES: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
 }
 
-ActivationName = Annotated[str, KeyOf(NAMES)] | Annotated[str, NameIn("torch.nn")]
+ActivationName = Annotated[str, KeyOf(ACTIVATIONS)] | Annotated[str, NameIn("torch.nn")]
 
 
-def activation(name: str) -> Activation:
+def make_activation(name: str) -> Activation:
     """A factory of fresh modules: by short name (`relu`), or a class of `torch.nn` by path (`torch.nn.Mish`).
 
     Raises ConfigError for a name that is neither.
     """
-    if name in NAMES:
-        return NAMES[name]
+    if name in ACTIVATIONS:
+        return ACTIVATIONS[name]
     module_name, _, class_name = name.rpartition(".")
     # Only torch.nn: a name in a plain string is not covered by the allow-list that guards `_target_`.
     if module_name == "torch.nn" or module_name.startswith("torch.nn."):
@@ -43,5 +43,6 @@ def activation(name: str) -> Activation:
         if isinstance(found, type) and issubclass(found, nn.Module):
             return found
     raise ConfigError(
-        f"activation {name!r} is not known: use one of {', '.join(NAMES)}, or a class of torch.nn such as torch.nn.Mish"
+        f"activation {name!r} is not known: use one of {', '.join(ACTIVATIONS)}, or a class of torch.nn such as "
+        "torch.nn.Mish"
     )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 # B batch, C columns of a table, W columns of what the model sees
 
-WIDEST = 50
+MAX_EMBEDDING_WIDTH = 50
 
 
 class CategoryEmbeddings(nn.Module):
@@ -25,7 +25,7 @@ class CategoryEmbeddings(nn.Module):
         self.numbered = [column for column, count in enumerate(names) if count]
         self.amounts = [column for column, count in enumerate(names) if not count]
         self.counts = [count for count in names if count]
-        vectors = [nn.Embedding(count, width(count)) for count in self.counts]
+        vectors = [nn.Embedding(count, embedding_width(count)) for count in self.counts]
         for each in vectors:
             nn.init.zeros_(each.weight[0])
         self.vectors = nn.ModuleList(vectors)
@@ -33,7 +33,7 @@ class CategoryEmbeddings(nn.Module):
     @staticmethod
     def shape(names: Sequence[int]) -> tuple[int]:
         """Of what the model sees of a sample."""
-        return (sum(width(count) if count else 1 for count in names),)
+        return (sum(embedding_width(count) if count else 1 for count in names),)
 
     def forward(self, inputs: Tensor) -> Tensor:  # (B, C) -> (B, W)
         scaled: Tensor = self.scale(inputs)
@@ -45,6 +45,6 @@ class CategoryEmbeddings(nn.Module):
         return torch.cat(seen, dim=1)
 
 
-def width(names: int) -> int:
+def embedding_width(names: int) -> int:
     """Of the vectors for so many names: the rule of fastai's tabular models."""
-    return min(WIDEST, round(1.6 * math.pow(names, 0.56)))
+    return min(MAX_EMBEDDING_WIDTH, round(1.6 * math.pow(names, 0.56)))

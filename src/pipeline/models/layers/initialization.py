@@ -34,7 +34,7 @@ class Kaiming:
         self.nonlinearity = nonlinearity
 
     def apply(self, model: nn.Module) -> None:
-        draw(model, lambda weight: nn.init.kaiming_normal_(weight, nonlinearity=self.nonlinearity))
+        initialize_layers(model, lambda weight: nn.init.kaiming_normal_(weight, nonlinearity=self.nonlinearity))
 
 
 class Xavier:
@@ -45,7 +45,7 @@ class Xavier:
         self.gain = gain
 
     def apply(self, model: nn.Module) -> None:
-        draw(model, lambda weight: nn.init.xavier_uniform_(weight, gain=self.gain))
+        initialize_layers(model, lambda weight: nn.init.xavier_uniform_(weight, gain=self.gain))
 
 
 class Orthogonal:
@@ -55,7 +55,7 @@ class Orthogonal:
         self.gain = gain
 
     def apply(self, model: nn.Module) -> None:
-        draw(model, lambda weight: nn.init.orthogonal_(weight, gain=self.gain))
+        initialize_layers(model, lambda weight: nn.init.orthogonal_(weight, gain=self.gain))
 
 
 class Normal:
@@ -65,28 +65,28 @@ class Normal:
         self.std = std
 
     def apply(self, model: nn.Module) -> None:
-        draw(model, lambda weight: nn.init.normal_(weight, std=self.std))
+        initialize_layers(model, lambda weight: nn.init.normal_(weight, std=self.std))
 
 
 class Zeros:
     """For models of one layer. In a deeper one all units of a layer are alike and stay so: it does not learn."""
 
     def apply(self, model: nn.Module) -> None:
-        if (depth := len(layers_of(model))) > 1:
+        if (depth := len(weight_layers(model))) > 1:
             raise ConfigError(
                 f"initialization=zeros makes all units of a layer alike, and they stay so: {type(model).__name__} has "
                 f"{depth} layers and would not learn. Use initialization=default"
             )
-        draw(model, nn.init.zeros_)
+        initialize_layers(model, nn.init.zeros_)
 
 
-def layers_of(model: nn.Module) -> list[nn.Module]:
+def weight_layers(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(module, LAYERS)]
 
 
-def draw(model: nn.Module, fill: Callable[[Tensor], Tensor]) -> None:
+def initialize_layers(model: nn.Module, fill: Callable[[Tensor], Tensor]) -> None:
     """Matrices and kernels by `fill`, in the order of the modules; their biases 0."""
-    layers = layers_of(model)
+    layers = weight_layers(model)
     if not layers:
         raise ConfigError(
             f"{type(model).__name__} has no layer of torch's with weights to draw: use initialization=default"

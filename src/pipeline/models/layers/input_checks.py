@@ -14,7 +14,7 @@ from pipeline.spec import DataSpec
 PAD = 0
 
 
-def embedding(spec: DataSpec, width: int, *, model: str) -> nn.Embedding:
+def token_embedding(spec: DataSpec, width: int, *, model: str) -> nn.Embedding:
     """A vector for each token, zeros for padding. Raises ConfigError where the data is no text."""
     if spec.kind != "text":
         raise ConfigError(f"model={model} takes text; {spec.name} has {spec.kind} data: use model=mlp")
@@ -30,7 +30,7 @@ def refuse_text(spec: DataSpec, *, model: str) -> None:
         )
 
 
-def mean_of_present(vectors: Tensor, present: Tensor) -> Tensor:
+def masked_mean(vectors: Tensor, present: Tensor) -> Tensor:
     """(B, T, D), (B, T) bool -> (B, D), zeros where nothing is present."""
     counts = present.sum(dim=1, keepdim=True).clamp(min=1)
     return torch.where(present.unsqueeze(-1), vectors, 0).sum(dim=1) / counts
@@ -46,7 +46,7 @@ def check_images(spec: DataSpec, *, model: str) -> None:
         )
 
 
-def package(name: str, *, model: str) -> ModuleType:
+def import_optional(name: str, *, model: str) -> ModuleType:
     """Raises ConfigError, with what to type, where it is not installed or does not fit what is."""
     try:
         return importlib.import_module(name)

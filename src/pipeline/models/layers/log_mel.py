@@ -33,7 +33,7 @@ class LogMel(nn.Module):
         self.size = 1 << (samples - 1).bit_length()  # of the Fourier transform
         # They follow from the sample rate alone, so they are no part of the weights.
         self.register_buffer("window", torch.hann_window(samples), persistent=False)
-        self.register_buffer("bands", mel_bands(sample_rate, self.size), persistent=False)
+        self.register_buffer("bands", mel_filterbank(sample_rate, self.size), persistent=False)
 
     @staticmethod
     def shape(samples: int, *, sample_rate: int) -> tuple[int, int, int]:
@@ -56,10 +56,10 @@ class LogMel(nn.Module):
             )
             power = spectrum.real.square() + spectrum.imag.square()  # (B, size / 2 + 1, F)
             loudness = torch.log((self.bands.float() @ power).clamp(min=FAINTEST))
-            return per_sample(loudness).unsqueeze(1).to(self.bands.dtype)
+            return standardize_spectrogram(loudness).unsqueeze(1).to(self.bands.dtype)
 
 
-def per_sample(loudness: Tensor) -> Tensor:
+def standardize_spectrogram(loudness: Tensor) -> Tensor:
     """(B, M, F) with mean 0 and deviation 1 each; of what never varies, such as silence, zeros."""
     loudest = loudness.amax(dim=(1, 2), keepdim=True)
     heard = torch.maximum(loudness, loudest - RANGE_DECIBELS / 10 * log(10))
@@ -67,7 +67,7 @@ def per_sample(loudness: Tensor) -> Tensor:
     return (heard - mean) / (variance + 1e-5).sqrt()
 
 
-def mel_bands(sample_rate: int, size: int) -> Tensor:
+def mel_filterbank(sample_rate: int, size: int) -> Tensor:
     """(M, size / 2 + 1) float32: triangles whose corners are the centres of their neighbours."""
     lowest, highest = (2595 * log10(1 + hertz / 700) for hertz in (LOWEST_HERTZ, sample_rate / 2))
     corners = 700 * (10 ** (torch.linspace(lowest, highest, BANDS + 2, dtype=torch.float64) / 2595) - 1)

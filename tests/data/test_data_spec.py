@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from pipeline.data.data_spec import build_data_spec, channel_statistics, data_digest
 from pipeline.data.dataset import Split, Splits
-from pipeline.data.statistics import channel_statistics, describe, digest
 
 
 def parts(*, channels: int = 1, seed: int = 0) -> Splits:
@@ -35,21 +35,24 @@ def test_statistics_come_from_the_training_part_alone() -> None:
     first = parts()
     dark = Split(torch.zeros_like(first.test.inputs), first.test.targets)
     other = Splits("noise", "image", "multiclass", first.class_names, first.train, dark, dark)
-    assert (describe(first).mean, describe(first).std) == (describe(other).mean, describe(other).std)
+    assert (build_data_spec(first).mean, build_data_spec(first).std) == (
+        build_data_spec(other).mean,
+        build_data_spec(other).std,
+    )
 
 
 def test_shapes_sizes_and_classes_are_told() -> None:
-    spec = describe(parts(channels=3))
+    spec = build_data_spec(parts(channels=3))
     assert spec.input_shape == (3, 5, 4)
     assert spec.num_classes == 3
     assert spec.sizes == {"train": 5000, "validation": 20, "test": 30}
 
 
 def test_the_digest_changes_with_any_byte_and_with_nothing_else() -> None:
-    assert digest(parts()) == digest(parts())
+    assert data_digest(parts()) == data_digest(parts())
     changed = parts()
     changed.test.inputs[-1, 0, 0, 0] += 1
-    assert digest(changed) != digest(parts())
+    assert data_digest(changed) != data_digest(parts())
     relabelled = parts()
     relabelled.validation.targets[0] = 2
-    assert digest(relabelled) != digest(parts())
+    assert data_digest(relabelled) != data_digest(parts())

@@ -17,7 +17,7 @@ from pipeline.spec import DataSpec
 ROWS_AT_A_TIME = 4096  # bounds the memory of the copies that counting makes
 
 
-def describe(parts: Splits) -> DataSpec:
+def build_data_spec(parts: Splits) -> DataSpec:
     mean, std = input_statistics(parts)
     is_regression = parts.task == "regression"
     target_mean, target_std = channel_statistics(parts.train.targets) if is_regression else ((), ())
@@ -30,7 +30,7 @@ def describe(parts: Splits) -> DataSpec:
         mean=mean,
         std=std,
         sizes={name: len(part) for name, part in parts.by_name().items()},
-        digest=digest(parts),
+        digest=data_digest(parts),
         feature_names=parts.feature_names,
         categories=parts.categories,
         columns=parts.columns,
@@ -69,7 +69,7 @@ def channel_statistics(inputs: Inputs) -> tuple[tuple[float, ...], tuple[float, 
     known of each, or in a pass over them.
     """
     if isinstance(inputs, OnDiskTensor):
-        return _of_sums(inputs) if inputs.file.sums is not None else _of_blocks(inputs)
+        return _statistics_from_sums(inputs) if inputs.file.sums is not None else _statistics_from_blocks(inputs)
     if inputs.dtype == torch.uint8:
         values = torch.arange(256, dtype=torch.float64)
         weights = torch.stack([_histogram(inputs[:, channel]) for channel in range(inputs.shape[1])]).double()
@@ -81,7 +81,7 @@ def channel_statistics(inputs: Inputs) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(mean.tolist()), tuple(variance.sqrt().tolist())
 
 
-def _of_sums(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics_from_sums(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute from sums of whole numbers, exactly until the last division."""
     assert inputs.file.sums is not None
     values = prod(inputs.shape[2:]) * len(inputs)
@@ -90,7 +90,7 @@ def _of_sums(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ...]
     return mean, tuple(sqrt((values * squares - total * total) / values**2) for total, squares in totals)
 
 
-def _of_blocks(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics_from_blocks(inputs: OnDiskTensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Combine the blocks' statistics (Chan, Golub & LeVeque 1983): deviations within blocks and between means."""
     count, mean, deviations = 0, torch.zeros(()), torch.zeros(())
     for block in inputs.blocks():
@@ -112,13 +112,13 @@ def _histogram(values: Tensor) -> Tensor:
     return counts
 
 
-def digest(parts: Splits) -> str:
+def data_digest(parts: Splits) -> str:
     """Return SHA-256 over names, types, shapes and content of all splits: equal for equal data, on any machine."""
-    of_numbers = digest_of(parts.by_name())
+    of_numbers = splits_digest(parts.by_name())
     return hashlib.sha256(f"{of_numbers} {parts.content}".encode()).hexdigest() if parts.content else of_numbers
 
 
-def digest_of(parts: Mapping[str, Split]) -> str:
+def splits_digest(parts: Mapping[str, Split]) -> str:
     """Return the digest of the numbers alone; of rows on disk over the hashes of their content, if known."""
     result = hashlib.sha256()
     for name, part in parts.items():
