@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.cli import VERBS, main
-from pipeline.system.streams import report
+from pipeline.system.streams import print_labelled
 
 
 def pipeline(*arguments: str, folder: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -154,7 +154,7 @@ class TestMake:
 class TestMessages:
     def test_a_message_for_a_file_is_plain(self) -> None:
         stream = io.StringIO()
-        report("error", "a does not exist\n  did you mean  b ?", stream)
+        print_labelled("error", "a does not exist\n  did you mean  b ?", stream)
         assert stream.getvalue() == "error: a does not exist\n  did you mean  b ?\n"
 
     @pytest.mark.parametrize("no_color", [False, True])
@@ -173,7 +173,7 @@ class TestMessages:
 def on_a_terminal(message: str) -> str:
     terminal, inside = pty.openpty()
     with open(inside, "w") as stream:
-        report("error", message, stream)
+        print_labelled("error", message, stream)
     shown = os.read(terminal, 10_000).decode()
     os.close(terminal)
     return shown

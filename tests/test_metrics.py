@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from pipeline.metrics import OURS, is_better, lower_is_better, mode_of
+from pipeline.metrics import METRICS, is_better, lower_is_better, mode_of
 from pipeline.reports import formatting
 from pipeline.spec import DataSpec, TaskKind
 from pipeline.training import task
@@ -52,13 +52,13 @@ KINDS: tuple[TaskKind, ...] = ("multiclass", "binary", "multilabel", "regression
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_metric_of_every_task_is_defined_and_torchmetrics_agrees(kind: TaskKind) -> None:
     told = {str(name): "max" if metric.higher_is_better else "min" for name, metric in of_kind(kind).metrics().items()}
-    assert told == {name: OURS[name].mode for name in told if name in OURS}
-    assert {"loss", *of_kind(kind).running_names, of_kind(kind).headline} <= OURS.keys()
+    assert told == {name: METRICS[name].mode for name in told if name in METRICS}
+    assert {"loss", *of_kind(kind).running_names, of_kind(kind).headline} <= METRICS.keys()
 
 
 def test_every_metric_that_is_defined_is_measured_by_some_task() -> None:
     measured = {str(name) for kind in KINDS for name in of_kind(kind).metrics()}
-    assert measured | {"loss"} == OURS.keys()
+    assert measured | {"loss"} == METRICS.keys()
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_a_report_shows_title_and_unit_of_the_definition(name: str, title: str, 
 
 
 def test_a_report_shows_metrics_in_the_order_of_their_definition() -> None:
-    assert formatting.in_order({f"test/{name}": 0.0 for name in ("f2", *reversed(OURS))}) == [
-        *(f"test/{name}" for name in OURS),
+    assert formatting.in_order({f"test/{name}": 0.0 for name in ("f2", *reversed(METRICS))}) == [
+        *(f"test/{name}" for name in METRICS),
         "test/f2",
     ]
 
 
 def test_titles_stand_nowhere_else() -> None:
-    titles = {ours.title for name, ours in OURS.items() if ours.title != name}
+    titles = {ours.title for name, ours in METRICS.items() if ours.title != name}
     files = [file for file in Path(pipeline.__file__).parent.rglob("*.py") if file.name != "metrics.py"]
     keyed = [
         (file.name, node.value.value)

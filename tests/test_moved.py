@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from pipeline import moved
 from pipeline.config import compose
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 
 OWN_DATA = """\
 from pipeline.data.source import Cut, Part, Parts
@@ -23,13 +23,13 @@ from pipeline.data.datamodule import DataModule
 def test_every_new_name_can_be_imported_as_the_configuration_check_finds_it(new: str) -> None:
     from pipeline.config.static import lookup
 
-    assert moved.current(new) == new
-    assert lookup.find(new) is not None
+    assert moved.current_name(new) == new
+    assert lookup.find_entity(new) is not None
 
 
 def test_what_has_not_moved_keeps_its_name() -> None:
     for name in ("torch.optim.AdamW", "my_package.data.table.Table", "pipeline.data.datamodule.DataModule"):
-        assert moved.current(name) == name
+        assert moved.current_name(name) == name
 
 
 def test_a_configuration_with_an_old_name_is_composed_and_checked_as_with_the_new_one(
@@ -42,7 +42,7 @@ def test_a_configuration_with_an_old_name_is_composed_and_checked_as_with_the_ne
     (tmp_path / "conf/data/mine.yaml").write_text(shipped)
     monkeypatch.chdir(tmp_path)
     composed = compose.compose(["data=mine", "data.root=.", "model=ngrams"])
-    check(composed.config, composed.shipped)
+    check_config(composed.config, composed.shipped)
     source = composed.config.data.source
     assert source._target_ == "pipeline.data.text.text_table.TextTable"
     assert source.tokenizer._target_ == "pipeline.data.text.tokenizer.Tokenization"
@@ -55,7 +55,7 @@ def test_a_frozen_configuration_with_an_old_name_is_read_with_the_new_one_and_st
     composed = compose.compose(["data=iris", "model=mlp"])
     text = compose.to_yaml(composed.config).replace("pipeline.data.datasets.scikit_learn", "pipeline.data.scikit_learn")
     (tmp_path / "config.yaml").write_text(text)
-    found = compose.load(tmp_path)
+    found = compose.load_frozen_config(tmp_path)
     assert found.data.source._target_ == "pipeline.data.datasets.scikit_learn.Iris"
     assert (tmp_path / "config.yaml").read_text() == text
     assert OmegaConf.to_container(found) == OmegaConf.to_container(composed.config)

@@ -88,15 +88,15 @@ def test_hydra_composes_over_several_folders_of_which_the_first_wins(tmp_path: P
         assert hasattr(where, name), f"hydra._internal.{module}.{name} moved: config/hydra_private.py searching"
     import hydra
 
-    from pipeline.config.hydra_private import path_of, searching
+    from pipeline.config.hydra_private import hydra_search_path, node_path
 
     for folder, value in (("own", 1), ("shipped", 2)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "train.yaml").write_text(f"outer: {{inner: {{value: {value}}}}}\n")
-    with searching([tmp_path / "own", tmp_path / "shipped"]):
+    with hydra_search_path([tmp_path / "own", tmp_path / "shipped"]):
         config = hydra.compose("train")
     assert config.outer.inner.value == 1, "Hydra looks first in another folder: config/hydra_private.py searching"
-    assert path_of(config.outer.inner) == "outer.inner", "OmegaConf tells a path in another way: path_of"
+    assert node_path(config.outer.inner) == "outer.inner", "OmegaConf tells a path in another way: path_of"
 
 
 def test_lightning_counts_steps_and_keeps_progress_as_the_learner_expects() -> None:

@@ -1,3 +1,3 @@
-from pipeline.moved import install
+from pipeline.moved import install_finder
 
-install()  # here, because users' own code imports from this package before anything of ours runs
+install_finder()  # here, because users' own code imports from this package before anything of ours runs

@@ -14,42 +14,42 @@ from pipeline.config import completion as completions
 from pipeline.config import help_pages
 from pipeline.config.help_pages import Verb
 from pipeline.config.search_path import ALLOW_PACKAGES
-from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.config.suggestions import did_you_mean, listing, nearest_names
 from pipeline.errors import DONE, FAILED, INTERRUPTED, USER_ERROR, ConfigError, TrainingFailed, UserError
 from pipeline.system.process import (
-    bear_warnings,
+    add_working_directory_to_path,
     check_working_directory,
-    forget_empty,
-    see_working_directory,
-    stand_alone,
+    drop_empty_launcher_variables,
+    drop_rank_variables,
+    ignore_warnings_as_errors,
 )
-from pipeline.system.streams import lasting_output, report
+from pipeline.system.streams import broken_pipe_safe_output, print_labelled
 from pipeline.tracking.tracking_uri import redacted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
-    with lasting_output():
+    with broken_pipe_safe_output():
         return _main(arguments)
 
 
 def _main(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        bear_warnings()
-        forget_empty()
+        ignore_warnings_as_errors()
+        drop_empty_launcher_variables()
         check_working_directory()
-        see_working_directory()
+        add_working_directory_to_path()
         if "PIPELINE_MAKE_ARGUMENTS" in os.environ:
             from pipeline.config.make_arguments import decode_make_arguments
 
             given += decode_make_arguments(os.environ)
         return run(given)
     except UserError as mistake:
-        report("error", redacted(str(mistake)), sys.stderr)
+        print_labelled("error", redacted(str(mistake)), sys.stderr)
         return USER_ERROR
     except TrainingFailed as failure:
-        report("failed", redacted(str(failure)), sys.stderr)
+        print_labelled("failed", redacted(str(failure)), sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -62,12 +62,12 @@ def run(arguments: list[str]) -> int:
     if verb in ("-V", "--version"):
         return version(rest)
     if verb not in VERBS:
-        suggestions = [f"pipeline {name}" for name in nearest(verb, VERBS)]
-        raise ConfigError(f"there is no verb {verb}{did_you_mean(suggestions)}{all_of('all verbs', VERBS)}")
+        suggestions = [f"pipeline {name}" for name in nearest_names(verb, VERBS)]
+        raise ConfigError(f"there is no verb {verb}{did_you_mean(suggestions)}{listing('all verbs', VERBS)}")
     if verb != "train" and any(word in ("-h", "--help") for word in rest):
         return overview([verb])
     if verb not in ("train", "resume"):  # which a launcher may start as one process of several
-        stand_alone()
+        drop_rank_variables()
     return VERBS[verb].run(rest)
 
 
@@ -112,14 +112,14 @@ def resume(arguments: list[str]) -> int:
     )
     from pipeline.lifecycle import launch_run
 
-    return launch_run.resume_run(named["run"], overrides, named["runs_dir"], cli_args.packages(named))
+    return launch_run.resume_run(named["run"], overrides, named["runs_dir"], cli_args.typed_packages(named))
 
 
 def list_runs(arguments: list[str]) -> int:
     from pipeline.commands import runs
 
     if arguments[:1] == ["show"]:
-        return runs.show(*cli_args.reference(arguments[1:]))
+        return runs.show(*cli_args.run_and_folder(arguments[1:]))
     named = cli_args.named_values(arguments, {"runs_dir": "runs", "last": "30"})
     return runs.list_runs(named["runs_dir"], last=cli_args.number_or_all(named, "last", example="50"))
 
@@ -128,20 +128,20 @@ def logs(arguments: list[str]) -> int:
     named = [word for word in arguments if word not in ("--follow", "-f")]
     from pipeline.commands import runs
 
-    return runs.logs(*cli_args.reference(named), follow=len(named) < len(arguments))
+    return runs.logs(*cli_args.run_and_folder(named), follow=len(named) < len(arguments))
 
 
 def cancel(arguments: list[str]) -> int:
     from pipeline.commands import runs
 
-    return runs.cancel(*cli_args.reference(arguments))
+    return runs.cancel(*cli_args.run_and_folder(arguments))
 
 
 def ui(arguments: list[str]) -> int:
     named = cli_args.named_values(arguments, {"run": "", "runs_dir": "runs", "port": "5000"})
     from pipeline.commands import ui as lifecycle
 
-    return lifecycle.ui(named["runs_dir"], named["run"] or None, cli_args.port(named, example="5000"))
+    return lifecycle.ui(named["runs_dir"], named["run"] or None, cli_args.port_number(named, example="5000"))
 
 
 def chaos(arguments: list[str]) -> int:
@@ -156,7 +156,7 @@ def sync(arguments: list[str]) -> int:
     words = ["run=all" if word == "--all" else word for word in arguments]
     defaults = {"run": "latest", "runs_dir": "runs", "upgrade": "false", "tracking.uri": "", "tracking.artifacts": ""}
     named = cli_args.named_values(words, {**defaults, ALLOW_PACKAGES: ""})
-    upgrade, packages = cli_args.yes_or_no(named, "upgrade"), cli_args.packages(named)
+    upgrade, packages = cli_args.boolean(named, "upgrade"), cli_args.typed_packages(named)
     if named["run"] != "all":
         check_exists(named["run"], named["runs_dir"], packages)
     from pipeline.commands import sync as lifecycle
@@ -168,7 +168,7 @@ def sync(arguments: list[str]) -> int:
 def register(arguments: list[str]) -> int:
     defaults = {"run": "latest", "name": "", "force": "false", "runs_dir": "runs", "tracking.uri": ""}
     named = cli_args.named_values(arguments, {**defaults, ALLOW_PACKAGES: ""})
-    force, packages = cli_args.yes_or_no(named, "force"), cli_args.packages(named)
+    force, packages = cli_args.boolean(named, "force"), cli_args.typed_packages(named)
     with at_work(named["run"], named["runs_dir"], packages, "registered") as run:
         from pipeline.commands import register as lifecycle
 
@@ -182,7 +182,7 @@ def search(arguments: list[str]) -> int:
 
 
 def completion(arguments: list[str]) -> int:
-    print(completions.answer(arguments, list(VERBS)), end="")
+    print(completions.completion_output(arguments, list(VERBS)), end="")
     return DONE
 
 
@@ -200,7 +200,7 @@ def overview(arguments: list[str]) -> int:
     if arguments and arguments[0] in VERBS:
         print(VERBS[arguments[0]].described)
         return DONE
-    print(help_pages.of_verbs(VERBS))
+    print(help_pages.verbs_page(VERBS))
     return DONE
 
 
@@ -231,7 +231,7 @@ VERBS = {
         resume, "go on from the newest checkpoint", "pipeline resume [run=latest] [trainer.max_epochs=20] ..."
     ),
     "runs": Verb(
-        overview,
+        list_runs,
         "the runs that there are, or all about one of them",
         "pipeline runs [show RUN] [last=30] [runs_dir=runs]",
     ),

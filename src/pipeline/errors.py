@@ -34,7 +34,7 @@ class TrainingFailed(Exception):
     """
 
 
-def missing_package(what: str, package: str) -> DataError:
+def missing_package_error(what: str, package: str) -> DataError:
     """Return the error to raise for data that needs an optional package."""
     return DataError(
         f"{what} needs the package {package}, which is not installed. Type python -m pip install {package}."

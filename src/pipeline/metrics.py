@@ -21,7 +21,7 @@ class Metric:
 
 
 # What the tasks of this package measure, in the order in which a report shows it.
-OURS = {
+METRICS = {
     "accuracy": Metric("accuracy", "max", is_percentage=True),
     "r2": Metric("R²", "max"),
     "rmse": Metric("RMSE", "min"),
@@ -33,20 +33,84 @@ OURS = {
     "calibration_error": Metric("calibration error", "min"),
 }
 # By which of them a run is known; the first that it has.
-MERITS = ("accuracy", "r2")
-HEADLINES = (*MERITS, "loss")
+HEADLINE_METRICS = ("accuracy", "r2")
+HEADLINES = (*HEADLINE_METRICS, "loss")
 
 # Words in the names that others give to theirs, such as val_acc_top1.
-LOWER = {"loss", "losses", "error", "err", "mae", "mse", "rmse", "mape", "msle", "nll", "bce", "ce", "elbo"}
-LOWER |= {"perplexity", "ppl", "wer", "cer", "fid", "distance", "divergence", "kl", "deviance", "hinge", "brier"}
-HIGHER = {"accuracy", "acc", "f1", "fbeta", "auroc", "auc", "auprc", "roc", "ap", "map", "precision", "recall", "r2"}
-HIGHER |= {"sensitivity", "specificity", "iou", "miou", "jaccard", "dice", "bleu", "rouge", "psnr", "ssim", "score"}
-HIGHER |= {"correlation", "pearson", "spearman", "kappa", "mcc", "top1", "top5", "ndcg", "mrr", "likelihood", "reward"}
+LOWER_IS_BETTER_WORDS = {
+    "loss",
+    "losses",
+    "error",
+    "err",
+    "mae",
+    "mse",
+    "rmse",
+    "mape",
+    "msle",
+    "nll",
+    "bce",
+    "ce",
+    "elbo",
+}
+LOWER_IS_BETTER_WORDS |= {
+    "perplexity",
+    "ppl",
+    "wer",
+    "cer",
+    "fid",
+    "distance",
+    "divergence",
+    "kl",
+    "deviance",
+    "hinge",
+    "brier",
+}
+HIGHER_IS_BETTER_WORDS = {
+    "accuracy",
+    "acc",
+    "f1",
+    "fbeta",
+    "auroc",
+    "auc",
+    "auprc",
+    "roc",
+    "ap",
+    "map",
+    "precision",
+    "recall",
+    "r2",
+}
+HIGHER_IS_BETTER_WORDS |= {
+    "sensitivity",
+    "specificity",
+    "iou",
+    "miou",
+    "jaccard",
+    "dice",
+    "bleu",
+    "rouge",
+    "psnr",
+    "ssim",
+    "score",
+}
+HIGHER_IS_BETTER_WORDS |= {
+    "correlation",
+    "pearson",
+    "spearman",
+    "kappa",
+    "mcc",
+    "top1",
+    "top5",
+    "ndcg",
+    "mrr",
+    "likelihood",
+    "reward",
+}
 
 
-def of_ours(metric: str) -> Metric | None:
+def known_metric(metric: str) -> Metric | None:
     """Return what is known of val/loss, test/r2, ...; None for a metric that is not measured by this package."""
-    return OURS.get(metric.rpartition("/")[2])
+    return METRICS.get(metric.rpartition("/")[2])
 
 
 def mode_of(metric: str, own: Mapping[str, Mode] | None = None) -> Mode | None:
@@ -57,18 +121,18 @@ def mode_of(metric: str, own: Mapping[str, Mode] | None = None) -> Mode | None:
     name = metric.rpartition("/")[2].removesuffix("_epoch")
     if own is not None and name in own:
         return own[name]
-    if name in OURS:
-        return OURS[name].mode
+    if name in METRICS:
+        return METRICS[name].mode
     words = re.findall(r"[A-Z]?[a-z]+[0-9]*|[A-Z]+(?![a-z])[0-9]*", metric)
     for word in (word.lower() for word in reversed(words)):
-        if word in LOWER:
+        if word in LOWER_IS_BETTER_WORDS:
             return "min"
-        if word in HIGHER:
+        if word in HIGHER_IS_BETTER_WORDS:
             return "max"
     return None
 
 
-def wrong_mode(where: str, better: Mode, key: str) -> str:
+def wrong_mode_message(where: str, better: Mode, key: str) -> str:
     """Say that a metric is watched the wrong way round, and what to type."""
     return f"{where} is better when it is {'lower' if better == 'min' else 'higher'}; add {key}={better}"
 

@@ -139,22 +139,22 @@ MOVED = {
 }
 
 
-def current(dotted: str) -> str:
+def current_name(dotted: str) -> str:
     """Return the name by which `dotted` goes today: the longest old name that it begins with is replaced."""
     parts = dotted.split(".")
     for count in range(len(parts), 0, -1):
         new = MOVED.get(".".join(parts[:count]))
         if new is not None:
-            return current(".".join([new, *parts[count:]]))
+            return current_name(".".join([new, *parts[count:]]))
     return dotted
 
 
-class MovedModules:
+class MovedModuleFinder:
     """A finder of modules, for sys.meta_path: `from pipeline.old import Name` takes Name from where it is now."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        return ModuleSpec(name, MovedModules()) if current(name) != name else None  # type: ignore[arg-type]
+        return ModuleSpec(name, MovedModuleFinder()) if current_name(name) != name else None  # type: ignore[arg-type]
 
     @staticmethod
     def create_module(spec: ModuleSpec) -> None:
@@ -167,7 +167,7 @@ class MovedModules:
     @staticmethod
     def get_code(name: str) -> CodeType:
         """Return what `python -m OLD_NAME` runs, as the script of a job does that waited in a queue meanwhile."""
-        return compile(f"import runpy\nrunpy.run_module({current(name)!r}, run_name='__main__')", name, "exec")
+        return compile(f"import runpy\nrunpy.run_module({current_name(name)!r}, run_name='__main__')", name, "exec")
 
 
 class OldNames:
@@ -190,7 +190,7 @@ class OldNames:
 
 
 def _moved(dotted: str) -> Any:
-    new = current(dotted)
+    new = current_name(dotted)
     place, _, name = new.rpartition(".")
     if name.startswith("__") or new == dotted:  # what Python asks a module for, or a name that never was
         raise AttributeError(f"module {place!r} has no attribute {name!r}")
@@ -199,7 +199,7 @@ def _moved(dotted: str) -> Any:
     return found
 
 
-def install() -> None:
-    if MovedModules not in sys.meta_path:
+def install_finder() -> None:
+    if MovedModuleFinder not in sys.meta_path:
         sys.meta_path.insert(0, OldNames)
-        sys.meta_path.append(MovedModules)  # last: it is asked only for what is nowhere else
+        sys.meta_path.append(MovedModuleFinder)  # last: it is asked only for what is nowhere else

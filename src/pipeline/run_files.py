@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import RunError
-from pipeline.system.files import ContentError, open_inside, parsed, read_inside
-from pipeline.system.json_shape import Each, Finite, Maybe, Positive, mismatch
-from pipeline.system.streams import report
+from pipeline.system.files import ContentError, open_inside, parse_json, read_inside
+from pipeline.system.json_shape import DictOf, FiniteNumber, ListOf, Nullable, PositiveNumber, find_mismatch
+from pipeline.system.streams import print_labelled
 
-WORD = re.compile(r"\w[\w.-]*")  # never an option of the program that is given it
+JOB_ID = re.compile(r"\w[\w.-]*")  # never an option of the program that is given it
 
 
-class Damaged(RunError):
+class DamagedFileError(RunError):
     """A file of a run cannot be understood: which one, why, what that costs, and what to type."""
 
 
@@ -32,7 +32,7 @@ class RunFile:
     shape: Any = None
 
     def open(self, folder: Path) -> IO[bytes] | None:
-        """None where there is none. Raises Damaged for what is no plain file of the run directory."""
+        """None where there is none. Raises DamagedFileError for what is no plain file of the run directory."""
         try:
             return open_inside(folder, self.name)
         except FileNotFoundError:
@@ -41,7 +41,7 @@ class RunFile:
             raise self.damaged(folder, problem) from problem
 
     def text(self, folder: Path) -> str | None:
-        """None where there is none. Raises Damaged."""
+        """None where there is none. Raises DamagedFileError."""
         content = self._content(folder)
         if content is None:
             return None
@@ -54,13 +54,13 @@ class RunFile:
         return text
 
     def record(self, folder: Path) -> dict[str, Any] | None:
-        """None where there is none. Raises Damaged."""
+        """None where there is none. Raises DamagedFileError."""
         content = self._content(folder)
         if content is None:
             return None
         try:
-            found = parsed(content)
-            problem = mismatch(found, self.shape)
+            found = parse_json(content)
+            problem = find_mismatch(found, self.shape)
             if problem is not None:
                 raise ContentError(f"has another shape: {problem}")
         except ContentError as error:
@@ -72,30 +72,30 @@ class RunFile:
         """There, and not damaged."""
         try:
             return self.record(folder) is not None
-        except Damaged:
+        except DamagedFileError:
             return False
 
     def text_or_warn(self, folder: Path) -> str | None:
         """None, after one warning, also where it is damaged: for whoever can go on without."""
         try:
             return self.text(folder)
-        except Damaged as damaged:
-            warn(str(damaged))
+        except DamagedFileError as damaged:
+            warn_once(str(damaged))
             return None
 
     def record_or_warn(self, folder: Path) -> dict[str, Any] | None:
         """As `text_or_warn`."""
         try:
             return self.record(folder)
-        except Damaged as damaged:
-            warn(str(damaged))
+        except DamagedFileError as damaged:
+            warn_once(str(damaged))
             return None
 
-    def damaged(self, folder: Path, problem: Exception) -> Damaged:
+    def damaged(self, folder: Path, problem: Exception) -> DamagedFileError:
         path = folder / self.name
         why = problem.strerror if isinstance(problem, OSError) else str(problem)
         remedy = self.remedy.format(run=folder, file=path)
-        return Damaged(f"{path} is damaged (it {why}): {self.cost}; {remedy}")
+        return DamagedFileError(f"{path} is damaged (it {why}): {self.cost}; {remedy}")
 
     def _content(self, folder: Path) -> bytes | None:
         try:
@@ -107,9 +107,9 @@ class RunFile:
 
 
 @lru_cache(maxsize=1000)
-def warn(sentence: str) -> None:
+def warn_once(sentence: str) -> None:
     """Once."""
-    report("warning", sentence, sys.stderr)
+    print_labelled("warning", sentence, sys.stderr)
 
 
 CONFIG = RunFile(
@@ -122,7 +122,7 @@ CONFIG = RunFile(
         "model": {},
         "trainer": {},
         "checkpoint": {"monitor": str, "mode": str},
-        "tracking": {"uri": Maybe(str), "artifacts": Maybe(str)},
+        "tracking": {"uri": Nullable(str), "artifacts": Nullable(str)},
         "launch": {"_target_": str},
     },
 )
@@ -137,11 +137,11 @@ RESULT = RunFile(
     "pipeline evaluate run={run} finds the figures again",
     {
         "status": str,
-        "metrics": Each(float),
-        "best_checkpoint": Maybe(str),
-        "mlflow_run_id": Maybe(str),
-        "seconds": Maybe(Finite),
-        "command": Maybe(str),
+        "metrics": DictOf(float),
+        "best_checkpoint": Nullable(str),
+        "mlflow_run_id": Nullable(str),
+        "seconds": Nullable(FiniteNumber),
+        "command": Nullable(str),
     },
 )
 ENVIRONMENT = RunFile(
@@ -149,12 +149,12 @@ ENVIRONMENT = RunFile(
     "on which machine and with which versions it was trained is not known",
     "nothing else depends on it",
     {
-        "command": Maybe(Each(str, named=False)),
-        "choices": Maybe({}),
-        "packages": Maybe(Each(str)),
-        "git": Maybe({"commit": str, "dirty": bool}),
-        **dict.fromkeys(("python", "user", "host", "platform", "processor"), Maybe(str)),
-        "cores": Maybe(int),
+        "command": Nullable(ListOf(str)),
+        "choices": Nullable({}),
+        "packages": Nullable(DictOf(str)),
+        "git": Nullable({"commit": str, "dirty": bool}),
+        **dict.fromkeys(("python", "user", "host", "platform", "processor"), Nullable(str)),
+        "cores": Nullable(int),
     },
 )
 ASSEMBLED = RunFile(
@@ -162,25 +162,25 @@ ASSEMBLED = RunFile(
     "what a report tells of data, network and devices is lost",
     "pipeline evaluate run={run} writes it anew",
     {
-        "data": Maybe(
+        "data": Nullable(
             {
                 "name": str,
                 "digest": str,
-                "sizes": Each(int),
-                "input_shape": Each(Positive, named=False),
-                "class_names": Each(str, named=False),
-                "sample_rate": Maybe(int),
+                "sizes": DictOf(int),
+                "input_shape": ListOf(PositiveNumber),
+                "class_names": ListOf(str),
+                "sample_rate": Nullable(int),
             }
         ),
         "model": {"name": str, "parameters": int},
-        "devices": {"count": Positive, "kind": str, "precision": str},
-        "headline": Maybe(str),
-        "metrics": Maybe(Each(str)),
-        "monitor": Maybe({"monitor": str, "mode": str}),
-        "instead_of_default": Maybe({"metric": str, "mode": str, "in_training": bool}),
-        "validation_digest": Maybe(str),
-        "steps_per_epoch": Maybe(Positive),
-        "total_steps": Maybe(Positive),
+        "devices": {"count": PositiveNumber, "kind": str, "precision": str},
+        "headline": Nullable(str),
+        "metrics": Nullable(DictOf(str)),
+        "monitor": Nullable({"monitor": str, "mode": str}),
+        "instead_of_default": Nullable({"metric": str, "mode": str, "in_training": bool}),
+        "validation_digest": Nullable(str),
+        "steps_per_epoch": Nullable(PositiveNumber),
+        "total_steps": Nullable(PositiveNumber),
     },
 )
 JOB = RunFile(
@@ -188,14 +188,14 @@ JOB = RunFile(
     "whether a machine or a cluster works on the run is not known",
     "once nothing does: rm {file}",
     {
-        "launcher": Maybe(str),
-        "host": Maybe(str),
-        "pid": Maybe(int),
-        "started_at": Maybe(Finite),
-        "job": Maybe(WORD),
-        "namespace": Maybe(WORD),
-        "submission": Maybe(int),
-        "dry_run": Maybe(bool),
+        "launcher": Nullable(str),
+        "host": Nullable(str),
+        "pid": Nullable(int),
+        "started_at": Nullable(FiniteNumber),
+        "job": Nullable(JOB_ID),
+        "namespace": Nullable(JOB_ID),
+        "submission": Nullable(int),
+        "dry_run": Nullable(bool),
     },
 )
 SYNC = RunFile(
@@ -204,7 +204,7 @@ SYNC = RunFile(
     "pipeline sync run={run} sends all of it again, which changes nothing there",
     {
         "uri": str,
-        **dict.fromkeys(("experiment_id", "mlflow_run_id", "status", "problem"), Maybe(str)),
+        **dict.fromkeys(("experiment_id", "mlflow_run_id", "status", "problem"), Nullable(str)),
         **dict.fromkeys(("offset", "files_offset", "metrics", "infinite", "refused"), int),
     },
 )

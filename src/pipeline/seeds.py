@@ -3,7 +3,7 @@
 import hashlib
 
 
-def derive(seed: int, *path: int | str) -> int:
+def derive_seed(seed: int, *path: int | str) -> int:
     """A 63-bit seed for one purpose: `derive(seed, "order", epoch)`.
 
     Nothing random depends on what ran before, so a resumed run draws what the uninterrupted run would have

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.commands.scaffold.project import KINDS, TEMPLATES, new_data, new_model
 from pipeline.config import search_path
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 
@@ -58,9 +58,9 @@ def test_the_options_compose_together(project: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(project)  # as the command line does with the working directory
     for kind in KINDS:
         composed = compose([f"data=my_{kind}", "model=my_net"])
-        check(composed.config, composed.shipped)
+        check_config(composed.config, composed.shipped)
         assert list(composed.config.allow_packages) == ["my_package"]
-    assert all(search_path.description(path) for path in project.glob("conf/*/*.yaml"))
+    assert all(search_path.first_comment(path) for path in project.glob("conf/*/*.yaml"))
 
 
 def test_every_kind_has_its_templates() -> None:

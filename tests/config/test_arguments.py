@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 
@@ -47,7 +47,7 @@ def test_keys_of_the_default_class_need_not_be_deleted(
     group: str, overrides: list[str], left: set[str], mine: str
 ) -> None:
     composed = compose([mine, *overrides])
-    check(composed.config, composed.shipped)
+    check_config(composed.config, composed.shipped)
     node = composed.config
     for name in group.split("."):
         node = node[name]
@@ -67,7 +67,7 @@ def test_keys_of_the_default_class_need_not_be_deleted(
 def test_keys_that_were_typed_stay_and_are_looked_at(overrides: list[str], said: str, mine: str) -> None:
     composed = compose([mine, *overrides])
     with pytest.raises(ConfigError, match=said):
-        check(composed.config, composed.shipped)
+        check_config(composed.config, composed.shipped)
 
 
 def test_a_recipe_of_a_class_of_ones_own_needs_no_deletions_either(mine: str, elsewhere: Path) -> None:
@@ -75,5 +75,5 @@ def test_a_recipe_of_a_class_of_ones_own_needs_no_deletions_either(mine: str, el
     recipe.parent.mkdir(parents=True)
     recipe.write_text("# @package _global_\nmodel:\n  _target_: package_of_mine.Net\n  width: 8\n  dropout: 0.2\n")
     composed = compose([mine, "experiment=mine"])
-    check(composed.config, composed.shipped)
+    check_config(composed.config, composed.shipped)
     assert dict(composed.config.model) == {"_target_": "package_of_mine.Net", "width": 8, "dropout": 0.2}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.completion import SCRIPTS, candidates, install
+from pipeline.config.completion import SCRIPTS, candidates, install_completion
 from pipeline.errors import ConfigError
 
 VERBS = ["train", "evaluate", "completion", "help"]
@@ -124,15 +124,15 @@ class TestInstall:
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
         monkeypatch.delenv("BASH_COMPLETION_USER_DIR", raising=False)
         monkeypatch.setenv("SHELL", "/bin/bash")
-        assert "open a new shell" in install()
+        assert "open a new shell" in install_completion()
         assert (tmp_path / "bash-completion/completions/pipeline").read_text() == SCRIPTS["bash"]
 
     def test_zsh_is_told_of_the_folder_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.delenv("ZDOTDIR", raising=False)
         (tmp_path / ".zshrc").write_text("alias x=y\n")
-        install("zsh")
-        install("zsh")
+        install_completion("zsh")
+        install_completion("zsh")
         assert (tmp_path / ".zfunc/_pipeline").read_text() == SCRIPTS["zsh"]
         assert (tmp_path / ".zshrc").read_text().startswith("alias x=y\n")
         assert (tmp_path / ".zshrc").read_text().count("fpath+=~/.zfunc") == 1
@@ -140,14 +140,14 @@ class TestInstall:
     def test_another_shell_is_refused_with_a_remedy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SHELL", "/usr/bin/fish")
         with pytest.raises(ConfigError, match="not for fish\n  to choose one  pipeline completion install bash"):
-            install()
+            install_completion()
 
     def test_a_place_that_cannot_be_written_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "file").touch()
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
         monkeypatch.delenv("BASH_COMPLETION_USER_DIR", raising=False)
         with pytest.raises(ConfigError, match="cannot write"):
-            install("bash")
+            install_completion("bash")
 
 
 def test_after_search_come_the_words_that_look_at_one_and_their_names(empty_folder: Path) -> None:

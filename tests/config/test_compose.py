@@ -6,9 +6,9 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from pipeline.config.compose import compose, load, to_yaml, update
+from pipeline.config.compose import compose, load_frozen_config, set_value, to_yaml
 from pipeline.errors import ConfigError
-from pipeline.run_files import Damaged
+from pipeline.run_files import DamagedFileError
 
 
 def write(path: Path, text: str) -> None:
@@ -96,22 +96,22 @@ def test_the_frozen_text_reads_back_as_the_same_values(tmp_path: Path) -> None:
     text = to_yaml(config)
     assert yaml.safe_load(text) == OmegaConf.to_container(config)
     (tmp_path / "config.yaml").write_text(text)
-    assert load(tmp_path) == config
+    assert load_frozen_config(tmp_path) == config
 
 
 @pytest.mark.parametrize("content", ["a: [1", "- 1\n- 2\n", "", "7", "a: 1\n", "name: \0", "a: ${b", "? {}"])
 def test_a_damaged_frozen_configuration_is_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(Damaged, match=r"config\.yaml is damaged"):
-        load(tmp_path)
+    with pytest.raises(DamagedFileError, match=r"config\.yaml is damaged"):
+        load_frozen_config(tmp_path)
 
 
 def test_one_value_of_a_frozen_configuration_can_be_changed() -> None:
     config = compose([]).config
-    update(config, "trainer.max_epochs", "20")
+    set_value(config, "trainer.max_epochs", "20")
     assert config.trainer.max_epochs == 20
     with pytest.raises(ConfigError, match=r"did you mean  trainer\.max_epochs"):
-        update(config, "trainer.max_epoch", "20")
+        set_value(config, "trainer.max_epoch", "20")
 
 
 def test_a_list_of_options_counts_as_chosen_wherever_it_was_written(elsewhere: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import frozen
-from pipeline.config.frozen import MADE_HERE, Trust
+from pipeline.config.frozen import MADE_HERE_FLAG, Trust
 from pipeline.errors import ConfigError
 from pipeline.system import seal
 
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def packages(folder: Path, trust: Trust) -> list[str]:
-    return list(frozen.load(folder, trust).allow_packages)
+    return list(frozen.load_trusted_config(folder, trust).allow_packages)
 
 
 def test_of_one_made_here_its_own_list_counts(folder: Path) -> None:
@@ -53,13 +53,13 @@ def test_one_that_was_changed_since_is_anothers(folder: Path) -> None:
 
 def test_a_process_is_told_what_the_one_that_started_it_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seal.set_seal(folder)
-    words = Trust().words(folder)
-    assert words == [MADE_HERE]
+    words = Trust().arguments(folder)
+    assert words == [MADE_HERE_FLAG]
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "on another machine"))
     assert packages(folder, Trust()) == []
-    assert packages(folder, Trust.told(words)) == ["sympy"]
-    assert packages(folder, Trust.told(Trust(("mine",)).words(folder))) == ["mine"]
-    assert packages(folder, Trust.told([])) == []
+    assert packages(folder, Trust.from_arguments(words)) == ["sympy"]
+    assert packages(folder, Trust.from_arguments(Trust(("mine",)).arguments(folder))) == ["mine"]
+    assert packages(folder, Trust.from_arguments([])) == []
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,6 @@ def test_a_process_is_told_what_the_one_that_started_it_found(folder: Path, monk
 def test_nothing_is_filled_into_anothers(folder: Path, line: str) -> None:
     (folder / "config.yaml").write_text(f"{CONFIG}{line}\n")
     with pytest.raises(ConfigError, match="was not made here"):
-        frozen.load(folder, Trust())
+        frozen.load_trusted_config(folder, Trust())
     seal.set_seal(folder)
-    frozen.load(folder, Trust())
+    frozen.load_trusted_config(folder, Trust())

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.config.overrides import parse, quoted
+from pipeline.config.overrides import parse_overrides, quote_override
 from pipeline.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ from pipeline.errors import ConfigError
 )
 def test_what_cannot_be_read_is_shown_with_its_place_and_remedy(text: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse([text])
+        parse_overrides([text])
     assert expected in str(caught.value)
 
 
@@ -37,5 +37,5 @@ def test_what_cannot_be_read_is_shown_with_its_place_and_remedy(text: str, expec
 def test_the_quoting_that_is_proposed_gives_the_value_back(value: str) -> None:
     import shlex
 
-    (typed,) = shlex.split(quoted(f"name={value}"))
-    assert parse([typed])[0].value() == value
+    (typed,) = shlex.split(quote_override(f"name={value}"))
+    assert parse_overrides([typed])[0].value() == value

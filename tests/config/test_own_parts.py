@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 
@@ -17,7 +17,7 @@ ONE_CYCLE = "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR"
 
 def checked(words: list[str]) -> DictConfig:
     composed = compose(words)
-    check(composed.config, composed.shipped)
+    check_config(composed.config, composed.shipped)
     return composed.config
 
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
-from pipeline.config.search_path import folders, groups
+from pipeline.config.search_path import config_folders, option_groups
 from pipeline.config.static import lookup, signature
 from pipeline.config.static.annotation import alternatives
-from pipeline.config.target_allowlist import targets
+from pipeline.config.target_allowlist import target_nodes
 from pipeline.errors import ConfigError
 
 OUT_OF_RANGE = """
@@ -142,18 +142,18 @@ def test_what_is_out_of_range_is_refused_by_its_own_key(typed: str) -> None:
     overrides = typed.split()
     composed = compose(overrides)
     with pytest.raises(ConfigError) as told:
-        check(composed.config, composed.shipped)
+        check_config(composed.config, composed.shipped)
     key = overrides[-1].partition("=")[0]
     assert key in str(told.value).partition("\n")[0]
     assert "expected" in str(told.value)
 
 
 def numbers_of_options() -> Iterator[tuple[str, str]]:
-    for group, options in groups(folders()).items():
+    for group, options in option_groups(config_folders()).items():
         for option in options:
             if group.partition("/")[0] in ("launch", "experiment", "remedy", "search"):
                 continue
-            for _, node in targets({group: compose([f"{group}={option}"]).config[group]}):
+            for _, node in target_nodes({group: compose([f"{group}={option}"]).config[group]}):
                 for name, value in node.items():
                     elements = value if isinstance(value, list) else [value]
                     if any(isinstance(each, int | float) and not isinstance(each, bool) for each in elements):
@@ -163,7 +163,7 @@ def numbers_of_options() -> Iterator[tuple[str, str]]:
 def test_every_number_of_an_option_has_a_range() -> None:
     without = []
     for target, name in sorted(set(numbers_of_options())):
-        found = signature.of_source(lookup.find(target))
+        found = signature.signature_of_source(lookup.find_entity(target))
         assert found is not None
         parameter = found.parameters[name]
         assert parameter.annotation is not None and parameter.module is not None

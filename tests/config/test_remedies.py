@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
 from pipeline.search import plan
 
@@ -29,7 +29,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def accept(*words: str) -> None:
     """Raises ConfigError for what is refused."""
     composed = compose(words)
-    check(composed.config, composed.shipped)
+    check_config(composed.config, composed.shipped)
 
 
 @pytest.mark.parametrize(

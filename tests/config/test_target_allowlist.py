@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
 from pipeline.config.instantiate import instantiate
 from pipeline.errors import ConfigError
@@ -60,7 +60,7 @@ HOSTILE = (
     "runpy.run_path",
     "timeit.timeit",
     "pipeline.config.instantiate.instantiate",
-    "pipeline.system.process.end",
+    "pipeline.system.process.exit_without_teardown",
     "pipeline.lifecycle.training_process.work",
     "torch.nn.Module.__init__.__globals__.get",
     "torch.nn.Module.__class__",
@@ -115,7 +115,7 @@ HARMLESS = (
 
 def is_accepted(*overrides: str) -> None:
     composed = compose(overrides)
-    check(composed.config, composed.shipped)
+    check_config(composed.config, composed.shipped)
 
 
 def refusal(*overrides: str) -> str:
@@ -203,7 +203,7 @@ class TestWhoAllows:
         (elsewhere / "conf/allow_packages.yaml").write_text("allow_packages: [sympy]\n")
         composed = compose(["experiment=evil", "allow_packages=[torch]"])
         assert list(composed.config.allow_packages) == ["sympy", "torch"]
-        check(composed.config, composed.shipped)
+        check_config(composed.config, composed.shipped)
 
     @pytest.mark.parametrize("content", ["", "allow_packages: [sympy]\nseed: 3\n", "[sympy]\n", "seed: 3\n", "a: ["])
     def test_which_holds_nothing_else(self, elsewhere: Path, content: str) -> None:

@@ -64,7 +64,7 @@ def test_a_callback_without_a_name_is_refused_with_the_form_of_one(
     file.parent.mkdir(parents=True)
     file.write_text(content)
     assert main(["train", choice]) == 2
-    assert "expected a name of your choice and below it its class, such as\n  my_callback:\n" in capsys.readouterr().err
+    assert "expected a name of your choice, and below it a class, such as\n  my_callback:\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("nowhere")])

@@ -16,12 +16,12 @@ from tests.test_architecture import HEAVY, imported_by
 
 from pipeline.config import instantiate
 from pipeline.config.compose import compose
-from pipeline.config.search_path import groups, shipped_folder
+from pipeline.config.search_path import option_groups, shipped_folder
 from pipeline.errors import ConfigError, RunError
 from pipeline.launch import job_record
 from pipeline.launch.launcher import Launcher, Resources
 
-OPTIONS = groups([shipped_folder()])["launch"]
+OPTIONS = option_groups([shipped_folder()])["launch"]
 SUBMITTING = [option for option in OPTIONS if "dry_run" in compose([f"launch={option}"]).config.launch]
 RUNNING_HERE = [option for option in OPTIONS if option not in SUBMITTING]
 TELLS_ITS_PLACE = (

@@ -19,17 +19,17 @@ from tests.options import beside
 from torch import nn
 
 from pipeline.config import instantiate
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
-from pipeline.config.search_path import groups, shipped_folder
-from pipeline.config.static.lookup import stated
+from pipeline.config.search_path import option_groups, shipped_folder
+from pipeline.config.static.lookup import class_constant
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.models.network import Network, spec_for_model
 from pipeline.spec import DataSpec, TaskKind
 from pipeline.training.task import Task
 
-OPTIONS = groups([shipped_folder()])
+OPTIONS = option_groups([shipped_folder()])
 DATA = Path(__file__).parents[3] / "shared/data"  # what a machine without a network may have
 SPEC = DataSpec(
     name="tiny",
@@ -115,7 +115,7 @@ def test_every_group_of_the_issue_has_options() -> None:
 def test_it_composes_and_its_arguments_fit_as_written_and_as_imported(group: str, option: str) -> None:
     primary = "search" if group.partition("/")[0] == "search" else "train"
     written = compose([f"{group}={option}", *beside(group, option)], config_name=primary)
-    check(written.config, written.shipped)
+    check_config(written.config, written.shipped)
     instantiate.check_signatures(written.config)
 
 
@@ -144,7 +144,7 @@ class TestModels:
     @of("model")
     def test_it_takes_what_its_class_states(self, option: str) -> None:
         config = composed("model", option)
-        kinds, tasks = (stated(config.model._target_, name) for name in ("kinds", "tasks"))
+        kinds, tasks = (class_constant(config.model._target_, name) for name in ("kinds", "tasks"))
         taken = {(spec.kind, spec.task) for spec, _ in networks(option)}
         assert taken == set(product(kinds, tasks or get_args(TaskKind)))
 
@@ -257,7 +257,7 @@ def test_a_task_scores_each_sample_and_names_its_headline(option: str) -> None:
         if task is None:
             continue
         taken += 1
-        states = stated(composed("task", option).task._target_, "tasks")
+        states = class_constant(composed("task", option).task._target_, "tasks")
         assert states is None or spec.task in states
         asked = replace(spec, task=task.kind)
         scores, numbers = torch.randn(6, asked.num_outputs), task.kind == "regression"
@@ -285,7 +285,7 @@ def test_a_trainer_is_lightnings(option: str) -> None:
 def test_data_comes_in_three_parts_of_which_the_network_sees_raw_values(option: str, tmp_path: Path) -> None:
     data: DataModule = opened(option, tmp_path)
     spec = data.load()
-    states = {name: stated(composed("data", option).data.source._target_, name) for name in ("kind", "task")}
+    states = {name: class_constant(composed("data", option).data.source._target_, name) for name in ("kind", "task")}
     assert states["kind"] == spec.kind and states["task"] in (None, spec.task)
     assert set(spec.sizes) == {"train", "validation", "test"} and min(spec.sizes.values()) >= 30
     assert len(spec.digest) == 64 and len(spec.feature_names) == (spec.input_shape[0] if spec.kind == "table" else 0)

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.launch.failure_detection import BEATS_SEEN, LONG, Failure, FailureDetector, awaited_of, first_failure
 from pipeline.system import heartbeat
-from pipeline.system.heartbeat import Beat, Phase, Pulse
+from pipeline.system.heartbeat import HeartbeatState, HeartbeatWriter, Phase
 
 LIMIT = 0.3  # seconds of silence
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -26,8 +26,8 @@ class Run:
         self.pages = pages
         self.processes = [subprocess.Popen(command) for command in commands]
         for rank in range(len(commands)):
-            heartbeat.begin(pages, rank)
-        self.pulses = [Pulse(rank) for rank in range(len(commands))]
+            heartbeat.create_heartbeat(pages, rank)
+        self.pulses = [HeartbeatWriter(rank) for rank in range(len(commands))]
         self.watch = FailureDetector(self.processes, pages, LIMIT)
 
     def all_beat(self, phase: Phase, times: int = 1) -> None:
@@ -52,7 +52,7 @@ class Run:
 
 @pytest.fixture
 def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    monkeypatch.setenv(heartbeat.FOLDER, str(tmp_path))
+    monkeypatch.setenv(heartbeat.FOLDER_VARIABLE, str(tmp_path))
     made = Run(tmp_path, *getattr(request, "param", (SLEEPS, SLEEPS)))
     yield made
     for process in made.processes:
@@ -81,7 +81,7 @@ def test_whoever_did_not_come_to_what_all_do_together_is_to_blame(run: Run, wher
     run.entered(7, 6)
     failure = run.hangs_within(2 * LONG * LIMIT)
     assert failure is not None and failure.ranks == (1,)
-    assert phase.words in failure.what and "the others wait for it" in failure.what
+    assert phase.title in failure.what and "the others wait for it" in failure.what
 
 
 def test_before_they_have_met_whoever_does_not_come_is_to_blame(run: Run) -> None:
@@ -158,7 +158,7 @@ def test_one_that_a_signal_stopped_is_to_blame(run: Run) -> None:
 
 def test_of_many_all_that_are_missing_are_named() -> None:
     counts = {0: 5, 1: 4, 2: 5, 3: 4}
-    beats = {rank: Beat(Phase.TRAINING, 9, 1.0, 0.1, count) for rank, count in counts.items()}
+    beats = {rank: HeartbeatState(Phase.TRAINING, 9, 1.0, 0.1, count) for rank, count in counts.items()}
     assert awaited_of(beats) == [1, 3]
 
 

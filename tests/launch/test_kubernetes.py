@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from pipeline.config import instantiate
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError, RunError
 from pipeline.launch import job_record, trainjob
@@ -334,7 +334,7 @@ class TestMistakes:
     ) -> None:
         composed = compose(["launch=kubernetes", f"launch.{setting}"])
         with pytest.raises(ConfigError, match=re.escape(f"launch.{setting}: {expected}")):
-            check(composed.config, composed.shipped)
+            check_config(composed.config, composed.shipped)
 
     def test_a_missing_package_is_told_with_how_to_install_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "kubeflow_trainer_api.models.trainer_v1alpha1_train_job", None)

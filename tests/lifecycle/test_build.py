@@ -18,7 +18,7 @@ from pipeline.lifecycle import build as assembling
 from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.train import check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.system.process import ALONE, Place
+from pipeline.system.process import SINGLE_PROCESS, Rank
 from pipeline.training.callbacks.mixup_cutmix import CutMix, MixUp
 from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.learner import Learner
@@ -104,7 +104,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     sys.path.remove(str(place))
 
 
-def assemble(*overrides: str, place: Place = ALONE, **nodes: str) -> Assembly:
+def assemble(*overrides: str, place: Rank = SINGLE_PROCESS, **nodes: str) -> Assembly:
     """`nodes` are targets in place of whole nodes, as a YAML file of the user's own would have them."""
     config = compose([*OWN, *overrides]).config
     for name, target in nodes.items():
@@ -201,7 +201,7 @@ class TestTheTask:
 
 def assembled(*overrides: str) -> Assembly:
     """Of what is shipped alone."""
-    return assembling.assemble(compose(list(overrides)).config, ALONE)
+    return assembling.assemble(compose(list(overrides)).config, SINGLE_PROCESS)
 
 
 class TestIsRefused:
@@ -283,7 +283,7 @@ class TestIsRefused:
     def test_a_callback_that_cannot_change_this_data(self, callback: str, data: str, expected: str | None) -> None:
         config = compose([f"data={data}", "model=mlp", f"callbacks=[default,{callback}]"]).config
         callbacks = list(instantiate.instantiate(config.callbacks, config).values())
-        assembly = assembling.assemble(config, ALONE)
+        assembly = assembling.assemble(config, SINGLE_PROCESS)
         if expected is None:
             check_transforms(callbacks, assembly)
         else:
@@ -302,7 +302,7 @@ class TestIsRefused:
 
     @pytest.mark.parametrize("callback", [MixUp(alpha=1.0, p=1.0), CutMix(alpha=1.0, p=1.0)])
     def test_pairs_that_would_lie_in_two_processes(self, callback: BatchTransform) -> None:
-        place = Place(rank=0, world_size=2, local_rank=0, local_world_size=2)
+        place = Rank(rank=0, world_size=2, local_rank=0, local_world_size=2)
         with pytest.raises(UserError, match=r"data\.batch_size=6 gives each of 2 processes 3, .* data\.batch_size=8$"):
             check_transforms([callback], assemble("data.batch_size=6", place=place))
         check_transforms([callback], assemble("data.batch_size=8", place=place))
@@ -324,7 +324,7 @@ class TestIsRefused:
 
 def trainer(folder: Path, *overrides: str) -> Any:
     config = compose([*OWN, *overrides]).config
-    return build_trainer(config, assembly=assemble(), callbacks=[], loggers=False, folder=folder, here=ALONE)
+    return build_trainer(config, assembly=assemble(), callbacks=[], loggers=False, folder=folder, here=SINGLE_PROCESS)
 
 
 @pytest.mark.parametrize("precision", ["64", "64-true", "bf16-true"])

@@ -78,7 +78,7 @@ def copy(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """The first run, in a copy of the folder, which is the working directory."""
     shutil.copytree(trained, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy")
-    run_files.warn.cache_clear()
+    run_files.warn_once.cache_clear()
     (run,) = (tmp_path / "copy" / "runs").glob("*-whole-*")
     return run
 
@@ -162,7 +162,7 @@ def test_a_damaged_file_costs_what_is_in_it_and_no_more(
     DAMAGES[damage](copy / name)
     (other,) = copy.parent.glob("*-other-*")
     for verb, words in VERBS.items():
-        run_files.warn.cache_clear()
+        run_files.warn_once.cache_clear()
         typed = [word.replace("RUN", copy.name).replace("OTHER", other.name) for word in words]
         code = main(typed)
         said = capfd.readouterr()
@@ -202,7 +202,7 @@ def test_a_value_of_another_type_anywhere_in_a_file_is_no_traceback(
     for changed in mutations(whole):
         (copy / name).write_text(json.dumps(changed))
         for verb in ("show", "report", "resume"):
-            run_files.warn.cache_clear()
+            run_files.warn_once.cache_clear()
             code = main([word.replace("RUN", copy.name) for word in VERBS[verb]])
             assert code in (0, 2), (verb, changed)
             assert "Traceback" not in capfd.readouterr().err

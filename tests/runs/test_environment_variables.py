@@ -12,14 +12,14 @@ from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from pipeline.cli import main
 from pipeline.commands.train import check_run
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.build import Assembly
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.runs.environment_variables import check_variables, describe, passed_over, recorded
 from pipeline.runs.run_directory import Run
-from pipeline.system.process import ALONE
+from pipeline.system.process import SINGLE_PROCESS
 
 BEFORE_TORCH = "import sys; from pipeline.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
 
@@ -48,7 +48,7 @@ def test_what_lightning_would_take_from_the_environment_is_refused_with_a_key_th
         f"  to ask for it     {same}",
     ]
     composed = compose([same])
-    check(composed.config, composed.shipped)
+    check_config(composed.config, composed.shipped)
 
 
 def test_all_of_them_are_named_at_once_and_what_is_the_runs_own_gets_no_key() -> None:
@@ -146,7 +146,7 @@ def test_one_process_of_a_slurm_job_is_alone_and_keeps_its_signals(
         callbacks=[],
         loggers=False,
         folder=tmp_path,
-        here=ALONE,
+        here=SINGLE_PROCESS,
     )
     assert trainer.world_size == 1
     assert not isinstance(trainer._accelerator_connector.cluster_environment, SLURMEnvironment)

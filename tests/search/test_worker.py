@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.frozen import MADE_HERE
+from pipeline.config.frozen import MADE_HERE_FLAG
 from pipeline.search import study as studies
 from pipeline.system.process import module_command
 
@@ -39,7 +39,7 @@ def test_it_begins_no_trial_that_is_known_to_fail(
     search = make_search([*SMALL, *typed], [])
     studies.create(search.plan, search.folder)
     command = module_command("pipeline.search.worker", str(search.folder))
-    workers = [subprocess.Popen([*command, str(name), MADE_HERE], cwd=tmp_path) for name in range(count)]
+    workers = [subprocess.Popen([*command, str(name), MADE_HERE_FLAG], cwd=tmp_path) for name in range(count)]
     assert [worker.wait(120) for worker in workers] == [0] * count
     trials = [trial for trial in search.study.get_trials() if trial.state.is_finished()]
     assert len(trials) <= enough + count - 1, [(trial.params, trial.user_attrs) for trial in trials]

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.system import download
-from pipeline.system.download import ATTEMPTS, fetch
+from pipeline.system.download import ATTEMPTS, download_file
 
 if TYPE_CHECKING:
     from conftest import Mirror
@@ -26,7 +26,7 @@ PACKED = gzip.compress(CONTENT, mtime=0)
 
 
 def fetched(destination: Path, *urls: str) -> bytearray:
-    return fetch(
+    return download_file(
         urls,
         destination,
         size=len(CONTENT),
@@ -94,7 +94,7 @@ class TestWhenTheNetworkIsBad:
         mirror.files["/file.gz"] = PACKED
         mirror.faults = ["drip"] * download.ATTEMPTS
         with pytest.raises(DataError, match=r"sent but \d+ bytes in"):
-            fetch(
+            download_file(
                 [f"{mirror.url}/file.gz"], tmp_path / "f", size=len(CONTENT), sha256="", remedy="", backoff_seconds=0.01
             )
 

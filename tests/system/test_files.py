@@ -15,9 +15,9 @@ from pipeline.system import files
 from pipeline.system.files import (
     ContentError,
     cache_folder,
-    locked,
+    file_lock,
     read_verified,
-    sha256,
+    sha256_of_file,
     temporary_folder,
     write_atomically,
     write_folder,
@@ -114,7 +114,7 @@ class TestLocked:
         started_at = time.monotonic()
         with (
             pytest.raises(TimeoutError, match=r"lock is still locked by another process after 0\.2 s"),
-            locked(tmp_path / "lock", timeout_seconds=0.2),
+            file_lock(tmp_path / "lock", timeout_seconds=0.2),
         ):
             pass
         assert 0.2 <= time.monotonic() - started_at < 2
@@ -125,14 +125,14 @@ class TestLocked:
         wait_for_line(holder)
         end(holder)
         entered = False
-        with locked(tmp_path / "lock", timeout_seconds=0):
+        with file_lock(tmp_path / "lock", timeout_seconds=0):
             entered = True
         assert entered
 
     def test_an_error_inside_gives_the_lock_back(self, tmp_path: Path) -> None:
-        with pytest.raises(KeyError), locked(tmp_path / "lock"):
+        with pytest.raises(KeyError), file_lock(tmp_path / "lock"):
             raise KeyError
-        with locked(tmp_path / "lock", timeout_seconds=0):
+        with file_lock(tmp_path / "lock", timeout_seconds=0):
             pass
 
 
@@ -179,7 +179,7 @@ class TestReadVerified:
 
 def test_sha256_is_the_one_that_everybody_knows(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
-    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 class TestCacheFolder:
@@ -227,9 +227,9 @@ class TestAFileInAFolder:
             files.read_inside(folder, "nosuch")
 
     def test_is_not_read_beyond_what_it_may_hold(self, folder: Path) -> None:
-        assert files.read_inside(folder, "inner/a.txt", most_bytes=4) == b"mine"
+        assert files.read_inside(folder, "inner/a.txt", max_bytes=4) == b"mine"
         with pytest.raises(files.ContentError, match="more than 3 bytes"):
-            files.read_inside(folder, "inner/a.txt", most_bytes=3)
+            files.read_inside(folder, "inner/a.txt", max_bytes=3)
 
     def test_is_not_followed_to_what_took_its_place_after_the_look(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -249,8 +249,8 @@ class TestAFileInAFolder:
     def test_is_not_appended_to_through_a_link(self, folder: Path) -> None:
         (folder / "log").symlink_to("../key")
         with pytest.raises(OSError, match="symbolic"):
-            files.append_to(folder / "log")
-        with pytest.raises(OSError, match="symbolic"), files.locked(folder / "log"):
+            files.open_for_append(folder / "log")
+        with pytest.raises(OSError, match="symbolic"), files.file_lock(folder / "log"):
             pass
 
 

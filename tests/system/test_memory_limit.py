@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.system.memory_limit import GROUPS, NEWER, OLDER, free_bytes, left_in
+from pipeline.system.memory_limit import CGROUP_ROOT, CGROUP_V1, CGROUP_V2, available_in_cgroup, available_memory_bytes
 
 MEGABYTE = 1 << 20
 LIMIT = 512 * MEGABYTE
@@ -19,11 +19,11 @@ PROGRAM = "from pipeline.system.memory_limit import free_bytes; print(free_bytes
 @pytest.fixture
 def group() -> Iterator[Path]:
     """A real control group, with a limit."""
-    older = (GROUPS / "memory").is_dir()
-    folder = GROUPS / ("memory" if older else "") / f"pipeline-test-{os.getpid()}"
+    older = (CGROUP_ROOT / "memory").is_dir()
+    folder = CGROUP_ROOT / ("memory" if older else "") / f"pipeline-test-{os.getpid()}"
     try:
         folder.mkdir()
-        (folder / (OLDER if older else NEWER).limit).write_text(str(LIMIT))
+        (folder / (CGROUP_V1 if older else CGROUP_V2).limit).write_text(str(LIMIT))
     except OSError as problem:
         if folder.is_dir():
             folder.rmdir()
@@ -33,7 +33,7 @@ def group() -> Iterator[Path]:
 
 
 def test_a_process_alone_has_no_more_than_the_machine() -> None:
-    assert 0 < free_bytes() <= psutil.virtual_memory().total
+    assert 0 < available_memory_bytes() <= psutil.virtual_memory().total
 
 
 def test_a_process_in_a_container_has_what_its_limit_leaves(group: Path) -> None:
@@ -43,14 +43,14 @@ def test_a_process_in_a_container_has_what_its_limit_leaves(group: Path) -> None
 
 
 def test_what_was_read_from_files_counts_as_free(tmp_path: Path) -> None:
-    (tmp_path / NEWER.limit).write_text("1000\n")
-    (tmp_path / NEWER.used).write_text("900\n")
+    (tmp_path / CGROUP_V2.limit).write_text("1000\n")
+    (tmp_path / CGROUP_V2.used).write_text("900\n")
     (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 300\n")
-    assert left_in(tmp_path, NEWER) == 400
+    assert available_in_cgroup(tmp_path, CGROUP_V2) == 400
 
 
 def test_a_group_without_a_limit_leaves_all(tmp_path: Path) -> None:
-    (tmp_path / NEWER.limit).write_text("max\n")
-    (tmp_path / NEWER.used).write_text("900\n")
+    (tmp_path / CGROUP_V2.limit).write_text("max\n")
+    (tmp_path / CGROUP_V2.used).write_text("900\n")
     (tmp_path / "memory.stat").write_text("")
-    assert left_in(tmp_path, NEWER) is None
+    assert available_in_cgroup(tmp_path, CGROUP_V2) is None

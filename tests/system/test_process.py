@@ -7,7 +7,14 @@ import sys
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.system.process import ALONE, PARENT, Place, forget_empty, given_place, place
+from pipeline.system.process import (
+    PARENT_VARIABLE,
+    SINGLE_PROCESS,
+    Rank,
+    drop_empty_launcher_variables,
+    process_rank,
+    rank_from_environment,
+)
 
 FOLLOWER = (
     "from pipeline.system.process import follow_parent; follow_parent(poll_seconds=0.05); import time; time.sleep(60)"
@@ -17,12 +24,14 @@ FOLLOWER = (
 def test_a_process_ends_whose_parent_died_before_it_could_look() -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    follower = subprocess.run([sys.executable, "-c", FOLLOWER], env={**os.environ, PARENT: str(dead.pid)}, timeout=30)
+    follower = subprocess.run(
+        [sys.executable, "-c", FOLLOWER], env={**os.environ, PARENT_VARIABLE: str(dead.pid)}, timeout=30
+    )
     assert follower.returncode == -15
 
 
 def test_a_process_lives_as_long_as_its_parent() -> None:
-    follower = subprocess.Popen([sys.executable, "-c", FOLLOWER], env={**os.environ, PARENT: str(os.getpid())})
+    follower = subprocess.Popen([sys.executable, "-c", FOLLOWER], env={**os.environ, PARENT_VARIABLE: str(os.getpid())})
     with pytest.raises(subprocess.TimeoutExpired):
         follower.wait(1.5)
     assert follower.poll() is None
@@ -58,11 +67,11 @@ def test_a_process_ends_whose_output_is_closed() -> None:
 HERE = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 TOLD = [  # what is in the environment, and what it means: a place, nothing, or a mistake with these words
     ({}, None),
-    ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", **HERE}, Place(1, 2, 1, 2)),
-    ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", **HERE}, Place(3, 4, 1, 2)),
+    ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", **HERE}, Rank(1, 2, 1, 2)),
+    ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", **HERE}, Rank(3, 4, 1, 2)),
     ({"RANK": "0", "WORLD_SIZE": "1"}, None),
     ({"WORLD_SIZE": "1"}, None),
-    ({"RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}, ALONE),
+    ({"RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}, SINGLE_PROCESS),
     ({"RANK": "0"}, None),
     ({"RANK": "x"}, None),
     ({"WORLD_SIZE": "2"}, None),
@@ -72,17 +81,17 @@ TOLD = [  # what is in the environment, and what it means: a place, nothing, or 
     ({"RANK": "-1", "WORLD_SIZE": "2", **HERE}, "RANK=-1"),
     ({"RANK": "0", "WORLD_SIZE": "", **HERE}, None),
     ({"RANK": "", "WORLD_SIZE": ""}, None),
-    ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "", **HERE}, Place(0, 2, 0, 2)),
+    ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "", **HERE}, Rank(0, 2, 0, 2)),
     ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": ""}, "not MASTER_PORT"),
     ({"SLURM_STEP_NUM_TASKS": ""}, None),
-    ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "", "SLURM_LOCALID": ""}, Place(0, 2, 0, 2)),
-    ({"RANK": "", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}, Place(1, 2, 1, 2)),
+    ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "", "SLURM_LOCALID": ""}, Rank(0, 2, 0, 2)),
+    ({"RANK": "", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}, Rank(1, 2, 1, 2)),
     ({"RANK": "0", "WORLD_SIZE": "0"}, "1 or more"),
     ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "two", **HERE}, "LOCAL_RANK=two"),
     ({"RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2", **HERE}, "do not divide"),
     ({"RANK": "0", "WORLD_SIZE": "2"}, "not MASTER_ADDR and MASTER_PORT"),
     ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": "99999"}, "1 to 65535"),
-    ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}, Place(1, 2, 1, 2)),
+    ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}, Rank(1, 2, 1, 2)),
     ({"SLURM_STEP_NUM_TASKS": "two"}, "SLURM_STEP_NUM_TASKS=two"),
     ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "2"}, "unset SLURM_STEP_NUM_TASKS SLURM_PROCID SLURM_LOCALID"),
 ]
@@ -90,17 +99,17 @@ TOLD = [  # what is in the environment, and what it means: a place, nothing, or 
 
 @pytest.mark.parametrize("variables, meaning", TOLD)
 def test_what_an_earlier_launch_left_in_the_shell_is_harmless_or_answered(
-    variables: dict[str, str], meaning: Place | str | None, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], meaning: Rank | str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in os.environ:
         if name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "TORCHELASTIC_")):
             monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    forget_empty()
+    drop_empty_launcher_variables()
     if isinstance(meaning, str):
         with pytest.raises(ConfigError) as refused:
-            given_place()
+            rank_from_environment()
         assert meaning in str(refused.value) and "\n  unset " in str(refused.value)
     else:
-        assert given_place() == meaning and place() == (meaning or ALONE)
+        assert rank_from_environment() == meaning and process_rank() == (meaning or SINGLE_PROCESS)

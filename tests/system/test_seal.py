@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.system.files import state_folder
-from pipeline.system.seal import KEY, NEXT, OF_A_RUN, OF_A_SEARCH, SEAL, is_made_here, set_seal
+from pipeline.system.seal import KEY, PENDING, RUN_FILES, SEAL, SEARCH_FILES, is_made_here, set_seal
 
 
 @pytest.fixture(autouse=True)
@@ -39,20 +39,20 @@ def test_a_run_directory_may_be_moved_and_copied(run: Path, tmp_path: Path) -> N
 
 def test_a_kill_between_a_new_configuration_and_its_seal_leaves_the_run_this_users(run: Path) -> None:
     set_seal(run)
-    (run / NEXT).mkdir()
-    (run / NEXT / "config.yaml").write_text("seed: 1\n")
-    set_seal(run / NEXT)
-    os.replace(run / NEXT / "config.yaml", run / "config.yaml")
+    (run / PENDING).mkdir()
+    (run / PENDING / "config.yaml").write_text("seed: 1\n")
+    set_seal(run / PENDING)
+    os.replace(run / PENDING / "config.yaml", run / "config.yaml")
     assert is_made_here(run)
     (run / "config.yaml").write_text("seed: 2\n")
     assert not is_made_here(run)
 
 
-@pytest.mark.parametrize("name", OF_A_SEARCH)
+@pytest.mark.parametrize("name", SEARCH_FILES)
 def test_a_changed_configuration_is_not_ours(run: Path, name: str) -> None:
-    set_seal(run, OF_A_SEARCH)
+    set_seal(run, SEARCH_FILES)
     (run / name).write_text("seed: 1\n")
-    assert not is_made_here(run, OF_A_SEARCH)
+    assert not is_made_here(run, SEARCH_FILES)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\0\0", b"\xff", b"seed=1"])
@@ -67,17 +67,17 @@ def test_what_was_typed_for_a_run_may_be_lost(run: Path, content: bytes | None) 
 
 
 def test_the_seal_of_a_run_makes_no_search(run: Path) -> None:
-    set_seal(run, OF_A_RUN)
-    assert not is_made_here(run, OF_A_SEARCH)
+    set_seal(run, RUN_FILES)
+    assert not is_made_here(run, SEARCH_FILES)
 
 
 def test_nothing_moves_from_one_sealed_file_to_another(run: Path) -> None:
     (run / "config.yaml").write_text("ab")
     (run / "overrides.txt").write_text("c")
-    set_seal(run, OF_A_SEARCH)
+    set_seal(run, SEARCH_FILES)
     (run / "config.yaml").write_text("a")
     (run / "overrides.txt").write_text("bc")
-    assert not is_made_here(run, OF_A_SEARCH)
+    assert not is_made_here(run, SEARCH_FILES)
 
 
 def test_the_seal_of_another_user_is_not_ours(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.system import streams
-from pipeline.system.streams import lasting_output
+from pipeline.system.streams import broken_pipe_safe_output
 
 
 def run_without_reader(*words: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
@@ -36,7 +36,7 @@ def test_a_run_whose_output_nobody_reads_is_trained_to_its_end(tmp_path: Path) -
 
 def test_a_program_without_output_streams_prints_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
-    with lasting_output():
+    with broken_pipe_safe_output():
         print("unheard", flush=True)
         assert sys.stdout.writable()
 
@@ -57,11 +57,11 @@ def test_a_program_without_output_streams_prints_nowhere(monkeypatch: pytest.Mon
 def test_a_terminal_is_told_nothing_but_colours_and_lines(
     text: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with streams.lasting_output():
+    with streams.broken_pipe_safe_output():
         print(text, end="")
     assert capsys.readouterr().out == shown
 
 
 def test_a_message_has_no_colours_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    streams.report("error", "\x1b[31mred\x1b[0m", sys.stdout)
+    streams.print_labelled("error", "\x1b[31mred\x1b[0m", sys.stdout)
     assert capsys.readouterr().out == "error: �[31mred�[0m\n"

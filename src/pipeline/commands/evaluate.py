@@ -18,7 +18,7 @@ from pipeline.reports.report_data import is_judged
 from pipeline.runs import run_directory as runs
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run
-from pipeline.system.process import ALONE
+from pipeline.system.process import SINGLE_PROCESS
 from pipeline.tracking.journal import Journal
 
 
@@ -57,7 +57,7 @@ def _test(run: Run, data_root: str | None) -> tuple[Assembly, pl.Trainer, Verdic
         raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
     config, assembly = reassemble(run, data_root)
     trainer: pl.Trainer = build_trainer(
-        config, assembly=assembly, callbacks=[], loggers=False, folder=run.folder, here=ALONE
+        config, assembly=assembly, callbacks=[], loggers=False, folder=run.folder, here=SINGLE_PROCESS
     )
     return assembly, trainer, judge(trainer, assembly, judged_checkpoint(run))
 

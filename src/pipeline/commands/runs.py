@@ -7,22 +7,22 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline import metrics, run_files
-from pipeline.durations import age_of
+from pipeline.durations import format_age
 from pipeline.errors import DONE, RunError, UserError
 from pipeline.launch import job_record
-from pipeline.run_files import warn
+from pipeline.run_files import warn_once
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
 from pipeline.runs.status import OVER, launched_state, launcher_of, reading, standing_of, status_of
 from pipeline.system.files import ContentError, open_inside
-from pipeline.system.streams import plain
+from pipeline.system.streams import printable
 from pipeline.tracking import journal
 
 POLL_SECONDS = 0.3
 LONGEST_LINE = 1 << 20  # bytes; a longer one is shown in parts
 QUEUE_POLL_SECONDS = 5.0  # a cluster's controller is not asked more often
 HEADLINES = (
-    *(f"{part}/{name}" for part in ("test", "val") for name in metrics.MERITS),
+    *(f"{part}/{name}" for part in ("test", "val") for name in metrics.HEADLINE_METRICS),
     *(f"{part}/loss" for part in ("test", "val", "train")),
 )
 
@@ -37,7 +37,7 @@ def list_runs(runs_dir: str, *, last: int | None) -> int:
     rows = [("run", "status", "epochs", "headline", "age", "where"), *(_row(run, silent) for run in shown)]
     widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
     for row in rows:
-        print("".join(f"{plain(cell):<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        print("".join(f"{printable(cell):<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     if len(shown) < len(found):
         print(f"and {len(found) - len(shown)} older ones: pipeline runs last=all")
     return DONE
@@ -45,7 +45,7 @@ def list_runs(runs_dir: str, *, last: int | None) -> int:
 
 def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
     """One that cannot be read does not hide the others."""
-    age = age_of(time.time() - run.config_path.lstat().st_mtime)
+    age = format_age(time.time() - run.config_path.lstat().st_mtime)
     try:
         with reading(run):
             config = run.config()
@@ -63,7 +63,7 @@ def show(reference: str, runs_dir: str) -> int:
     with reading(run):
         rows = _described(run)
     width = max(len(label) for label, _ in rows) + 2
-    print("\n".join(f"{plain(label):<{width}}{plain(value)}" for label, value in rows))
+    print("\n".join(f"{printable(label):<{width}}{printable(value)}" for label, value in rows))
     return DONE
 
 
@@ -99,7 +99,7 @@ def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
         for path in [run.journal_path, *sorted(run.folder.glob("*.log"))]:
             tail = tails.setdefault(path, Tail(path, _told if path == run.journal_path else str))
             for line in tail.new_lines():
-                print(plain(line), flush=True)
+                print(printable(line), flush=True)
         if not follow or status in OVER:
             return DONE
         is_in_queue = run.is_submitted and not journal.is_open(run.journal_path)
@@ -154,7 +154,7 @@ class Tail:
         except FileNotFoundError:
             return
         except (ContentError, OSError) as problem:
-            warn(f"{self.path} is left out: it {problem}")
+            warn_once(f"{self.path} is left out: it {problem}")
             return
         with file:
             file.seek(self.offset)

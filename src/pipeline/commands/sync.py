@@ -12,7 +12,7 @@ from pipeline.runs import lock
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import Store, export_command, store_of
-from pipeline.system.streams import plain, report
+from pipeline.system.streams import print_labelled, printable
 from pipeline.tracking import sidecar, tracking_uri
 from pipeline.tracking.mlflow import upgrade as tracking_upgrade
 
@@ -40,7 +40,7 @@ def sync(
         except UserError as refusal:
             if not all_runs:
                 raise
-            report("error", str(refusal), sys.stderr)  # one that cannot be sent keeps no other from it
+            print_labelled("error", str(refusal), sys.stderr)  # one that cannot be sent keeps no other from it
     left = len(stores) < len(chosen)
     if upgrade:
         _upgrade_stores([store.uri for store in stores.values() if store is not None], console)
@@ -52,7 +52,7 @@ def sync(
         _note_run_id(run, state.mlflow_run_id)
         left |= not state.complete
         told = "complete" if state.complete else f"{state.waiting or 'not finished'} left"
-        console.print(f"{run.id}: {told}" + (f" ({plain(state.problem)})" if state.problem else ""))
+        console.print(f"{run.id}: {told}" + (f" ({printable(state.problem)})" if state.problem else ""))
     return FAILED if left else DONE
 
 

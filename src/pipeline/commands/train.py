@@ -13,9 +13,9 @@ from pipeline.tracking.tracking_uri import redacted
 
 def train(arguments: list[str]) -> int:
     options = cli_args.train_options(arguments)
-    folders = search_path.folders(options.config_dir)
+    folders = search_path.config_folders(options.config_dir)
     if options.help or options.info:
-        show = help_pages.help_of_train if options.help else help_pages.described_options
+        show = help_pages.train_page if options.help else help_pages.options_page
         print(show(options.config_name, folders))
         return DONE
 

@@ -6,13 +6,13 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config.arguments import OF_THE_RUN
-from pipeline.config.hydra_errors import exists, unknown_key
+from pipeline.config.arguments import READ_BY_RUN
+from pipeline.config.hydra_errors import key_exists, unknown_key
 from pipeline.config.search_path import Groups
 from pipeline.errors import ConfigError
 
 
-def assign(config: DictConfig, overrides: Sequence[Override], groups: Groups) -> None:
+def apply_overrides(config: DictConfig, overrides: Sequence[Override], groups: Groups) -> None:
     """Changes `config`. Raises ConfigError for a key that is not there, or with + one that is.
 
     Hydra would do the same, but only in the course of a whole composition and with less to say.
@@ -20,7 +20,7 @@ def assign(config: DictConfig, overrides: Sequence[Override], groups: Groups) ->
     keys = [override.key_or_group for override in overrides]
     named = [key.removesuffix("._target_") for key in keys if key.endswith("._target_")]
     for override in overrides:
-        is_open = _is_open(override.key_or_group, [node for node in named if exists(node, config)])
+        is_open = _is_open(override.key_or_group, [node for node in named if key_exists(node, config)])
         try:
             _assign_one(config, override, groups, is_open=is_open and not override.is_delete())
         except OmegaConfBaseException as problem:
@@ -31,7 +31,7 @@ def assign(config: DictConfig, overrides: Sequence[Override], groups: Groups) ->
 def _assign_one(config: DictConfig, override: Override, groups: Groups, *, is_open: bool) -> None:
     key, typed, value = override.key_or_group, str(override.input_line), override.value()
     is_new = override.is_add() or override.is_force_add() or is_open
-    if not is_new and not exists(key, config):
+    if not is_new and not key_exists(key, config):
         raise unknown_key(key, config, groups)
     if override.is_delete():
         _delete(config, key, typed, value)
@@ -45,7 +45,7 @@ def _is_open(key: str, named: Sequence[str]) -> bool:
     """Whether a key needs no plus: where a class was typed for its node, which tells what it takes, and for what the
     run reads beside a node's arguments, which has no default."""
     node, _, rest = key.partition(".")
-    return any(key.startswith(f"{one}.") for one in named) or rest.partition(".")[0] in OF_THE_RUN.get(node, ())
+    return any(key.startswith(f"{one}.") for one in named) or rest.partition(".")[0] in READ_BY_RUN.get(node, ())
 
 
 def _delete(config: DictConfig, key: str, typed: str, value: object) -> None:

@@ -8,11 +8,11 @@ from omegaconf import DictConfig, open_dict
 
 from pipeline.config.static import lookup, signature
 from pipeline.config.static.signature import Signature
-from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.config.suggestions import did_you_mean, listing, nearest_names
 from pipeline.errors import ConfigError
 
 # What the run itself passes when it builds a node, as far as the node's class takes it.
-AT_RUN_TIME: Mapping[str, frozenset[str]] = {
+PASSED_BY_RUN: Mapping[str, frozenset[str]] = {
     "data": frozenset({"seed", "rank", "world_size", "accumulate", "log_every_n_steps"}),
     "model": frozenset({"spec"}),
     "task": frozenset({"spec"}),
@@ -33,42 +33,44 @@ AT_RUN_TIME: Mapping[str, frozenset[str]] = {
     "scheduler.schedulers.*": frozenset({"optimizer"}),
 }
 # What the run passes where the class takes it and the configuration says nothing else.
-OFFERED: Mapping[str, frozenset[str]] = {
+PASSED_IF_ACCEPTED: Mapping[str, frozenset[str]] = {
     "task.metrics.*": frozenset({"task", "num_classes", "num_labels"}),
     "loggers.*": frozenset({"save_dir", "name"}),
 }
 # Keys of a node that the run reads, not the node's class, unless that takes them. They can be set without a plus sign.
-OF_THE_RUN: Mapping[str, frozenset[str]] = {
+READ_BY_RUN: Mapping[str, frozenset[str]] = {
     "task": frozenset({"loss", "metrics"}),
     "scheduler": frozenset({"interval", "monitor"}),
 }
 # Names of this package for what a class takes under another name: {node: {ours: theirs}}.
-ALIASES: Mapping[str, Mapping[str, str]] = {"optimizer": {"learning_rate": "lr"}}
+ARGUMENT_ALIASES: Mapping[str, Mapping[str, str]] = {"optimizer": {"learning_rate": "lr"}}
 # Nodes that are built later, from arguments that the run passes by position.
-LATER = ("optimizer", "scheduler", "scheduler.schedulers.*")
+PARTIAL_NODES = ("optimizer", "scheduler", "scheduler.schedulers.*")
 
 
-def pattern_of(path: str) -> str:
+def node_pattern(path: str) -> str:
     """Return task.metrics.* of task.metrics.f2: the key of the tables above."""
     some = f"{path.rpartition('.')[0]}.*"
-    return some if some in (*AT_RUN_TIME, *OFFERED, *LATER) else path
+    return some if some in (*PASSED_BY_RUN, *PASSED_IF_ACCEPTED, *PARTIAL_NODES) else path
 
 
-def renamed(path: str, name: str, signature: Signature) -> str | None:
+def argument_name(path: str, name: str, signature: Signature) -> str | None:
     """Return the name under which the target takes a key of its node; None for a key that the run reads."""
     if name in signature.parameters:
         return name
-    if name in OF_THE_RUN.get(path, ()):
+    if name in READ_BY_RUN.get(path, ()):
         return None
-    theirs = ALIASES.get(path, {}).get(name)
+    theirs = ARGUMENT_ALIASES.get(path, {}).get(name)
     return theirs if theirs is not None and theirs in signature.parameters else name
 
 
 def check_arguments(path: str, node: Mapping[str, Any], signature: Signature) -> None:
     """Raises ConfigError for a key that the target does not take, or a missing one that it needs."""
-    target, pattern = node["_target_"], pattern_of(path)
-    supplied = AT_RUN_TIME.get(pattern, frozenset())
-    typed = {name: theirs for name in node if not is_special(name) and (theirs := renamed(path, name, signature))}
+    target, pattern = node["_target_"], node_pattern(path)
+    supplied = PASSED_BY_RUN.get(pattern, frozenset())
+    typed = {
+        name: theirs for name in node if not is_hydra_key(name) and (theirs := argument_name(path, name, signature))
+    }
     for name, theirs in typed.items():
         if name != theirs and theirs in node:
             raise ConfigError(f"{path}.{name} and {path}.{theirs} are the same: leave one out")
@@ -79,9 +81,9 @@ def check_arguments(path: str, node: Mapping[str, Any], signature: Signature) ->
             raise ConfigError(f"{path}.{name} cannot be set: the run passes it to {target} by itself")
         if name not in taken and not signature.takes_any:
             raise _unknown(path, name, target, taken)
-    if node.get("_partial_") or node.get("_args_") or pattern in LATER:
+    if node.get("_partial_") or node.get("_args_") or pattern in PARTIAL_NODES:
         return  # the rest is given when it is called, or by position
-    known = {*given, *supplied, *OFFERED.get(pattern, ())}
+    known = {*given, *supplied, *PASSED_IF_ACCEPTED.get(pattern, ())}
     missing = [name for name in signature.required() if name not in known]
     if missing:
         raise ConfigError(
@@ -89,17 +91,17 @@ def check_arguments(path: str, node: Mapping[str, Any], signature: Signature) ->
         )
 
 
-def is_special(name: str) -> bool:
+def is_hydra_key(name: str) -> bool:
     """Instructions to Hydra, not arguments."""
     return name in ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
 def _unknown(path: str, name: str, target: str, taken: Collection[str]) -> ConfigError:
-    suggestions = [f"{path}.{each}" for each in nearest(name, taken)]
+    suggestions = [f"{path}.{each}" for each in nearest_names(name, taken)]
     nothing = "" if taken else "\n  it takes no arguments"
     return ConfigError(
         f"{path}.{name}: {target} takes no argument {name}{did_you_mean(suggestions)}"
-        f"{all_of('all its arguments', taken)}{nothing}"
+        f"{listing('all its arguments', taken)}{nothing}"
     )
 
 
@@ -107,7 +109,7 @@ def _listing(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def leave_out_leftovers(config: DictConfig, shipped: DictConfig, typed: Sequence[Override]) -> None:
+def remove_unused_defaults(config: DictConfig, shipped: DictConfig, typed: Sequence[Override]) -> None:
     """Changes `config`: under a `_target_` that is not the option's, keys that are as shipped, that nobody typed and
     that the class does not take."""
     named = {key for override in typed for key in _keys(override.key_or_group, override.value())}
@@ -133,13 +135,13 @@ def _leave_out(node: DictConfig, shipped: Any, path: str, named: set[str]) -> No
 def _taken(target: str) -> Signature | None:
     """None where reading the source does not tell."""
     try:
-        return signature.of_source(lookup.find(target))
+        return signature.signature_of_source(lookup.find_entity(target))
     except lookup.NotFound:
         return None
 
 
 def _takes(taken: Signature, path: str, name: str) -> bool:
-    return is_special(name) or (theirs := renamed(path, name, taken)) is None or theirs in taken.parameters
+    return is_hydra_key(name) or (theirs := argument_name(path, name, taken)) is None or theirs in taken.parameters
 
 
 def _keys(key: str, value: Any) -> Iterator[str]:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import search_path
-from pipeline.config.search_path import RECIPES
+from pipeline.config.search_path import RECIPE_GROUP
 from pipeline.errors import ConfigError
 
 USAGE = "pipeline completion install [bash | zsh]   (or print the script:  pipeline completion bash)"
-COMPOSING = ("train", "search")  # verbs whose configuration is the file of the same name
-LOOKING = ("show", "list", "dashboard")  # what can follow `search` in place of values to search
+CONFIG_VERBS = ("train", "search")  # verbs whose configuration is the file of the same name
+SEARCH_SUBCOMMANDS = ("show", "list", "dashboard")  # what can follow `search` in place of values to search
 FLAGS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--resolve")
 
 # What pipeline prints with a blank at its end is a whole word; anything else is to be continued.
@@ -44,7 +44,7 @@ if [ "$funcstack[1]" = "_pipeline" ]; then _pipeline "$@"; else compdef _pipelin
 SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
 
-def answer(arguments: Sequence[str], verbs: Sequence[str]) -> str:
+def completion_output(arguments: Sequence[str], verbs: Sequence[str]) -> str:
     """What `pipeline completion ARGUMENTS` prints. Raises ConfigError for what it does not know."""
     match list(arguments):
         case ["candidates", line]:
@@ -52,7 +52,7 @@ def answer(arguments: Sequence[str], verbs: Sequence[str]) -> str:
         case [("bash" | "zsh") as shell]:
             return SCRIPTS[shell]
         case ["install", *shell] if len(shell) <= 1:
-            return f"{install(*shell)}\n"
+            return f"{install_completion(*shell)}\n"
     raise ConfigError(f"expected  {USAGE}")
 
 
@@ -72,18 +72,20 @@ def _next_words(words: Sequence[str], current: str, verbs: Sequence[str]) -> lis
         return [*SCRIPTS, "install"]
     if verb == "help":
         return list(verbs)
-    if verb not in COMPOSING:
+    if verb not in CONFIG_VERBS:
         return _runs(words) if current.startswith("run=") else ["run=", "runs_dir=", "--help"]
-    if verb == "search" and len(words) > 1 and words[1] in LOOKING:
+    if verb == "search" and len(words) > 1 and words[1] in SEARCH_SUBCOMMANDS:
         return ["runs_dir=", *_searches(words)]
-    folders = search_path.folders([after for before, after in itertools.pairwise(words) if before == "--config-dir"])
+    folders = search_path.config_folders(
+        [after for before, after in itertools.pairwise(words) if before == "--config-dir"]
+    )
     if last == "--cfg":
         return ["job"]
     if last == "--config-name":
-        return [name for name in search_path.primaries(folders) if name == verb or name not in COMPOSING]
+        return [name for name in search_path.primary_configs(folders) if name == verb or name not in CONFIG_VERBS]
     if last == "--config-dir":
         return [f"{path}/" for path in sorted(Path().glob(f"{current}*")) if path.is_dir()]
-    looking = LOOKING if words == ["search"] else ()
+    looking = SEARCH_SUBCOMMANDS if words == ["search"] else ()
     return list(FLAGS) if current.startswith("-") else [*looking, *_overrides(words, current, folders)]
 
 
@@ -102,7 +104,7 @@ def _root(words: Sequence[str]) -> Path:
 def _overrides(words: Sequence[str], current: str, folders: Sequence[Path]) -> list[str]:
     key = current.lstrip("+~")
     sign = current[: len(current) - len(key)]
-    groups = search_path.groups_of(words[0], folders)
+    groups = search_path.groups_of_config(words[0], folders)
     name, equals, value = key.partition("=")
     tree = _tree(words, groups, folders)
     if equals and name in groups:
@@ -142,14 +144,18 @@ def _at(tree: Any, path: str) -> Any:
 
 def _tree(words: Sequence[str], groups: search_path.Groups, folders: Sequence[Path]) -> dict[str, Any]:
     """The keys of the options that are chosen on the line, or by default."""
-    choices = search_path.chosen_by_default(words[0], folders)
+    choices = search_path.default_choices(words[0], folders)
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
         if group in groups:
             choices[group] = option.strip("[]").split(",")
-    tree = {name: value for name, value in search_path.read(search_path.PRIMARY, folders).items() if name != "defaults"}
+    tree = {
+        name: value
+        for name, value in search_path.read_config(search_path.PRIMARY, folders).items()
+        if name != "defaults"
+    }
     for group, choice in choices.items():
-        if group != RECIPES:
+        if group != RECIPE_GROUP:
             options = choice if isinstance(choice, list) else [choice]
             tree[group] = {
                 key: value for option in options for key, value in _content(f"{group}/{option}", folders).items()
@@ -159,7 +165,7 @@ def _tree(words: Sequence[str], groups: search_path.Groups, folders: Sequence[Pa
 
 def _content(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     """A file's keys over those of the files in its group that it includes."""
-    own = search_path.read(name, folders)
+    own = search_path.read_config(name, folders)
     included: dict[str, Any] = {}
     for entry in own.pop("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
@@ -167,7 +173,7 @@ def _content(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     return included | own
 
 
-def install(shell: str | None = None) -> str:
+def install_completion(shell: str | None = None) -> str:
     """Put the script where the user's shell looks for it; what to tell the user.
 
     Raises ConfigError for a shell that is neither bash nor zsh, or a place that cannot be written.

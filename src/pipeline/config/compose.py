@@ -14,38 +14,38 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import moved, run_files
 from pipeline.config import hydra_errors, search_path
-from pipeline.config.apply_overrides import assign
-from pipeline.config.arguments import leave_out_leftovers
-from pipeline.config.checks.texts import check_name
-from pipeline.config.hydra_private import searching
-from pipeline.config.interpolations import filled_in
-from pipeline.config.overrides import check_choices, parse
-from pipeline.config.search_path import PRIMARY, RECIPES, Choice
-from pipeline.config.target_allowlist import packages_of, targets
-from pipeline.config.yaml_files import check_files
+from pipeline.config.apply_overrides import apply_overrides
+from pipeline.config.arguments import remove_unused_defaults
+from pipeline.config.checks.texts import check_run_name
+from pipeline.config.hydra_private import hydra_search_path
+from pipeline.config.interpolations import resolved_values
+from pipeline.config.overrides import check_choices, parse_overrides
+from pipeline.config.search_path import PRIMARY, RECIPE_GROUP, Choice
+from pipeline.config.target_allowlist import allowed_packages, target_nodes
+from pipeline.config.yaml_files import check_yaml_files
 from pipeline.errors import ConfigError
 from pipeline.run_files import RunFile
 from pipeline.system.files import ContentError
-from pipeline.system.json_shape import mismatch
+from pipeline.system.json_shape import find_mismatch
 
 
-def rename_targets(config: DictConfig) -> dict[str, str]:
+def update_moved_targets(config: DictConfig) -> dict[str, str]:
     """Change every `_target_` that has moved; return {old name: new name} of those."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
     renamed = {}
-    for path, node in targets(plain):
+    for path, node in target_nodes(plain):
         old = str(node["_target_"])
-        new = moved.current(old)
+        new = moved.current_name(old)
         if new != old:
             OmegaConf.update(config, f"{path}._target_" if path else "_target_", new)
             renamed[old] = new
     return renamed
 
 
-def tell_renamed(renamed: Mapping[str, str]) -> None:
+def warn_of_moved_targets(renamed: Mapping[str, str]) -> None:
     if renamed:
         names = ", ".join(f"{old} is now {new}" for old, new in renamed.items())
-        run_files.warn(f"{names}: the old name still works; to be rid of this line, write the new one")
+        run_files.warn_once(f"{names}: the old name still works; to be rid of this line, write the new one")
 
 
 # What Hydra and OmegaConf raise for what a user wrote; ValueError is theirs, too, for odd group choices.
@@ -75,35 +75,35 @@ class Composed:
 
 def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs: Sequence[str] = ()) -> Composed:
     """Raises ConfigError for whatever does not exist, cannot be read, or refers to nothing."""
-    folders = search_path.folders(config_dirs)
-    if search_path.find(config_name, folders) is None:
-        raise hydra_errors.unknown_primary(config_name, folders)
-    check_files(search_path.primaries(folders), folders)
-    parsed = parse(overrides)
-    groups = search_path.groups_of(config_name, folders)
+    folders = search_path.config_folders(config_dirs)
+    if search_path.find_config(config_name, folders) is None:
+        raise hydra_errors.unknown_config_name(config_name, folders)
+    check_yaml_files(search_path.primary_configs(folders), folders)
+    parsed = parse_overrides(overrides)
+    groups = search_path.groups_of_config(config_name, folders)
     check_choices(parsed, groups)
 
     composition = _Composition(folders, config_name)
     chosen = [override for override in parsed if override.key_or_group in groups]
-    check_files(_names(chosen), folders)
+    check_yaml_files(_names(chosen), folders)
     try:
         config, choices = composition.of(chosen)
         shipped = composition.shipped(chosen, config, choices)
     except COMPOSITION_ERRORS as problem:
-        raise hydra_errors.explain(problem, groups) from None
+        raise hydra_errors.explain_hydra_error(problem, groups) from None
     values = [override for override in parsed if override.key_or_group not in groups]
-    own, files = search_path.own_packages(), _files(config_name, choices, folders)
+    own, files = search_path.project_packages(), _files(config_name, choices, folders)
     _leave_out_packages(config, own, files)
-    assign(config, values, groups)
-    tell_renamed({**rename_targets(shipped), **rename_targets(config)})
-    leave_out_leftovers(config, shipped, values)
+    apply_overrides(config, values, groups)
+    warn_of_moved_targets({**update_moved_targets(shipped), **update_moved_targets(config)})
+    remove_unused_defaults(config, shipped, values)
     with open_dict(config):
-        config.allow_packages = list(dict.fromkeys([*own, *packages_of(config)]))
-    leave_out(config)
-    fill_names(config, choices, config_name)
-    resolved = resolve(config)
+        config.allow_packages = list(dict.fromkeys([*own, *allowed_packages(config)]))
+    drop_null_callbacks(config)
+    fill_default_names(config, choices, config_name)
+    resolved = resolve_interpolations(config)
     if not OmegaConf.is_missing(resolved, "name"):
-        check_name(resolved.name)
+        check_run_name(resolved.name)
     return Composed(resolved, config, shipped, choices, folders, list(overrides), config_name, files)
 
 
@@ -151,10 +151,10 @@ class _Composition:
             return config.copy()  # options that fit only together with the recipe: then its values are the reference
 
     def _defaults_of(self, name: str) -> dict[str, Choice]:
-        return search_path.chosen_by_default(name, self.folders)
+        return search_path.default_choices(name, self.folders)
 
     def _compose(self, texts: list[str]) -> tuple[DictConfig, dict[str, Choice]]:
-        with searching(self.folders):
+        with hydra_search_path(self.folders):
             config = hydra.compose(self.config_name, texts, return_hydra_config=True)
         known: dict[str, Any] = OmegaConf.to_container(config.hydra.runtime.choices)  # type: ignore[assignment]
         with open_dict(config):
@@ -162,7 +162,7 @@ class _Composition:
         return config, {group: choice for group, choice in known.items() if not group.startswith("hydra/")}
 
 
-def leave_out(config: DictConfig) -> None:
+def drop_null_callbacks(config: DictConfig) -> None:
     """Callbacks that are null: an option says so of one whose place it takes, or the user. Changes `config`."""
     callbacks = config.get("callbacks") or {}
     with open_dict(config):
@@ -172,9 +172,9 @@ def leave_out(config: DictConfig) -> None:
 
 def _leave_out_packages(config: DictConfig, own: Sequence[str], files: Iterable[Path]) -> None:
     """What a file allows for itself does not count. Raises ConfigError where nobody else allows it."""
-    brought = [name for name in packages_of(config) if name not in own]
+    brought = [name for name in allowed_packages(config) if name not in own]
     if brought:
-        telling = (file for file in files if search_path.read_file(file).get(search_path.ALLOW_PACKAGES))
+        telling = (file for file in files if search_path.read_yaml(file).get(search_path.ALLOW_PACKAGES))
         raise ConfigError(
             f"{next(telling, 'a configuration file')} allows its own packages, {', '.join(brought)}, whose code could "
             "do anything; take that line out of it\n"
@@ -192,10 +192,12 @@ def _files(config_name: str, choices: dict[str, Choice], folders: Sequence[Path]
     named = {config_name: ""} | {
         f"{group}/{option}": group for group, options in chosen for option in options if option
     }
-    return {file: group for name, group in named.items() if (file := search_path.find(name, folders)) is not None}
+    return {
+        file: group for name, group in named.items() if (file := search_path.find_config(name, folders)) is not None
+    }
 
 
-def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> None:
+def fill_default_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> None:
     """`name` and MLflow's experiment where they were left to us: cnn-mnist5k in mnist5k. Changes `config`."""
     written: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
     tracking = written.get("tracking") or {}
@@ -207,13 +209,13 @@ def fill_names(config: DictConfig, choices: dict[str, Choice], config_name: str)
             config.tracking.experiment = data or config_name
 
 
-def resolve(config: DictConfig) -> DictConfig:
+def resolve_interpolations(config: DictConfig) -> DictConfig:
     """Every interpolation replaced by its value, but for what comes out of the environment; ??? stays.
 
     Raises ConfigError for one that leads nowhere.
     """
     try:
-        plain = filled_in(config)
+        plain = resolved_values(config)
     except OmegaConfBaseException as problem:
         raise hydra_errors.unresolvable(problem) from None
     resolved = OmegaConf.create(plain)
@@ -227,14 +229,14 @@ def to_yaml(config: DictConfig) -> str:
     return OmegaConf.to_yaml(config, resolve=False)
 
 
-def load(folder: Path, file: RunFile = run_files.CONFIG) -> DictConfig:
-    """The frozen configuration of a run, or of what else has one, closed to new keys. Raises Damaged."""
+def load_frozen_config(folder: Path, file: RunFile = run_files.CONFIG) -> DictConfig:
+    """The frozen configuration of a run, or of what else has one, closed to new keys. Raises DamagedFileError."""
     text = file.text(folder)
     try:
         if not text:
             raise ContentError("is empty" if text == "" else "is not there")
         config = OmegaConf.create(text)
-        problem = mismatch(OmegaConf.to_container(config), file.shape)
+        problem = find_mismatch(OmegaConf.to_container(config), file.shape)
         if problem is not None:
             raise ContentError(f"has another shape: {problem}")
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, AssertionError) as problem:
@@ -242,18 +244,18 @@ def load(folder: Path, file: RunFile = run_files.CONFIG) -> DictConfig:
     except ContentError as problem:
         raise file.damaged(folder, problem) from problem
     assert isinstance(config, DictConfig)
-    rename_targets(config)  # nothing is told: a run's files stay as they are
+    update_moved_targets(config)  # nothing is told: a run's files stay as they are
     OmegaConf.set_struct(config, True)
     return config
 
 
-def update(config: DictConfig, key: str, value: str) -> None:
+def set_value(config: DictConfig, key: str, value: str) -> None:
     """Change one value of a frozen configuration, given as typed after `key=`. Raises ConfigError."""
-    assign(config, parse([f"{key}={value}"]), groups={})
+    apply_overrides(config, parse_overrides([f"{key}={value}"]), groups={})
 
 
 def _is_recipe(group: str) -> bool:
-    return group.partition("/")[0] == RECIPES
+    return group.partition("/")[0] == RECIPE_GROUP
 
 
 def _last_name(choice: Choice) -> str | None:

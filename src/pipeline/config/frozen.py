@@ -9,12 +9,12 @@ from omegaconf import DictConfig, open_dict
 from pipeline import run_files
 from pipeline.config import compose
 from pipeline.config.interpolations import interpolations
-from pipeline.config.target_allowlist import packages_of
+from pipeline.config.target_allowlist import allowed_packages
 from pipeline.errors import ConfigError
 from pipeline.run_files import RunFile
 from pipeline.system import seal
 
-MADE_HERE = "--made-here"
+MADE_HERE_FLAG = "--made-here"
 
 
 @dataclass(frozen=True)
@@ -26,34 +26,34 @@ class Trust:
 
     packages: tuple[str, ...] = ()
     is_made_here: bool | None = None
-    sealed: tuple[str, ...] = seal.OF_A_RUN
+    sealed: tuple[str, ...] = seal.RUN_FILES
 
     @classmethod
-    def told(cls, words: Sequence[str]) -> "Trust":
-        return cls(is_made_here=True) if MADE_HERE in words else cls(tuple(words), is_made_here=False)
+    def from_arguments(cls, arguments: Sequence[str]) -> "Trust":
+        return cls(is_made_here=True) if MADE_HERE_FLAG in arguments else cls(tuple(arguments), is_made_here=False)
 
-    def words(self, folder: Path) -> list[str]:
+    def arguments(self, folder: Path) -> list[str]:
         """What a process of ours is told, beside the directory."""
-        return [MADE_HERE] if self.covers(folder) else list(self.packages)
+        return [MADE_HERE_FLAG] if self.applies_to(folder) else list(self.packages)
 
-    def covers(self, folder: Path) -> bool:
+    def applies_to(self, folder: Path) -> bool:
         return seal.is_made_here(folder, self.sealed) if self.is_made_here is None else self.is_made_here
 
 
-def load(folder: Path, trust: Trust, file: RunFile = run_files.CONFIG) -> DictConfig:
+def load_trusted_config(folder: Path, trust: Trust, file: RunFile = run_files.CONFIG) -> DictConfig:
     """Of another user's, `allow_packages` is what was typed, whatever stands there.
 
-    Raises Damaged, and ConfigError for one of another user's that would read our environment.
+    Raises DamagedFileError, and ConfigError for one of another user's that would read our environment.
     """
-    config = compose.load(folder, file)
-    is_ours = trust.covers(folder)
+    config = compose.load_frozen_config(folder, file)
+    is_ours = trust.applies_to(folder)
     if not is_ours:
         for key, text in interpolations(config):
             raise ConfigError(
                 f"{folder / file.name} was not made here, and {key} in it is {text}, which would be filled in with "
                 "what is found on this machine: write the value itself there, if you know what it is"
             )
-    allowed = [*(packages_of(config) if is_ours else []), *trust.packages]
+    allowed = [*(allowed_packages(config) if is_ours else []), *trust.packages]
     if allowed or "allow_packages" in config:
         with open_dict(config):
             config.allow_packages = list(dict.fromkeys(allowed))

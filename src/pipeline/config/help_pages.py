@@ -50,17 +50,20 @@ class Verb:
         return f"{self.summary}\n\nusage: {self.usage}"
 
 
-def of_verbs(verbs: Mapping[str, Verb]) -> str:
+def verbs_page(verbs: Mapping[str, Verb]) -> str:
     return VERBS_HELP.format(verbs="\n".join(f"  {name:<10}  {verb.summary}" for name, verb in verbs.items()))
 
 
-def help_of_train(config_name: str, folders: Sequence[Path]) -> str:
+def train_page(config_name: str, folders: Sequence[Path]) -> str:
     return TRAIN_HELP.format(name=config_name, groups=options_by_group(config_name, folders))
 
 
 def options_by_group(config_name: str, folders: Sequence[Path]) -> str:
     """One line a group: `model  cnn* mlp softmax_regression`; the star marks what is chosen by default."""
-    groups, defaults = search_path.groups_of(config_name, folders), search_path.chosen_by_default(config_name, folders)
+    groups, defaults = (
+        search_path.groups_of_config(config_name, folders),
+        search_path.default_choices(config_name, folders),
+    )
     width = max((len(group) for group in groups), default=0)
     lines = [
         f"  {group:<{width}}  {' '.join(_starred(name, defaults.get(group)) for name in options)}"
@@ -69,14 +72,17 @@ def options_by_group(config_name: str, folders: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
-def described_options(config_name: str, folders: Sequence[Path]) -> str:
+def options_page(config_name: str, folders: Sequence[Path]) -> str:
     """Every group with its options, each with what its file says of itself."""
-    groups, defaults = search_path.groups_of(config_name, folders), search_path.chosen_by_default(config_name, folders)
+    groups, defaults = (
+        search_path.groups_of_config(config_name, folders),
+        search_path.default_choices(config_name, folders),
+    )
     width = max((len(name) + 1 for options in groups.values() for name in options), default=0)
     blocks = []
     for group, options in groups.items():
         lines = [
-            f"  {_starred(name, defaults.get(group)):<{width}}  {search_path.description(path)}".rstrip()
+            f"  {_starred(name, defaults.get(group)):<{width}}  {search_path.first_comment(path)}".rstrip()
             for name, path in options.items()
         ]
         blocks.append("\n".join([group, *lines]))

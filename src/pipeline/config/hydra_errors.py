@@ -12,14 +12,14 @@ from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueE
 
 from pipeline.config import search_path
 from pipeline.config.overrides import unknown_option
-from pipeline.config.search_path import Groups, read_file
-from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.config.search_path import Groups, read_yaml
+from pipeline.config.suggestions import did_you_mean, listing, nearest_names
 from pipeline.errors import ConfigError
 
 # What other programs call what is called otherwise here, or need not be said.
 WITHOUT_WORKERS = "data is fed without worker processes, from memory or a file that is mapped: leave it out"
 ON_GPUS = "type  trainer.accelerator=gpu trainer.devices=1"
-ELSEWHERE = {
+OTHER_NAMES = {
     **dict.fromkeys(("num_workers", "workers", "prefetch_factor", "persistent_workers"), WITHOUT_WORKERS),
     "pin_memory": "samples are on the device, or on their way there, by themselves: leave it out",
     "shuffle": "each epoch has an order of its own, which follows from seed: leave it out",
@@ -31,7 +31,7 @@ ELSEWHERE = {
 }
 
 
-def explain(problem: Exception, groups: Groups) -> ConfigError:
+def explain_hydra_error(problem: Exception, groups: Groups) -> ConfigError:
     """What went wrong when Hydra put the chosen options together."""
     text = str(problem)
     if isinstance(problem, yaml.YAMLError):
@@ -46,12 +46,12 @@ def explain(problem: Exception, groups: Groups) -> ConfigError:
     return ConfigError("\n  ".join(line for line in lines if line and "https://" not in line))
 
 
-def unknown_primary(name: str, folders: Sequence[Path]) -> ConfigError:
-    known = search_path.primaries(folders)
-    suggestions = [f"--config-name {each}" for each in nearest(name, known)]
+def unknown_config_name(name: str, folders: Sequence[Path]) -> ConfigError:
+    known = search_path.primary_configs(folders)
+    suggestions = [f"--config-name {each}" for each in nearest_names(name, known)]
     return ConfigError(
-        f"--config-name {name} does not exist{did_you_mean(suggestions)}{all_of('all names', known)}"
-        f"{all_of('searched in', map(str, folders))}"
+        f"--config-name {name} does not exist{did_you_mean(suggestions)}{listing('all names', known)}"
+        f"{listing('searched in', map(str, folders))}"
     )
 
 
@@ -62,22 +62,22 @@ def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
         value = OmegaConf.select(tree, parent, throw_on_resolution_failure=False)
         return ConfigError(f"{key} does not exist: {parent} is a value ({value}) and has no keys")
     missing = f"{parent}.{name}" if parent else name
-    owners = [f"{parent}={option}" for option, path in groups.get(parent, {}).items() if name in read_file(path)]
+    owners = [f"{parent}={option}" for option, path in groups.get(parent, {}).items() if name in read_yaml(path)]
     last = key.rpartition(".")[2]
-    values = list(values_of(tree))
+    values = list(leaf_paths(tree))
     same = [path for path in values if path.rpartition(".")[2] == last]
-    typed = re.findall(r"(\w+(?:\.\w+)+)=", ELSEWHERE.get(last, ""))
-    if last in ELSEWHERE and not same and all(exists(each, tree) for each in typed):
-        return ConfigError(f"{missing} does not exist: {ELSEWHERE[last]}")
+    typed = re.findall(r"(\w+(?:\.\w+)+)=", OTHER_NAMES.get(last, ""))
+    if last in OTHER_NAMES and not same and all(key_exists(each, tree) for each in typed):
+        return ConfigError(f"{missing} does not exist: {OTHER_NAMES[last]}")
     suggestions = [
-        f"{parent}.{each}" if parent else each for each in nearest(name, [*siblings, *([] if parent else groups)])
+        f"{parent}.{each}" if parent else each for each in nearest_names(name, [*siblings, *([] if parent else groups)])
     ]
     if not suggestions and not same and not owners and not parent:
-        names = nearest(last, [path.rpartition(".")[2] for path in values])
+        names = nearest_names(last, [path.rpartition(".")[2] for path in values])
         same = [path for path in values if path.rpartition(".")[2] in names]
-    listing = all_of(f"all keys of {parent}", siblings) if parent else all_of("all groups and keys", siblings)
+    everything = listing(f"all keys of {parent}" if parent else "all groups and keys", siblings)
     belongs = f"\n  it is a key of  {' and '.join(owners)}" if owners else ""
-    return ConfigError(f"{missing} does not exist{did_you_mean((same or suggestions)[:3])}{belongs}{listing}")
+    return ConfigError(f"{missing} does not exist{did_you_mean((same or suggestions)[:3])}{belongs}{everything}")
 
 
 def unresolvable(problem: Exception) -> ConfigError:
@@ -96,7 +96,7 @@ def unresolvable(problem: Exception) -> ConfigError:
     return ConfigError(f"{key} cannot be resolved: {reason}" if key else reason)
 
 
-def exists(key: str, tree: DictConfig) -> bool:
+def key_exists(key: str, tree: DictConfig) -> bool:
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(tree, parent, throw_on_missing=False) if parent else tree
     if isinstance(node, ListConfig):
@@ -104,7 +104,7 @@ def exists(key: str, tree: DictConfig) -> bool:
     return isinstance(node, DictConfig) and name in node.keys()  # noqa: SIM118  # `in node` denies what is missing
 
 
-def values_of(tree: DictConfig) -> Iterator[str]:
+def leaf_paths(tree: DictConfig) -> Iterator[str]:
     """All paths to what has no keys of its own, without what is Hydra's (_target_, _partial_)."""
 
     def walk(node: dict[Any, Any], prefix: str) -> Iterator[str]:

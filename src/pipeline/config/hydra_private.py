@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig
 
 
 @contextmanager
-def searching(folders: Sequence[Path]) -> Iterator[None]:
+def hydra_search_path(folders: Sequence[Path]) -> Iterator[None]:
     """Let hydra.compose look in these folders, the first of which wins.
 
     hydra.initialize_config_dir takes but one. (The folders that hydra.searchpath adds come after that one: a user's
@@ -30,6 +30,6 @@ def searching(folders: Sequence[Path]) -> Iterator[None]:
         GlobalHydra.instance().clear()
 
 
-def path_of(node: DictConfig | ListConfig) -> str:
+def node_path(node: DictConfig | ListConfig) -> str:
     """Return where a node stands in its configuration, such as data.source."""
     return str(node._get_full_key(None))

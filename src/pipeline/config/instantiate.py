@@ -11,10 +11,18 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from pipeline.config.arguments import ALIASES, LATER, OF_THE_RUN, check_arguments, is_special, pattern_of, renamed
-from pipeline.config.hydra_private import path_of
+from pipeline.config.arguments import (
+    ARGUMENT_ALIASES,
+    PARTIAL_NODES,
+    READ_BY_RUN,
+    argument_name,
+    check_arguments,
+    is_hydra_key,
+    node_pattern,
+)
+from pipeline.config.hydra_private import node_path
 from pipeline.config.static import signature
-from pipeline.config.target_allowlist import check_name, check_origin, packages_of, targets
+from pipeline.config.target_allowlist import allowed_packages, check_target_name, check_target_origin, target_nodes
 from pipeline.errors import ConfigError, UserError
 
 
@@ -23,9 +31,9 @@ def check_signatures(config: DictConfig) -> None:
 
     Finds what reading the source could not: names made at run time, decorators, compiled code.
     """
-    packages = packages_of(config)
-    for path, node in targets(OmegaConf.to_container(config)):
-        found = signature.of_object(_object(node["_target_"], path, packages))
+    packages = allowed_packages(config)
+    for path, node in target_nodes(OmegaConf.to_container(config)):
+        found = signature.signature_of_object(_object(node["_target_"], path, packages))
         if found is not None:
             check_arguments(path, node, found)
 
@@ -37,10 +45,10 @@ def instantiate(node: Any, config: DictConfig, **arguments: Any) -> Any:
     built and stay where they are; null stays None. Raises ConfigError for a target that is not allowed, and
     where a constructor refuses its arguments.
     """
-    path = path_of(node) if isinstance(node, DictConfig | ListConfig) else ""
-    later = pattern_of(path) in LATER
-    packages = packages_of(config)
-    for inner, target in targets(_plain(node), path):
+    path = node_path(node) if isinstance(node, DictConfig | ListConfig) else ""
+    later = node_pattern(path) in PARTIAL_NODES
+    packages = allowed_packages(config)
+    for inner, target in target_nodes(_plain(node), path):
         _object(target["_target_"], inner, packages)
     try:
         if not isinstance(node, DictConfig) or "_target_" not in node:
@@ -56,21 +64,21 @@ def instantiate(node: Any, config: DictConfig, **arguments: Any) -> Any:
         raise mistake from problem
 
 
-def target_of(node: DictConfig, config: DictConfig) -> Any:
+def import_target(node: DictConfig, config: DictConfig) -> Any:
     """What a node's `_target_` stands for. Raises ConfigError for what may not be called."""
-    return _object(node["_target_"], path_of(node), packages_of(config))
+    return _object(node["_target_"], node_path(node), allowed_packages(config))
 
 
 def _for_target(node: DictConfig, path: str) -> DictConfig:
     """Return the node under the names of its target's arguments, without what the run reads from it."""
-    found = signature.of_object(hydra.utils.get_object(node["_target_"]))
-    if found is None or path not in (*OF_THE_RUN, *ALIASES):
+    found = signature.signature_of_object(hydra.utils.get_object(node["_target_"]))
+    if found is None or path not in (*READ_BY_RUN, *ARGUMENT_ALIASES):
         return node
     plain: dict[Any, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-    names = {name: name if is_special(name) else renamed(path, name, found) for name in plain}
+    names = {name: name if is_hydra_key(name) else argument_name(path, name, found) for name in plain}
     own = {theirs: plain[name] for name, theirs in names.items() if theirs is not None}
-    for inner, target in targets({path: own}):
-        if pattern_of(inner) in LATER:
+    for inner, target in target_nodes({path: own}):
+        if node_pattern(inner) in PARTIAL_NODES:
             target["_partial_"] = True
     return OmegaConf.create(own)
 
@@ -102,13 +110,13 @@ def _plain(node: Any) -> Any:
 
 def _object(target: Any, path: str, packages: list[str]) -> Any:
     """What a dotted name stands for, once it is known to be allowed, by name and by where it was defined."""
-    check_name(str(target), path, packages)
+    check_target_name(str(target), path, packages)
     try:
         found = hydra.utils.get_object(str(target))
     except (ImportError, AttributeError, ValueError) as problem:
         raise ConfigError(f"{path}._target_={target} cannot be imported: {problem}") from problem
     origin = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', '')}"
-    check_origin(origin, str(target), path, packages, is_class=inspect.isclass(found))
+    check_target_origin(origin, str(target), path, packages, is_class=inspect.isclass(found))
     if not callable(found):
         raise ConfigError(f"{path}._target_={target} is {found!r}; expected a class or a function")
     return found

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.resolvers import oc
 
 ENVIRONMENT, DECODE = "oc.env", "oc.decode"
-NONE_GIVEN = object()
+NO_DEFAULT = object()
 
 
 def interpolations(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[str, str]]:
@@ -28,7 +28,7 @@ def interpolations(node: DictConfig | ListConfig, path: str = "") -> Iterator[tu
             yield from interpolations(node[key], where)
 
 
-def as_written(config: DictConfig, key: str) -> Any:
+def raw_value(config: DictConfig, key: str) -> Any:
     """The value of a key that is there, with its interpolations."""
     node: Any = OmegaConf.to_container(config, resolve=False)
     for name in key.split("."):
@@ -36,7 +36,7 @@ def as_written(config: DictConfig, key: str) -> Any:
     return node
 
 
-def filled_in(config: DictConfig) -> dict[str, Any]:
+def resolved_values(config: DictConfig) -> dict[str, Any]:
     """Plain values. Raises OmegaConfBaseException for what refers to nothing, or to a variable that is not set."""
     with _kept_environment():
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
@@ -47,12 +47,12 @@ def filled_in(config: DictConfig) -> dict[str, Any]:
 def _kept_environment() -> Iterator[None]:
     values: dict[str, str | None] = {}  # {interpolation: what it stands for}
 
-    def keep(key: str, default: Any = NONE_GIVEN) -> str:
-        if key not in os.environ and default is NONE_GIVEN:
+    def keep(key: str, default: Any = NO_DEFAULT) -> str:
+        if key not in os.environ and default is NO_DEFAULT:
             raise KeyError(f"the environment variable {key} is not set: export {key}=VALUE")
-        text = "" if default is NONE_GIVEN else ",null" if default is None else f",{_quoted(str(default))}"
+        text = "" if default is NO_DEFAULT else ",null" if default is None else f",{_quoted(str(default))}"
         kept = f"${{{ENVIRONMENT}:{key}{text}}}"
-        values[kept] = os.environ.get(key, None if default in (NONE_GIVEN, None) else str(default))
+        values[kept] = os.environ.get(key, None if default in (NO_DEFAULT, None) else str(default))
         return kept
 
     def decode(expression: str | None, _parent_: Any, _node_: Any) -> Any:

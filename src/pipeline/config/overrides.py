@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from pipeline.config.search_path import Groups
-from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.config.suggestions import did_you_mean, listing, nearest_names
 from pipeline.errors import ConfigError
 
 # By the endings of files: the option, and what else is to be typed, after `data.root=`.
@@ -23,10 +23,10 @@ FOLDERS = {
     **dict.fromkeys((".wav", ".flac", ".ogg"), ("audio_folder", "")),
 }
 FILES = {**dict.fromkeys((".csv", ".tsv", ".parquet"), TABLE), ".jsonl": TEXT}
-LOOKED_AT = 2000  # files of a folder
+MAX_FILES_EXAMINED = 2000  # files of a folder
 
 
-def typed_for(path: Path) -> str | None:
+def suggest_data_option(path: Path) -> str | None:
     """What to type; None for a path to nothing, or to files that no option reads."""
     if path.is_file():
         if path.suffix.lower() not in FILES:
@@ -36,14 +36,14 @@ def typed_for(path: Path) -> str | None:
         return _line(option, root, more.format(name=path.name))
     if not path.is_dir():
         return None
-    endings = Counter(islice(_endings(path), LOOKED_AT))
+    endings = Counter(islice(_endings(path), MAX_FILES_EXAMINED))
     known = [each for each, _ in endings.most_common() if each in FOLDERS or each in FILES]
     if not known:
         return None
     if known[0] in FOLDERS:
         return _line(FOLDERS[known[0]][0], path, "")
     file = next(each for each in sorted(path.rglob("*")) if each.suffix.lower() == known[0])
-    return typed_for(file)
+    return suggest_data_option(file)
 
 
 def _endings(folder: Path) -> Iterator[str]:
@@ -54,17 +54,17 @@ def _line(option: str, root: Path, more: str) -> str:
     return " ".join(each for each in (f"data={option}", shlex.quote(f"data.root={root}"), more) if each)
 
 
-LISTS = ("callbacks", "regularizer", "experiment", "remedy", "loggers", "allow_packages")  # of those at the top
+LIST_KEYS = ("callbacks", "regularizer", "experiment", "remedy", "loggers", "allow_packages")  # of those at the top
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 
-def parse(texts: Sequence[str]) -> list[Override]:
+def parse_overrides(texts: Sequence[str]) -> list[Override]:
     """Raises ConfigError for what is no override, or several values where a run takes one."""
     parser = OverridesParser.create()
-    return [parse_one(text, parser) for text in texts]
+    return [parse_override(text, parser) for text in texts]
 
 
-def parse_one(text: str, parser: OverridesParser) -> Override:
+def parse_override(text: str, parser: OverridesParser) -> Override:
     try:
         override = parser.parse_override(text)
     except HydraException as problem:
@@ -90,7 +90,7 @@ def check_choices(overrides: Sequence[Override], groups: Groups) -> None:
             _check_choice(override, groups)
         elif "/" in key or override.package is not None:
             raise ConfigError(
-                f"there is no group {key}{did_you_mean(nearest(key, groups))}{all_of('all groups', groups)}"
+                f"there is no group {key}{did_you_mean(nearest_names(key, groups))}{listing('all groups', groups)}"
             )
 
 
@@ -106,7 +106,7 @@ def _check_choice(override: Override, groups: Groups) -> None:
     if isinstance(value, dict):
         raise ConfigError(
             f"{override.input_line}: {group} is a group; choose one of its options, {group}={options[0]}, "
-            f"and set its keys one by one, {group}.KEY=VALUE{all_of(f'all options of {group}', options)}"
+            f"and set its keys one by one, {group}.KEY=VALUE{listing(f'all options of {group}', options)}"
         )
     for choice in value if isinstance(value, list) else [value]:
         if not isinstance(choice, str) or not _exists(group, choice, groups):
@@ -120,16 +120,16 @@ def _exists(group: str, option: str, groups: Groups) -> bool:
 
 def unknown_option(group: str, option: str, groups: Groups) -> ConfigError:
     options = groups.get(group, {})
-    own = typed_for(Path(option).expanduser()) if group == "data" else None
+    own = suggest_data_option(Path(option).expanduser()) if group == "data" else None
     if own is not None:
         return ConfigError(f"data={option} is no option but data of yours\n  to learn from it  {own}")
-    suggestions = [f"{group}={name}" for name in nearest(option, options)]
+    suggestions = [f"{group}={name}" for name in nearest_names(option, options)]
     return ConfigError(
-        f"{group}={option} does not exist{did_you_mean(suggestions)}{all_of(f'all options of {group}', options)}"
+        f"{group}={option} does not exist{did_you_mean(suggestions)}{listing(f'all options of {group}', options)}"
     )
 
 
-def quoted(text: str) -> str:
+def quote_override(text: str) -> str:
     """`key=value` typed so that both the shell and the grammar take the value as it is."""
     key, _, value = text.partition("=")
     return shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
@@ -143,10 +143,10 @@ def _several_values(override: Override, text: str) -> str:
             f"  to train with each  pipeline search {shlex.quote(text)}"
         )
     remedies = [f"to train with each  pipeline search {shlex.quote(text)}"]
-    if "." in key or key in LISTS:
+    if "." in key or key in LIST_KEYS:
         remedies.append(f"a list is written  '{key}=[{values}]'")
     if "." in key:
-        remedies.append(f"a text with commas  {quoted(text)}")
+        remedies.append(f"a text with commas  {quote_override(text)}")
     return "\n  ".join([f"{text} is several values, and one run takes one", *remedies])
 
 
@@ -159,7 +159,7 @@ def _syntax(text: str, problem: HydraException) -> str:
     shown = f"cannot read {text}" if position is None else f"cannot read this override\n  {text}\n  {' ' * position}^"
     if position is not None and position <= len(key):
         return f"{shown}\n  a key is made of names and dots: model.widths=[16,32]"
-    quote = f"\n  a value with special characters is quoted twice:  {quoted(text)}"
+    quote = f"\n  a value with special characters is quoted twice:  {quote_override(text)}"
     return f"{shown}{_unclosed(value) or quote}"
 
 

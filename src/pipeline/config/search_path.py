@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.target_allowlist import packages_of
+from pipeline.config.target_allowlist import allowed_packages
 from pipeline.errors import ConfigError
 
 PRIMARY = "train"
 # Recipes: a choice in this group brings other people's values, which are no defaults to hold values against.
-RECIPES = "experiment"
+RECIPE_GROUP = "experiment"
 ALLOW_PACKAGES = "allow_packages"  # counts where it is typed, and in a file of that name
 MISSING = "???"  # instead of a default: the value must be given
 
@@ -27,7 +27,7 @@ def shipped_folder() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
-def folders(config_dirs: Sequence[str] = ()) -> list[Path]:
+def config_folders(config_dirs: Sequence[str] = ()) -> list[Path]:
     """What is searched for a configuration file, the first that has it wins.
 
     Every --config-dir, then `conf` in the working directory, then what is shipped.
@@ -42,30 +42,30 @@ def folders(config_dirs: Sequence[str] = ()) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def own_packages() -> list[str]:
+def project_packages() -> list[str]:
     """Those of `conf/allow_packages.yaml` in the working directory. Raises ConfigError if it holds anything else."""
     path = Path("conf", f"{ALLOW_PACKAGES}.yaml")
     if not path.is_file():
         return []
-    content = read_file(path)
+    content = read_yaml(path)
     if set(content) != {ALLOW_PACKAGES}:
         raise ConfigError(f"{path}: expected one line and nothing else, such as  {ALLOW_PACKAGES}: [my_package]")
-    return packages_of(content)
+    return allowed_packages(content)
 
 
-def find(name: str, places: Sequence[Path]) -> Path | None:
+def find_config(name: str, places: Sequence[Path]) -> Path | None:
     """The file of a configuration such as `train` or `model/cnn`."""
     candidates = (place / f"{name.removesuffix('.yaml')}.yaml" for place in places)
     return next((path for path in candidates if path.is_file()), None)
 
 
-def primaries(places: Sequence[Path]) -> list[str]:
+def primary_configs(places: Sequence[Path]) -> list[str]:
     """What --config-name can name."""
     names = {path.stem for place in places for path in place.glob("*.yaml") if _is_option(path)}
     return sorted(names - {ALLOW_PACKAGES})
 
 
-def groups(places: Sequence[Path]) -> Groups:
+def option_groups(places: Sequence[Path]) -> Groups:
     """{"model": {"cnn": its file, ...}, ...}, sorted by name."""
     found: Groups = {}
     for place in reversed(places):  # so that the first place has the last word
@@ -77,13 +77,13 @@ def groups(places: Sequence[Path]) -> Groups:
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}
 
 
-def groups_of(name: str, places: Sequence[Path]) -> Groups:
+def groups_of_config(name: str, places: Sequence[Path]) -> Groups:
     """Without those that only another primary configuration has."""
-    own, others = chosen_by_default(name, places), (each for each in primaries(places) if each != name)
-    foreign = {group for other in others for group in chosen_by_default(other, places)} - own.keys()
+    own, others = default_choices(name, places), (each for each in primary_configs(places) if each != name)
+    foreign = {group for other in others for group in default_choices(other, places)} - own.keys()
     return {
         group: options
-        for group, options in groups(places).items()
+        for group, options in option_groups(places).items()
         if group in own or not any(group == each or group.startswith(f"{each}/") for each in foreign)
     }
 
@@ -93,7 +93,7 @@ def _is_option(path: Path) -> bool:
     return path.suffix == ".yaml" and not path.name.startswith(("_", "."))
 
 
-def description(path: Path) -> str:
+def first_comment(path: Path) -> str:
     """The first line of comment in a file."""
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
@@ -104,24 +104,24 @@ def description(path: Path) -> str:
     return ""
 
 
-def chosen_by_default(name: str, places: Sequence[Path]) -> dict[str, Choice]:
+def default_choices(name: str, places: Sequence[Path]) -> dict[str, Choice]:
     """{group: option} in the defaults list of a configuration and of those it includes."""
     choices: dict[str, Choice] = {}
-    for entry in read(name, places).get("defaults", []):
+    for entry in read_config(name, places).get("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
-            choices |= chosen_by_default(entry.removeprefix("/"), places)
+            choices |= default_choices(entry.removeprefix("/"), places)
         elif isinstance(entry, Mapping):
             for group, option in entry.items():
                 choices[group.removeprefix("override ").removeprefix("/")] = option
     return choices
 
 
-def read(name: str, places: Sequence[Path]) -> dict[str, Any]:
+def read_config(name: str, places: Sequence[Path]) -> dict[str, Any]:
     """What `read_file` says of the file of a configuration such as `train` or `model/cnn`."""
-    return read_file(find(name, places))
+    return read_yaml(find_config(name, places))
 
 
-def read_file(path: Path | None) -> dict[str, Any]:
+def read_yaml(path: Path | None) -> dict[str, Any]:
     """A file's own content, as it stands; empty where there is none or it cannot be read.
 
     For hints alone (completion, help): composition reads the files by itself and says what is wrong with them.

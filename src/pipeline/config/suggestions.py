@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(word: str, candidates: Iterable[str], *, at_most: int = 3) -> list[str]:
+def nearest_names(word: str, candidates: Iterable[str], *, at_most: int = 3) -> list[str]:
     """The candidates that `word` may have been meant for, the likeliest first.
 
     A slip of the keyboard (`max_epoch`), the initials (`lr` for learning_rate), or a part of the name (`epochs`).
@@ -26,7 +26,7 @@ def did_you_mean(suggestions: Iterable[str]) -> str:
     return f"\n  did you mean  {listed} ?" if listed else ""
 
 
-def all_of(what: str, names: Iterable[str]) -> str:
+def listing(what: str, names: Iterable[str]) -> str:
     """A line to add to a message, with everything there is."""
     listed = ", ".join(names)
     return f"\n  {what}: {listed}" if listed else ""

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.errors import ConfigError
 
 # Packages that may be imported because a configuration names something in them.
-IMPORTED = (
+IMPORTABLE = (
     "pipeline.data",
     "pipeline.launch",
     "pipeline.models",
@@ -24,7 +24,7 @@ IMPORTED = (
     "optuna.pruners",
 )
 # Where a class must be defined: those that only are made, and load, write, download or start nothing by that.
-CLASSES = (
+CALLABLE_CLASSES = (
     "pipeline.data",
     "pipeline.launch",
     "pipeline.models",
@@ -45,8 +45,8 @@ CLASSES = (
     "optuna.pruners",
 )
 # Made, it fetches a network from the internet.
-EXCEPT = ("kornia.augmentation._2d.intensity.dissolving",)
-FUNCTIONS = (
+EXCLUDED = ("kornia.augmentation._2d.intensity.dissolving",)
+CALLABLE_FUNCTIONS = (
     "pipeline.training.optimizers",
     "pipeline.training.schedules",
     "pipeline.training.task.of_data",
@@ -55,7 +55,7 @@ FUNCTIONS = (
 )
 
 
-def targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def target_nodes(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """(path, node) of every node with a `_target_`, at any depth, also inside lists."""
     children: Sequence[tuple[Any, Any]] = []
     if isinstance(node, dict):
@@ -65,10 +65,10 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     elif isinstance(node, list):
         children = list(enumerate(node))
     for name, child in children:
-        yield from targets(child, f"{path}.{name}" if path else str(name))
+        yield from target_nodes(child, f"{path}.{name}" if path else str(name))
 
 
-def packages_of(config: Mapping[str, Any]) -> list[str]:
+def allowed_packages(config: Mapping[str, Any]) -> list[str]:
     """What the user allows beyond ours. Raises ConfigError for what is no list of top-level packages."""
     packages = config.get("allow_packages") or []
     if isinstance(packages, str | Mapping) or not all(
@@ -80,16 +80,18 @@ def packages_of(config: Mapping[str, Any]) -> list[str]:
     return list(packages)
 
 
-def check_name(dotted: str, path: str, packages: Sequence[str]) -> None:
+def check_target_name(dotted: str, path: str, packages: Sequence[str]) -> None:
     """Raises ConfigError for a name for which nothing may be imported, before anything is."""
     is_private = any(part.startswith("_") for part in dotted.split("."))
-    if not _is_in(dotted, packages) and (is_private or not _is_in(dotted, IMPORTED)):
+    if not _is_in(dotted, packages) and (is_private or not _is_in(dotted, IMPORTABLE)):
         raise _refusal(dotted, path, packages)
 
 
-def check_origin(origin: str, dotted: str, path: str, packages: Sequence[str], *, is_class: bool) -> None:
+def check_target_origin(origin: str, dotted: str, path: str, packages: Sequence[str], *, is_class: bool) -> None:
     """Raises ConfigError for what is not to be called: `origin` is the full name by which it was defined."""
-    ours = () if _is_in(origin, EXCEPT) else (*FUNCTIONS, *CLASSES) if is_class else FUNCTIONS
+    ours = (
+        () if _is_in(origin, EXCLUDED) else (*CALLABLE_FUNCTIONS, *CALLABLE_CLASSES) if is_class else CALLABLE_FUNCTIONS
+    )
     if not _is_in(origin, [*packages, *ours]):
         raise _refusal(dotted, path, packages, origin)
 
@@ -105,6 +107,6 @@ def _refusal(dotted: str, path: str, packages: Sequence[str], origin: str | None
     remedy = "call it in a package of your own" if is_library else f"'allow_packages=[{','.join([*packages, top])}]'"
     return ConfigError(
         f"{path}._target_={dotted}{found} is not in a package that a configuration may call\n"
-        f"  to allow it  {remedy}\n  allowed: classes in {', '.join([*CLASSES])}; all in "
-        f"{', '.join([*FUNCTIONS, *packages])}"
+        f"  to allow it  {remedy}\n  allowed: classes in {', '.join([*CALLABLE_CLASSES])}; all in "
+        f"{', '.join([*CALLABLE_FUNCTIONS, *packages])}"
     )

@@ -9,14 +9,14 @@ import yaml
 from pipeline.config import search_path
 from pipeline.errors import ConfigError
 
-BYTES = 1_000_000
-DEPTH = 50
-VALUES = 100_000  # with what aliases repeat
+MAX_FILE_BYTES = 1_000_000
+MAX_DEPTH = 50
+MAX_VALUES = 100_000  # with what aliases repeat
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def check_files(names: Iterable[str], folders: Sequence[Path], chain: tuple[str, ...] = ()) -> None:
+def check_yaml_files(names: Iterable[str], folders: Sequence[Path], chain: tuple[str, ...] = ()) -> None:
     """Of configurations such as `model/cnn`, and of those in their defaults lists. Raises ConfigError.
 
     Ours need no check, and without a folder of the user's own there are no others.
@@ -24,17 +24,17 @@ def check_files(names: Iterable[str], folders: Sequence[Path], chain: tuple[str,
     if len(folders) == 1:
         return
     for name in names:
-        file = search_path.find(name, folders)
+        file = search_path.find_config(name, folders)
         if file is None:
             continue  # which has been said, or will be
         if name in chain:
             raise ConfigError(f"{file}: its defaults list comes back to it: {' -> '.join([*chain, name])}")
         if not file.is_relative_to(search_path.shipped_folder()):
-            check_file(file)
-        check_files(_included(name, search_path.read_file(file)), folders, (*chain, name))
+            check_yaml_file(file)
+        check_yaml_files(_included(name, search_path.read_yaml(file)), folders, (*chain, name))
 
 
-def check_file(file: Path) -> None:
+def check_yaml_file(file: Path) -> None:
     """Raises ConfigError for what is no text, no YAML of a bearable size, or no keys and values."""
     try:
         content = file.read_bytes()
@@ -46,8 +46,8 @@ def check_file(file: Path) -> None:
         raise ConfigError(
             f"{file}, line {line}: byte {content[problem.start]:#x} is no UTF-8; save it as UTF-8"
         ) from None
-    if len(content) > BYTES:
-        raise ConfigError(f"{file} has {len(content):,} bytes; expected a configuration of {BYTES:,} at most")
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"{file} has {len(content):,} bytes; expected a configuration of {MAX_FILE_BYTES:,} at most")
     try:
         _check_size(yaml.parse(text, Loader), file)
         read = yaml.load(text, Loader)
@@ -85,10 +85,10 @@ def _check_size(events: Iterable[Any], file: Path) -> None:
             open_nodes[-1][1] += sizes.get(event.anchor, 1)
         elif isinstance(event, yaml.ScalarEvent):
             open_nodes[-1][1] += 1
-        if len(open_nodes) > DEPTH:
-            raise ConfigError(f"{file} is nested more than {DEPTH} deep; expected keys and values as in conf/")
-        if open_nodes[-1][1] > VALUES:
-            raise ConfigError(f"{file} stands for more than {VALUES:,} values with what its aliases (*name) repeat")
+        if len(open_nodes) > MAX_DEPTH:
+            raise ConfigError(f"{file} is nested more than {MAX_DEPTH} deep; expected keys and values as in conf/")
+        if open_nodes[-1][1] > MAX_VALUES:
+            raise ConfigError(f"{file} stands for more than {MAX_VALUES:,} values with what its aliases (*name) repeat")
 
 
 def _included(name: str, content: dict[str, Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.dataset import Split
-from pipeline.seeds import derive
+from pipeline.seeds import derive_seed
 from pipeline.spec import Batch
 
 # N samples, B global batch size, b = B / processes
@@ -16,7 +16,7 @@ from pipeline.spec import Batch
 
 def epoch_order(size: int, *, seed: int, epoch: int) -> Tensor:
     """Return a permutation (size,) int64 of the rows: a function of its arguments alone."""
-    generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
     return torch.randperm(size, generator=generator)
 
 
@@ -26,7 +26,7 @@ def balanced_order(labels: Tensor, *, seed: int, epoch: int) -> Tensor:
     Rare classes are oversampled (every row equally often, give or take once); frequent classes are subsampled
     differently each epoch. A function of the labels, the seed and the epoch alone.
     """
-    generator = torch.Generator().manual_seed(derive(seed, "balanced order", epoch))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "balanced order", epoch))
     members = [(labels == name).nonzero().squeeze(1) for name in torch.unique(labels)]
     shares = torch.full((len(members),), len(labels) // len(members))
     # Who has one more is drawn, or the first classes would have it in every epoch.

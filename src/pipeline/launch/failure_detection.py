@@ -13,7 +13,7 @@ import psutil
 from pipeline.errors import DONE, INTERRUPTED, PREEMPTED
 from pipeline.launch.devices import oom_kills
 from pipeline.system import heartbeat
-from pipeline.system.heartbeat import Beat, Phase
+from pipeline.system.heartbeat import HeartbeatState, Phase
 
 WINDOW_SECONDS = 1.0
 # A second. Threads that only look now and then, and write down what they see, use less.
@@ -141,7 +141,7 @@ class FailureDetector:
             self.awake_since = now
         self.looked_at = now
         running = [rank for rank, process in enumerate(self.processes) if process.poll() is None]
-        beats = {rank: heartbeat.read(self.pages, rank) for rank in running}
+        beats = {rank: heartbeat.read_heartbeat(self.pages, rank) for rank in running}
         silent = {rank: now - max(beat.at, self.awake_since) for rank, beat in beats.items()}
         for rank in running:
             if silent[rank] > WINDOW_SECONDS:
@@ -156,7 +156,7 @@ class FailureDetector:
             return None
         return _failure(awaited, beats, min(silent[rank] for rank in awaited), len(self.processes))
 
-    def _is_overdue(self, rank: int, beat: Beat, silent: float, now: float) -> bool:
+    def _is_overdue(self, rank: int, beat: HeartbeatState, silent: float, now: float) -> bool:
         active_at = self.activities[rank].seen_at
         idle = silent if active_at is None else min(silent, now - active_at)
         if not beat.phase.is_paced or beat.count < BEATS_SEEN or len(self.processes) == 1:
@@ -172,17 +172,17 @@ class FailureDetector:
         return Failure(tuple(stopped), 0, f"was stopped by a signal {seconds:.0f} s ago, and the others wait for it")
 
 
-def awaited_of(beats: dict[int, Beat]) -> list[int]:
+def awaited_of(beats: dict[int, HeartbeatState]) -> list[int]:
     """The processes that the others wait for; all, where nobody waits for anybody in particular."""
     present = {rank: beat for rank, beat in beats.items() if beat.phase is not Phase.MEETING}
     fewest = min((beat.collectives for beat in present.values()), default=0)
     return [rank for rank, beat in present.items() if beat.collectives == fewest] or list(beats)
 
 
-def _failure(awaited: list[int], beats: dict[int, Beat], seconds: float, count: int) -> Failure:
+def _failure(awaited: list[int], beats: dict[int, HeartbeatState], seconds: float, count: int) -> Failure:
     if count == 1:
-        return Failure((0,), 0, f"has not moved for {seconds:.0f} s ({beats[0].phase.words})")
-    doing = ", ".join(dict.fromkeys(beats[rank].phase.words for rank in awaited))
+        return Failure((0,), 0, f"has not moved for {seconds:.0f} s ({beats[0].phase.title})")
+    doing = ", ".join(dict.fromkeys(beats[rank].phase.title for rank in awaited))
     if len(awaited) == len(beats) > 1:
         return Failure((), 0, f"not moved for {seconds:.0f} s ({doing}), and none waits for another in particular")
     others = "the others wait for it" if len(beats) > 1 else "the others are done"

@@ -11,7 +11,7 @@ NAME = run_files.JOB.name
 
 
 def note(folder: Path, **facts: Any) -> None:
-    """Raises Damaged where a folder is in the place of the file."""
+    """Raises DamagedFileError where a folder is in the place of the file."""
     try:
         write_atomically(folder / NAME, json.dumps(facts, indent=2) + "\n")
     except IsADirectoryError as problem:
@@ -19,5 +19,5 @@ def note(folder: Path, **facts: Any) -> None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """None where nothing was started. Raises Damaged."""
+    """None where nothing was started. Raises DamagedFileError."""
     return run_files.JOB.record(folder)

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 from pipeline.errors import ConfigError, RunError
-from pipeline.system.files import ContentError, parsed
-from pipeline.system.json_shape import Each, Maybe, mismatch
+from pipeline.system.files import ContentError, parse_json
+from pipeline.system.json_shape import ListOf, Nullable, find_mismatch
 
 CLIENT_SECONDS = 30  # what kubectl may take
 PROBE_SECONDS = 3  # a dry run need not wait for a cluster that is not there
@@ -15,7 +15,7 @@ STATE = {"type": str, "status": str}
 JOB = {"name": str, "ready": int}
 TRAIN_JOB = {
     "metadata": {},
-    "status": Maybe({"conditions": Maybe(Each(STATE, named=False)), "jobsStatus": Maybe(Each(JOB, named=False))}),
+    "status": Nullable({"conditions": Nullable(ListOf(STATE)), "jobsStatus": Nullable(ListOf(JOB))}),
 }
 NODE = "node"  # what Kubeflow's runtimes call the job whose pods train, and the container in it
 
@@ -58,8 +58,8 @@ def state_of(answer: str) -> str | None:
     Raises RunError for what no cluster says.
     """
     try:
-        found = parsed(answer.encode())
-        problem = mismatch(found, TRAIN_JOB)
+        found = parse_json(answer.encode())
+        problem = find_mismatch(found, TRAIN_JOB)
         if problem is not None:
             raise ContentError(problem)
     except ContentError as problem:

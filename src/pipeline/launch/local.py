@@ -18,7 +18,7 @@ from pipeline.launch.failure_detection import Failure, FailureDetector, first_fa
 from pipeline.launch.launcher import Resources
 from pipeline.system import heartbeat
 from pipeline.system.files import temporary_folder
-from pipeline.system.process import HANDED_DOWN, PARENT, Place, environment_of
+from pipeline.system.process import INHERITED_FILES, PARENT_VARIABLE, Rank, rank_environment
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0  # for the others, once one process has failed
@@ -57,7 +57,7 @@ class Local:
             port = free_port()
             launcher_process.note(folder, NAME)
             processes = [
-                self._start(command, Place(rank, count, rank, count), port, folder, pages, stack)
+                self._start(command, Rank(rank, count, rank, count), port, folder, pages, stack)
                 for rank in range(count)
             ]
             stack.callback(_end, processes)
@@ -71,12 +71,12 @@ class Local:
         return launcher_process.cancel(folder, NAME)
 
     def _start(
-        self, command: list[str], place: Place, port: int, folder: Path, pages: Path, stack: ExitStack
+        self, command: list[str], place: Rank, port: int, folder: Path, pages: Path, stack: ExitStack
     ) -> subprocess.Popen[bytes]:
-        environment = os.environ | environment_of(place, master_address="127.0.0.1", master_port=port)
-        environment[PARENT] = str(os.getpid())
-        environment[heartbeat.FOLDER] = str(pages)
-        heartbeat.begin(pages, place.rank)
+        environment = os.environ | rank_environment(place, master_address="127.0.0.1", master_port=port)
+        environment[PARENT_VARIABLE] = str(os.getpid())
+        environment[heartbeat.FOLDER_VARIABLE] = str(pages)
+        heartbeat.create_heartbeat(pages, place.rank)
         # Several processes that each use all cores spin against each other: 20 ms became 200.
         environment.setdefault("OMP_NUM_THREADS", str(max(core_count() // place.world_size, 1)))
         if machine_is_busy():
@@ -89,7 +89,7 @@ class Local:
             stdout=log,
             stderr=log,
             process_group=0,
-            pass_fds=tuple(HANDED_DOWN),
+            pass_fds=tuple(INHERITED_FILES),
         )
 
     def _wait(self, processes: list[subprocess.Popen[bytes]], folder: Path, pages: Path) -> int:

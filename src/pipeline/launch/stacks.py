@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.system.heartbeat import stack_file_of
+from pipeline.system.heartbeat import stack_file
 
 ANSWER_SECONDS = 1.0
 WRITE_SECONDS = 5.0  # the file system of the run may be what they hang in
@@ -53,7 +53,7 @@ def keep(log: Path, sentence: str, answers: list[list[str]]) -> None:
 
 def _read(pages: Path, rank: int) -> list[str]:
     try:
-        return stack_file_of(pages, rank).read_text(errors="replace").splitlines()[:LINES_KEPT]
+        return stack_file(pages, rank).read_text(errors="replace").splitlines()[:LINES_KEPT]
     except FileNotFoundError:
         return []
 

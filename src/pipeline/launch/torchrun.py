@@ -13,7 +13,7 @@ from pipeline.errors import DONE, INTERRUPTED, PREEMPTED, ConfigError
 from pipeline.launch import job_record, launcher_process
 from pipeline.launch.devices import core_count, process_count
 from pipeline.launch.launcher import Resources, check_agrees
-from pipeline.system.process import HANDED_DOWN
+from pipeline.system.process import INHERITED_FILES
 
 # Else processes that are started again may read where those before them could be reached, and wait there for ever.
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -109,7 +109,7 @@ def _run(command: list[str], *, threads: int) -> int:
     environment = os.environ | OWN_STORE | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     heard: list[int] = []
     # Its own group, so that Ctrl-C reaches the agent once, from here.
-    with subprocess.Popen(command, env=environment, process_group=0, pass_fds=tuple(HANDED_DOWN)) as agent:
+    with subprocess.Popen(command, env=environment, process_group=0, pass_fds=tuple(INHERITED_FILES)) as agent:
 
         def forward(number: int, frame: FrameType | None) -> None:
             heard.append(number)

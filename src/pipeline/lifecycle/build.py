@@ -24,7 +24,7 @@ from pipeline.errors import ConfigError
 from pipeline.metrics import Mode
 from pipeline.models.network import Network, spec_for_model
 from pipeline.spec import DataSpec
-from pipeline.system.process import Place
+from pipeline.system.process import Rank
 from pipeline.training import checkpoints
 from pipeline.training.custom_task import CustomTask
 from pipeline.training.halving import HalvingLearner
@@ -78,7 +78,7 @@ class Assembly:
             node = {"Checkpointing": "checkpoint", "Watch": "checkpoint", "Scheduler": "scheduler"}.get(
                 who, "callbacks.early_stopping"
             )
-            raise ConfigError(metrics.wrong_mode(f"{who} monitors {monitor}, which", better, f"{node}.mode"))
+            raise ConfigError(metrics.wrong_mode_message(f"{who} monitors {monitor}, which", better, f"{node}.mode"))
 
     @property
     def own_modes(self) -> dict[str, Mode]:
@@ -94,7 +94,7 @@ class Assembly:
         return self.module.validation.undefined_on(self.data.parts.validation.targets)
 
 
-def assemble(config: DictConfig, place: Place, loaded: DataModule | None = None) -> Assembly:
+def assemble(config: DictConfig, place: Rank, loaded: DataModule | None = None) -> Assembly:
     """Raises UserError for whatever can be found wrong before the first step. `loaded`: as in `build_data`."""
     torch.set_float32_matmul_precision("high")
     pl.seed_everything(config.seed, workers=False, verbose=False)  # before any weight is drawn
@@ -141,7 +141,7 @@ def check_package(built: object, node: str) -> None:
         )
 
 
-def build_data(config: DictConfig, place: Place, loaded: DataModule | None = None) -> pl.LightningDataModule:
+def build_data(config: DictConfig, place: Rank, loaded: DataModule | None = None) -> pl.LightningDataModule:
     """The data, loaded: what it is can be asked for from here on. What `loaded` has is not loaded again."""
     offered = {
         "seed": config.seed,

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.errors import RunError
-from pipeline.system.files import append_to
-from pipeline.system.streams import plain
+from pipeline.system.files import open_for_append
+from pipeline.system.streams import printable
 
 
 def console_beside(log_path: Path, *, quiet: bool = False) -> Console:
@@ -37,14 +37,14 @@ def quieten(log_path: Path) -> None:
 def open_log(path: Path) -> TextIO:
     """Raises RunError where it is no file to write to: a run directory of another may have a link in its place."""
     try:
-        return io.TextIOWrapper(append_to(path), encoding="utf-8", write_through=True)
+        return io.TextIOWrapper(open_for_append(path), encoding="utf-8", write_through=True)
     except OSError as problem:
         raise RunError(f"{path} cannot be written: {problem.strerror}") from problem
 
 
 class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return plain(super().format(record))
+        return printable(super().format(record))
 
 
 class _ToConsole(logging.Handler):
@@ -54,4 +54,4 @@ class _ToConsole(logging.Handler):
         self.addFilter(lambda record: record.levelno == logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(Text(f"warning: {plain(record.getMessage())}", style="yellow"), soft_wrap=True)
+        self.console.print(Text(f"warning: {printable(record.getMessage())}", style="yellow"), soft_wrap=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, USER_ERROR, TrainingFailed, UserError
-from pipeline.system.streams import plain
+from pipeline.system.streams import printable
 from pipeline.training.distributed.collectives import GONE
 from pipeline.training.halving import is_out_of_memory
 from pipeline.training.interruption import Interrupted
@@ -96,4 +96,4 @@ def os_error(problem: BaseException | None, numbers: tuple[int, ...]) -> OSError
 
 
 def _plain(text: object) -> str:
-    return plain(str(text)).replace("[", r"\[")  # Rich would take brackets for markup
+    return printable(str(text)).replace("[", r"\[")  # Rich would take brackets for markup

@@ -14,8 +14,8 @@ from pipeline.errors import DONE, FAILED, TrackingError, UserError
 from pipeline.lifecycle.final_test import judged_checkpoint
 from pipeline.lifecycle.load_run import reassemble
 from pipeline.runs.run_directory import Run
-from pipeline.system.process import see_working_directory
-from pipeline.system.streams import report
+from pipeline.system.process import add_working_directory_to_path
+from pipeline.system.streams import print_labelled
 from pipeline.tracking.mlflow import models
 from pipeline.tracking.mlflow.models import Reading
 from pipeline.training import checkpoints
@@ -43,7 +43,7 @@ def network_of(run: Run) -> Exported | None:
 
 
 def main() -> int:
-    see_working_directory()
+    add_working_directory_to_path()
     try:
         found = network_of(Run.told(sys.argv[1:]))
         if found is not None:
@@ -51,7 +51,7 @@ def main() -> int:
             uri, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]
             models.log_model(uri=uri, run_id=run_id, **found._asdict())
     except (UserError, TrackingError) as problem:
-        report("error", str(problem), sys.stderr)
+        print_labelled("error", str(problem), sys.stderr)
         return FAILED
     return DONE
 

@@ -14,7 +14,7 @@ from pipeline import metrics
 from pipeline.data.datamodule import DataModule
 from pipeline.lifecycle.build import Assembly
 from pipeline.metrics import mode_of
-from pipeline.run_files import warn
+from pipeline.run_files import warn_once
 from pipeline.runs.run_directory import Run
 from pipeline.training import checkpoints
 from pipeline.training.distributed.sharding import load_weights
@@ -96,7 +96,7 @@ def judged_checkpoint(run: Run) -> Path | None:
     Raises RunError as `best_checkpoint` does.
     """
     if (name := run.lost_checkpoint) is not None:
-        warn(f"{run.id}: result.json tells of {name}, which is gone; the best weights since then are taken")
+        warn_once(f"{run.id}: result.json tells of {name}, which is gone; the best weights since then are taken")
     return run.judged_checkpoint or best_checkpoint(run)
 
 

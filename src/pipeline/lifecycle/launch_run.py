@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import compose, instantiate
-from pipeline.config.checks.check_config import check
-from pipeline.config.checks.cross_checks import HERE
+from pipeline.config.checks.check_config import check_config
+from pipeline.config.checks.cross_checks import LOCAL_LAUNCHERS
 from pipeline.config.frozen import Trust
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.launch.launcher import Launcher, Resources
@@ -23,7 +23,7 @@ from pipeline.runs.claim import Claim
 from pipeline.runs.environment_variables import check_variables, passed_over
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import store_of
-from pipeline.system.process import Place, given_place, job, module_command, to_be_alone
+from pipeline.system.process import Rank, launch_id, module_command, rank_from_environment, unset_command
 from pipeline.tracking import tracking_uri
 
 
@@ -37,16 +37,16 @@ def launch_training(composed: compose.Composed, command: list[str]) -> int:
     _make_absolute(config)
     if config.init_from is not None:
         config.init_from = str(runs.weights(config.init_from, config.runs_dir))
-    here = given_place()
+    here = rank_from_environment()
     if here is None:
         _launcher_of(config)  # refuses before anything is written
-    key = config.name if config.auto_resume else None if here is None else job()
+    key = config.name if config.auto_resume else None if here is None else launch_id()
     if key is None:
         if here is not None and here.world_size > 1:
             raise RunError(
                 f"RANK={here.rank} and WORLD_SIZE={here.world_size} are set in the environment, as if this were one of "
-                f"{here.world_size} processes. {to_be_alone()}\nIf {here.world_size} were started, tell them which run "
-                f"is theirs:\n  name={config.name} auto_resume=true"
+                f"{here.world_size} processes. {unset_command()}\nIf {here.world_size} were started, tell them "
+                f"which run is theirs:\n  name={config.name} auto_resume=true"
             )
         with _new(composed, command) as run:
             return _launch(run, config, here)
@@ -78,7 +78,7 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str, packages: Se
     Raises RunError for a run that has nothing left to do, and for overrides that would change what it means.
     """
     check_variables(os.environ)
-    run, here = runs.find(reference, runs_dir, packages=packages), given_place()
+    run, here = runs.find(reference, runs_dir, packages=packages), rank_from_environment()
     if here is not None and not here.is_first:
         config = _changed(run, overrides)
         resume.wait_for(run, config)
@@ -96,14 +96,14 @@ def _changed(run: Run, overrides: list[str]) -> DictConfig:
     for override in overrides:
         key, _, value = override.partition("=")
         resume.check_may_change(run, key, value)
-        compose.update(config, key, value)
-    check(config, run.config())
+        compose.set_value(config, key, value)
+    check_config(config, run.config())
     store_of(run, dict(override.split("=", 1) for override in overrides if "=" in override), verb="resume")
     _make_absolute(config)
     return config
 
 
-def _go_on(run: Run, config: DictConfig, overrides: list[str], here: Place | None) -> int:
+def _go_on(run: Run, config: DictConfig, overrides: list[str], here: Rank | None) -> int:
     """With a run whose lock is held here."""
     resume.check_idle(run)
     if not resume.is_left(run, config):
@@ -112,7 +112,7 @@ def _go_on(run: Run, config: DictConfig, overrides: list[str], here: Place | Non
     return _launch(run, config, here, overrides)
 
 
-def _follow(claim: Claim, config: DictConfig, here: Place, trust: Trust) -> int:
+def _follow(claim: Claim, config: DictConfig, here: Rank, trust: Trust) -> int:
     """Be one of the other processes of a run that the first one chooses."""
 
     def is_chosen(run: Run) -> bool:
@@ -123,7 +123,7 @@ def _follow(claim: Claim, config: DictConfig, here: Place, trust: Trust) -> int:
     return _join(run, config, here)
 
 
-def _join(run: Run, config: DictConfig, here: Place) -> int:
+def _join(run: Run, config: DictConfig, here: Rank) -> int:
     """What the first process does too, and tells."""
     if not resume.is_left(run, config):
         return DONE
@@ -171,7 +171,7 @@ def _make_absolute(config: DictConfig) -> None:
             data.root = str(folder)
 
 
-def _launch(run: Run, config: DictConfig, here: Place | None, changes: Sequence[str] = ()) -> int:
+def _launch(run: Run, config: DictConfig, here: Rank | None, changes: Sequence[str] = ()) -> int:
     """Start its processes, or be one of them, once all that can be known before is known to be right."""
     if here is not None:
         _check_processes(config, here)
@@ -180,7 +180,7 @@ def _launch(run: Run, config: DictConfig, here: Place | None, changes: Sequence[
             return _become(run)
         finally:
             resume.withdraw(run)
-    if not run.is_made_here and config.launch._target_ not in HERE:
+    if not run.is_made_here and config.launch._target_ not in LOCAL_LAUNCHERS:
         raise RunError(
             f"{run.id} was not made here, and its launcher would run what its config.yaml says on a cluster; for a run "
             f"of yours that sets out from its weights:\n  {resume.setting_out_from(run)}"
@@ -209,7 +209,7 @@ def _launcher_of(config: DictConfig) -> tuple[Launcher, Resources]:
     return launcher, resources
 
 
-def _check_processes(config: DictConfig, here: Place) -> None:
+def _check_processes(config: DictConfig, here: Rank) -> None:
     """Raises ConfigError where the configuration asks for other processes than a cluster has started."""
     devices = config.trainer.devices
     if isinstance(devices, int) and devices not in (-1, here.local_world_size):

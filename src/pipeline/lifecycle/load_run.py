@@ -11,7 +11,7 @@ from pipeline.errors import RunError
 from pipeline.lifecycle.build import Assembly, assemble
 from pipeline.lifecycle.resume import setting_out_from
 from pipeline.runs.run_directory import Run
-from pipeline.system.process import ALONE
+from pipeline.system.process import SINGLE_PROCESS
 
 
 def change_of_data(run: Run, assembly: Assembly) -> str | None:
@@ -56,9 +56,9 @@ def reassemble(run: Run, data_root: str | None = None) -> tuple[DictConfig, Asse
     config = run.config()
     config.trainer.update({"devices": 1, "strategy": "auto"})
     if data_root is not None:
-        compose.update(config, "data.root", data_root)
+        compose.set_value(config, "data.root", data_root)
     instantiate.check_signatures(config)
-    assembly = assemble(with_its_tokenizer(run, config), ALONE)
+    assembly = assemble(with_its_tokenizer(run, config), SINGLE_PROCESS)
     if (sentence := change_of_data(run, assembly)) is not None:
         log.warning(sentence)
     return config, assembly

@@ -7,11 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.checks.check_config import check
-from pipeline.config.checks.required import check_given
-from pipeline.config.checks.unread_keys import check_read
+from pipeline.config.checks.check_config import check_config
+from pipeline.config.checks.required import check_required_values
+from pipeline.config.checks.unread_keys import check_unread_keys
 from pipeline.config.compose import Composed, compose
-from pipeline.errors import ConfigError, UserError, missing_package
+from pipeline.errors import ConfigError, UserError, missing_package_error
 
 TABLE, SENTENCES = "pipeline.data.tables.table.Table", "pipeline.data.text.text_table.TextTable"
 SOUND = ("pipeline.data.files.audio_folder.AudioFolder", "pipeline.data.datasets.spoken_digits.SpokenDigits")
@@ -23,7 +23,7 @@ def check_own_files(config: DictConfig) -> None:
     if OmegaConf.select(config, "launch._target_") not in HERE:
         return
     if OmegaConf.select(config, "data.source._target_") in SOUND and find_spec("soundfile") is None:
-        raise missing_package("Sound", "soundfile")
+        raise missing_package_error("Sound", "soundfile")
     if OmegaConf.is_missing(config.data, "root"):
         return
     data: Any = OmegaConf.to_container(config.data, resolve=True)
@@ -61,9 +61,9 @@ TENSORBOARD = ("tensorboard", "tensorboardX")  # either will do
 
 def check_composed(composed: Composed) -> None:
     """Raise UserError for the first mistake that shows before torch is imported."""
-    check_read(composed)
-    check(composed.config, composed.shipped)
-    check_given(composed.config, composed.choices, composed.folders)
+    check_unread_keys(composed)
+    check_config(composed.config, composed.shipped)
+    check_required_values(composed.config, composed.choices, composed.folders)
     check_own_files(composed.config)
     check_installed(composed.config)
 

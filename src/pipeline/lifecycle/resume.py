@@ -22,7 +22,7 @@ from pipeline.runs.lock import ORPHANS_SECONDS
 from pipeline.runs.run_directory import OVERRIDES, Run
 from pipeline.runs.status import UNKNOWN, launched_state
 from pipeline.system import seal
-from pipeline.system.process import to_be_alone
+from pipeline.system.process import unset_command
 from pipeline.tracking import journal
 
 # How long it goes on, where, how often it saves, and who hears of it.
@@ -168,7 +168,7 @@ def carry_out(run: Run) -> None:
 
 
 def withdraw(run: Run) -> None:
-    shutil.rmtree(run.folder / seal.NEXT, ignore_errors=True)
+    shutil.rmtree(run.folder / seal.PENDING, ignore_errors=True)
 
 
 def wait_for(run: Run, config: DictConfig) -> None:
@@ -177,13 +177,13 @@ def wait_for(run: Run, config: DictConfig) -> None:
     while differences(asked(run), config):
         if time.monotonic() > deadline:
             raise RunError(
-                f"{run.id}: process 0 has not written config.yaml within {PATIENCE_SECONDS:g} s. {to_be_alone()}"
+                f"{run.id}: process 0 has not written config.yaml within {PATIENCE_SECONDS:g} s. {unset_command()}"
             )
         time.sleep(POLL_SECONDS)
 
 
 def _next(run: Run) -> Run:
-    return Run(run.folder / seal.NEXT, replace(run.trust, is_made_here=run.is_made_here))
+    return Run(run.folder / seal.PENDING, replace(run.trust, is_made_here=run.is_made_here))
 
 
 def _check_not_shorter(run: Run, done: Trained, key: str, limit: int | None, count: int) -> None:

@@ -26,7 +26,7 @@ from pipeline.reports.report_data import ASSEMBLED
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run, step_of
 from pipeline.runs.tracking_store import export_command
-from pipeline.system.process import Place, module_command
+from pipeline.system.process import Rank, module_command
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal, Status, newest_params
 from pipeline.tracking.logger import JournalLogger
@@ -74,7 +74,7 @@ class Recording:
         run: Run,
         config: DictConfig,
         assembly: Assembly,
-        here: Place,
+        here: Rank,
         console: Console,
         interruption: Interruption,
     ) -> None:

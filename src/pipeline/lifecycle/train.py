@@ -20,8 +20,8 @@ from pipeline.lifecycle.run_recorder import Recording
 from pipeline.lifecycle.trainer import build_loggers, build_trainer, monitoring, refusals_of_lightning
 from pipeline.runs.environment_variables import check_variables
 from pipeline.runs.run_directory import Run
-from pipeline.system.heartbeat import Pulse
-from pipeline.system.process import Place, place
+from pipeline.system.heartbeat import HeartbeatWriter
+from pipeline.system.process import Rank, process_rank
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import Averaging
 from pipeline.training.callbacks.checkpointing import Checkpointing
@@ -34,7 +34,7 @@ from pipeline.training.interruption import Interruption
 from pipeline.training.learner import Learner
 
 
-def train(run: Run, here: Place, pulse: Pulse, console: Console, interruption: Interruption) -> None:
+def train(run: Run, here: Rank, pulse: HeartbeatWriter, console: Console, interruption: Interruption) -> None:
     """Train, judge on the test set, and leave everything in the run directory."""
     check_variables(os.environ)  # of this process, which may have been started on another machine
     meeting = Meeting(here, pulse, console, interruption)
@@ -86,7 +86,7 @@ def set_up(
     callbacks: list[pl.Callback],
     loggers: list[Logger],
     folder: Path,
-    here: Place,
+    here: Rank,
 ) -> pl.Trainer:
     """The Trainer of a run, or of a trial, with all that watches it. Raises ConfigError for what does not fit."""
     check_monitors(callbacks, assembly)
@@ -148,9 +148,9 @@ def check_averages(callbacks: list[pl.Callback]) -> None:
         )
 
 
-def main(run: Run, pulse: Pulse) -> int:
+def main(run: Run, pulse: HeartbeatWriter) -> int:
     """In one process of the run; the exit code."""
-    here = place()
+    here = process_rank()
     interruption = Interruption()
     interruption.install()
     log_path = run.log_path if here.is_first else run.folder / f"rank{here.rank}.log"

@@ -25,7 +25,7 @@ from pipeline.errors import ConfigError
 from pipeline.lifecycle.build import Assembly
 from pipeline.run_files import ASSEMBLED
 from pipeline.runs.run_directory import Run
-from pipeline.system.process import Place
+from pipeline.system.process import Rank
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.monitoring import DEFAULT, Choice, Monitoring, by_default, watch
 from pipeline.training.callbacks.progress import ProgressDisplay
@@ -68,7 +68,7 @@ def build_trainer(
     callbacks: list[pl.Callback],
     loggers: Any,
     folder: Path,
-    here: Place,
+    here: Rank,
 ) -> pl.Trainer:
     """Lightning's Trainer, without what is ours: its bar, its checkpoints, its launching."""
     settings: dict[str, Any] = OmegaConf.to_container(config.trainer, resolve=True)  # type: ignore[assignment]
@@ -129,7 +129,7 @@ def refusals_of_lightning() -> Iterator[None]:
 FOLDER = "loggers"  # of a run
 
 
-def build_loggers(config: DictConfig, folder: Path, here: Place) -> list[Logger]:
+def build_loggers(config: DictConfig, folder: Path, here: Rank) -> list[Logger]:
     """Those that the configuration names, which write to the run's directory unless it says otherwise.
 
     Only the first process has any, as it alone has the journal. A run that goes on gets a new version of each: what
@@ -141,7 +141,7 @@ def build_loggers(config: DictConfig, folder: Path, here: Place) -> list[Logger]
 
 def _build(config: DictConfig, name: str, folder: Path) -> Logger:
     node = config.loggers[name]
-    taken = signature.of_object(instantiate.target_of(node, config))
+    taken = signature.signature_of_object(instantiate.import_target(node, config))
     offered = {"save_dir": str(folder / FOLDER), "name": name}
     given = {
         key: value for key, value in offered.items() if taken is None or (key in taken.parameters and key not in node)

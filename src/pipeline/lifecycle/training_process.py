@@ -14,17 +14,17 @@ from pipeline.errors import INTERRUPTED, PREEMPTED, USER_ERROR, UserError
 from pipeline.launch import slurm
 from pipeline.runs import lock
 from pipeline.runs.run_directory import Run
-from pipeline.system.heartbeat import Pulse
+from pipeline.system.heartbeat import HeartbeatWriter
 from pipeline.system.process import (
-    bear_warnings,
-    end,
-    environment_of,
-    follow_parent,
-    given_place,
-    place,
-    see_working_directory,
+    add_working_directory_to_path,
+    exit_with_parent,
+    exit_without_teardown,
+    ignore_warnings_as_errors,
+    process_rank,
+    rank_environment,
+    rank_from_environment,
 )
-from pipeline.system.streams import lasting_output, report
+from pipeline.system.streams import broken_pipe_safe_output, print_labelled
 from pipeline.training.interruption import SIGNALS
 
 
@@ -36,15 +36,18 @@ def work(run: Run) -> int:
     """Be one of the run's processes; the exit code."""
     for number in SIGNALS:
         signal.signal(number, leave)
-    bear_warnings()
+    ignore_warnings_as_errors()
     _tell_place()
-    pulse = Pulse(place().rank)
+    pulse = HeartbeatWriter(process_rank().rank)
     pulse.tell_where_it_stands()
-    follow_parent()
-    see_working_directory()
+    exit_with_parent()
+    add_working_directory_to_path()
     # Started by us, it has the lock from its parent; the first process of a cluster's job takes it here, and waits for
     # whoever looks at the run just now: nobody would put the job into the queue again.
-    with lasting_output(), lock.held(run.folder, lock.TRAINED, is_patient=True) if place().is_first else nullcontext():
+    with (
+        broken_pipe_safe_output(),
+        lock.held(run.folder, lock.TRAINED, is_patient=True) if process_rank().is_first else nullcontext(),
+    ):
         from pipeline.lifecycle import train
 
         return train.main(run, pulse)
@@ -52,19 +55,19 @@ def work(run: Run) -> int:
 
 def _tell_place() -> None:
     """Lightning and torch.distributed look for the variables that torchrun sets; SLURM has others."""
-    here = given_place()
+    here = rank_from_environment()
     if here is not None and not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         address, port = slurm.meeting_point()
-        os.environ.update(environment_of(here, master_address=address, master_port=port))
+        os.environ.update(rank_environment(here, master_address=address, master_port=port))
 
 
 def main(run: Run) -> int:
     try:
         return work(run)
     except UserError as mistake:
-        report("error", str(mistake), sys.stderr)
+        print_labelled("error", str(mistake), sys.stderr)
         return USER_ERROR
 
 
 if __name__ == "__main__":
-    end(main(Run.told(sys.argv[1:])))
+    exit_without_teardown(main(Run.told(sys.argv[1:])))

@@ -8,12 +8,12 @@ LEVEL = f"{CONFIDENCE:.0%} interval"
 
 def name_of(metric: str) -> str:
     """Of one of the test set, or of the validation set."""
-    ours = metrics.of_ours(metric)
+    ours = metrics.known_metric(metric)
     return metric.rpartition("/")[2] if ours is None else ours.title
 
 
 def is_percentage(metric: str) -> bool:
-    ours = metrics.of_ours(metric)
+    ours = metrics.known_metric(metric)
     return ours is not None and ours.is_percentage
 
 
@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
 
 def in_order(values: dict[str, float]) -> list[str]:
     """Names of the test set's metrics: ours first, in the order of their definition."""
-    known = [name for name in (f"test/{ours}" for ours in metrics.OURS) if name in values]
+    known = [name for name in (f"test/{ours}" for ours in metrics.METRICS) if name in values]
     return known + sorted(values.keys() - set(known))
 
 

@@ -37,14 +37,14 @@ import numpy.typing as npt
 
 from pipeline import run_files
 from pipeline.reports.statistics import Bools, Floats, Ints
-from pipeline.run_files import Damaged
+from pipeline.run_files import DamagedFileError
 from pipeline.system.files import write_atomically
 
 NAME = run_files.PREDICTIONS.name
 OF_ALL = ("log_probabilities", "said", "targets", "ids", "losses", "predicted", "true", "probabilities")
 WIDE = ("log_probabilities", "predicted", "true", "probabilities")
 UNREADABLE = (  # what numpy and zipfile raise over a damaged file
-    Damaged,
+    DamagedFileError,
     OSError,
     ValueError,
     LookupError,

@@ -9,7 +9,7 @@ from pipeline.reports.html import element, page
 from pipeline.reports.report_data import Evidence, gather
 from pipeline.runs.run_directory import Run
 from pipeline.system import streams
-from pipeline.system.files import locked, write_atomically
+from pipeline.system.files import file_lock, write_atomically
 
 NAME = "report.html"
 LOCK = ".report.lock"
@@ -22,7 +22,7 @@ def write(run: Run, status: str | None = None) -> Path:
     The run itself and the process that shows how far it has come may both want to: whoever is last has read last.
     """
     path = run.folder / NAME
-    with locked(run.folder / LOCK, timeout_seconds=PATIENCE_SECONDS):
+    with file_lock(run.folder / LOCK, timeout_seconds=PATIENCE_SECONDS):
         write_atomically(path, render(gather(run, status)))
     return path
 
@@ -52,6 +52,6 @@ if __name__ == "__main__":
     try:
         write(Run.told(sys.argv[1:]))
     except UserError as problem:
-        streams.report("error", str(problem), sys.stderr)
+        streams.print_labelled("error", str(problem), sys.stderr)
         sys.exit(USER_ERROR)
     sys.exit(DONE)

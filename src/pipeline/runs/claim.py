@@ -12,8 +12,8 @@ from pathlib import Path
 from pipeline.errors import RunError
 from pipeline.run_files import RunFile
 from pipeline.runs.run_directory import Run, is_one
-from pipeline.system.files import locked, write_atomically
-from pipeline.system.process import to_be_alone
+from pipeline.system.files import file_lock, write_atomically
+from pipeline.system.process import unset_command
 
 FOLDER = ".claims"
 PATIENCE_SECONDS = 120.0
@@ -33,7 +33,7 @@ class Claim:
         return self.runs_dir / FOLDER / f"{self.key}.json"
 
     def held(self) -> Run | None:
-        """The run that has this key, as far as it is still there. Raises Damaged."""
+        """The run that has this key, as far as it is still there. Raises DamagedFileError."""
         noted = self._file.record(self.path.parent)
         if noted is None:
             return None
@@ -64,7 +64,7 @@ class Claim:
                 f"cannot write in {self.runs_dir.absolute()}: {problem.strerror}; choose another place with "
                 "runs_dir=PATH"
             ) from problem
-        with locked(self.path.with_suffix(".lock")):
+        with file_lock(self.path.with_suffix(".lock")):
             yield
 
     def wait(self, *, rank: int, is_chosen: Callable[[Run], bool]) -> Run:
@@ -78,5 +78,5 @@ class Claim:
         raise RunError(
             f"process {rank} waited {PATIENCE_SECONDS:g} s for process 0 to choose a run directory in "
             f"{self.runs_dir.absolute()}: all nodes must share that folder; say which with runs_dir=PATH. "
-            f"{to_be_alone()}"
+            f"{unset_command()}"
         )

@@ -15,8 +15,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipeline.config import search_path
-from pipeline.config.arguments import AT_RUN_TIME
-from pipeline.config.checks.cross_checks import COUNT_BATCHES
+from pipeline.config.arguments import PASSED_BY_RUN
+from pipeline.config.checks.cross_checks import BATCH_COUNT_REMEDIES
 from pipeline.errors import ConfigError
 from pipeline.tracking.tracking_uri import redacted
 
@@ -95,11 +95,11 @@ def check_variables(environment: Mapping[str, str]) -> None:
 def _key(name: str, value: str) -> str:
     """A line with what of ours says the same; empty where nothing does."""
     setting = name.removeprefix(OF_TRAINER).lower()
-    if not name.startswith(OF_TRAINER) or setting in AT_RUN_TIME["trainer"]:
+    if not name.startswith(OF_TRAINER) or setting in PASSED_BY_RUN["trainer"]:
         return ""
-    is_shipped = setting in search_path.read("trainer/default", [search_path.shipped_folder()])
+    is_shipped = setting in search_path.read_config("trainer/default", [search_path.shipped_folder()])
     plain = value.lower() if value in ("True", "False", "None") else value
-    same = COUNT_BATCHES.get(setting, f"{'' if is_shipped else '+'}trainer.{setting}={plain}")
+    same = BATCH_COUNT_REMEDIES.get(setting, f"{'' if is_shipped else '+'}trainer.{setting}={plain}")
     return f"\n  to ask for it     {same}"
 
 

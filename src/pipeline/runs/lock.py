@@ -81,11 +81,11 @@ def held(folder: Path, work: str, *, is_patient: bool = False) -> Iterator[None]
     before, token = os.environ.get(TOKEN), secrets.token_hex(8)
     _note(descriptor, token, work)
     os.environ[TOKEN] = token
-    process.HANDED_DOWN.add(descriptor)
+    process.INHERITED_FILES.add(descriptor)
     try:
         yield
     finally:
-        process.HANDED_DOWN.discard(descriptor)
+        process.INHERITED_FILES.discard(descriptor)
         os.environ.pop(TOKEN)
         if before is not None:
             os.environ[TOKEN] = before

@@ -20,7 +20,7 @@ from pipeline.config import frozen
 from pipeline.config.frozen import Trust
 from pipeline.errors import RunError, TrackingError
 from pipeline.launch import job_record, launcher_process
-from pipeline.run_files import Damaged
+from pipeline.run_files import DamagedFileError
 from pipeline.system import seal
 from pipeline.system.files import write_atomically
 from pipeline.tracking import journal, sync_state, tracking_uri
@@ -81,7 +81,7 @@ class Run:
         """It waits for a cluster, or for the user to type a command elsewhere."""
         try:
             facts = job_record.read(self.folder)
-        except Damaged:
+        except DamagedFileError:
             return True  # as far as anyone knows
         return facts is not None and launcher_process.PROCESS not in facts
 
@@ -96,16 +96,16 @@ class Run:
     @property
     def is_made_here(self) -> bool:
         """By this user; else its configuration is somebody else's word, on which no code is called or token sent."""
-        return self.trust.covers(self.folder)
+        return self.trust.applies_to(self.folder)
 
     @property
     def words(self) -> list[str]:
         """What a process that works on the run is told."""
-        return [str(self.folder), *self.trust.words(self.folder)]
+        return [str(self.folder), *self.trust.arguments(self.folder)]
 
     @classmethod
     def told(cls, words: list[str]) -> "Run":
-        return cls(Path(words[0]), Trust.told(words[1:]))
+        return cls(Path(words[0]), Trust.from_arguments(words[1:]))
 
     def within(self, path: Path) -> Path:
         """Where a file of the run really lies. Raises RunError where that is elsewhere."""
@@ -117,8 +117,8 @@ class Run:
         return real
 
     def config(self) -> DictConfig:
-        """Raises Damaged, and ConfigError for what nobody may read here."""
-        return frozen.load(self.folder, self.trust)
+        """Raises DamagedFileError, and ConfigError for what nobody may read here."""
+        return frozen.load_trusted_config(self.folder, self.trust)
 
     def overrides(self) -> list[str]:
         """What was typed; nothing, after a warning, where that is damaged."""
@@ -138,8 +138,8 @@ class Run:
         """What it came to so far; None before there is anything. Where it is damaged, the journal tells."""
         try:
             return run_files.RESULT.record(self.folder)
-        except Damaged as damaged:
-            run_files.warn(str(damaged))
+        except DamagedFileError as damaged:
+            run_files.warn_once(str(damaged))
             return journal.outcome(self.journal_path)
 
     @property
@@ -265,7 +265,7 @@ def _newest_store(root: Path) -> str:
     """Of those that this user made: another's may name a server that is after our password."""
     for path in sorted(root.glob("2*/config.yaml"), reverse=True):
         run = Run(path.parent)
-        with suppress(Damaged):
+        with suppress(DamagedFileError):
             if run.is_made_here and (uri := run.config().tracking.uri) is not None:
                 return str(uri)
     raise RunError(

@@ -10,7 +10,7 @@ from pipeline.config import instantiate
 from pipeline.errors import RunError, UserError
 from pipeline.launch import job_record
 from pipeline.launch.launcher import Launcher
-from pipeline.run_files import Damaged, warn
+from pipeline.run_files import DamagedFileError, warn_once
 from pipeline.runs.run_directory import Run
 from pipeline.tracking import journal
 
@@ -77,8 +77,8 @@ def launched_state(run: Run, config: DictConfig, silent: set[str] | None = None)
     try:
         if job_record.read(run.folder) is None:
             return None
-    except Damaged as damaged:
-        warn(str(damaged))
+    except DamagedFileError as damaged:
+        warn_once(str(damaged))
         return UNKNOWN
     name = str(config.launch.get("_target_"))
     if silent is not None and name in silent:

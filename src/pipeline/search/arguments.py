@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from pipeline.config.overrides import parse
+from pipeline.config.overrides import parse_overrides
 from pipeline.errors import ConfigError
 
 OWN = "search"  # the node, and the group, that a trial has not
@@ -34,7 +34,7 @@ def sorted_out(typed: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def mapping(word: str) -> dict[str, Any]:
-    (override,) = parse([word])
+    (override,) = parse_overrides([word])
     value = override.value()
     if not isinstance(value, dict):
         raise ConfigError(f"{word}: expected keys and values, such as {word.partition('=')[0]}={{KEY: VALUE}}")

@@ -17,9 +17,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import compose
-from pipeline.config.suggestions import all_of, did_you_mean, nearest
+from pipeline.config.suggestions import did_you_mean, listing, nearest_names
 from pipeline.errors import ConfigError, RunError, TrainingFailed
-from pipeline.run_files import Damaged, RunFile
+from pipeline.run_files import DamagedFileError, RunFile
 from pipeline.runs.run_directory import Run
 from pipeline.search import storage
 from pipeline.search import study as studies
@@ -28,7 +28,7 @@ from pipeline.search.plan import CONFIG, SEARCHES, Plan
 from pipeline.search.space import Picked
 from pipeline.search.storage import TRIALS
 from pipeline.system.files import write_atomically
-from pipeline.system.json_shape import Each, Maybe
+from pipeline.system.json_shape import DictOf, Nullable
 from pipeline.tracking.sync_state import JOURNAL
 
 FILE = RunFile(
@@ -37,10 +37,10 @@ FILE = RunFile(
     "the search tries it again",
     {
         "state": re.compile("FINISHED|PRUNED|DIVERGED"),
-        "scores": Each(float),
+        "scores": DictOf(float),
         "seconds": float,
-        "reason": Maybe(str),
-        "judged": Maybe({}),
+        "reason": Nullable(str),
+        "judged": Nullable({}),
     },
 )
 OUTCOME = FILE.name
@@ -65,7 +65,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     """None if the trial did not come to its end, or its outcome is damaged: it did not, then."""
     try:
         return FILE.record(folder)
-    except Damaged:
+    except DamagedFileError:
         return None
 
 
@@ -278,7 +278,7 @@ def find(name: str, runs_dir: str) -> Path:
         return known[0]
     if (Path(name) / CONFIG).exists() and Path(name).absolute().parent.name == SEARCHES:
         return Path(name).absolute()
-    near = [f"pipeline search show {each}" for each in nearest(name, by_name)]
+    near = [f"pipeline search show {each}" for each in nearest_names(name, by_name)]
     listed = list(by_name)[:MOST_NAMED]
     what = "all searches" if len(listed) == len(known) else f"the newest of {len(known)} searches"
-    raise RunError(f"there is no search {name} in {known[0].parent}{did_you_mean(near)}{all_of(what, listed)}")
+    raise RunError(f"there is no search {name} in {known[0].parent}{did_you_mean(near)}{listing(what, listed)}")

@@ -17,7 +17,7 @@ from pipeline.search import plan as plans
 from pipeline.search import session
 from pipeline.search import study as studies
 from pipeline.search.plan import Plan
-from pipeline.system.process import leave_array, module_command, see_working_directory
+from pipeline.system.process import add_working_directory_to_path, leave_slurm_array, module_command
 
 
 def submit(plan: Plan, folder: Path) -> int:
@@ -30,15 +30,15 @@ def submit(plan: Plan, folder: Path) -> int:
     plan.save(folder)
     folders.open_again(folder)
     studies.create(plan, folder)
-    command = module_command("pipeline.search.job_array", str(folder), *plan.trust.words(folder))
+    command = module_command("pipeline.search.job_array", str(folder), *plan.trust.arguments(folder))
     return int(launcher.run_workers(command, int(plan.settings.workers), folder))
 
 
 def main(folder: Path, trust: Trust) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    see_working_directory()
-    return session.attend(plans.load(folder, trust), folder, [leave_array()])
+    add_working_directory_to_path()
+    return session.attend(plans.load(folder, trust), folder, [leave_slurm_array()])
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Trust.told(sys.argv[2:])))
+    sys.exit(main(Path(sys.argv[1]), Trust.from_arguments(sys.argv[2:])))

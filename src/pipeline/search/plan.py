@@ -13,18 +13,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import metrics, run_files
 from pipeline.config import compose, frozen, search_path
-from pipeline.config.apply_overrides import assign
-from pipeline.config.checks.addresses import check_secrets, check_store
-from pipeline.config.checks.check_config import check
-from pipeline.config.checks.required import check_given
-from pipeline.config.checks.texts import check_name
-from pipeline.config.checks.unread_keys import check_read
+from pipeline.config.apply_overrides import apply_overrides
+from pipeline.config.checks.addresses import check_secrets, check_store_address
+from pipeline.config.checks.check_config import check_config
+from pipeline.config.checks.required import check_required_values
+from pipeline.config.checks.texts import check_run_name
+from pipeline.config.checks.unread_keys import check_unread_keys
 from pipeline.config.compose import Composed
 from pipeline.config.frozen import Trust
-from pipeline.config.interpolations import as_written
-from pipeline.config.overrides import parse
-from pipeline.config.suggestions import all_of, did_you_mean, nearest
-from pipeline.config.target_allowlist import targets
+from pipeline.config.interpolations import raw_value
+from pipeline.config.overrides import parse_overrides
+from pipeline.config.suggestions import did_you_mean, listing, nearest_names
+from pipeline.config.target_allowlist import target_nodes
 from pipeline.errors import ConfigError, RunError
 from pipeline.launch.units import seconds_of
 from pipeline.lifecycle.preflight import check_own_files
@@ -34,7 +34,7 @@ from pipeline.search.arguments import OWN, is_about_launching, is_of_the_search,
 from pipeline.search.space import Choices, Picked, Space, Value
 from pipeline.system import seal
 from pipeline.system.files import write_atomically
-from pipeline.system.json_shape import Maybe
+from pipeline.system.json_shape import Nullable
 
 LEAST = {"n_trials": 1, "workers": 1, "max_failures": 0, "final_seeds": 0}
 # What may be said anew when a search is taken up again; all else would make another one of it.
@@ -58,7 +58,7 @@ def check_settings(settings: DictConfig) -> None:
     check_storage(settings.storage)
     if settings.save_as is not None:
         try:
-            check_name(settings.save_as)
+            check_run_name(settings.save_as)
         except ConfigError as problem:
             raise ConfigError(f"search.save_as: {problem}") from None
     _check_constraints(settings.constraints)
@@ -71,7 +71,7 @@ def check_settings(settings: DictConfig) -> None:
     for metric, direction in objectives.items():
         if direction not in ("maximize", "minimize"):
             raise ConfigError(f"search.objectives.{metric}={direction}: expected maximize or minimize")
-        ours = metrics.of_ours(str(metric).removesuffix("_epoch"))
+        ours = metrics.known_metric(str(metric).removesuffix("_epoch"))
         if ours is not None:
             check_direction(str(metric), direction, ours.mode)
         if str(metric).startswith("test/"):
@@ -97,7 +97,7 @@ def check_storage(address: Any) -> None:
             "search.storage: expected postgresql://USER@HOST/DATABASE, or null for a file in the search's directory"
         )
     check_secrets({"search": {"storage": address}})
-    check_store("search.storage", str(address))
+    check_store_address("search.storage", str(address))
 
 
 def _check_constraints(constraints: Any) -> None:
@@ -118,17 +118,19 @@ def check_metrics(settings: DictConfig, config: DictConfig) -> None:
     nodes: Any = OmegaConf.to_container(config)
     own = nodes["task"].pop("metrics", None) or {}
     nodes["task"].pop("loss", None)
-    named = [node["_target_"] for _, node in targets({name: nodes[name] for name in ("model", "task", "callbacks")})]
+    named = [
+        node["_target_"] for _, node in target_nodes({name: nodes[name] for name in ("model", "task", "callbacks")})
+    ]
     if not all(str(target).startswith(OURS) for target in named):
         return
-    validation, training = [*metrics.OURS, *own], list(metrics.OURS)
+    validation, training = [*metrics.METRICS, *own], list(metrics.METRICS)
     known = [COUNTED_ONCE, *(f"val/{name}" for name in validation), *(f"train/{name}" for name in training)]
     for group in ("objectives", "constraints"):
         for metric in settings[group] or {}:
             if str(metric).removesuffix("_epoch") not in known:
                 raise ConfigError(
-                    f"search.{group}.{metric}: nothing measures that{did_you_mean(nearest(str(metric), known))}"
-                    f"{all_of('what there may be, by the task', known[: len(validation) + 1])}"
+                    f"search.{group}.{metric}: nothing measures that{did_you_mean(nearest_names(str(metric), known))}"
+                    f"{listing('what there may be, by the task', known[: len(validation) + 1])}"
                 )
 
 
@@ -140,7 +142,12 @@ OF_A_SEARCH = RunFile(
     run_files.CONFIG.name,
     "without it nobody knows what this search is",
     "put back a copy, such as the one among its files in MLflow",
-    {"name": str, "tracking": {"uri": Maybe(str), "artifacts": Maybe(str)}, "launch": {"_target_": str}, "search": {}},
+    {
+        "name": str,
+        "tracking": {"uri": Nullable(str), "artifacts": Nullable(str)},
+        "launch": {"_target_": str},
+        "search": {},
+    },
 )
 CONFIG, FIXED = OF_A_SEARCH.name, run_files.OVERRIDES.name
 
@@ -155,7 +162,7 @@ class Plan:
     config: DictConfig
     fixed: list[str]
     space: Space
-    trust: Trust = field(default_factory=lambda: Trust(sealed=seal.OF_A_SEARCH))
+    trust: Trust = field(default_factory=lambda: Trust(sealed=seal.SEARCH_FILES))
     found: dict[str, str] = field(default_factory=dict)
     _composed: dict[tuple[str, ...], Composed] = field(default_factory=dict, repr=False)
 
@@ -210,8 +217,8 @@ class Plan:
         composed = self.composed(picked)
         config = composed.unresolved.copy()
         values = [text for text in self.space.overrides(picked) if text.partition("=")[0] not in self._groups]
-        assign(config, parse(values), {})
-        return compose.resolve(config)
+        apply_overrides(config, parse_overrides(values), {})
+        return compose.resolve_interpolations(config)
 
     def default(self) -> dict[str, Value]:
         """Of each dimension the value that it has without a search; its first where that is none of those searched."""
@@ -230,9 +237,9 @@ class Plan:
         for picked in self._probes():
             try:
                 config, composed = self.config_of(picked), self.composed(picked)
-                check_read(composed)
-                check(config, composed.shipped)
-                check_given(config, composed.choices, composed.folders)
+                check_unread_keys(composed)
+                check_config(config, composed.shipped)
+                check_required_values(config, composed.choices, composed.folders)
                 check_own_files(config)
             except ConfigError as problem:
                 values = " ".join(self.space.overrides(picked))
@@ -247,15 +254,15 @@ class Plan:
 
     def save(self, folder: Path) -> None:
         """One of another user's stays theirs."""
-        is_ours = not (folder / CONFIG).exists() or self.trust.covers(folder)
+        is_ours = not (folder / CONFIG).exists() or self.trust.applies_to(folder)
         for name, text in self.texts().items():
             write_atomically(folder / name, text)
         if is_ours:
-            seal.set_seal(folder, seal.OF_A_SEARCH)
+            seal.set_seal(folder, seal.SEARCH_FILES)
 
     @cached_property
     def _groups(self) -> frozenset[str]:
-        return frozenset(search_path.groups(search_path.folders()))
+        return frozenset(search_path.option_groups(search_path.config_folders()))
 
     def _defaults(self) -> dict[str, Value]:
         """{key: its default}, for those that are in the space."""
@@ -305,8 +312,8 @@ def make(typed: Sequence[str]) -> Plan:
     free = {key: word for word in rest if (key := word.partition("=")[0].removeprefix(f"{OWN}.")) in FREE}
     rest = [word for word in rest if word not in free.values()]
     composed = compose.compose(rest, config_name=PRIMARY)
-    check_read(composed)
-    check(composed.config, composed.shipped)
+    check_unread_keys(composed)
+    check_config(composed.config, composed.shipped)
     config = composed.config
     with open_dict(config.search):
         for key, word in free.items():
@@ -318,7 +325,7 @@ def make(typed: Sequence[str]) -> Plan:
     _check_launcher(config, str(composed.choices.get("launch")))
     fixed = [word for word in rest if not (is_own(word) or is_of_the_search(word) or is_about_launching(word))]
     named = {word.lstrip("+~").partition("=")[0] for word in fixed}
-    fixed += [f"{key}={as_written(config, key)}" for key in config.search.fixed if key not in named]
+    fixed += [f"{key}={raw_value(config, key)}" for key in config.search.fixed if key not in named]
     plan = Plan(config, fixed, _space_of(config))
     _check_repeats(plan)
     if not plan.space.dimensions:
@@ -348,18 +355,19 @@ def _check_launcher(config: DictConfig, name: str) -> None:
 
 
 def texts_in(folder: Path) -> dict[str, str]:
-    """What stands in the directory of a search now. Raises Damaged."""
+    """What stands in the directory of a search now. Raises DamagedFileError."""
     found = {file.name: file.text(folder) for file in (OF_A_SEARCH, run_files.OVERRIDES)}
     return {name: text for name, text in found.items() if text is not None}
 
 
 def load(folder: Path, trust: Trust) -> Plan:
-    """Of another user's, only those packages may be called that were typed for it. Raises Damaged, and RunError for
-    the plan of another version."""
-    trust, found = replace(trust, sealed=seal.OF_A_SEARCH), texts_in(folder)
-    config = frozen.load(folder, trust, OF_A_SEARCH)
+    """Of another user's, only those packages may be called that were typed for it.
+
+    Raises DamagedFileError, and RunError for the plan of another version."""
+    trust, found = replace(trust, sealed=seal.SEARCH_FILES), texts_in(folder)
+    config = frozen.load_trusted_config(folder, trust, OF_A_SEARCH)
     fixed = found.get(FIXED, "").splitlines()
-    if not trust.covers(folder):
+    if not trust.applies_to(folder):
         if "${oc." in "".join(fixed):
             raise ConfigError(
                 f"{folder / FIXED} was not made here, and would be filled in with what is on this machine"
@@ -376,7 +384,7 @@ def load(folder: Path, trust: Trust) -> Plan:
 
 
 def _space_of(config: DictConfig) -> Space:
-    options = {group: list(found) for group, found in search_path.groups(search_path.folders()).items()}
+    options = {group: list(found) for group, found in search_path.option_groups(search_path.config_folders()).items()}
     return sweeps.build(_plain(config.search.space), _plain(config.search["when"]), options)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline.config import search_path
-from pipeline.config.interpolations import as_written
-from pipeline.config.overrides import parse
+from pipeline.config.interpolations import raw_value
+from pipeline.config.overrides import parse_overrides
 from pipeline.errors import ConfigError
 from pipeline.search.plan import Plan
 from pipeline.system.files import write_atomically
@@ -26,17 +26,17 @@ def recipe_of(plan: Plan, params: Mapping[str, Any], remarks: tuple[str, ...] = 
     defaults: dict[str, str] = {}
     values: Any = OmegaConf.create({})
     more: list[str] = []
-    for override in parse(command_of(plan, params)[2:]):
+    for override in parse_overrides(command_of(plan, params)[2:]):
         key = override.key_or_group
         # A file can only add to what the defaults bring, and does not say itself whose code it may call.
         if override.is_delete() or key == search_path.ALLOW_PACKAGES:
             more.append(str(override.input_line))
         elif key == "experiment":
             defaults[key] = str(choices[key])
-        elif key in search_path.groups(search_path.folders()):
+        elif key in search_path.option_groups(search_path.config_folders()):
             defaults[key] = f"override /{key}: {_flow(choices[key])}"
         else:
-            OmegaConf.update(values, key, as_written(config, key), force_add=True)
+            OmegaConf.update(values, key, raw_value(config, key), force_add=True)
     lines = ["# @package _global_", *(f"# {remark}" for remark in remarks)]
     if more:
         lines.append(f"# To be typed as well: {' '.join(more)}")

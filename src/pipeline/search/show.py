@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import cli_args
 from pipeline.config.frozen import Trust
-from pipeline.durations import age_of
+from pipeline.durations import format_age
 from pipeline.errors import DONE, ConfigError, RunError
-from pipeline.run_files import Damaged
+from pipeline.run_files import DamagedFileError
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
 from pipeline.search.directory import LATEST, PORT, find, searches, touched_at
@@ -27,7 +27,7 @@ from pipeline.search.results import publish
 from pipeline.search.results.cross_validation import chosen, told
 from pipeline.search.results.search_results import Standing, scores_of, seconds_of, standing_of
 from pipeline.search.storage import STUDY, check_complete
-from pipeline.system.streams import report
+from pipeline.system.streams import print_labelled
 from pipeline.tracking import journal
 from pipeline.tracking.sync_state import JOURNAL
 
@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> int:
 
 def show(words: list[str]) -> int:
     """Pictures and report are made again, also of a search that is under way or was killed."""
-    named = cli_args.first_by_itself(words, {"name": LATEST, "runs_dir": "runs"})
+    named = cli_args.named_values_after_first(words, {"name": LATEST, "runs_dir": "runs"})
     folder = find(named["name"], named["runs_dir"])
     plan, study = opened(folder)
     is_under_way = journal.is_open(folder / JOURNAL)
@@ -71,8 +71,8 @@ def list_searches(words: list[str]) -> int:
 
 def dashboard(words: list[str]) -> int:
     """Optuna's own pages, for this machine alone, until Ctrl-C."""
-    named = cli_args.first_by_itself(words, {"name": LATEST, "runs_dir": "runs", "port": PORT})
-    port = cli_args.port(named, example=PORT)
+    named = cli_args.named_values_after_first(words, {"name": LATEST, "runs_dir": "runs", "port": PORT})
+    port = cli_args.port_number(named, example=PORT)
     folder = find(named["name"], named["runs_dir"])
     try:
         from optuna_dashboard import run_server
@@ -147,14 +147,14 @@ def _cells(standing: Standing, trial: FrozenTrial) -> tuple[str, ...]:
 
 def _row(folder: Path) -> tuple[str, ...]:
     """One that cannot be read does not hide the others."""
-    age = age_of(time.time() - touched_at(folder))
+    age = format_age(time.time() - touched_at(folder))
     try:
         plan, study = opened(folder)
         standing = standing_of(plan, folder, study, is_under_way=journal.is_open(folder / JOURNAL))
         score = "" if standing.best is None else scores_of(standing, standing.best)[0]
         best = f"{standing.objectives[0].name} {score}" if score else ""
         return folder.name, standing.state, f"{standing.done}/{standing.wanted}", best, age
-    except Damaged:
+    except DamagedFileError:
         return folder.name, "DAMAGED", "", f"why: pipeline search show {folder.name}", age
     except RunError:
         return folder.name, "empty", "", "", age
@@ -168,4 +168,4 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _warn(sentence: str) -> None:
-    report("warning", sentence, sys.stderr)
+    print_labelled("warning", sentence, sys.stderr)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from pipeline.cli_args import first_by_itself, packages, port
+from pipeline.cli_args import named_values_after_first, port_number, typed_packages
 from pipeline.config import compose, search_path
-from pipeline.config.checks.check_config import check
-from pipeline.config.checks.texts import check_given, check_name
-from pipeline.config.completion import LOOKING
+from pipeline.config.checks.check_config import check_config
+from pipeline.config.checks.texts import check_not_empty, check_run_name
+from pipeline.config.completion import SEARCH_SUBCOMMANDS
 from pipeline.config.frozen import Trust
-from pipeline.config.suggestions import did_you_mean, nearest
+from pipeline.config.suggestions import did_you_mean, nearest_names
 from pipeline.errors import ConfigError
 from pipeline.runs.environment_variables import check_variables, passed_over
 from pipeline.search import arguments, recipe
@@ -52,11 +52,13 @@ def search(typed: Sequence[str]) -> int:
 
 
 def _look(typed: Sequence[str]) -> int:
-    if typed[0] not in LOOKING:
-        meant = [f"pipeline search {each}" for each in nearest(typed[0], LOOKING)]
-        raise ConfigError(f"{typed[0]} is no KEY=VALUE, and not one of {', '.join(LOOKING)}{did_you_mean(meant)}")
-    named = first_by_itself(list(typed[1:]), {"name": LATEST, "runs_dir": "runs", "port": PORT})
-    port(named, example=PORT)
+    if typed[0] not in SEARCH_SUBCOMMANDS:
+        meant = [f"pipeline search {each}" for each in nearest_names(typed[0], SEARCH_SUBCOMMANDS)]
+        raise ConfigError(
+            f"{typed[0]} is no KEY=VALUE, and not one of {', '.join(SEARCH_SUBCOMMANDS)}{did_you_mean(meant)}"
+        )
+    named = named_values_after_first(list(typed[1:]), {"name": LATEST, "runs_dir": "runs", "port": PORT})
+    port_number(named, example=PORT)
     find(named["name"], named["runs_dir"])
     from pipeline.search import show  # which imports optuna
 
@@ -66,18 +68,18 @@ def _look(typed: Sequence[str]) -> int:
 def _plan(typed: Sequence[str]) -> tuple[Plan, Path]:
     named = dict(word.split("=", 1) for word in typed if "=" in word)
     for key in OF_THE_SEARCH:
-        check_given(key, named.get(key, "?"), without="leave it out")
+        check_not_empty(key, named.get(key, "?"), without="leave it out")
     runs_dir, name, database = named.get("runs_dir", "runs"), named.get("name"), named.get("search.storage")
     place = Path(runs_dir).absolute() / plans.SEARCHES
     if name is not None and database is not None and not (place / name / plans.CONFIG).exists():
-        check_name(name)
+        check_run_name(name)
         _take_over(database, place / name)
     if name is not None and (place / name / plans.CONFIG).exists():
         return _continued(typed, place / name), place / name
     plan = plans.make(typed)
     if name is None:
         name = f"{plan.config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    check_name(name)
+    check_run_name(name)
     return plan, Path(plan.config.runs_dir).absolute() / plans.SEARCHES / name
 
 
@@ -98,10 +100,10 @@ def _take_over(database: str, folder: Path) -> None:
 
 def _continued(typed: Sequence[str], folder: Path) -> Plan:
     """The search in this folder, with what may be changed of it as typed. Raises ConfigError for anything else."""
-    trust = Trust(tuple(packages({search_path.ALLOW_PACKAGES: _typed_packages(typed)})))
+    trust = Trust(tuple(typed_packages({search_path.ALLOW_PACKAGES: _typed_packages(typed)})))
     plan = plans.load(folder, trust)
     launch = [word for word in typed if arguments.is_about_launching(word)]
-    if launch or not plan.trust.covers(folder):  # another's launcher would run commands of theirs
+    if launch or not plan.trust.applies_to(folder):  # another's launcher would run commands of theirs
         plan.config.launch = compose.compose([*plan.fixed, *launch], config_name=plans.PRIMARY).config.launch
     for word in typed:
         key, _, value = word.partition("=")
@@ -110,7 +112,7 @@ def _continued(typed: Sequence[str], folder: Path) -> Plan:
         setting = key.removeprefix("search.")
         is_elsewhere = key == "search.storage" and plan.settings.storage is not None  # the database as seen from here
         if is_elsewhere or (key.startswith("search.") and setting in CHANGEABLE):
-            compose.update(plan.config, key, value)
+            compose.set_value(plan.config, key, value)
             continue
         if word in plan.fixed or _is_as_before(plan, key, value):
             continue
@@ -118,7 +120,7 @@ def _continued(typed: Sequence[str], folder: Path) -> Plan:
             f"{word}: the search {folder.name} has begun without it. Of a search that goes on may be "
             f"changed: {', '.join(f'search.{each}' for each in CHANGEABLE)}; for another one choose another name="
         )
-    check(plan.config, plans.load(folder, trust).config)
+    check_config(plan.config, plans.load(folder, trust).config)
     check_settings(plan.settings)
     return plan
 

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.errors import RunError
 from pipeline.search.optuna_private import database_of, id_of, stale_trial_ids
-from pipeline.system.files import locked
+from pipeline.system.files import file_lock
 
 STUDY = "study.log"
 TRIALS = "trials"
@@ -207,7 +207,7 @@ def held_in(folder: Path, what: str) -> Iterator[bool]:
     """The same, of those that work in this folder."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(folder / f".{what}.lock", timeout_seconds=0))
+            stack.enter_context(file_lock(folder / f".{what}.lock", timeout_seconds=0))
         except TimeoutError:
             free = False
         else:

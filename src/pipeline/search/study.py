@@ -18,7 +18,7 @@ from pipeline.search.optuna_private import set_user_attr
 from pipeline.search.plan import LOCAL, Plan
 from pipeline.search.space import Value
 from pipeline.search.storage import STUDY, StudyLost, check_complete, open_storage, patiently
-from pipeline.seeds import derive
+from pipeline.seeds import derive_seed
 
 
 class PerTrial(BaseSampler):
@@ -64,7 +64,7 @@ class PerTrial(BaseSampler):
 
     def _of(self, study: Study, trial: FrozenTrial) -> BaseSampler:
         if trial.number != self.number:
-            seed = derive(int(self.plan.config.seed), "search", self._place_of(study, trial)) % 2**32
+            seed = derive_seed(int(self.plan.config.seed), "search", self._place_of(study, trial)) % 2**32
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 own = {} if self._has_own_seed else {"seed": seed}

@@ -105,7 +105,7 @@ class Driver:
         with self._log_path(name).open("ab") as log:
             return subprocess.Popen(
                 module_command(
-                    "pipeline.search.worker", str(self.folder), str(name), *self.plan.trust.words(self.folder)
+                    "pipeline.search.worker", str(self.folder), str(name), *self.plan.trust.arguments(self.folder)
                 ),
                 env=environment,
                 stdin=subprocess.DEVNULL,

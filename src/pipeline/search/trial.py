@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from pipeline.config import instantiate
-from pipeline.config.target_allowlist import targets
+from pipeline.config.target_allowlist import target_nodes
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import TrainingFailed, UserError
 from pipeline.lifecycle import summaries
@@ -32,7 +32,7 @@ from pipeline.search.optuna_private import storage_of
 from pipeline.search.plan import COUNTED_ONCE, Plan, check_direction
 from pipeline.search.space import Picked
 from pipeline.search.storage import UNREACHABLE
-from pipeline.system.process import ALONE, Place
+from pipeline.system.process import SINGLE_PROCESS, Rank
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
 from pipeline.training.callbacks.averaging import weights_to_judge
@@ -145,11 +145,11 @@ def prepare(config: DictConfig, loaded: DataModule | None) -> DataModule | None:
     source = config.data.get("source")
     if source is None or not _is_ours(source):
         return None
-    for _, node in targets(OmegaConf.to_container(config)):
+    for _, node in target_nodes(OmegaConf.to_container(config)):
         if _is_ours(node):
             get_object(node["_target_"])
     try:
-        data = build_data(config, ALONE, loaded)
+        data = build_data(config, SINGLE_PROCESS, loaded)
     except UserError:
         return None
     return data if isinstance(data, DataModule) else None
@@ -160,7 +160,7 @@ def _is_ours(node: Any) -> bool:
 
 
 def train(
-    run: Run, config: DictConfig, here: Place, watch: Watch, start: dict[str, Any], loaded: DataModule | None
+    run: Run, config: DictConfig, here: Rank, watch: Watch, start: dict[str, Any], loaded: DataModule | None
 ) -> None:
     """Leaves journal and outcome in the trial's directory; `start` is what its journal says of it.
 

@@ -38,7 +38,7 @@ from pipeline.search.optuna_private import id_of, storage_of
 from pipeline.search.space import Picked
 from pipeline.search.storage import patiently
 from pipeline.search.supervisor import NO_SPACE, SIGNALS
-from pipeline.system.process import Place, environment_of, follow_parent, see_working_directory
+from pipeline.system.process import Rank, add_working_directory_to_path, exit_with_parent, rank_environment
 from pipeline.training.callbacks.monitoring import NoSuchMetric
 
 POLL_SECONDS = 0.01
@@ -134,11 +134,11 @@ class Worker:
         for rank in range(count):
             process = os.fork()
             if process == 0:
-                self._become(Place(rank, count, rank, count), port, run, config, trial, picked)
+                self._become(Rank(rank, count, rank, count), port, run, config, trial, picked)
             found.append(process)
         return found
 
-    def _become(self, here: Place, port: int, run: Run, config: DictConfig, trial: Trial, picked: Picked) -> NoReturn:
+    def _become(self, here: Rank, port: int, run: Run, config: DictConfig, trial: Trial, picked: Picked) -> NoReturn:
         """This process is one of a trial's, and ends here."""
         code = FAILED
         try:
@@ -196,7 +196,7 @@ class Worker:
 def main(folder: Path, name: str, trust: Trust) -> int:
     for number in SIGNALS:
         signal.signal(number, _stop)
-    see_working_directory()
+    add_working_directory_to_path()
     try:
         Worker(folder, name, trust).work()
     except Stopped:
@@ -211,15 +211,15 @@ def main(folder: Path, name: str, trust: Trust) -> int:
     return DONE
 
 
-def _stand_alone(here: Place, port: int, run: Run, threads: int) -> None:
+def _stand_alone(here: Rank, port: int, run: Run, threads: int) -> None:
     """After the fork: signals, output, threads and environment are this process's own."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a scheduler tells all processes; the worker ends this one
     _write_to(run.log_path if here.is_first else run.folder / f"rank{here.rank}.log")
-    follow_parent(grace_seconds=1.0)
+    exit_with_parent(grace_seconds=1.0)
     if here.world_size > 1:
-        os.environ.update(environment_of(here, master_address="127.0.0.1", master_port=port))
+        os.environ.update(rank_environment(here, master_address="127.0.0.1", master_port=port))
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
     quieten(run.folder / "trial.log")
@@ -252,4 +252,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], Trust.told(sys.argv[3:])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], Trust.from_arguments(sys.argv[3:])))

@@ -12,35 +12,35 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from pipeline.errors import DataError
-from pipeline.system.files import ContentError, locked, read_verified, write_atomically
+from pipeline.system.files import ContentError, file_lock, read_verified, write_atomically
 
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 20
-SLOWEST_BYTES_PER_SECOND = 1000
+MIN_BYTES_PER_SECOND = 1000
 CHUNK_BYTES = 1 << 16
 
 
 T = TypeVar("T")
 
 
-class Keeping(Protocol[T]):
+class StoredFormat(Protocol[T]):
     """What is wanted from the network, how it is told from anything else, and in which form it stays."""
 
     @property
-    def most_bytes(self) -> int:
+    def max_bytes(self) -> int:
         """More are not received."""
 
-    def kept(self, place: Path) -> T:
+    def read_stored(self, path: Path) -> T:
         """The content as it was kept. Raises ContentError, or OSError such as FileNotFoundError."""
 
-    def arrived(self, file: Path) -> T:
+    def read_download(self, file: Path) -> T:
         """The content of what was downloaded. Raises ContentError."""
 
-    def keep(self, place: Path, content: T) -> None:
+    def store(self, path: Path, content: T) -> None:
         """Whole or not at all, over what is there."""
 
 
-class OneFile(NamedTuple):
+class SingleFile(NamedTuple):
     """The unpacked content, or without `unpack` the file as it comes; `size` in bytes and `sha256` are those of what
     stays."""
 
@@ -49,17 +49,17 @@ class OneFile(NamedTuple):
     unpack: bool
 
     @property
-    def most_bytes(self) -> int:
+    def max_bytes(self) -> int:
         return self.size + self.size // 1000 + 4096  # gzip adds at most a few bytes in 32,768
 
-    def kept(self, place: Path) -> bytearray:
-        return read_verified(place, **self._asdict())
+    def read_stored(self, path: Path) -> bytearray:
+        return read_verified(path, **self._asdict())
 
-    def arrived(self, file: Path) -> bytearray:
+    def read_download(self, file: Path) -> bytearray:
         return read_verified(file, **self._asdict())
 
-    def keep(self, place: Path, content: bytearray) -> None:
-        write_atomically(place, content)
+    def store(self, path: Path, content: bytearray) -> None:
+        write_atomically(path, content)
 
 
 class MirrorError(Exception):
@@ -70,7 +70,7 @@ class MirrorError(Exception):
         self.again = again
 
 
-def fetch(
+def download_file(
     urls: Sequence[str],
     destination: Path,
     *,
@@ -81,12 +81,12 @@ def fetch(
     backoff_seconds: float = 1.0,
 ) -> bytearray:
     """`obtain` of a file that is known to the byte. The files behind `urls` may be gzip or not."""
-    wanted = OneFile(size, sha256, unpack)
-    return obtain(urls, destination, wanted, remedy=remedy, backoff_seconds=backoff_seconds)
+    wanted = SingleFile(size, sha256, unpack)
+    return download(urls, destination, wanted, remedy=remedy, backoff_seconds=backoff_seconds)
 
 
-def obtain(
-    urls: Sequence[str], destination: Path, wanted: Keeping[T], *, remedy: str, backoff_seconds: float = 1.0
+def download(
+    urls: Sequence[str], destination: Path, wanted: StoredFormat[T], *, remedy: str, backoff_seconds: float = 1.0
 ) -> T:
     """The content of `destination`, which is downloaded first if it is absent or not what it should be.
 
@@ -96,18 +96,18 @@ def obtain(
     refused = ""
     try:
         try:
-            return wanted.kept(destination)
+            return wanted.read_stored(destination)
         except FileNotFoundError:
             destination.parent.mkdir(parents=True, exist_ok=True)
         except ContentError as error:
             refused = f"{destination} {error}.\n"
             print(f"{refused}Downloading it anew.", file=sys.stderr)
-        with locked(destination.with_name(f".{destination.name}.lock")):
+        with file_lock(destination.with_name(f".{destination.name}.lock")):
             try:  # another process may have been faster
-                return wanted.kept(destination)
+                return wanted.read_stored(destination)
             except (FileNotFoundError, ContentError):
                 content = _from_mirrors(urls, destination, wanted, backoff_seconds)
-            wanted.keep(destination, content)
+            wanted.store(destination, content)
             for part in destination.parent.glob(f".{destination.name}.*.part"):
                 part.unlink()
             return content
@@ -120,7 +120,7 @@ def obtain(
         raise DataError(f"{refused}{destination.name} could not be downloaded:\n{error}\n{remedy}") from error
 
 
-def _from_mirrors(urls: Sequence[str], destination: Path, wanted: Keeping[T], backoff_seconds: float) -> T:
+def _from_mirrors(urls: Sequence[str], destination: Path, wanted: StoredFormat[T], backoff_seconds: float) -> T:
     """Asks one mirror after the other, each several times; MirrorError tells what every one answered."""
     answers = []
     for url in urls:
@@ -137,12 +137,12 @@ def _from_mirrors(urls: Sequence[str], destination: Path, wanted: Keeping[T], ba
     raise MirrorError("\n".join(answers), again=False)
 
 
-def _from_mirror(url: str, part: Path, wanted: Keeping[T]) -> T:
+def _from_mirror(url: str, part: Path, wanted: StoredFormat[T]) -> T:
     """One attempt. What has arrived stays in `part`, unless its content is found to be wrong."""
     kept = part.stat().st_size if part.exists() else 0
     try:
-        _receive(url, part, kept, limit=wanted.most_bytes)
-        return wanted.arrived(part)
+        _receive(url, part, kept, limit=wanted.max_bytes)
+        return wanted.read_download(part)
     except ContentError as error:
         part.unlink(missing_ok=True)
         # A resumed file may be stitched together from two versions: that deserves one fresh attempt.
@@ -189,7 +189,7 @@ def _blocks(response: HTTPResponse) -> Iterator[bytes]:
             yield block
             have += len(block)
             seconds = time.monotonic() - began
-            if seconds > TIMEOUT_SECONDS and have < SLOWEST_BYTES_PER_SECOND * seconds:  # a byte now and then
+            if seconds > TIMEOUT_SECONDS and have < MIN_BYTES_PER_SECOND * seconds:  # a byte now and then
                 raise MirrorError(f"sent but {have:,} bytes in {seconds:.0f} s", again=True)
     except (OSError, HTTPException) as error:
         raise MirrorError(f"broke off: {str(error) or type(error).__name__}", again=True) from error

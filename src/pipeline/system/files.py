@@ -19,8 +19,8 @@ from typing import IO, Any
 GZIP_MAGIC = b"\x1f\x8b"
 POLL_SECONDS = 0.05
 CHUNK_BYTES = 1 << 20
-TEMPORARY, HELD = "pipeline-", ".held"  # how a folder's name begins, and its lock file
-MOST_BYTES = 64 << 20  # of a file that is read as a whole and of which nobody knows how large it ought to be
+TEMPORARY_PREFIX, LOCK_NAME = "pipeline-", ".held"  # how a folder's name begins, and its lock file
+MAX_BYTES = 64 << 20  # of a file that is read as a whole and of which nobody knows how large it ought to be
 
 
 class ContentError(Exception):
@@ -74,7 +74,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sha256(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -107,21 +107,21 @@ def open_inside(folder: Path, path: Path | str) -> IO[bytes]:
     return open(here, "rb")
 
 
-def read_inside(folder: Path, path: Path | str, *, most_bytes: int = MOST_BYTES) -> bytes:
-    """The content of `open_inside`. Raises ContentError also for more than `most_bytes`."""
+def read_inside(folder: Path, path: Path | str, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """The content of `open_inside`. Raises ContentError also for more than `max_bytes`."""
     with open_inside(folder, path) as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ContentError(f"holds more than {most_bytes:,} bytes")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ContentError(f"holds more than {max_bytes:,} bytes")
     return content
 
 
-def append_to(path: Path) -> IO[bytes]:
+def open_for_append(path: Path) -> IO[bytes]:
     """Opened for writing at its end, made when absent; never through a link, which may lead anywhere."""
     return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
 
 
-def parsed(content: bytes) -> Any:
+def parse_json(content: bytes) -> Any:
     """What JSON says. Raises ContentError for whatever is none, however odd."""
     try:
         return json.loads(content)
@@ -132,13 +132,13 @@ def parsed(content: bytes) -> Any:
 
 
 @contextmanager
-def locked(path: Path, timeout_seconds: float | None = None) -> Iterator[None]:
+def file_lock(path: Path, timeout_seconds: float | None = None) -> Iterator[None]:
     """Holds an exclusive lock among processes (and threads) on the lock file `path`, made when absent.
 
     The lock falls with its holder, however that ends. The file stays: whoever removes a lock file lets two
     in at once. Raises TimeoutError when the lock is not free within `timeout_seconds`; None waits for ever.
     """
-    with append_to(path) as file:
+    with open_for_append(path) as file:
         if timeout_seconds is None:
             fcntl.flock(file, fcntl.LOCK_EX)
         else:
@@ -162,21 +162,21 @@ def _poll_lock(descriptor: int, path: Path, timeout_seconds: float) -> None:
 def temporary_folder() -> Iterator[Path]:
     """One of this user alone. `kill -9` leaves it behind: whoever is next to ask for one removes it."""
     _remove_abandoned(Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as name:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX) as name:
         folder = Path(name)
         with (folder / secrets.token_hex(4)).open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # before it has the name by which others find it
-            os.rename(file.name, folder / HELD)
+            os.rename(file.name, folder / LOCK_NAME)
             yield folder
 
 
 def _remove_abandoned(place: Path) -> None:
     """Folders of this user's whose lock nobody holds: whoever made them is dead. One without a lock is left alone."""
-    for held in place.glob(f"{TEMPORARY}*/{HELD}"):
+    for held in place.glob(f"{TEMPORARY_PREFIX}*/{LOCK_NAME}"):
         with suppress(OSError):  # another's, or one that others remove just now
             if held.parent.is_symlink() or held.parent.stat().st_uid != os.getuid():
                 continue
-            with append_to(held) as file:
+            with open_for_append(held) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(held.parent, ignore_errors=True)
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-FOLDER = "PIPELINE_PULSE"  # set by who starts the processes and watches over them
-MOMENT = struct.Struct("qqdd")  # aligned, so that each number changes at once
-COLLECTIVES = struct.Struct("q")  # behind it: a thread of its own writes it
-SIZE = MOMENT.size + COLLECTIVES.size
+FOLDER_VARIABLE = "PIPELINE_PULSE"  # set by who starts the processes and watches over them
+STATE_LAYOUT = struct.Struct("qqdd")  # aligned, so that each number changes at once
+COLLECTIVES_LAYOUT = struct.Struct("q")  # behind it: a thread of its own writes it
+SIZE = STATE_LAYOUT.size + COLLECTIVES_LAYOUT.size
 COUNT_SECONDS = 0.25
 
 
@@ -38,11 +38,11 @@ class Phase(IntEnum):
         return self in (Phase.EPOCH_START, Phase.TRAINING, Phase.VALIDATION, Phase.TEST)
 
     @property
-    def words(self) -> str:
-        return DOING[self]
+    def title(self) -> str:
+        return PHASE_NAMES[self]
 
 
-DOING = {
+PHASE_NAMES = {
     Phase.SET_UP: "setting up",
     Phase.MEETING: "meeting the others",
     Phase.EPOCH_START: "fetching the first batch of an epoch",
@@ -56,7 +56,7 @@ DOING = {
 
 
 @dataclass(frozen=True)
-class Beat:
+class HeartbeatState:
     """phase        where the process is
     count        beats of this phase so far
     at           time.monotonic() of the newest, which all processes of a machine share
@@ -72,13 +72,13 @@ class Beat:
     collectives: int
 
 
-class Pulse:
+class HeartbeatWriter:
     """Of this process. A beat costs no call of the system: the page that it is written to belongs to a file."""
 
     def __init__(self, rank: int) -> None:
-        folder = os.environ.get(FOLDER)
-        self._page = bytearray(SIZE) if folder is None else _page_of(file_of(Path(folder), rank))
-        self._stacks = sys.stderr if folder is None else stack_file_of(Path(folder), rank).open("w")
+        folder = os.environ.get(FOLDER_VARIABLE)
+        self._page = bytearray(SIZE) if folder is None else _page_of(heartbeat_file(Path(folder), rank))
+        self._stacks = sys.stderr if folder is None else stack_file(Path(folder), rank).open("w")
         self._phase, self._at = Phase.SET_UP, time.monotonic()
         self._counts, self._longest = [0] * len(Phase), [0.0] * len(Phase)
 
@@ -89,7 +89,7 @@ class Pulse:
             self._longest[phase] = now - self._at
         self._phase, self._at = phase, now
         self._counts[phase] += 1
-        MOMENT.pack_into(self._page, 0, phase, self._counts[phase], now, self._longest[phase])
+        STATE_LAYOUT.pack_into(self._page, 0, phase, self._counts[phase], now, self._longest[phase])
 
     def tell_where_it_stands(self) -> None:
         """When this process is asked (SIGUSR2): to whoever watches over it, else to everybody.
@@ -110,30 +110,30 @@ class Pulse:
                 # Where nothing is new nothing is written: it would count as use of a disk. 0: their group is no more.
                 if newest > known:
                     known = newest
-                    COLLECTIVES.pack_into(self._page, MOMENT.size, known)
+                    COLLECTIVES_LAYOUT.pack_into(self._page, STATE_LAYOUT.size, known)
                 time.sleep(COUNT_SECONDS)
 
         threading.Thread(target=watch, name="pulse", daemon=True).start()
 
 
-def begin(folder: Path, rank: int) -> None:
+def create_heartbeat(folder: Path, rank: int) -> None:
     """For a process that is about to be started: it may hang before it comes to its first beat."""
-    first = MOMENT.pack(Phase.SET_UP, 0, time.monotonic(), 0.0) + COLLECTIVES.pack(0)
-    file_of(folder, rank).write_bytes(first)
+    first = STATE_LAYOUT.pack(Phase.SET_UP, 0, time.monotonic(), 0.0) + COLLECTIVES_LAYOUT.pack(0)
+    heartbeat_file(folder, rank).write_bytes(first)
 
 
-def read(folder: Path, rank: int) -> Beat:
-    content = file_of(folder, rank).read_bytes()
-    phase, count, at, longest = MOMENT.unpack_from(content)
-    (collectives,) = COLLECTIVES.unpack_from(content, MOMENT.size)
-    return Beat(Phase(phase), count, at, longest, collectives)
+def read_heartbeat(folder: Path, rank: int) -> HeartbeatState:
+    content = heartbeat_file(folder, rank).read_bytes()
+    phase, count, at, longest = STATE_LAYOUT.unpack_from(content)
+    (collectives,) = COLLECTIVES_LAYOUT.unpack_from(content, STATE_LAYOUT.size)
+    return HeartbeatState(Phase(phase), count, at, longest, collectives)
 
 
-def file_of(folder: Path, rank: int) -> Path:
+def heartbeat_file(folder: Path, rank: int) -> Path:
     return folder / f"rank{rank}"
 
 
-def stack_file_of(folder: Path, rank: int) -> Path:
+def stack_file(folder: Path, rank: int) -> Path:
     """Where a process writes where it stands when it is asked (SIGUSR2): not in the run directory, whose file system
     may be what it hangs in."""
     return folder / f"rank{rank}.stack"

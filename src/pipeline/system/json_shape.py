@@ -1,88 +1,95 @@
-"""Whether what came from outside, a file or a server, has the shape that is expected of it."""
+"""Check that data from outside (a file, a server's answer) has the expected shape."""
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-LARGEST = 2**63  # of a whole number; what is larger is no count, time or step, and fits into no float
+MAX_INTEGER = 2**63  # a larger whole number is no count, time or step, and fits into no float
 
 
-class Finite(float):
-    """As a shape: a number that is neither NaN nor infinite."""
+class FiniteNumber(float):
+    """The shape of a number that is neither NaN nor infinite."""
 
 
-class Positive(int):
-    """As a shape: a whole number of 1 or more."""
+class PositiveNumber(int):
+    """The shape of a whole number of 1 or more."""
 
 
-NAMES = {
+TYPE_NAMES = {
     str: "text",
     int: "a whole number",
-    Positive: "a whole number above 0",
+    PositiveNumber: "a whole number above 0",
     float: "a number",
-    Finite: "a finite number",
+    FiniteNumber: "a finite number",
     bool: "true or false",
     object: "there",
 }
 
 
 @dataclass(frozen=True)
-class Each:
-    """A list, or with `named` an object with any keys, all of whose values have one shape."""
+class ListOf:
+    """The shape of a list whose values have one shape."""
 
     shape: Any
-    named: bool = True
 
 
 @dataclass(frozen=True)
-class Maybe:
-    """Of this shape, or null, or not there."""
+class DictOf:
+    """The shape of an object with any keys, whose values have one shape."""
 
     shape: Any
 
 
-def mismatch(value: Any, shape: Any, where: str = "") -> str | None:
-    """The first difference in words, None where there is none.
+@dataclass(frozen=True)
+class Nullable:
+    """The shape of a value that may also be null or missing."""
 
-    `shape` is str, int, Positive, float (any number is one), Finite, bool or object (anything but null), a pattern of a
-    whole text, an Each or a Maybe, or {key: shape} for an object that has these keys, and perhaps others.
+    shape: Any
+
+
+def find_mismatch(value: Any, shape: Any, where: str = "") -> str | None:
+    """Describe the first difference between a value and a shape; return None if there is none.
+
+    `shape` is str, int, PositiveNumber, float (any number is one), FiniteNumber, bool or object (anything but null), a
+    pattern of a whole text, a ListOf, DictOf or Nullable, or {key: shape} for an object with these keys and perhaps
+    others.
     """
-    if isinstance(shape, Maybe):
-        return None if value is None else mismatch(value, shape.shape, where)
+    if isinstance(shape, Nullable):
+        return None if value is None else find_mismatch(value, shape.shape, where)
     if isinstance(shape, Mapping):
         if not isinstance(value, dict):
             return _expected(where, "an object")
         return _first(
-            mismatch(value.get(key), inner, f"{where}.{key}" if where else key) for key, inner in shape.items()
+            find_mismatch(value.get(key), inner, f"{where}.{key}" if where else key) for key, inner in shape.items()
         )
-    if isinstance(shape, Each):
-        if not isinstance(value, dict if shape.named else list):
-            return _expected(where, "an object" if shape.named else "a list")
+    if isinstance(shape, ListOf | DictOf):
+        if not isinstance(value, list if isinstance(shape, ListOf) else dict):
+            return _expected(where, "a list" if isinstance(shape, ListOf) else "an object")
         items = value.values() if isinstance(value, dict) else value
         return _first(
-            mismatch(item, shape.shape, f"each value of {where}" if where else "each value") for item in items
+            find_mismatch(item, shape.shape, f"each value of {where}" if where else "each value") for item in items
         )
     if isinstance(shape, re.Pattern):
         matches = isinstance(value, str) and shape.fullmatch(value)
         return None if matches else _expected(where, f"of the form {shape.pattern}")
-    return None if _is(value, shape) else _expected(where, NAMES[shape])
+    return None if _is(value, shape) else _expected(where, TYPE_NAMES[shape])
 
 
 def _is(value: Any, kind: type) -> bool:
-    if kind is Positive:
+    if kind is PositiveNumber:
         return _is(value, int) and value > 0
-    if kind is Finite:
+    if kind is FiniteNumber:
         return _is(value, float) and math.isfinite(value)
     if kind is float:
         return isinstance(value, float) or _is(value, int)
     if kind is int:
-        return type(value) is int and abs(value) < LARGEST
+        return type(value) is int and abs(value) < MAX_INTEGER
     return value is not None and isinstance(value, kind)
 
 
-def _first(problems: Any) -> str | None:
+def _first(problems: Iterable[str | None]) -> str | None:
     return next((problem for problem in problems if problem is not None), None)
 
 

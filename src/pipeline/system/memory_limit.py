@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import psutil
 
-GROUPS = Path("/sys/fs/cgroup")
-OF_THIS_PROCESS = Path("/proc/self/cgroup")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+PROCESS_CGROUPS = Path("/proc/self/cgroup")
 
 
-class Names(NamedTuple):
+class CgroupFiles(NamedTuple):
     """Of the files that a control group has."""
 
     limit: str
@@ -18,11 +18,11 @@ class Names(NamedTuple):
     reclaimable: str  # a line of memory.stat: what was read from files and can be read again
 
 
-OLDER = Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-NEWER = Names("memory.max", "memory.current", "inactive_file")
+CGROUP_V1 = CgroupFiles("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+CGROUP_V2 = CgroupFiles("memory.max", "memory.current", "inactive_file")
 
 
-def free_bytes() -> int:
+def available_memory_bytes() -> int:
     """The machine's, or what a container or a job of this process may still take, whichever is less."""
     return min([psutil.virtual_memory().available, *_left_in_groups()])
 
@@ -30,24 +30,24 @@ def free_bytes() -> int:
 def _left_in_groups() -> Iterator[int]:
     """In each control group that this process is in (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
     try:
-        lines = OF_THIS_PROCESS.read_text().splitlines()
+        lines = PROCESS_CGROUPS.read_text().splitlines()
     except OSError:  # not Linux
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        names = OLDER if "memory" in controllers.split(",") else NEWER if not controllers else None
+        names = CGROUP_V1 if "memory" in controllers.split(",") else CGROUP_V2 if not controllers else None
         if names is None:
             continue
-        root = GROUPS / "memory" if names is OLDER else GROUPS
+        root = CGROUP_ROOT / "memory" if names is CGROUP_V1 else CGROUP_ROOT
         group = root / path.lstrip("/")
         # Inside a container the path may be one of the host's: then its own group is the root.
         for folder in [group, *(each for each in group.parents if each.is_relative_to(root))]:
-            left = left_in(folder, names)
+            left = available_in_cgroup(folder, names)
             if left is not None:
                 yield left
 
 
-def left_in(group: Path, names: Names) -> int | None:
+def available_in_cgroup(group: Path, names: CgroupFiles) -> int | None:
     """Bytes; None where the group has no limit, or is not to be seen."""
     try:
         limit = (group / names.limit).read_text().strip()

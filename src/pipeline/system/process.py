@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """rank in 0..world_size-1 over all nodes, which run `local_world_size` processes each."""
 
     rank: int
@@ -33,19 +33,28 @@ class Place:
         return self.world_size // self.local_world_size
 
 
-LEFT_OVER = "RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT"  # by torchrun, in a shell that it was exported to
-ALONE = Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
+TORCHRUN_VARIABLES = (
+    "RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT"  # by torchrun, in a shell that it was exported to
+)
+SINGLE_PROCESS = Rank(rank=0, world_size=1, local_rank=0, local_world_size=1)
 # What Lightning and torch make a process's place of, as they are imported; and by how their kin begins.
-OF_A_PLACE = (*LEFT_OVER.split(), "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "JSM_NAMESPACE_RANK", "SLURM_PROCID")
-OF_LAUNCHERS = (*OF_A_PLACE, "SLURM_", "TORCHELASTIC_")
+RANK_VARIABLES = (
+    *TORCHRUN_VARIABLES.split(),
+    "LOCAL_WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "JSM_NAMESPACE_RANK",
+    "SLURM_PROCID",
+)
+LAUNCHER_PREFIXES = (*RANK_VARIABLES, "SLURM_", "TORCHELASTIC_")
 
 
-def place() -> Place:
+def process_rank() -> Rank:
     """Where this process stands; ALONE where nobody said."""
-    return given_place() or ALONE
+    return rank_from_environment() or SINGLE_PROCESS
 
 
-def given_place() -> Place | None:
+def rank_from_environment() -> Rank | None:
     """As told by our launcher or torchrun (RANK, WORLD_SIZE, ...), or by srun for a step of several tasks.
 
     One of these variables without the others, and a world of one process that torchrun did not make, say nothing: they
@@ -54,7 +63,7 @@ def given_place() -> Place | None:
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         world_size = _number("WORLD_SIZE", 1, least=1)
-        place = Place(
+        place = Rank(
             _number("RANK", 0, below=world_size),
             world_size,
             _number("LOCAL_RANK", 0, below=world_size),
@@ -63,7 +72,7 @@ def given_place() -> Place | None:
         if world_size % place.local_world_size != 0:
             raise ConfigError(
                 f"WORLD_SIZE={world_size} processes do not divide into nodes of LOCAL_WORLD_SIZE="
-                f"{place.local_world_size}: every node must run as many. {to_be_alone()}"
+                f"{place.local_world_size}: every node must run as many. {unset_command()}"
             )
         if world_size == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
             return None
@@ -74,27 +83,27 @@ def given_place() -> Place | None:
     tasks = _number("SLURM_STEP_NUM_TASKS", 1, least=1)
     if tasks > 1:
         rank, local_rank = _number("SLURM_PROCID", 0, below=tasks), _number("SLURM_LOCALID", 0, below=tasks)
-        return Place(rank, tasks, local_rank, _tasks_on_a_node(tasks))
+        return Rank(rank, tasks, local_rank, _tasks_on_a_node(tasks))
     return None
 
 
-def forget_empty() -> None:
+def drop_empty_launcher_variables() -> None:
     """A launcher's variable that is empty, as `RANK=` leaves it, says no more than one that is not set; Lightning and
     torch would take it for a number."""
-    for name in [name for name, value in os.environ.items() if not value and name.startswith(OF_LAUNCHERS)]:
+    for name in [name for name, value in os.environ.items() if not value and name.startswith(LAUNCHER_PREFIXES)]:
         del os.environ[name]
 
 
-def stand_alone() -> None:
+def drop_rank_variables() -> None:
     """For what is done in one process: no launch that left its variables in this shell has a say in it."""
-    for name in OF_A_PLACE:
+    for name in RANK_VARIABLES:
         os.environ.pop(name, None)
 
 
-def to_be_alone() -> str:
+def unset_command() -> str:
     """What to type where variables of an earlier launch made this process one of several, in a sentence."""
     by_srun = "SLURM_STEP_NUM_TASKS" in os.environ and "RANK" not in os.environ
-    names = "SLURM_STEP_NUM_TASKS SLURM_PROCID SLURM_LOCALID" if by_srun else LEFT_OVER
+    names = "SLURM_STEP_NUM_TASKS SLURM_PROCID SLURM_LOCALID" if by_srun else TORCHRUN_VARIABLES
     return f"If nobody else was started, the variables are left over in this shell:\n  unset {names}"
 
 
@@ -102,7 +111,7 @@ def _number(name: str, default: int, *, least: int = 0, below: int | None = None
     text = os.environ.get(name, str(default))
     if not re.fullmatch(r"\d{1,9}", text) or int(text) < least or (below is not None and int(text) >= below):
         wanted = f"{least} or more" if below is None else f"{least} to {below - 1}"
-        raise ConfigError(f"{name}={text} is set in the environment: expected a number, {wanted}. {to_be_alone()}")
+        raise ConfigError(f"{name}={text} is set in the environment: expected a number, {wanted}. {unset_command()}")
     return int(text)
 
 
@@ -111,7 +120,7 @@ def _check_meeting_point() -> None:
     if missing:
         raise ConfigError(
             f"RANK={os.environ['RANK']} and WORLD_SIZE={os.environ['WORLD_SIZE']} are set in the environment, but not "
-            f"{' and '.join(missing)}, where the processes are to meet. {to_be_alone()}"
+            f"{' and '.join(missing)}, where the processes are to meet. {unset_command()}"
         )
     _number("MASTER_PORT", 1, least=1, below=65536)
 
@@ -126,7 +135,7 @@ def _tasks_on_a_node(tasks: int) -> int:
     return int(match[1])
 
 
-def job() -> str | None:
+def launch_id() -> str | None:
     """What the processes that were started together, and those started in their stead, have in common and no others.
 
     None outside of torchrun and SLURM. torchrun's id is what `--rdzv-id` says; without it all have the same.
@@ -140,7 +149,7 @@ def job() -> str | None:
     return None
 
 
-def leave_array() -> int:
+def leave_slurm_array() -> int:
     """Which of an array of SLURM's jobs this is. What is started from here takes itself for no task of SLURM's."""
     number = int(os.environ["SLURM_ARRAY_TASK_ID"])
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
@@ -148,7 +157,7 @@ def leave_array() -> int:
     return number
 
 
-def environment_of(place: Place, *, master_address: str, master_port: int) -> dict[str, str]:
+def rank_environment(place: Rank, *, master_address: str, master_port: int) -> dict[str, str]:
     """The variables that make `place()` (and Lightning, and torch.distributed) answer this in a new process."""
     node = place.rank // place.local_world_size
     return {
@@ -183,7 +192,7 @@ def check_working_directory() -> None:
         ) from None
 
 
-def see_working_directory() -> None:
+def add_working_directory_to_path() -> None:
     """Let the user's own packages in the working directory be found, after all that is installed: a console script does
     not look there. One that was deleted in the meantime holds none."""
     with suppress(OSError):
@@ -192,7 +201,7 @@ def see_working_directory() -> None:
             sys.path.append(here)
 
 
-def bear_warnings() -> None:
+def ignore_warnings_as_errors() -> None:
     """PYTHONWARNINGS=error would end a training for what one library has to say of another: here, and in what is
     started from here, such warnings are told as any others."""
     if "error" in os.environ.get("PYTHONWARNINGS", ""):
@@ -202,18 +211,18 @@ def bear_warnings() -> None:
         warnings.simplefilter("ignore", ResourceWarning)
 
 
-PARENT = "PIPELINE_PARENT"
-HANDED_DOWN: set[int] = set()  # open files that the processes of a run get from the one that starts them
+PARENT_VARIABLE = "PIPELINE_PARENT"
+INHERITED_FILES: set[int] = set()  # open files that the processes of a run get from the one that starts them
 
 
-def follow_parent(*, poll_seconds: float = 0.5, grace_seconds: float = 15.0) -> None:
+def exit_with_parent(*, poll_seconds: float = 0.5, grace_seconds: float = 15.0) -> None:
     """End this process, saved, soon after the one that started it is gone: it must not go on unseen.
 
     The parent may die by `kill -9` and tell nobody. A thread sends SIGTERM to this process, and ends it the hard
     way when that does not help within `grace_seconds`. It may also have died before this was called: who starts a
     process that is to follow it says which it is (PARENT).
     """
-    told = os.environ.pop(PARENT, None)  # of this process alone, not of those that it starts
+    told = os.environ.pop(PARENT_VARIABLE, None)  # of this process alone, not of those that it starts
     parent = os.getppid() if told is None else int(told)
 
     def watch() -> None:
@@ -226,7 +235,7 @@ def follow_parent(*, poll_seconds: float = 0.5, grace_seconds: float = 15.0) -> 
     threading.Thread(target=watch, name="follow-parent", daemon=True).start()
 
 
-def end(code: int) -> NoReturn:
+def exit_without_teardown(code: int) -> NoReturn:
     """End this process as `sys.exit` does, but for the taking apart of the interpreter.
 
     A thread of gloo's may still hold a tensor of its last operation. It asks for the interpreter when it lets go, and

@@ -14,28 +14,28 @@ from pathlib import Path
 
 from pipeline.system.files import ContentError, read_inside, state_folder, write_atomically
 
-OF_A_RUN = ("config.yaml",)  # what was typed for it is for people alone
-OF_A_SEARCH = ("config.yaml", "overrides.txt")  # both make its trials
+RUN_FILES = ("config.yaml",)  # what was typed for it is for people alone
+SEARCH_FILES = ("config.yaml", "overrides.txt")  # both make its trials
 SEAL = "seal.txt"
-NEXT = "next"  # where a new configuration waits with its seal: a kill may part the two when they take effect
+PENDING = "next"  # where a new configuration waits with its seal: a kill may part the two when they take effect
 KEY = "key"
 KEY_BYTES = 32
 
 
-def set_seal(folder: Path, names: Sequence[str] = OF_A_RUN) -> None:
+def set_seal(folder: Path, names: Sequence[str] = RUN_FILES) -> None:
     """Once its configuration is written. Without a place for a key (a read-only home) the directory stays unsealed."""
     with suppress(OSError):
         write_atomically(folder / SEAL, f"{_digest(folder, names, _own_key())}\n")
 
 
-def is_made_here(folder: Path, names: Sequence[str] = OF_A_RUN) -> bool:
+def is_made_here(folder: Path, names: Sequence[str] = RUN_FILES) -> bool:
     """Whether this user's own key sealed these files of the directory as they stand."""
     try:
         key = (state_folder() / KEY).read_bytes()
         expected = _digest(folder, names, key).encode()
     except (OSError, ContentError):
         return False
-    found = (_seal_in(folder, name) for name in (SEAL, f"{NEXT}/{SEAL}"))
+    found = (_seal_in(folder, name) for name in (SEAL, f"{PENDING}/{SEAL}"))
     return len(key) == KEY_BYTES and any(hmac.compare_digest(each, expected) for each in found)
 
 

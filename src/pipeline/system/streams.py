@@ -10,21 +10,21 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO
 
 # What a terminal obeys instead of showing it, what turns the direction of writing, and halves of characters.
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # Of ours and Rich's: colours, and what redraws a line in its place.
-OBEYED = re.compile(r"\x1b\[(?:[0-9;]*m|[0-9]*[AK]|\?25[lh])|\r")
+ANSI_SEQUENCES = re.compile(r"\x1b\[(?:[0-9;]*m|[0-9]*[AK]|\?25[lh])|\r")
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Of a text from elsewhere (a server, a log, a file's name) what can be shown: lines and characters."""
-    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    return CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @contextmanager
-def lasting_output() -> Iterator[None]:
+def broken_pipe_safe_output() -> Iterator[None]:
     """Within it, what nobody can read any more is dropped instead of raising: hours of work must not end for it."""
     with open(os.devnull, "w") as nowhere:  # where a program without such a stream (`>&-`) writes
-        output, errors = Lasting(sys.stdout or nowhere), Lasting(sys.stderr or nowhere)
+        output, errors = BrokenPipeSafe(sys.stdout or nowhere), BrokenPipeSafe(sys.stderr or nowhere)
         with redirect_stdout(output), redirect_stderr(errors):
             try:
                 yield
@@ -33,7 +33,7 @@ def lasting_output() -> Iterator[None]:
                 errors.flush()
 
 
-class Lasting:
+class BrokenPipeSafe:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
@@ -57,10 +57,10 @@ class Lasting:
             os.close(nowhere)
 
 
-def report(label: str, message: str, stream: TextIO) -> None:
+def print_labelled(label: str, message: str, stream: TextIO) -> None:
     """A message with its label: in colour and broken into lines on a terminal, else as it is."""
     is_terminal = stream.isatty()
-    text = f"{label}: {plain(message)}"
+    text = f"{label}: {printable(message)}"
     if is_terminal:
         width = shutil.get_terminal_size().columns
         text = "\n".join(_broken(line, width) for line in text.splitlines())
@@ -72,10 +72,10 @@ def report(label: str, message: str, stream: TextIO) -> None:
 
 def _harmless(text: str) -> str:
     """Without what would have a terminal do more than colour a text or draw a line anew, whoever wrote it."""
-    if not CONTROLS.search(text):
+    if not CONTROL_CHARACTERS.search(text):
         return text
-    kept = OBEYED.findall(text)
-    return "".join(map("".join, zip(map(plain, OBEYED.split(text)), [*kept, ""], strict=True)))
+    kept = ANSI_SEQUENCES.findall(text)
+    return "".join(map("".join, zip(map(printable, ANSI_SEQUENCES.split(text)), [*kept, ""], strict=True)))
 
 
 def _broken(line: str, width: int) -> str:

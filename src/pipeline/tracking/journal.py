@@ -33,8 +33,8 @@ from typing import Any, Literal
 import orjson
 
 from pipeline import run_files
-from pipeline.system.files import ContentError, open_inside, parsed
-from pipeline.system.json_shape import LARGEST, Each, Maybe, mismatch
+from pipeline.system.files import ContentError, open_inside, parse_json
+from pipeline.system.json_shape import MAX_INTEGER, DictOf, Nullable, find_mismatch
 
 Record = dict[str, Any]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -44,15 +44,15 @@ PLAIN = {float}
 MEASURED = "system/"  # metrics that measure the machine: of course they differ when a step is repeated
 LONGEST_LINE = 64 << 20  # bytes
 SHAPES: dict[str, Any] = {  # what each kind must have besides its time, whoever wrote it
-    "start": {"name": str, "experiment": str, "run_uid": str, "params": Each(Maybe(object)), "tags": Each(str)},
-    "metrics": {"step": int, "epoch": Maybe(int), "values": Each(float)},
-    "tags": {"tags": Each(str)},
+    "start": {"name": str, "experiment": str, "run_uid": str, "params": DictOf(Nullable(object)), "tags": DictOf(str)},
+    "metrics": {"step": int, "epoch": Nullable(int), "values": DictOf(float)},
+    "tags": {"tags": DictOf(str)},
     "note": {"text": str},
-    "dataset": {"name": str, "digest": str, "sizes": Each(int), "source": str},
-    "artifact": {"path": str, "folder": Maybe(re.compile(r"(?!.*\.\.)[^/].*"))},
+    "dataset": {"name": str, "digest": str, "sizes": DictOf(int), "source": str},
+    "artifact": {"path": str, "folder": Nullable(re.compile(r"(?!.*\.\.)[^/].*"))},
     "model": {},
     "resume": {"step": int},
-    "end": {"status": re.compile("FINISHED|FAILED|KILLED"), "error": Maybe(str)},
+    "end": {"status": re.compile("FINISHED|FAILED|KILLED"), "error": Nullable(str)},
 }
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
     """The whole records from byte `offset` on, each with the offset behind it. A journal not yet there is empty.
 
     A last line without its end is left for later. A broken line in the middle, where a writer died or the disk was
-    full, is passed over, as is one that `record_of` does not take. Raises Damaged for what is no file of the run.
+    full, is passed over, as is one that `record_of` does not take. Raises DamagedFileError.
     """
     file = run_files.JOURNAL.open(path.parent)
     if file is None:
@@ -209,15 +209,15 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
 def record_of(line: bytes) -> Record | None:
     """None for what is no record: no JSON, or not of the shape of its kind."""
     try:
-        found = parsed(line)
+        found = parse_json(line)
     except ContentError:
         return None
     if _is_plain_metrics(found):  # nearly all of a journal: to look into each by the rules below takes 3 times as long
         plain: Record = found
         return plain
-    problem = mismatch(found, {"kind": str, "time": int})
+    problem = find_mismatch(found, {"kind": str, "time": int})
     if problem is None:
-        problem = mismatch(found, SHAPES.get(found["kind"], {}))
+        problem = find_mismatch(found, SHAPES.get(found["kind"], {}))
     if problem is not None:
         return None
     record: Record = found
@@ -229,7 +229,7 @@ def _is_plain_metrics(found: Any) -> bool:
     if type(found) is not dict or found.get("kind") != "metrics":
         return False
     counts, values = (found.get("time"), found.get("step"), found.get("epoch") or 0), found.get("values")
-    whole = all(type(count) is int and 0 <= count < LARGEST for count in counts)
+    whole = all(type(count) is int and 0 <= count < MAX_INTEGER for count in counts)
     return whole and type(values) is dict and PLAIN.issuperset(map(type, values.values()))
 
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from pipeline.system.streams import plain
+from pipeline.system.streams import printable
 from pipeline.tracking import tracking_uri
 
 
@@ -10,7 +10,7 @@ class RedactingFormatter(logging.Formatter):
     """mlflow names whole addresses in its messages and tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return plain(tracking_uri.redacted(super().format(record)))
+        return printable(tracking_uri.redacted(super().format(record)))
 
 
 def log_redacted() -> None:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.system.files import append_to
+from pipeline.system.files import open_for_append
 from pipeline.system.process import module_command
 from pipeline.tracking import journal, sync_state, tracking_uri
 from pipeline.tracking.shipping.sync_worker import BUSY, Errand
@@ -70,7 +70,7 @@ def start(
 
 def launch(run_dir: Path, errand: Errand, *, module: str = "pipeline.tracking.shipping.sync_worker") -> Sidecar:
     try:
-        with append_to(run_dir / LOG) as output:
+        with open_for_append(run_dir / LOG) as output:
             process = subprocess.Popen(
                 module_command(module, str(run_dir)),
                 stdin=subprocess.PIPE,

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline import run_files
-from pipeline.run_files import Damaged
+from pipeline.run_files import DamagedFileError
 from pipeline.system.files import write_atomically
 from pipeline.tracking import journal
 
@@ -40,7 +40,7 @@ def load(run_dir: Path) -> Progress | None:
     try:
         noted = run_files.SYNC.record(run_dir)
         found = None if noted is None else Progress(**noted)
-    except (Damaged, TypeError):
+    except (DamagedFileError, TypeError):
         return None
     return found if found is None or min(found.offset, found.files_offset) >= 0 else None
 

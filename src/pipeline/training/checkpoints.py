@@ -26,7 +26,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from pipeline.errors import RunError
-from pipeline.system.files import ContentError, read_inside, sha256, write_atomically
+from pipeline.system.files import ContentError, read_inside, sha256_of_file, write_atomically
 
 NAME = "step-{:08d}.ckpt"
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -122,7 +122,7 @@ def damage(path: Path) -> str | None:
     try:
         digest = _recorded(path)
         if digest is not None:
-            intact = digest == sha256(path)
+            intact = digest == sha256_of_file(path)
             return None if intact else "is truncated or altered: its SHA-256 is not the one recorded when it was saved"
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
@@ -138,7 +138,7 @@ def damage(path: Path) -> str | None:
 def _recorded(path: Path) -> str | None:
     """The digest beside a checkpoint, as far as it is one."""
     try:
-        found = read_inside(path.parent, digest_of(path).name, most_bytes=MOST_BYTES_OF_DIGEST).split()[:1]
+        found = read_inside(path.parent, digest_of(path).name, max_bytes=MOST_BYTES_OF_DIGEST).split()[:1]
     except (OSError, ContentError):
         return None
     text = found[0].decode(errors="replace") if found else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose, to_yaml
 from pipeline.errors import ConfigError
 from pipeline.search.plan import check_storage
@@ -15,7 +15,7 @@ from pipeline.search.plan import check_storage
 def accepted(*overrides: str) -> str:
     """The configuration as it is written. Raises ConfigError."""
     composed = compose(overrides)
-    check(composed.config, composed.shipped)
+    check_config(composed.config, composed.shipped)
     return to_yaml(composed.config)
 
 

@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 from tests.options import beside
 
-from pipeline.config.checks.check_config import check
-from pipeline.config.checks.unread_keys import check_read
+from pipeline.config.checks.check_config import check_config
+from pipeline.config.checks.unread_keys import check_unread_keys
 from pipeline.config.compose import compose
-from pipeline.config.search_path import folders, groups, shipped_folder
+from pipeline.config.search_path import config_folders, option_groups, shipped_folder
 from pipeline.errors import ConfigError
 
-SHIPPED = [(group, option) for group, options in groups([shipped_folder()]).items() for option in options]
+SHIPPED = [(group, option) for group, options in option_groups([shipped_folder()]).items() for option in options]
 
 
 def refusal(*overrides: str) -> str:
@@ -21,8 +21,8 @@ def refusal(*overrides: str) -> str:
 def is_accepted(*overrides: str) -> bool:
     """Raises ConfigError if not: a failed test then shows the reason."""
     composed = compose(overrides, config_name="search" if overrides[0].startswith("search") else "train")
-    check_read(composed)
-    check(composed.config, composed.shipped)
+    check_unread_keys(composed)
+    check_config(composed.config, composed.shipped)
     return True
 
 
@@ -164,4 +164,4 @@ class TestTargets:
 
 
 def test_what_is_searched_includes_what_is_shipped() -> None:
-    assert shipped_folder() in folders()
+    assert shipped_folder() in config_folders()

@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.apply_overrides import assign
-from pipeline.config.checks.cross_checks import check_facts
+from pipeline.config.apply_overrides import apply_overrides
+from pipeline.config.checks.cross_checks import check_constraints
 from pipeline.config.compose import compose
-from pipeline.config.overrides import parse
+from pipeline.config.overrides import parse_overrides
 from pipeline.errors import ConfigError
 
 
@@ -18,8 +18,8 @@ def shipped() -> DictConfig:
 def facts_of(shipped: DictConfig, overrides: list[str]) -> bool:
     """Raises ConfigError for facts that do not go together."""
     config = shipped.copy()
-    assign(config, parse(overrides), groups={})
-    check_facts({str(name): value for name, value in OmegaConf.to_container(config).items()})  # type: ignore[union-attr]
+    apply_overrides(config, parse_overrides(overrides), groups={})
+    check_constraints({str(name): value for name, value in OmegaConf.to_container(config).items()})  # type: ignore[union-attr]
     return True
 
 
@@ -199,7 +199,7 @@ def test_what_goes_together_passes(options: str) -> None:
 def test_batch_norm_needs_two_samples(typed: list[str], instead: str | None) -> None:
     config: Any = OmegaConf.to_container(compose(["model=mlp", *typed]).config)
     if instead is None:
-        check_facts(config)
+        check_constraints(config)
     else:
         with pytest.raises(ConfigError, match=f"batch norm one sample.* {instead} or more, or model.batch_norm=false"):
-            check_facts(config)
+            check_constraints(config)

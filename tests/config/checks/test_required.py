@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.checks.required import check_given, note_on
+from pipeline.config.checks.required import check_required_values, comment_beside
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 
@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 def refusal(*overrides: str) -> str:
     composed = compose(overrides)
     with pytest.raises(ConfigError) as caught:
-        check_given(composed.config, composed.choices, composed.folders)
+        check_required_values(composed.config, composed.choices, composed.folders)
     return str(caught.value)
 
 
@@ -31,7 +31,7 @@ def test_all_that_is_missing_is_named_with_what_its_file_says_of_it() -> None:
 def test_what_is_given_is_no_longer_asked_for() -> None:
     assert refusal("data=table", "data.root=houses.csv").startswith("data.source.target has no default")
     composed = compose(["data=table", "data.root=houses.csv", "data.source.target=price"])
-    check_given(composed.config, composed.choices, composed.folders)
+    check_required_values(composed.config, composed.choices, composed.folders)
 
 
 def test_a_recipe_asks_as_its_data_does() -> None:
@@ -67,7 +67,7 @@ class TestOptionsOfTheUsersOwn:
 
 def test_a_comment_beside_another_value_is_no_answer(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("root: null  # a folder\nsource:\n  target: ???  # a column # of them\n")
-    assert note_on("root", tmp_path / "data.yaml") == ""
-    assert note_on("source.nothing", tmp_path / "data.yaml") == ""
-    assert note_on("source.target.deeper", tmp_path / "data.yaml") == ""
-    assert note_on("source.target", tmp_path / "data.yaml") == "a column # of them"
+    assert comment_beside("root", tmp_path / "data.yaml") == ""
+    assert comment_beside("source.nothing", tmp_path / "data.yaml") == ""
+    assert comment_beside("source.target.deeper", tmp_path / "data.yaml") == ""
+    assert comment_beside("source.target", tmp_path / "data.yaml") == "a column # of them"

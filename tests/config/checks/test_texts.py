@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import cli_args
 from pipeline.cli import main
-from pipeline.config.checks.check_config import check
+from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
 from pipeline.errors import USER_ERROR, ConfigError
 
@@ -55,7 +55,7 @@ def refusal(*overrides: str) -> str:
 
 def _check(overrides: tuple[str, ...]) -> None:
     composed = compose(overrides)
-    check(composed.config, composed.shipped)
+    check_config(composed.config, composed.shipped)
 
 
 @pytest.mark.parametrize("value", ["", "' '", "'\t'"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.checks.unread_keys import check_read
+from pipeline.config.checks.unread_keys import check_unread_keys
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 
@@ -25,12 +25,12 @@ def write(path: Path, text: str) -> Path:
 def refusal(*overrides: str, config_name: str = "train") -> str:
     composed = compose(overrides, config_name=config_name)
     with pytest.raises(ConfigError) as caught:
-        check_read(composed)
+        check_unread_keys(composed)
     return str(caught.value)
 
 
 def passes(*overrides: str, config_name: str = "train") -> bool:
-    check_read(compose(overrides, config_name=config_name))
+    check_unread_keys(compose(overrides, config_name=config_name))
     return True
 
 

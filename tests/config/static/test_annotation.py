@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.static import lookup, signature
-from pipeline.config.static.annotation import describe, fits
+from pipeline.config.static.annotation import describe_annotation, fits
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ from pipeline.config.static.annotation import describe, fits
     ],
 )
 def test_values_are_held_against_the_annotation(their_package: str, parameter: str, value: Any, expected: bool) -> None:
-    read = signature.of_source(lookup.find(f"{their_package}.nets.function"))
+    read = signature.signature_of_source(lookup.find_entity(f"{their_package}.nets.function"))
     assert read is not None
     annotated = read.parameters[parameter]
     assert annotated.annotation is not None
@@ -58,12 +58,12 @@ def test_values_are_held_against_the_annotation(their_package: str, parameter: s
     ],
 )
 def test_annotations_are_told_in_words(their_package: str, annotation: str, words: str) -> None:
-    module = lookup.find(f"{their_package}.nets")
+    module = lookup.find_entity(f"{their_package}.nets")
     assert isinstance(module, lookup.Module)
-    assert describe(ast.parse(annotation, mode="eval").body, module) == words
+    assert describe_annotation(ast.parse(annotation, mode="eval").body, module) == words
 
 
 def test_a_class_in_an_annotation_cannot_be_told(their_package: str) -> None:
-    module = lookup.find(f"{their_package}.nets")
+    module = lookup.find_entity(f"{their_package}.nets")
     assert isinstance(module, lookup.Module)
     assert fits("x", ast.parse("Net | None", mode="eval").body, module) is None

@@ -9,14 +9,14 @@ from pipeline.config.static.lookup import Definition, Module, NotFound
 
 
 def found(dotted: str) -> Definition:
-    entity = lookup.find(dotted)
+    entity = lookup.find_entity(dotted)
     assert isinstance(entity, Definition)
     return entity
 
 
 def parameters(dotted: str) -> dict[str, bool]:
     """{name: whether it is required}"""
-    read = signature.of_source(lookup.find(dotted))
+    read = signature.signature_of_source(lookup.find_entity(dotted))
     assert read is not None
     return {name: parameter.is_required for name, parameter in read.parameters.items()}
 
@@ -76,19 +76,19 @@ def test_nothing_is_imported_to_read() -> None:
 @pytest.mark.parametrize("name", ["nets.Nett", "netz.Net"])
 def test_a_wrong_name_is_told_with_what_there_is(their_package: str, name: str) -> None:
     with pytest.raises(NotFound) as caught:
-        lookup.find(f"{their_package}.{name}")
+        lookup.find_entity(f"{their_package}.{name}")
     assert caught.value.known
 
 
 def test_a_package_that_is_not_installed_is_told() -> None:
     with pytest.raises(NotFound, match="surely_not_here is not installed"):
-        lookup.find("surely_not_here.Net")
+        lookup.find_entity("surely_not_here.Net")
 
 
 @pytest.mark.parametrize("target", ["their_package.dynamic.Anything", "math.sqrt", "their_package.nets.Net.forward"])
 def test_what_only_running_the_code_would_tell_is_left_open(their_package: str, target: str) -> None:
-    assert signature.of_source(lookup.find(target)) is None
+    assert signature.signature_of_source(lookup.find_entity(target)) is None
 
 
 def test_a_module_is_found_as_a_module(their_package: str) -> None:
-    assert isinstance(lookup.find(f"{their_package}.nets"), Module)
+    assert isinstance(lookup.find_entity(f"{their_package}.nets"), Module)

@@ -69,7 +69,7 @@ def check_name(name: str, group: str, *, example: str) -> None:
             f"{f'name={name}' if name else 'name= is missing'}: expected small letters, digits and '_', as of a "
             f"Python module\n  such as  name={fitting}"
         )
-    if name in search_path.groups([search_path.shipped_folder()])[group]:
+    if name in search_path.option_groups([search_path.shipped_folder()])[group]:
         raise ConfigError(f"{group}={name} is there already: choose another name\n  such as  name=my_{name}")
 
 
@@ -79,7 +79,7 @@ def is_module(name: str) -> bool:
 
 def project_package(asked: str) -> str:
     """The one package whose classes the project's options may name. Raises ConfigError for another than it has."""
-    known = search_path.own_packages()
+    known = search_path.project_packages()
     if asked and not is_module(asked):
         raise ConfigError(f"package={asked}: expected the name of a Python package, such as package={PACKAGE}")
     if asked and known and asked not in known:

@@ -8,13 +8,26 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from pipeline.config.suggestions import did_you_mean, nearest
+from pipeline.config.suggestions import did_you_mean, nearest_names
 from pipeline.errors import ConfigError
 
 SERVERS = ("http", "https")
 DATABASES = ("postgresql", "mysql", "mssql")
 STORES = (*SERVERS, "sqlite", *DATABASES)
-FILES = ("file", "s3", "gs", "wasbs", "abfss", "hdfs", "viewfs", "dbfs", "sftp", "ftp", "r2", "mlflow-artifacts")
+ARTIFACT_SCHEMES = (
+    "file",
+    "s3",
+    "gs",
+    "wasbs",
+    "abfss",
+    "hdfs",
+    "viewfs",
+    "dbfs",
+    "sftp",
+    "ftp",
+    "r2",
+    "mlflow-artifacts",
+)
 SECRET = (
     r"[\w-]*(?:passw|pwd|token|secret|credential|api[_-]?key|access[_-]?key|account[_-]?key|signature|\bsig\b)[\w-]*"
 )
@@ -23,7 +36,7 @@ IN_QUERY = re.compile(rf"[?&;]{SECRET}=", re.IGNORECASE)
 IN_SHELL = re.compile(rf"(?<![\w.?&]){SECRET}=(?![$\s]|$)\S", re.IGNORECASE)
 SECRET_NAME = re.compile(SECRET, re.IGNORECASE)
 USER_AND_PASSWORD = re.compile(r"://[^/\s]*:[^\s]*@")
-INSTEAD = {
+SECRET_REMEDIES = {
     "http": "leave it out (https://HOST), and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
     "MLFLOW_TRACKING_TOKEN, or write mlflow_tracking_username and mlflow_tracking_password under [mlflow] in "
     "~/.mlflow/credentials",
@@ -33,19 +46,21 @@ INSTEAD = {
 }
 VARIABLE = r"\$\{oc\.env:\s*(\w+)[^{}]*\}"
 # What a launcher of ours is told it writes into a script, a manifest or a command; by how a key begins.
-BY_NAME = {
+VARIABLE_REMEDIES = {
     "launch.setup": "write ${name}, which the shell of the job fills in: sbatch hands the variables on",
     "launch.environment": "name a secret of the cluster, 'launch.secrets={{{name}: my-secret/my-key}}'",
     "": 'type the value itself, {key}="{typed}"',
 }
 
 
-def check_store(key: str, address: str) -> None:
+def check_store_address(key: str, address: str) -> None:
     """Raises ConfigError for what is no address of a store that tracks runs, or of a search's trials."""
     scheme, _, rest = address.partition("://")
     kind = scheme.partition("+")[0]
     if not rest or kind not in STORES:
-        meant = [f"{key}={each}://{rest}" for each in nearest(kind, STORES)] if rest and _is_plain(address) else []
+        meant = (
+            [f"{key}={each}://{rest}" for each in nearest_names(kind, STORES)] if rest and _is_plain(address) else []
+        )
         raise ConfigError(
             f"{key}={_shown(address)}: expected an address that begins with one of "
             f"{', '.join(f'{each}://' for each in STORES)}{did_you_mean(meant)}"
@@ -67,11 +82,11 @@ def check_addresses(config: dict[str, Any]) -> None:
     tracking = config.get("tracking") or {}
     uri, artifacts = tracking.get("uri"), tracking.get("artifacts")
     if isinstance(uri, str):
-        check_store("tracking.uri", uri)
+        check_store_address("tracking.uri", uri)
     if isinstance(artifacts, str) and "://" in artifacts:
         scheme = artifacts.partition("://")[0]
-        if scheme not in (*FILES, *SERVERS):
-            meant = [f"{each}://" for each in nearest(scheme, FILES)]
+        if scheme not in (*ARTIFACT_SCHEMES, *SERVERS):
+            meant = [f"{each}://" for each in nearest_names(scheme, ARTIFACT_SCHEMES)]
             raise ConfigError(f"tracking.artifacts={_shown(artifacts)}: {scheme}:// is not known{did_you_mean(meant)}")
 
 
@@ -79,14 +94,16 @@ def check_secrets(config: dict[str, Any]) -> None:
     """Raises ConfigError for a password in what is written to the run directory and sent to MLflow, as it stands."""
     for key, value in _texts(config, ""):
         if any(_found(key, value)):
-            instead = next(text for start, text in INSTEAD.items() if value.startswith(start) or key.startswith(start))
+            instead = next(
+                text for start, text in SECRET_REMEDIES.items() if value.startswith(start) or key.startswith(start)
+            )
             raise ConfigError(
                 f"{key} holds a user, a password or a token, which would be kept in the run directory; "
                 f"{instead.format(key=key)}"
             )
 
 
-def check_launch(config: dict[str, Any]) -> None:
+def check_launch_variables(config: dict[str, Any]) -> None:
     """Raises ConfigError for a value of the environment that a launcher of ours would write down filled in."""
     launch = config.get("launch")
     if not isinstance(launch, dict) or not str(launch.get("_target_")).startswith("pipeline."):
@@ -94,7 +111,7 @@ def check_launch(config: dict[str, Any]) -> None:
     for key, text in _texts(launch, "launch"):
         for name in re.findall(VARIABLE, text):
             typed = re.sub(VARIABLE, r"${\1}", re.sub(rf"\$\{{oc\.decode:({VARIABLE})\}}", r"\1", text))
-            instead = next(remedy for start, remedy in BY_NAME.items() if key.startswith(start))
+            instead = next(remedy for start, remedy in VARIABLE_REMEDIES.items() if key.startswith(start))
             raise ConfigError(
                 f"{key} is {text}, and what that stands for would be written down where the run is launched; "
                 f"{instead.format(key=key, name=name, typed=typed)}"

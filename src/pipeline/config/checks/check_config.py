@@ -6,29 +6,35 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.arguments import check_arguments, is_special
-from pipeline.config.checks.addresses import check_addresses, check_launch, check_secrets
-from pipeline.config.checks.cross_checks import check_facts, check_objects
-from pipeline.config.checks.texts import check_texts
-from pipeline.config.checks.types import UNKNOWN, check_kind
+from pipeline.config.arguments import check_arguments, is_hydra_key
+from pipeline.config.checks.addresses import check_addresses, check_launch_variables, check_secrets
+from pipeline.config.checks.cross_checks import check_constraints, check_object_nodes
+from pipeline.config.checks.texts import check_no_empty_text
+from pipeline.config.checks.types import UNKNOWN, check_type
 from pipeline.config.search_path import MISSING
 from pipeline.config.static import lookup, signature
 from pipeline.config.static.signature import Signature
-from pipeline.config.suggestions import all_of, did_you_mean, nearest
-from pipeline.config.target_allowlist import IMPORTED, check_name, check_origin, packages_of, targets
+from pipeline.config.suggestions import did_you_mean, listing, nearest_names
+from pipeline.config.target_allowlist import (
+    IMPORTABLE,
+    allowed_packages,
+    check_target_name,
+    check_target_origin,
+    target_nodes,
+)
 from pipeline.errors import ConfigError
 
 Node = dict[str, Any]
 
 # Nodes whose class is always the same, so that none is named in them.
-FIXED = {
+FIXED_TARGETS = {
     "": "pipeline.config.stubs.Configuration",
     "batch": "pipeline.config.stubs.BatchNode",
     "checkpoint": "pipeline.training.callbacks.checkpointing.Checkpointing",
 }
 
 
-def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
+def check_config(config: DictConfig, shipped: DictConfig | None = None) -> None:
     """Names, types, `_target_`s with their arguments, and facts that involve several keys. Raises ConfigError.
 
     Of a value that is missing (???) nothing is said.
@@ -36,30 +42,32 @@ def check(config: DictConfig, shipped: DictConfig | None = None) -> None:
     `shipped` holds the defaults whose types count; without it only the targets' annotations do.
     """
     plain, defaults = _plain(config), {} if shipped is None else _plain(shipped)
-    packages = packages_of(plain)
+    packages = allowed_packages(plain)
     check_secrets(plain)  # first: what others find wrong they show
-    check_launch(plain)
-    check_texts(plain, defaults)
-    signatures = {path: _signature(path, node, packages) for path, node in targets(plain)}
-    check_objects(plain)
-    for path, node in targets(plain):
+    check_launch_variables(plain)
+    check_no_empty_text(plain, defaults)
+    signatures = {path: _signature(path, node, packages) for path, node in target_nodes(plain)}
+    check_object_nodes(plain)
+    for path, node in target_nodes(plain):
         found = signatures[path]
         if found is not None:
             check_arguments(path, node, found)
-    signatures |= {path: signature.of_source(lookup.find(target)) for path, target in FIXED.items()}
+    signatures |= {
+        path: signature.signature_of_source(lookup.find_entity(target)) for path, target in FIXED_TARGETS.items()
+    }
     if shipped is not None:
         _check_new_keys(plain, defaults)
     _check_types(plain, defaults, "", signatures)
     filled_in = _plain(config, resolve=True)
     check_addresses(filled_in)
-    check_facts(filled_in)
+    check_constraints(filled_in)
 
 
 def check_targets(config: DictConfig) -> None:
     """Whether what a configuration calls may be called, as far as its source tells. Raises ConfigError."""
     plain = _plain(config)
-    packages = packages_of(plain)
-    for path, node in targets(plain):
+    packages = allowed_packages(plain)
+    for path, node in target_nodes(plain):
         _signature(path, node, packages)
 
 
@@ -75,31 +83,31 @@ def _signature(path: str, node: Node, packages: Sequence[str]) -> Signature | No
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise ConfigError(f"{path}._target_={target}: expected the dotted path of a class, such as my_package.MyNet")
     try:
-        entity = lookup.find(target)
+        entity = lookup.find_entity(target)
     except lookup.NotFound as problem:
         raise _wrong_target(path, target, problem, packages) from None
-    check_name(target, path, packages)
+    check_target_name(target, path, packages)
     if isinstance(entity, lookup.Definition) and isinstance(entity.node, ast.ClassDef | ast.FunctionDef):
         origin = f"{entity.module.name}.{entity.node.name}"
-        check_origin(origin, target, path, packages, is_class=isinstance(entity.node, ast.ClassDef))
+        check_target_origin(origin, target, path, packages, is_class=isinstance(entity.node, ast.ClassDef))
     if isinstance(entity, lookup.Module):
         classes = (f"{target}.{name}" for name in lookup.classes_in(entity))
         raise ConfigError(
-            f"{path}._target_={target} is a module; expected a class or a function in it{all_of('it has', classes)}"
+            f"{path}._target_={target} is a module; expected a class or a function in it{listing('it has', classes)}"
         )
-    return signature.of_source(entity)
+    return signature.signature_of_source(entity)
 
 
 def _wrong_target(path: str, target: str, problem: lookup.NotFound, packages: Sequence[str]) -> ConfigError:
     """With the whole path that was probably meant."""
     if not problem.place:
-        known = {name.partition(".")[0] for name in (*IMPORTED, *packages)} - {problem.name}
-        tops = nearest(problem.name, sorted(known))
+        known = {name.partition(".")[0] for name in (*IMPORTABLE, *packages)} - {problem.name}
+        tops = nearest_names(problem.name, sorted(known))
         meant = did_you_mean(f"{top}{target[len(problem.name) :]}" for top in tops)
         remedy = meant or "\n  a package of your own is found in the working directory, or must be installed"
         return ConfigError(f"{path}._target_={target}: there is no package {problem.name}{remedy}")
     rest = target[len(f"{problem.place}.{problem.name}") :]
-    suggestions = [f"{problem.place}.{name}{rest}" for name in nearest(problem.name, problem.known)]
+    suggestions = [f"{problem.place}.{name}{rest}" for name in nearest_names(problem.name, problem.known)]
     return ConfigError(f"{path}._target_={target} does not exist: {problem}{did_you_mean(suggestions)}")
 
 
@@ -114,8 +122,9 @@ def _check_new_keys(plain: Node, shipped: Node) -> None:
             for key in node.keys() - default.keys():
                 if not isinstance(node[key], dict) or "_target_" not in node[key]:
                     raise ConfigError(
-                        f"{name}.{key} does not exist{did_you_mean(f'{name}.{each}' for each in nearest(key, default))}"
-                        f"{all_of(f'all keys of {name}', default)}"
+                        f"{name}.{key} does not exist"
+                        f"{did_you_mean(f'{name}.{near}' for near in nearest_names(key, default))}"
+                        f"{listing(f'all keys of {name}', default)}"
                     )
 
 
@@ -125,11 +134,11 @@ def _check_types(node: Node, shipped: Any, path: str, signatures: Mapping[str, S
     defaults = shipped if is_same else {}  # another class's defaults say nothing about this one's
     found = signatures.get(path)
     for name, value in node.items():
-        if is_special(name) or value == MISSING:
+        if is_hydra_key(name) or value == MISSING:
             continue
         where = f"{path}.{name}" if path else name
         parameter = None if found is None else found.parameters.get(name)
         default = defaults.get(name, UNKNOWN)
-        check_kind(where, value, UNKNOWN if default == MISSING else default, parameter)
+        check_type(where, value, UNKNOWN if default == MISSING else default, parameter)
         if isinstance(value, dict):
             _check_types(value, default, where, signatures)

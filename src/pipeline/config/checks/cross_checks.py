@@ -11,13 +11,13 @@ from typing import Any
 
 from pipeline import metrics
 from pipeline.config.checks import data_and_model
-from pipeline.config.checks.types import shown
+from pipeline.config.checks.types import as_typed
 from pipeline.config.search_path import MISSING
-from pipeline.config.static.lookup import is_lightning, stated
+from pipeline.config.static.lookup import class_constant, is_lightning
 from pipeline.errors import ConfigError
 
 # A run is built from these; what is not wanted has an option `none` or `default`, not a hole.
-NEEDED = (
+REQUIRED_KEYS = (
     "name",
     "seed",
     "runs_dir",
@@ -35,10 +35,10 @@ NEEDED = (
 )
 
 # Those of them from which one object is built; callbacks and regularizers are objects by name.
-BUILT = ("data", "model", "task", "optimizer", "scheduler", "trainer", "launch")
+OBJECT_KEYS = ("data", "model", "task", "optimizer", "scheduler", "trainer", "launch")
 
 # Settings that count DataLoader batches, which our own loader does not hand to Lightning one by one.
-COUNT_BATCHES = {
+BATCH_COUNT_REMEDIES = {
     "limit_train_batches": "data.train_fraction=0.1",
     "limit_val_batches": "data.source.validation_share=0.05, where the data has one",
     "limit_test_batches": "data.source.test_share=0.05, where the data has one",
@@ -47,14 +47,14 @@ COUNT_BATCHES = {
     "val_check_interval": "trainer.check_val_every_n_epoch=1",
 }
 
-A_METRIC = "task.metrics.f2._target_=torchmetrics.FBetaScore"
+METRIC_EXAMPLE = "task.metrics.f2._target_=torchmetrics.FBetaScore"
 PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
 UNFREEZING = "pipeline.training.callbacks.unfreezing.Unfreezing"
 # Launchers whose processes see this machine's files; a cluster's nodes may see others.
-HERE = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")
+LOCAL_LAUNCHERS = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")
 
 
-def check_facts(config: dict[str, Any]) -> None:
+def check_constraints(config: dict[str, Any]) -> None:
     """Raises ConfigError for the first that does not hold."""
     for problem in (
         *_missing(config),
@@ -75,13 +75,13 @@ def check_facts(config: dict[str, Any]) -> None:
         *_modes(config),
         *_interval(config),
         *_memory(config),
-        *data_and_model.problems(config),
+        *data_and_model.compatibility_problems(config),
     ):
         raise ConfigError(problem)
 
 
 def _missing(config: dict[str, Any]) -> Iterator[str]:
-    for name in NEEDED:
+    for name in REQUIRED_KEYS:
         if name not in config:
             yield (
                 f"{name} is missing, and a run needs it: leave out ~{name}; `pipeline train --info` lists what a "
@@ -96,19 +96,19 @@ def _rendezvous(config: dict[str, Any]) -> Iterator[str]:
     if isinstance(place, str) and (match is None or not 1 <= int(match[2]) <= 65535):
         host = re.sub(r":[^\]]*$", "", place).strip() or "node1"
         yield (
-            f"launch.rendezvous={shown(place)}: expected HOST:PORT, the name of one of the nodes and a free port there "
+            f"launch.rendezvous={as_typed(place)}: expected HOST:PORT, the name of a node and a free port there "
             f"(1 to 65535), such as launch.rendezvous={host}:29400"
         )
 
 
-def check_objects(config: dict[str, Any]) -> None:
+def check_object_nodes(config: dict[str, Any]) -> None:
     """Raises ConfigError for the first node that must name a class and does not: before its arguments are looked at."""
     for problem in _objects(config):
         raise ConfigError(problem)
 
 
 def _objects(config: dict[str, Any]) -> Iterator[str]:
-    for name in BUILT:
+    for name in OBJECT_KEYS:
         node = config.get(name)
         if name in config and not (isinstance(node, dict) and "_target_" in node):
             inner = " its keys stand by themselves in its file, not below its name;" if name in (node or {}) else ""
@@ -122,8 +122,8 @@ def _objects(config: dict[str, Any]) -> Iterator[str]:
             if not isinstance(node, dict) or "_target_" not in node:
                 kind = name.removesuffix("s")
                 yield (
-                    f"{name}.{key}={shown(node)} is no {kind}: expected a name of your choice and below it its class, "
-                    f"such as\n  my_{kind}:\n    _target_: my_package.My{kind.capitalize()}\n"
+                    f"{name}.{key}={as_typed(node)} is no {kind}: expected a name of your choice, and below it "
+                    f"a class, such as\n  my_{kind}:\n    _target_: my_package.My{kind.capitalize()}\n"
                     f"  to leave it out  ~{name}.{key}"
                 )
 
@@ -139,15 +139,15 @@ def _of_task(task: dict[str, Any]) -> Iterator[str]:
             "arguments to it, as in task.loss.label_smoothing=0.1, and leave those out"
         )
     if not isinstance(named, dict):
-        yield f"task.metrics={shown(named)}: expected names and classes, such as {A_METRIC}"
+        yield f"task.metrics={as_typed(named)}: expected names and classes, such as {METRIC_EXAMPLE}"
         return
     for name, node in named.items():
-        if name in metrics.OURS:
+        if name in metrics.METRICS:
             yield f"task.metrics.{name}: {name} is measured by this package; choose another name"
         if not re.fullmatch(r"[A-Za-z]\w*", str(name)) or str(name).endswith("_epoch"):
-            yield f"task.metrics.{name}: expected a name of letters, digits and _, such as {A_METRIC}"
+            yield f"task.metrics.{name}: expected a name of letters, digits and _, such as {METRIC_EXAMPLE}"
         if not isinstance(node, dict) or "_target_" not in node:
-            yield f"task.metrics.{name}={shown(node)} names no class; expected one, such as {A_METRIC}"
+            yield f"task.metrics.{name}={as_typed(node)} names no class; expected one, such as {METRIC_EXAMPLE}"
 
 
 def _devices(config: dict[str, Any]) -> Iterator[str]:
@@ -157,7 +157,7 @@ def _devices(config: dict[str, Any]) -> Iterator[str]:
     is_list = isinstance(devices, list) and len(devices) > 0 and all(_is_number(each) and each >= 0 for each in numbers)
     if devices is not None and devices != "auto" and not is_number and not is_list:
         yield (
-            f"trainer.devices={shown(devices)}: expected auto, a number of devices from 1, or a list of their "
+            f"trainer.devices={as_typed(devices)}: expected auto, a number of devices from 1, or a list of their "
             "numbers, such as trainer.devices=[0,1]"
         )
 
@@ -191,7 +191,7 @@ def _batch_norm(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _root(config: dict[str, Any]) -> Iterator[str]:
-    root, is_here = _at(config, "data.root"), _at(config, "launch._target_") in HERE
+    root, is_here = _at(config, "data.root"), _at(config, "launch._target_") in LOCAL_LAUNCHERS
     if not isinstance(root, str) or root == MISSING or not is_here or (_at(config, "launch.nodes") or 1) > 1:
         return
     if not Path(root).expanduser().exists():
@@ -277,8 +277,8 @@ def _decibels(config: dict[str, Any]) -> Iterator[str]:
     bounds = _at(config, "callbacks.waveform_noise.decibels")
     if isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds)) and bounds[0] > bounds[1]:
         yield (
-            f"callbacks.waveform_noise.decibels={shown(bounds)}: expected the loudest noise first, as decibels below "
-            f"the recording, such as callbacks.waveform_noise.decibels=[{bounds[1]},{bounds[0]}]"
+            f"callbacks.waveform_noise.decibels={as_typed(bounds)}: expected the loudest noise first, in decibels "
+            f"below the recording, such as callbacks.waveform_noise.decibels=[{bounds[1]},{bounds[0]}]"
         )
 
 
@@ -286,8 +286,8 @@ def _batches(config: dict[str, Any]) -> Iterator[str]:
     """Of a model of the user's own that is no LightningModule the Learner is in charge, as of ours."""
     trainer, model = config.get("trainer"), _at(config, "model._target_")
     for key in trainer if isinstance(trainer, dict) and not is_lightning(model) else ():
-        if key in COUNT_BATCHES:
-            yield f"trainer.{key} counts DataLoader batches; with this model use {COUNT_BATCHES[key]}"
+        if key in BATCH_COUNT_REMEDIES:
+            yield f"trainer.{key} counts DataLoader batches; with this model use {BATCH_COUNT_REMEDIES[key]}"
 
 
 def _modes(config: dict[str, Any]) -> Iterator[str]:
@@ -308,15 +308,15 @@ def _modes(config: dict[str, Any]) -> Iterator[str]:
                 f"val/{monitor.removeprefix('test/')}"
             )
         name = monitor.rpartition("/")[2].removesuffix("_epoch")
-        better = metrics.mode_of(name, own) if name in {**metrics.OURS, **own} else None
+        better = metrics.mode_of(name, own) if name in {**metrics.METRICS, **own} else None
         if better is not None and better != mode:
-            yield metrics.wrong_mode(f"{path}.monitor={monitor}", better, f"{path}.mode")
+            yield metrics.wrong_mode_message(f"{path}.monitor={monitor}", better, f"{path}.mode")
 
 
 def _own_modes(config: dict[str, Any]) -> dict[str, metrics.Mode]:
     """Of metrics whose classes say in so many words which way they are better."""
     nodes = (config.get("task") or {}).get("metrics") or {}
-    told = {name: stated(node.get("_target_"), "higher_is_better") for name, node in nodes.items()}
+    told = {name: class_constant(node.get("_target_"), "higher_is_better") for name, node in nodes.items()}
     return {name: "max" if higher else "min" for name, higher in told.items() if isinstance(higher, bool)}
 
 
@@ -331,7 +331,7 @@ def _plateau(config: dict[str, Any]) -> dict[str, Any] | None:
 def _interval(config: dict[str, Any]) -> Iterator[str]:
     interval = _at(config, "scheduler.interval")
     if interval not in (None, "step", "epoch"):
-        yield f"scheduler.interval={shown(interval)}: expected step (after each optimiser step) or epoch (after each)"
+        yield f"scheduler.interval={as_typed(interval)}: expected step (after each optimiser step) or epoch"
 
 
 def _memory(config: dict[str, Any]) -> Iterator[str]:

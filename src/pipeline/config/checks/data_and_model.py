@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from pipeline.config import search_path
-from pipeline.config.static.lookup import stated
-from pipeline.config.suggestions import all_of
+from pipeline.config.static.lookup import class_constant
+from pipeline.config.suggestions import listing
 
-WORDS = {"image": "images", "table": "a table", "audio": "sound", "text": "text"}
-TASKS = {
+KIND_NAMES = {"image": "images", "table": "a table", "audio": "sound", "text": "text"}
+TASK_NAMES = {
     "multiclass": "one of several classes",
     "binary": "one of two classes",
     "multilabel": "any number of labels",
@@ -20,31 +20,31 @@ TASKS = {
 }
 
 
-def problems(config: dict[str, Any]) -> Iterator[str]:
+def compatibility_problems(config: dict[str, Any]) -> Iterator[str]:
     data = config.get("data")
     source = data.get("source") if isinstance(data, dict) else None
     if not isinstance(source, dict):
         return
     giver = str(source.get("_target_")).rpartition(".")[2]
-    kind, task = stated(source.get("_target_"), "kind"), _task(source)
+    kind, task = class_constant(source.get("_target_"), "kind"), _task(source)
     for path, node in _takers(config):
-        kinds, tasks = (stated(node.get("_target_"), name) for name in ("kinds", "tasks"))
-        if kind in WORDS and kinds and kind not in kinds:
+        kinds, tasks = (class_constant(node.get("_target_"), name) for name in ("kinds", "tasks"))
+        if kind in KIND_NAMES and kinds and kind not in kinds:
             yield (
-                f"{_named(path, node)} takes {_listed(kinds, WORDS)}; {giver} (data.source) gives {WORDS[kind]}"
-                f"{_instead(path, 'kinds', kind)}"
+                f"{_named(path, node)} takes {_listed(kinds, KIND_NAMES)}; {giver} (data.source) "
+                f"gives {KIND_NAMES[kind]}{_instead(path, 'kinds', kind)}"
             )
-        if task in TASKS and tasks and task not in tasks:
+        if task in TASK_NAMES and tasks and task not in tasks:
             yield (
-                f"{_named(path, node)} answers with {_listed(tasks, TASKS)}; {giver} (data.source) asks for "
-                f"{TASKS[task]}{_instead(path, 'tasks', task)}"
+                f"{_named(path, node)} answers with {_listed(tasks, TASK_NAMES)}; {giver} (data.source) asks for "
+                f"{TASK_NAMES[task]}{_instead(path, 'tasks', task)}"
             )
     yield from _of_classes(config.get("task"), giver, task)
 
 
 def _task(source: dict[str, Any]) -> Any:
     """`positive` makes two classes of many."""
-    found = stated(source.get("_target_"), "task")
+    found = class_constant(source.get("_target_"), "task")
     return "binary" if found == "multiclass" and source.get("positive") is not None else found
 
 
@@ -67,7 +67,10 @@ def _of_classes(node: Any, giver: str, task: Any) -> Iterator[str]:
             "leave it out"
         )
     if weights is not None:
-        yield f"task.class_weights={weights} weighs classes; {giver} (data.source) asks for {TASKS[task]}: leave it out"
+        yield (
+            f"task.class_weights={weights} weighs classes; "
+            f"{giver} (data.source) asks for {TASK_NAMES[task]}: leave it out"
+        )
 
 
 def _named(path: str, node: dict[str, Any]) -> str:
@@ -83,13 +86,13 @@ def _instead(path: str, name: str, given: str) -> str:
         return f": leave it out, ~{path}"
     if path == "task":
         return ": leave task out"
-    fitting = [option for option, file in _options(path) if given in (stated(file.get("_target_"), name) or [])]
-    return all_of("those that fit", (f"{path}={option}" for option in fitting))
+    fitting = [option for option, file in _options(path) if given in (class_constant(file.get("_target_"), name) or [])]
+    return listing("those that fit", (f"{path}={option}" for option in fitting))
 
 
 def _options(group: str, target: Any = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    for option, file in search_path.groups(search_path.folders()).get(group, {}).items():
-        content = search_path.read_file(file)
+    for option, file in search_path.option_groups(search_path.config_folders()).get(group, {}).items():
+        content = search_path.read_yaml(file)
         if target is None or content.get("_target_") == target:
             yield option, {key: value for key, value in content.items() if not isinstance(value, dict | list)}
 

@@ -11,7 +11,7 @@ from pipeline.config.search_path import MISSING, Choice
 from pipeline.errors import ConfigError
 
 
-def check_given(config: DictConfig, choices: Mapping[str, Choice], folders: Sequence[Path]) -> None:
+def check_required_values(config: DictConfig, choices: Mapping[str, Choice], folders: Sequence[Path]) -> None:
     """Raises ConfigError for all values that are missing, each with what its file says of it.
 
     The files are those of the `choices` {group: option} in `folders`.
@@ -30,7 +30,7 @@ def check_given(config: DictConfig, choices: Mapping[str, Choice], folders: Sequ
 def _note(key: str, choices: Mapping[str, Choice], folders: Sequence[Path]) -> str:
     chosen = [(group, each) for group, choice in choices.items() for each in _each(choice)]
     notes = (
-        note_on(key.removeprefix(f"{group.replace('/', '.')}."), file)
+        comment_beside(key.removeprefix(f"{group.replace('/', '.')}."), file)
         for group, option in chosen
         if key.startswith(f"{group.replace('/', '.')}.")
         for file in _files(f"{group}/{option}", folders)
@@ -44,15 +44,15 @@ def _each(choice: Choice) -> list[str]:
 
 def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
     """An option's own file and those of its group that it includes, what wins first."""
-    file = search_path.find(name, folders)
+    file = search_path.find_config(name, folders)
     if file is not None:
         yield file
-        for entry in reversed(search_path.read_file(file).get("defaults", [])):
+        for entry in reversed(search_path.read_yaml(file).get("defaults", [])):
             if isinstance(entry, str) and entry != "_self_":
                 yield from _files(f"{name.rpartition('/')[0]}/{entry}", folders)
 
 
-def note_on(key: str, file: Path) -> str:
+def comment_beside(key: str, file: Path) -> str:
     """The comment beside a `???`; empty where there is none, or another value."""
     text = file.read_text(encoding="utf-8")
     node = yaml.compose(text, yaml.SafeLoader)

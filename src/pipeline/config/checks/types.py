@@ -5,15 +5,15 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.static.annotation import PLAIN, describe, fits, is_a, is_of_type, literals
+from pipeline.config.static.annotation import TYPE_NAMES, describe_annotation, fits, is_a, is_of_type, literals
 from pipeline.config.static.signature import Parameter
-from pipeline.config.suggestions import did_you_mean, nearest
+from pipeline.config.suggestions import did_you_mean, nearest_names
 from pipeline.errors import ConfigError
 
 UNKNOWN = object()  # no default is known: null is one
 
 
-def check_kind(path: str, value: Any, default: Any, parameter: Parameter | None) -> None:
+def check_type(path: str, value: Any, default: Any, parameter: Parameter | None) -> None:
     """The annotation decides; where it is silent or at odds with the shipped default, the default's type does.
 
     A default of null promises nothing. Raises ConfigError.
@@ -27,9 +27,9 @@ def check_kind(path: str, value: Any, default: Any, parameter: Parameter | None)
         raise _node_replaced(path, value, default)
     expected = _expected(default, parameter)
     is_clear = value is None or (isinstance(value, list) and expected.startswith("a list"))
-    found = ":" if is_clear or _is_of_type(value, parameter) else f" is {kind(value)};"
+    found = ":" if is_clear or _is_of_type(value, parameter) else f" is {type_name(value)};"
     raise ConfigError(
-        f"{path}={shown(value)}{found} expected {expected}"
+        f"{path}={as_typed(value)}{found} expected {expected}"
         f"{did_you_mean(f'{path}={each}' for each in _meant(value, parameter))}"
     )
 
@@ -46,23 +46,23 @@ def fits_default(value: Any, default: Any) -> bool:
     return is_a(value, type(default).__name__)
 
 
-def kind(value: Any) -> str:
+def type_name(value: Any) -> str:
     """In words."""
     if isinstance(value, list):
         return "a list"
     if isinstance(value, Mapping):
         return "keys and values"
-    return "a decimal number" if isinstance(value, float) else PLAIN.get(type(value).__name__, "null")
+    return "a decimal number" if isinstance(value, float) else TYPE_NAMES.get(type(value).__name__, "null")
 
 
-def shown(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """As typed after `key=`: a text that reads like something else stands in quotes."""
     if isinstance(value, list):
-        return f"[{','.join(shown(each) for each in value)}]"
+        return f"[{','.join(as_typed(each) for each in value)}]"
     if isinstance(value, str):
         return value if isinstance(_read(value), str) else f"'{value}'"
     if isinstance(value, Mapping):
-        return f"{{{','.join(f'{name}:{shown(each)}' for name, each in value.items())}}}"
+        return f"{{{','.join(f'{name}:{as_typed(each)}' for name, each in value.items())}}}"
     return (
         {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
     )
@@ -84,11 +84,11 @@ def _is_of_type(value: Any, parameter: Parameter | None) -> bool:
 
 def _expected(default: Any, parameter: Parameter | None) -> str:
     if parameter is not None and parameter.annotation is not None and parameter.module is not None:
-        words = describe(parameter.annotation, parameter.module)
+        words = describe_annotation(parameter.annotation, parameter.module)
     else:
-        words = "a number" if isinstance(default, float) else kind(default)
+        words = "a number" if isinstance(default, float) else type_name(default)
     is_example = default is not None and default is not UNKNOWN and _by_annotation(default, parameter) is not False
-    return f"{words}, such as the default {shown(default)}" if is_example else words
+    return f"{words}, such as the default {as_typed(default)}" if is_example else words
 
 
 def _meant(value: Any, parameter: Parameter | None) -> list[str]:
@@ -99,8 +99,8 @@ def _meant(value: Any, parameter: Parameter | None) -> list[str]:
     if isinstance(candidate, float) and candidate.is_integer():
         candidate = int(candidate)
     if candidate is not value and fits(candidate, parameter.annotation, parameter.module):
-        return [shown(candidate)]
-    return nearest(value, literals(parameter.annotation, parameter.module)) if isinstance(value, str) else []
+        return [as_typed(candidate)]
+    return nearest_names(value, literals(parameter.annotation, parameter.module)) if isinstance(value, str) else []
 
 
 def _read(text: str) -> Any:
@@ -115,5 +115,5 @@ def _node_replaced(path: str, value: Any, default: Mapping[str, Any]) -> ConfigE
     keys = [f"{path}.{name}" for name in default if not name.startswith("_")]
     remedy = f"set {', '.join(keys)}" if keys else f"choose another class with {path}._target_"
     return ConfigError(
-        f"{path}={shown(value)} cannot replace what has keys of its own: {remedy}\n  to leave it out  ~{path}"
+        f"{path}={as_typed(value)} cannot replace what has keys of its own: {remedy}\n  to leave it out  ~{path}"
     )

@@ -9,17 +9,17 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline.config import search_path
-from pipeline.config.checks.types import shown
+from pipeline.config.checks.types import as_typed
 from pipeline.config.compose import Composed
-from pipeline.config.suggestions import all_of, did_you_mean, nearest
-from pipeline.config.target_allowlist import targets
+from pipeline.config.suggestions import did_you_mean, listing, nearest_names
+from pipeline.config.target_allowlist import target_nodes
 from pipeline.errors import ConfigError
 
 GLOBAL = "_global_"
 PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 
 
-def check_read(composed: Composed) -> None:
+def check_unread_keys(composed: Composed) -> None:
     """Raises ConfigError for the first of them, with the line that is missing in its file."""
     config: dict[str, Any] = OmegaConf.to_container(composed.unresolved, resolve=False)  # type: ignore[assignment]
     known = _known(composed.config_name)
@@ -32,11 +32,11 @@ def check_read(composed: Composed) -> None:
 
 def _check_keys(name: str, node: dict[str, Any], known: Iterable[str], referred: set[str]) -> None:
     for key, value in node.items():
-        is_object = any(True for _ in targets(value))
+        is_object = any(True for _ in target_nodes(value))
         if key not in known and not is_object and value is not None and key not in referred:
             raise ConfigError(
-                f"{name}.{key} does not exist{did_you_mean(f'{name}.{each}' for each in nearest(key, known))}"
-                f"{all_of(f'all keys of {name}', known)}"
+                f"{name}.{key} does not exist{did_you_mean(f'{name}.{each}' for each in nearest_names(key, known))}"
+                f"{listing(f'all keys of {name}', known)}"
             )
 
 
@@ -44,16 +44,16 @@ def _check_keys(name: str, node: dict[str, Any], known: Iterable[str], referred:
 def _known(config_name: str) -> dict[str, list[str]]:
     """{key: the keys in it}, of the file that we ship and of all options of its groups."""
     shipped = [search_path.shipped_folder()]
-    primary = config_name if search_path.find(config_name, shipped) is not None else search_path.PRIMARY
-    groups = search_path.groups(shipped)
+    primary = config_name if search_path.find_config(config_name, shipped) is not None else search_path.PRIMARY
+    groups = search_path.option_groups(shipped)
     known: dict[str, list[str]] = {}
     for name in (search_path.PRIMARY, primary):
-        content = {key: value for key, value in search_path.read(name, shipped).items() if key != "defaults"}
+        content = {key: value for key, value in search_path.read_config(name, shipped).items() if key != "defaults"}
         known |= {key: list(value) if isinstance(value, dict) else [] for key, value in content.items()}
-        for group in search_path.chosen_by_default(name, shipped):
+        for group in search_path.default_choices(name, shipped):
             files = [file for file in groups.get(group, {}).values() if _package(file, group) == group]
             if files:  # the options of the others have their values all over the configuration
-                keys = (key for file in files for key in search_path.read_file(file))
+                keys = (key for file in files for key in search_path.read_yaml(file))
                 known[group] = [*dict.fromkeys(key for key in keys if key != "defaults")]
     return known
 
@@ -81,7 +81,7 @@ def _unread(name: str, node: Any, known: Iterable[str], files: dict[Path, str]) 
     for file, group in files.items():
         package = _package(file, group) if group else GLOBAL
         if package.partition(".")[0] == name:
-            content = search_path.read_file(file)
+            content = search_path.read_yaml(file)
             keys = ", ".join(key for key in content if key != "defaults")
             first = PACKAGE.search(file.read_text(encoding="utf-8", errors="replace"))
             where = "" if first is None else f" in place of  {first.group()}"
@@ -89,16 +89,16 @@ def _unread(name: str, node: Any, known: Iterable[str], files: dict[Path, str]) 
                 f"{file}: nothing reads what it sets ({keys}), because it goes to {package} and not to where its keys "
                 f"are\n  to be read, it must begin with the line{where}\n    # @package {GLOBAL}"
             )
-        if package == GLOBAL and name in search_path.read_file(file):
+        if package == GLOBAL and name in search_path.read_yaml(file):
             return _slip(name, node, known, f" in {file}")
     return _slip(name, node, known, "")
 
 
 def _slip(name: str, node: Any, known: Iterable[str], where: str) -> ConfigError:
-    close = nearest(name, known, at_most=1)
+    close = nearest_names(name, known, at_most=1)
     if close and not isinstance(node, dict):
         return ConfigError(f"{name}{where} does not exist{did_you_mean(close)}")
     return ConfigError(
-        f"{name}{f'={shown(node)}' if not isinstance(node, dict) else ''}{where}: nothing reads it, and no other value "
-        f"refers to it (${{{name}}}): leave it out{did_you_mean(close)}{all_of('all that is read', known)}"
+        f"{name}{f'={as_typed(node)}' if not isinstance(node, dict) else ''}{where}: nothing reads it, and no other "
+        f"value refers to it (${{{name}}}): leave it out{did_you_mean(close)}{listing('all that is read', known)}"
     )

@@ -29,7 +29,7 @@ class Constraint:
     choices: tuple[str, ...] = ()
 
 
-def read(metadata: ast.expr, module: Module) -> Constraint | None:
+def read_constraint(metadata: ast.expr, module: Module) -> Constraint | None:
     """None for what nobody here knows; bounds are known by their names (ge, gt, le, lt), whoever's class has them."""
     if not isinstance(metadata, ast.Call):
         return None
@@ -57,7 +57,7 @@ def _length(bounds: dict[str, float]) -> Constraint:
 
 
 def _key_of(table: ast.expr, module: Module) -> Constraint | None:
-    found = lookup.resolve(table, module)
+    found = lookup.resolve_name(table, module)
     if not isinstance(found, Definition) or not isinstance(found.node, ast.Dict):
         return None
     keys = tuple(str(each.value) for each in found.node.keys if isinstance(each, ast.Constant))
@@ -69,7 +69,7 @@ def _name_in(package: str) -> Constraint:
         if not value.startswith(f"{package}."):
             return False
         try:
-            lookup.find(value)
+            lookup.find_entity(value)
         except lookup.NotFound:
             return False
         return True
@@ -96,7 +96,7 @@ def _literal(expression: ast.expr) -> Any:
 LISTS = {"list", "List", "Sequence", "MutableSequence", "Iterable", "Collection", "set", "Set", "frozenset"}
 TUPLES = {"tuple", "Tuple"}
 MAPPINGS = {"dict", "Dict", "Mapping", "MutableMapping"}
-PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "None": "null"}
+TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "None": "null"}
 PLURALS = {"int": "whole numbers", "float": "numbers", "bool": "true and false", "str": "texts"}
 
 
@@ -136,7 +136,7 @@ def _any_of(
     return None if None in answers else False
 
 
-def describe(annotation: ast.expr, module: Module) -> str:
+def describe_annotation(annotation: ast.expr, module: Module) -> str:
     """In words: "a list of whole numbers, a number from 0 to 1 or null"."""
     words = [_describe_one(each) for each in alternatives(annotation, module)]
     if "a number" in words and "a whole number" in words:
@@ -159,7 +159,7 @@ def _describe_type(annotation: ast.expr, module: Module) -> str:
         members = _members(annotation) if isinstance(annotation, ast.Subscript) else []
         count = f"{len(members)} " if _is_fixed(annotation) else ""
         return f"a list{_plural(members[0], module, count) if members else ''}"
-    return "keys and values" if name in MAPPINGS else PLAIN.get(name, name)
+    return "keys and values" if name in MAPPINGS else TYPE_NAMES.get(name, name)
 
 
 def _plural(element: ast.expr, module: Module, count: str) -> str:
@@ -192,7 +192,7 @@ def alternatives(
         yield from alternatives(_parsed(annotation.value), module, constraints)
     elif isinstance(annotation, ast.Subscript) and name == "Annotated":
         plain, *metadata = _members(annotation)
-        more = (read(each, module) for each in metadata)
+        more = (read_constraint(each, module) for each in metadata)
         yield from alternatives(plain, module, (*constraints, *(each for each in more if each is not None)))
     elif isinstance(annotation, ast.Subscript) and name in ("Optional", "Union", "Final"):
         for member in _members(annotation):
@@ -205,7 +205,7 @@ def alternatives(
             if value is not None:
                 yield Alternative(value, module)
     else:
-        alias = None if name in PLAIN else lookup.resolve(annotation, module)
+        alias = None if name in TYPE_NAMES else lookup.resolve_name(annotation, module)
         if isinstance(alias, Definition) and isinstance(alias.node, ast.expr):
             yield from alternatives(alias.node, alias.module, constraints)
         else:
@@ -226,7 +226,7 @@ def _fits_one(value: Any, annotation: ast.expr, module: Module) -> bool | None:
         return type(value) is type(annotation.value) and bool(value == annotation.value)
     if name in ("Any", "object"):
         return True
-    if name in PLAIN:
+    if name in TYPE_NAMES:
         return is_a(value, name)
     if name in LISTS | TUPLES:
         return _fits_list(value, annotation, module)

@@ -86,7 +86,7 @@ class Definition:
 Entity = Module | Definition | None
 
 
-def find(dotted: str) -> Entity:
+def find_entity(dotted: str) -> Entity:
     """Raises NotFound for a name that is surely wrong."""
     top, *rest = dotted.split(".")
     entity: Entity = find_module(top)
@@ -134,17 +134,17 @@ def _attribute(entity: Entity, name: str, *, is_last: bool) -> Entity:
         if submodule is not None and not is_last:
             return submodule
         try:
-            return look_up(entity, name)
+            return find_in_module(entity, name)
         except NotFound:
             if submodule is not None:
                 return submodule
             raise
     if isinstance(entity, Definition) and isinstance(entity.node, ast.ClassDef):
-        return method(entity, name)
+        return find_method(entity, name)
     return None
 
 
-def look_up(module: Module, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> Entity:
+def find_in_module(module: Module, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> Entity:
     """What `name` is in a module. Raises NotFound."""
     if module.file is None or (module.name, name) in seen:
         return None
@@ -157,12 +157,12 @@ def look_up(module: Module, name: str, seen: frozenset[tuple[str, str]] = frozen
         if exporter is None or exporter.file is None:
             return None
         try:
-            return look_up(exporter, name, seen)
+            return find_in_module(exporter, name, seen)
         except NotFound:
             continue
     submodule = _submodule(module, name)
     if submodule is None and "__getattr__" not in names.bound:
-        raise NotFound(module.name, name, known_in(module))
+        raise NotFound(module.name, name, names_in(module))
     return submodule
 
 
@@ -175,57 +175,57 @@ def _follow(module: Module, node: ast.AST, name: str, seen: frozenset[tuple[str,
             return None
         submodule = _submodule(exporter, original)
         try:
-            return look_up(exporter, original, seen) or submodule
+            return find_in_module(exporter, original, seen) or submodule
         except NotFound:
             return submodule
     if isinstance(node, ast.Import):
         alias = next(alias for alias in node.names if (alias.asname or alias.name.partition(".")[0]) == name)
         return find_module(alias.name if alias.asname else name)
     if isinstance(node, ast.Name | ast.Attribute):
-        return resolve(node, module, seen)
+        return resolve_name(node, module, seen)
     return Definition(module, node)
 
 
-def resolve(expression: ast.AST, module: Module, seen: frozenset[tuple[str, str]] = frozenset()) -> Entity:
+def resolve_name(expression: ast.AST, module: Module, seen: frozenset[tuple[str, str]] = frozenset()) -> Entity:
     """What a name or a dotted name in a module's code stands for; None if that cannot be told."""
     try:
         if isinstance(expression, ast.Name):
-            return look_up(module, expression.id, seen)
+            return find_in_module(module, expression.id, seen)
         if isinstance(expression, ast.Attribute):
-            owner = resolve(expression.value, module, seen)
+            owner = resolve_name(expression.value, module, seen)
             return _attribute(owner, expression.attr, is_last=True)
     except NotFound:
         return None
     return None
 
 
-def method(owner: Definition, name: str) -> Entity:
+def find_method(owner: Definition, name: str) -> Entity:
     """A method by its class, found there or in a base class; None for what is not found by reading."""
     assert isinstance(owner.node, ast.ClassDef)
     for statement in owner.node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == name:
             decorators = {each.id for each in statement.decorator_list if isinstance(each, ast.Name)}
             return Definition(owner.module, statement, is_bound="classmethod" in decorators)
-    for base in bases(owner):
-        found = None if base is None else method(base, name)
+    for base in base_classes(owner):
+        found = None if base is None else find_method(base, name)
         if found is not None:
             return found
     return None
 
 
-def bases(owner: Definition) -> Iterator[Definition | None]:
+def base_classes(owner: Definition) -> Iterator[Definition | None]:
     """The base classes; None for one that cannot be read."""
     assert isinstance(owner.node, ast.ClassDef)
     for expression in owner.node.bases:
         # Generic[T] stands for Generic
         plain = expression.value if isinstance(expression, ast.Subscript) else expression
-        found = resolve(plain, owner.module)
+        found = resolve_name(plain, owner.module)
         is_class = isinstance(found, Definition) and isinstance(found.node, ast.ClassDef)
         if not (isinstance(plain, ast.Name) and plain.id == "object"):
             yield found if is_class and isinstance(found, Definition) else None
 
 
-def known_in(module: Module) -> list[str]:
+def names_in(module: Module) -> list[str]:
     """What can be named in a module: its classes, functions, imports and submodules."""
     known: list[str] = []
     if module.file is not None:
@@ -233,7 +233,7 @@ def known_in(module: Module) -> list[str]:
         known += names.bound
         for star in names.stars:
             exporter = find_module(_absolute(module, star))
-            known += [] if exporter is None or exporter == module else known_in(exporter)
+            known += [] if exporter is None or exporter == module else names_in(exporter)
     if module.folder is not None:
         beside = sorted(module.folder.glob("[!_.]*"))
         known += [path.stem for path in beside if path.suffix == ".py" or (path / "__init__.py").is_file()]
@@ -258,7 +258,7 @@ def _absolute(module: Module, statement: ast.ImportFrom) -> str:
 LIGHTNING = ("LightningModule", "LightningDataModule")
 
 
-def stated(target: Any, name: str) -> Any:
+def class_constant(target: Any, name: str) -> Any:
     """The literal that a class, or the nearest of its bases, binds to a name; None where reading tells of none."""
     for owner in _lineage(_class_of(target)):
         if owner is None:
@@ -277,7 +277,7 @@ def is_lightning(target: Any) -> bool:
 
 def _class_of(target: Any) -> Definition | None:
     try:
-        found = find(target) if isinstance(target, str) else None
+        found = find_entity(target) if isinstance(target, str) else None
     except NotFound:
         return None
     return found if isinstance(found, Definition) and isinstance(found.node, ast.ClassDef) else None
@@ -287,7 +287,7 @@ def _lineage(owner: Definition | None) -> Iterator[Definition | None]:
     """A class and its bases, depth first; None for one that cannot be read."""
     yield owner
     if owner is not None:
-        for base in bases(owner):
+        for base in base_classes(owner):
             yield from _lineage(base)
 
 

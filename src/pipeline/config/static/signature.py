@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config.static import lookup
-from pipeline.config.static.lookup import Definition, Entity, Module, stated
+from pipeline.config.static.lookup import Definition, Entity, Module, class_constant
 
 STUBS = "pipeline.config.stubs"
 
@@ -32,7 +32,7 @@ class Signature:
         return [name for name, parameter in self.parameters.items() if parameter.is_required]
 
 
-def of_source(entity: Entity) -> Signature | None:
+def signature_of_source(entity: Entity) -> Signature | None:
     """None where reading the source does not tell."""
     if not isinstance(entity, Definition):
         return None
@@ -48,9 +48,9 @@ def _narrowed(found: Signature, owner: Definition) -> Signature:
     """With what `stubs` says of another package's class; of arguments that it does not have nothing is said."""
     assert isinstance(owner.node, ast.ClassDef)
     stub = f"{STUBS}.{owner.node.name}"
-    if stated(stub, "defined_in") != owner.module.name:
+    if class_constant(stub, "defined_in") != owner.module.name:
         return found
-    narrower = of_source(lookup.find(stub))
+    narrower = signature_of_source(lookup.find_entity(stub))
     assert narrower is not None
     parameters = {
         name: replace(narrower.parameters[name], is_required=each.is_required) if name in narrower.parameters else each
@@ -59,7 +59,7 @@ def _narrowed(found: Signature, owner: Definition) -> Signature:
     return replace(found, parameters=parameters)
 
 
-def of_object(target: Callable[..., Any]) -> Signature | None:
+def signature_of_object(target: Callable[..., Any]) -> Signature | None:
     """None for what is compiled and tells nothing."""
     try:
         parameters = inspect.signature(target).parameters.values()
@@ -95,7 +95,7 @@ def _of_class(owner: Definition) -> Signature | None:
             return _of_function(constructors[-1], owner.module, skip_first=True)
     if _is_dataclass(owner.node):
         return _of_dataclass(owner)
-    for base in lookup.bases(owner):
+    for base in lookup.base_classes(owner):
         inherited = None if base is None else _of_class(base)
         if inherited is None or inherited.parameters or inherited.takes_any:
             return inherited
@@ -110,7 +110,7 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
 def _of_dataclass(owner: Definition) -> Signature | None:
     assert isinstance(owner.node, ast.ClassDef)
     parameters: dict[str, Parameter] = {}
-    for base in lookup.bases(owner):
+    for base in lookup.base_classes(owner):
         inherited = None if base is None else _of_class(base)
         if inherited is None:
             return None

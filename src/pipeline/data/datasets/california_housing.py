@@ -11,7 +11,7 @@ from pipeline.constraints import ProperFraction, Seed
 from pipeline.data.dataset import Split, Splits, SplitSpec
 from pipeline.data.datasets.published_files import PublishedFile, extract, read_published_files
 from pipeline.spec import Kind, TaskKind
-from pipeline.system.download import fetch
+from pipeline.system.download import download_file
 from pipeline.system.files import cache_folder
 
 MEMBER = "cal_housing.data"
@@ -39,7 +39,7 @@ class CaliforniaHousing:
     def load(self, root: Path | None) -> Splits:
         if root is None:
             destination = cache_folder() / "california_housing" / self.archive.name
-            content = fetch(
+            content = download_file(
                 self.mirrors,
                 destination,
                 size=self.archive.size,

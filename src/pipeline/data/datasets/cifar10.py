@@ -15,7 +15,7 @@ from pipeline.data.splitting import stratified_order
 from pipeline.data.targets import check_class_labels
 from pipeline.errors import ConfigError
 from pipeline.spec import Kind, TaskKind
-from pipeline.system.download import obtain
+from pipeline.system.download import download
 from pipeline.system.files import cache_folder, read_verified, write_folder
 
 SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
@@ -66,7 +66,7 @@ class CIFAR10:
     def load(self, root: Path | None) -> Splits:
         files = (*self.train, self.test)
         if root is None:
-            contents: Contents = obtain(
+            contents: Contents = download(
                 [f"{mirror}{self.archive.name}" for mirror in self.mirrors],
                 cache_folder() / "cifar10",
                 BatchArchive(self.archive, files),
@@ -103,15 +103,15 @@ class BatchArchive:
     files: tuple[PublishedFile, ...]
 
     @property
-    def most_bytes(self) -> int:
+    def max_bytes(self) -> int:
         return self.archive.size
 
-    def kept(self, place: Path) -> Contents:
-        return {each.name: read_verified(place / each.name, size=each.size, sha256=each.sha256) for each in self.files}
+    def read_stored(self, path: Path) -> Contents:
+        return {each.name: read_verified(path / each.name, size=each.size, sha256=each.sha256) for each in self.files}
 
-    def arrived(self, file: Path) -> Contents:
+    def read_download(self, file: Path) -> Contents:
         content = read_verified(file, size=self.archive.size, sha256=self.archive.sha256, unpack=False)
         return extract(content, [each.name for each in self.files], where=self.archive.name)
 
-    def keep(self, place: Path, content: Contents) -> None:
-        write_folder(place, content)
+    def store(self, path: Path, content: Contents) -> None:
+        write_folder(path, content)

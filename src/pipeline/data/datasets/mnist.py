@@ -17,7 +17,7 @@ from pipeline.data.splitting import stratified_order
 from pipeline.data.targets import check_class_labels
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind, TaskKind
-from pipeline.system.download import fetch
+from pipeline.system.download import download_file
 from pipeline.system.files import cache_folder
 
 SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
@@ -106,7 +106,7 @@ class MNIST:
 
     def _downloaded(self) -> dict[str, bytearray]:
         return {
-            file.name: fetch(
+            file.name: download_file(
                 [f"{mirror}{file.name}.gz" for mirror in self.mirrors],
                 self._cache() / file.name,
                 size=file.size,

@@ -96,13 +96,13 @@ def archive_members(content: bytes | bytearray, names: Collection[str]) -> dict[
     return found
 
 
-def decompress(file: Path, *, most_bytes: int) -> bytes:
+def decompress(file: Path, *, max_bytes: int) -> bytes:
     """Return the content of an unverified gzip file. Raises ContentError for one that is damaged or too long."""
     try:
         with gzip.open(file) as stream:
-            content = stream.read(most_bytes + 1)
+            content = stream.read(max_bytes + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ContentError(f"is cut off or damaged ({error})") from error
-    if len(content) > most_bytes:
-        raise ContentError(f"holds more than the {most_bytes:,} bytes expected at most")
+    if len(content) > max_bytes:
+        raise ContentError(f"holds more than the {max_bytes:,} bytes expected at most")
     return content

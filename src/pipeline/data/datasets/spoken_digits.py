@@ -16,7 +16,7 @@ from pipeline.data.files.build_splits import SplitBuilder
 from pipeline.data.files.labelled_files import LabelledFile, NamePattern, files_by_name
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind, TaskKind
-from pipeline.system.download import obtain
+from pipeline.system.download import download
 from pipeline.system.files import ContentError, cache_folder, write_folder
 
 NAMES = NamePattern("{label}_{speaker}_{index}.wav")
@@ -73,7 +73,7 @@ class SpokenDigits:
         names = frozenset(f"{digit}_{speaker}_{index}.wav" for digit, speaker, index in files)
         folder = cache_folder() / "spoken_digits"
         remedy = f"Where there is a network, {OWN_COPY}."
-        obtain(self.mirrors, folder, RecordingArchive(names, self.digest), remedy=remedy)
+        download(self.mirrors, folder, RecordingArchive(names, self.digest), remedy=remedy)
         return folder
 
     def _parted(self, files: list[LabelledFile], root: Path) -> list[LabelledFile]:
@@ -99,19 +99,19 @@ class RecordingArchive:
 
     names: frozenset[str]
     digest: str
-    most_bytes: int = MAX_ARCHIVE_BYTES
+    max_bytes: int = MAX_ARCHIVE_BYTES
 
-    def kept(self, place: Path) -> dict[str, bytes]:
-        return self._verified({name: (place / name).read_bytes() for name in self.names})
+    def read_stored(self, path: Path) -> dict[str, bytes]:
+        return self._verified({name: (path / name).read_bytes() for name in self.names})
 
-    def arrived(self, file: Path) -> dict[str, bytes]:
+    def read_download(self, file: Path) -> dict[str, bytes]:
         try:
-            return self._verified(archive_members(decompress(file, most_bytes=self.most_bytes), self.names))
+            return self._verified(archive_members(decompress(file, max_bytes=self.max_bytes), self.names))
         except tarfile.TarError as error:
             raise ContentError(f"is no archive that can be read ({error})") from error
 
-    def keep(self, place: Path, content: dict[str, bytes]) -> None:
-        write_folder(place, content)
+    def store(self, path: Path, content: dict[str, bytes]) -> None:
+        write_folder(path, content)
 
     def _verified(self, found: dict[str, bytes]) -> dict[str, bytes]:
         digest = digest_of_files(found)

@@ -21,7 +21,7 @@ from pipeline.data.files import cache, labelled_files
 from pipeline.data.files.build_splits import SplitBuilder, existing_folder, make_splits
 from pipeline.data.files.cache import BadFile, DecodedFiles, Decoder, UnreadableFile, map_in_threads
 from pipeline.data.files.labelled_files import PATTERN_EXAMPLE, FileKind, LabelledFile, NamePattern, files_by_name
-from pipeline.errors import ConfigError, DataError, missing_package
+from pipeline.errors import ConfigError, DataError, missing_package_error
 from pipeline.spec import Kind
 
 # N recordings, S samples of a waveform, C channels of a recording
@@ -142,7 +142,7 @@ def _soundfile() -> Iterator[Any]:
     try:
         import soundfile
     except (ImportError, OSError) as problem:  # OSError: the package is there, its library is not
-        raise missing_package("Sound", "soundfile") from problem
+        raise missing_package_error("Sound", "soundfile") from problem
     try:
         yield soundfile
     except soundfile.LibsndfileError as problem:

@@ -19,7 +19,7 @@ import torch
 
 from pipeline.data.on_disk import OnDiskTensor, RowFile
 from pipeline.errors import DataError
-from pipeline.system.files import cache_folder, locked, write_atomically
+from pipeline.system.files import cache_folder, file_lock, write_atomically
 
 FILES_AT_A_TIME = 4096  # between two moves of the progress bar
 HASH_BYTES = 16
@@ -92,7 +92,7 @@ def load_decoded(root: Path, paths: Sequence[str], decoding: Decoder) -> Decoded
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / cache_key(root, paths, f"{LAYOUT} {decoding.version} {decoding.shape}")
     values, about, rows = (place.with_suffix(suffix) for suffix in (".values", ".json", ".npz"))
-    with locked(place.with_suffix(".lock")):
+    with file_lock(place.with_suffix(".lock")):
         if not (about.exists() and rows.exists() and _file_state(values) == json.loads(about.read_text())["values"]):
             facts = _decode_into(root, paths, decoding, values)
             write_atomically(rows, _pack(facts))

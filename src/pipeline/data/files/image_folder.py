@@ -23,7 +23,7 @@ from pipeline.data.files.cache import BadFile, DecodedFiles, Decoder, Unreadable
 from pipeline.data.files.labelled_files import FileKind, LabelledFile
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind
-from pipeline.system.files import cache_folder, locked, write_atomically
+from pipeline.system.files import cache_folder, file_lock, write_atomically
 
 # N pictures, C channels, H height, W width
 
@@ -85,7 +85,7 @@ def read_image_headers(root: Path, paths: Sequence[str]) -> ImageHeaders:
     folder = cache_folder() / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"{cache_key(root, paths, f'headers {HEADERS_VERSION}')}.headers.json"
-    with locked(place.with_suffix(".lock")):
+    with file_lock(place.with_suffix(".lock")):
         if not place.exists():
             found = _read_headers([root / path for path in paths])
             write_atomically(place, json.dumps({"each": found.each, "bad": list(map(asdict, found.bad))}))

@@ -29,8 +29,8 @@ from pipeline.data.tables.columns import (
 )
 from pipeline.data.tables.table_files import TableChunk, check_columns_exist, location_in, read_chunks
 from pipeline.errors import DataError
-from pipeline.system.files import cache_folder, locked, write_atomically
-from pipeline.system.memory_limit import free_bytes
+from pipeline.system.files import cache_folder, file_lock, write_atomically
+from pipeline.system.memory_limit import available_memory_bytes
 
 # N rows, n of a chunk, F columns of inputs, A others: the target, a time, a group
 
@@ -199,7 +199,7 @@ def _read_cached(reading: TableReader) -> RawTable:
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / _cache_key(reading)
     values, kept, about = (place.with_suffix(suffix) for suffix in (".values", ".npz", ".json"))
-    with locked(place.with_suffix(".lock")):
+    with file_lock(place.with_suffix(".lock")):
         if not (values.exists() and kept.exists() and about.exists()):
             check_space(reading)
             unfinished = values.with_name(f"{values.stem}-{uuid4().hex}.unfinished")
@@ -250,7 +250,7 @@ def check_space(reading: TableReader) -> None:
         name for name in next(read_chunks(next(iter(reading.files.values())))).cells if name not in reading.ignored
     ]
     size = sum(path.stat().st_size for path in reading.files.values())
-    needed, free = rows * BYTES_A_ROW, free_bytes()
+    needed, free = rows * BYTES_A_ROW, available_memory_bytes()
     what = f"{', '.join(str(path) for path in reading.files.values())}: {size / 1e9:.1f} GB, about {rows:,} rows"
     if needed > free:
         raise DataError(

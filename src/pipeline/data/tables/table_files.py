@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from pipeline.data.bad_samples import file_problem
 from pipeline.data.delimited import NOT_UTF8, csv_reader, delimiter_of, describe_csv_error, is_utf8, peek_first_line
-from pipeline.errors import ConfigError, DataError, missing_package
-from pipeline.system.memory_limit import free_bytes
+from pipeline.errors import ConfigError, DataError, missing_package_error
+from pipeline.system.memory_limit import available_memory_bytes
 
 # n rows of a chunk
 
@@ -189,7 +189,7 @@ def _read_parquet(path: Path) -> Iterator[TableChunk]:
 def check_row_groups(about: Any, path: Path) -> None:
     """Raises DataError for one that memory cannot hold: they are read as a whole."""
     largest = max((about.row_group(each).total_byte_size for each in range(about.num_row_groups)), default=0)
-    if largest > (free := free_bytes()):
+    if largest > (free := available_memory_bytes()):
         raise DataError(
             f"{path} has a row group of {largest / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free. Write it "
             "with smaller ones, such as pyarrow.parquet.write_table(table, path, row_group_size=100_000)."
@@ -216,7 +216,7 @@ def _open_parquet(path: Path) -> Any:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise missing_package("Parquet", "pyarrow") from error
+        raise missing_package_error("Parquet", "pyarrow") from error
     try:
         return ParquetFile(path)
     except (pyarrow.ArrowInvalid, OSError) as error:

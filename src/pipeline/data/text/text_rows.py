@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 from pipeline.data.bad_samples import file_problem
 from pipeline.data.delimited import NOT_UTF8, csv_reader, delimiter_of, describe_csv_error, is_utf8, peek_first_line
 from pipeline.errors import ConfigError, DataError
-from pipeline.system.memory_limit import free_bytes
+from pipeline.system.memory_limit import available_memory_bytes
 
 ColumnReference = str | int
 MEMORY_PER_BYTE = 3  # of the file: its text, and the rows that are cut from it
@@ -61,7 +61,7 @@ def read_text_rows(
 
 
 def _memory_problem(path: Path) -> str | None:
-    size, free = path.stat().st_size, free_bytes()
+    size, free = path.stat().st_size, available_memory_bytes()
     if MEMORY_PER_BYTE * size <= free:
         return None
     return (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.constraints import PositiveInt, Range
-from pipeline.errors import ConfigError, DataError, missing_package
+from pipeline.errors import ConfigError, DataError, missing_package_error
 from pipeline.spec import PADDING, UNKNOWN
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Tokenization:
         try:
             from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
         except ImportError as error:
-            raise missing_package("Text", "tokenizers") from error
+            raise missing_package_error("Text", "tokenizers") from error
         if self.kind.endswith(".json"):
             return self._read(Path(self.kind).expanduser())
         is_words = self.kind == "words"

@@ -16,16 +16,16 @@ from pipeline.run_files import RunFile
 from pipeline.runs.run_directory import Run
 from pipeline.search import recipe
 from pipeline.search.plan import Plan
-from pipeline.seeds import derive
+from pipeline.seeds import derive_seed
 from pipeline.system.files import write_atomically
-from pipeline.system.json_shape import Each
+from pipeline.system.json_shape import DictOf
 from pipeline.system.process import module_command
 
 FILE = RunFile(
     "final.json",
     "the runs on fresh seeds are not known any more",
     "the search trains them anew",
-    Each({"kind": re.compile("best|default"), "run": str, "metrics": Each(float)}),
+    DictOf({"kind": re.compile("best|default"), "run": str, "metrics": DictOf(float)}),
 )
 FINAL = FILE.name
 BEST, DEFAULT = "best", "default"
@@ -62,7 +62,9 @@ class Comparison:
 
 def judge(plan: Plan, folder: Path, params: dict[str, Any], tell: Callable[[str], None]) -> Comparison | None:
     """Train and test; what is already there from an earlier call stays. None if nothing could be judged."""
-    seeds = [derive(int(plan.config.seed), "final", number) % 10_000 for number in range(plan.settings.final_seeds)]
+    seeds = [
+        derive_seed(int(plan.config.seed), "final", number) % 10_000 for number in range(plan.settings.final_seeds)
+    ]
     kinds = _kinds(plan, params)
     found = _kept(folder)
     for kind, values in kinds.items():

@@ -30,7 +30,7 @@ from pipeline.search.results.final_evaluation import Comparison
 from pipeline.search.results.search_results import Standing, scores_of, seconds_of
 from pipeline.search.results.split_scores import gaps
 from pipeline.search.results.trial_table import shown, trial_table
-from pipeline.system.files import locked, write_atomically
+from pipeline.system.files import file_lock, write_atomically
 from pipeline.tracking.tracking_uri import redacted
 
 
@@ -78,7 +78,7 @@ SAYS = {  # {first part of a picture's name: (title, how to read it)}
 
 
 def write(standing: Standing, path: Path, pictures: Sequence[Path]) -> Path:
-    with locked(standing.folder / LOCK, timeout_seconds=PATIENCE_SECONDS):
+    with file_lock(standing.folder / LOCK, timeout_seconds=PATIENCE_SECONDS):
         write_atomically(path, render(standing, pictures))
     return path
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrackingError
-from pipeline.system.files import locked
+from pipeline.system.files import file_lock
 from pipeline.tracking import tracking_uri
 from pipeline.tracking.mlflow.backend import Point
 from pipeline.tracking.mlflow.client_backend import MlflowBackend
@@ -111,7 +111,7 @@ class Server(socketserver.ThreadingUnixStreamServer):
     def _closed(self) -> bool:
         """Under the lock of whoever starts one, so that there are never two. A late visitor has to come again."""
         try:
-            with locked(self.place.with_suffix(".lock"), timeout_seconds=0):
+            with file_lock(self.place.with_suffix(".lock"), timeout_seconds=0):
                 self.place.unlink(missing_ok=True)
                 return True
         except TimeoutError:

@@ -15,9 +15,9 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pipeline.system.files import ContentError, parsed
-from pipeline.system.json_shape import mismatch
-from pipeline.system.streams import plain
+from pipeline.system.files import ContentError, parse_json
+from pipeline.system.json_shape import find_mismatch
+from pipeline.system.streams import printable
 from pipeline.tracking.mlflow.mlflow_errors import PASSING_STATUSES, Refused, Unavailable
 from pipeline.tracking.tracking_uri import redacted
 
@@ -92,7 +92,7 @@ class HttpCalls:
         status, answer = self._request(method, path, data, {"Content-Type": "application/json"})
         found = _read_json(answer)
         if 200 <= status < 300 and found is not None:
-            problem = mismatch(found, shape)
+            problem = find_mismatch(found, shape)
             if problem is not None:
                 raise Unavailable(f"{redacted(self.uri)} gives an answer that is none of MLflow's: {problem}")
             return found
@@ -120,7 +120,7 @@ class HttpCalls:
             return self._exchange(self._connection, method, address, body, headers)
         except (OSError, http.client.HTTPException, ValueError) as problem:
             self._close()
-            what = plain(str(problem)[:LONGEST_ANSWER_SHOWN]) or type(problem).__name__
+            what = printable(str(problem)[:LONGEST_ANSWER_SHOWN]) or type(problem).__name__
             raise Unavailable(f"{redacted(self.uri)} does not answer: {redacted(what)}") from problem
 
     def _exchange(
@@ -155,7 +155,7 @@ class HttpCalls:
     def _error(self, status: int, answer: bytes, found: dict[str, Any] | None) -> Exception:
         told = (found or {}).get("message")
         text = told if isinstance(told, str) and told else answer[: 4 * LONGEST_ANSWER_SHOWN].decode(errors="replace")
-        text = plain(text.strip()[:LONGEST_ANSWER_SHOWN])
+        text = printable(text.strip()[:LONGEST_ANSWER_SHOWN])
         says = redacted(f"{redacted(self.uri)} answers {status}: {text}")
         if status in (401, 403):
             return Unavailable(f"{says} ({REMEDY})")
@@ -173,7 +173,7 @@ class Missing(Refused):
 
 def _read_json(answer: bytes) -> dict[str, Any] | None:
     try:
-        found = parsed(answer)
+        found = parse_json(answer)
     except ContentError:
         return None
     return found if isinstance(found, dict) else None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import TrackingError
-from pipeline.system.streams import plain
+from pipeline.system.streams import printable
 from pipeline.tracking import tracking_uri
 from pipeline.tracking.mlflow import sqlite_store
 from pipeline.tracking.tracking_uri import redacted
@@ -121,4 +121,4 @@ def translated() -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    return plain(redacted(str(error)[:LONGEST_SAID]))
+    return printable(redacted(str(error)[:LONGEST_SAID]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from pipeline.system.json_shape import Each, Maybe
+from pipeline.system.json_shape import ListOf, Nullable
 from pipeline.tracking.mlflow.backend import Backend, Point, StoredExperiment, StoredRun
 from pipeline.tracking.mlflow.http_client import NOTHING_SPECIAL, HttpCalls, Missing
 from pipeline.tracking.mlflow.mlflow_errors import Refused
@@ -19,7 +19,7 @@ FILES = "/api/2.0/mlflow-artifacts/artifacts"
 PROXIED = "mlflow-artifacts"  # the scheme of files that the server passes on to where they are kept
 ACTIVE = "active"
 ID = re.compile(r"[\w-]{1,250}")
-RUN = {"info": {"experiment_id": ID, "run_id": ID, "lifecycle_stage": Maybe(str), "artifact_uri": Maybe(str)}}
+RUN = {"info": {"experiment_id": ID, "run_id": ID, "lifecycle_stage": Nullable(str), "artifact_uri": Nullable(str)}}
 EXPERIMENT = {"experiment_id": ID, "lifecycle_stage": str}
 
 
@@ -36,7 +36,7 @@ class RestBackend:
 
     def run_tagged(self, experiment_id: str, tag: str, text: str) -> StoredRun | None:
         wanted = {"experiment_ids": [experiment_id], "filter": f"tags.{tag} = '{text}'", "max_results": 1}
-        found = self._post("runs/search", wanted, {"runs": Maybe(Each(RUN, named=False))}).get("runs")
+        found = self._post("runs/search", wanted, {"runs": Nullable(ListOf(RUN))}).get("runs")
         return _stored(found[0]) if found else None
 
     def create_run(self, experiment_id: str, name: str, time: int, tags: Mapping[str, str]) -> StoredRun:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.system.files import locked
+from pipeline.system.files import file_lock
 from pipeline.system.process import module_command
 from pipeline.tracking.mlflow.backend import Point, StoredExperiment, StoredRun
 from pipeline.tracking.mlflow.mlflow_errors import Refused, Unavailable
@@ -94,7 +94,7 @@ class SharedBackend:
     def _reach(self) -> socket.socket:
         with suppress(FileNotFoundError, ConnectionRefusedError):
             return _connected(self._place)
-        with locked(self._place.with_suffix(".lock")):
+        with file_lock(self._place.with_suffix(".lock")):
             with suppress(FileNotFoundError, ConnectionRefusedError):
                 return _connected(self._place)  # another was faster
             self._start()

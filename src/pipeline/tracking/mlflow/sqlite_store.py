@@ -4,7 +4,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from pipeline.system.files import locked, sync_folder
+from pipeline.system.files import file_lock, sync_folder
 from pipeline.tracking.tracking_uri import SQLITE
 
 
@@ -26,7 +26,7 @@ def prepare(database: Path, artifact_root: str | None) -> None:
     if database.exists():
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with locked(database.with_name(f"{database.name}.lock")):
+    with file_lock(database.with_name(f"{database.name}.lock")):
         if not database.exists():
             _make(database, artifact_root)
 

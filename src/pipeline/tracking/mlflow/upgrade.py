@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.system.files import locked, sync_folder
+from pipeline.system.files import file_lock, sync_folder
 from pipeline.tracking import tracking_uri
 from pipeline.tracking.mlflow import sqlite_store
 from pipeline.tracking.mlflow.mlflow_errors import quieten
@@ -45,7 +45,7 @@ def upgrade(uri: str) -> Path | None:
         raise UserError("upgrade=true is for a database file on this machine; a server's own is upgraded there")
     if needed(database) is None:
         return None
-    with locked(database.with_name(f"{database.name}.lock")):
+    with file_lock(database.with_name(f"{database.name}.lock")):
         backup = database.with_name(f"{database.stem}.before-{time.strftime('%Y%m%d-%H%M%S')}{database.suffix}")
         upgraded = database.with_name(f".{database.name}.upgraded")
         upgraded.unlink(missing_ok=True)  # of a process that was killed here

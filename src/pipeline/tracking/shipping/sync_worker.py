@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import TrackingError
-from pipeline.system.files import locked
+from pipeline.system.files import file_lock
 from pipeline.tracking import journal, sync_state, tracking_uri
 from pipeline.tracking.mlflow.store import MlflowStore
 from pipeline.tracking.redaction import log_redacted
@@ -142,7 +142,7 @@ def main(carry: Callable[[Path, Errand, Pipe], None]) -> int:
     pipe = Pipe(sys.stdin.fileno())
     errand = pipe.errand()
     try:
-        with locked(run_dir / LOCK, timeout_seconds=errand.lock_seconds):
+        with file_lock(run_dir / LOCK, timeout_seconds=errand.lock_seconds):
             carry(run_dir, errand, pipe)
     except TimeoutError:
         return BUSY

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from pipeline.system.heartbeat import Phase, Pulse
+from pipeline.system.heartbeat import HeartbeatWriter, Phase
 from pipeline.training.callbacks.step import StepCallback
 from pipeline.training.distributed import collectives
 
@@ -12,7 +12,7 @@ from pipeline.training.distributed import collectives
 class Heartbeat(StepCallback):
     """Tells where training is, and beats there: when a loss is computed, a step is done, a batch is judged."""
 
-    def __init__(self, pulse: Pulse) -> None:
+    def __init__(self, pulse: HeartbeatWriter) -> None:
         self.pulse = pulse
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.seeds import derive
+from pipeline.seeds import derive_seed
 from pipeline.training.distributed.batch_norm import batch_norm_over_processes
 from pipeline.training.torch_private import batch_norm
 
@@ -178,7 +178,7 @@ def reseed(seed: int, purpose: str, step: int) -> None:
 
     All processes draw the same numbers: those of the global batch, of which each takes its rows.
     """
-    value = derive(seed, purpose, step, 0)
+    value = derive_seed(seed, purpose, step, 0)
     # Not torch.manual_seed: that visits every device module, 20 times the cost, on every step.
     torch.default_generator.manual_seed(value)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -9,8 +9,8 @@ from rich.console import Console
 from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from pipeline.errors import TrainingFailed
-from pipeline.system.heartbeat import Phase, Pulse
-from pipeline.system.process import Place, to_be_alone
+from pipeline.system.heartbeat import HeartbeatWriter, Phase
+from pipeline.system.process import Rank, unset_command
 from pipeline.training.interruption import Interrupted, Interruption
 
 START_SECONDS = 300.0  # all are started at the same time, but some may import from a slow file system
@@ -23,7 +23,7 @@ STORE_SECONDS = timedelta(seconds=60)
 class Meeting:
     """At MASTER_ADDR:MASTER_PORT, where torch.distributed meets as well. One process alone waits for nobody."""
 
-    def __init__(self, here: Place, pulse: Pulse, console: Console, interruption: Interruption) -> None:
+    def __init__(self, here: Rank, pulse: HeartbeatWriter, console: Console, interruption: Interruption) -> None:
         self.here, self.pulse, self.console, self.interruption = here, pulse, console, interruption
         self.store: TCPStore | None = None
 
@@ -49,7 +49,7 @@ class Meeting:
             if waited > seconds:
                 raise TrainingFailed(
                     f"process {self.here.rank} waited {seconds:g} s for {_named(missing, self.here.world_size)}, "
-                    f"which did not come to {self._place}. {to_be_alone()}"
+                    f"which did not come to {self._place}. {unset_command()}"
                 )
             if self.interruption.signal_number:
                 raise Interrupted(self.interruption.signal_number, None)
@@ -68,7 +68,7 @@ class Meeting:
         except DistError as problem:
             raise TrainingFailed(
                 f"process {self.here.rank} waited for the others at {self._place}, and process 0, which holds the "
-                f"place, ended: read what that says. {to_be_alone()}"
+                f"place, ended: read what that says. {unset_command()}"
             ) from problem
 
     def _open(self) -> TCPStore | None:
@@ -95,7 +95,7 @@ class Meeting:
                 return None
             raise TrainingFailed(
                 f"process 0 cannot wait for the others at {self._place}: {str(problem).splitlines()[0]}. "
-                f"Choose a free port: MASTER_PORT=... {to_be_alone()}"
+                f"Choose a free port: MASTER_PORT=... {unset_command()}"
             ) from problem
 
     @property
