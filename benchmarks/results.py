@@ -41,7 +41,7 @@ def read(path: Path) -> tuple[list[list[str]], dict[str, str]]:
 
 @cache  # asked before anything is written: RESULTS.md would be a change of its own
 def _here() -> tuple[str, str]:
-    machine: dict[str, Any] = environment_variables.describe([])
+    machine: dict[str, Any] = environment_variables.describe_environment([])
     git = machine["git"] or {"commit": "no commit", "dirty": False}
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return (

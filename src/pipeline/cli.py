@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pipeline import cli_args
 from pipeline.commands.scaffold import project
-from pipeline.commands.train import at_work, check_exists, check_run, train
+from pipeline.commands.train import check_run_config, check_run_exists, locked_run, train
 from pipeline.config import completion as completions
 from pipeline.config import help_pages
 from pipeline.config.help_pages import Verb
@@ -73,8 +73,8 @@ def run(arguments: list[str]) -> int:
 
 def evaluate(arguments: list[str]) -> int:
     reference, runs_dir, data_root, packages = cli_args.run_and_data(arguments)
-    with at_work(reference, runs_dir, packages, "evaluated") as run:
-        check_run(run, runs_dir, packages)
+    with locked_run(reference, runs_dir, packages, "evaluated") as run:
+        check_run_config(run, runs_dir, packages)
         from pipeline.commands import evaluate as lifecycle
 
         return lifecycle.evaluate(run, runs_dir, data_root, packages)
@@ -82,8 +82,8 @@ def evaluate(arguments: list[str]) -> int:
 
 def diagnose(arguments: list[str]) -> int:
     reference, runs_dir, data_root, packages = cli_args.run_and_data(arguments)
-    with at_work(reference, runs_dir, packages, "diagnosed") as run:
-        check_run(run, runs_dir, packages)
+    with locked_run(reference, runs_dir, packages, "diagnosed") as run:
+        check_run_config(run, runs_dir, packages)
         from pipeline.commands import diagnose as lifecycle
 
         return lifecycle.diagnose(run, runs_dir, data_root, packages)
@@ -91,7 +91,7 @@ def diagnose(arguments: list[str]) -> int:
 
 def report_on(arguments: list[str]) -> int:
     named = cli_args.named_values(arguments, {"run": "latest", "runs_dir": "runs"})
-    check_exists(named["run"], named["runs_dir"])
+    check_run_exists(named["run"], named["runs_dir"])
     from pipeline.commands import report as lifecycle
 
     return lifecycle.remake(**named)
@@ -100,7 +100,7 @@ def report_on(arguments: list[str]) -> int:
 def compare(arguments: list[str]) -> int:
     named = cli_args.named_values(arguments, {"runs": "", "runs_dir": "runs", "output": ""})
     for each in filter(None, named["runs"].split(",")):
-        check_exists(each, named["runs_dir"], key="runs")
+        check_run_exists(each, named["runs_dir"], key="runs")
     from pipeline.commands import compare as lifecycle
 
     return lifecycle.compare(**named)
@@ -158,7 +158,7 @@ def sync(arguments: list[str]) -> int:
     named = cli_args.named_values(words, {**defaults, ALLOW_PACKAGES: ""})
     upgrade, packages = cli_args.boolean(named, "upgrade"), cli_args.typed_packages(named)
     if named["run"] != "all":
-        check_exists(named["run"], named["runs_dir"], packages)
+        check_run_exists(named["run"], named["runs_dir"], packages)
     from pipeline.commands import sync as lifecycle
 
     is_all = named["run"] == "all"
@@ -169,7 +169,7 @@ def register(arguments: list[str]) -> int:
     defaults = {"run": "latest", "name": "", "force": "false", "runs_dir": "runs", "tracking.uri": ""}
     named = cli_args.named_values(arguments, {**defaults, ALLOW_PACKAGES: ""})
     force, packages = cli_args.boolean(named, "force"), cli_args.typed_packages(named)
-    with at_work(named["run"], named["runs_dir"], packages, "registered") as run:
+    with locked_run(named["run"], named["runs_dir"], packages, "registered") as run:
         from pipeline.commands import register as lifecycle
 
         return lifecycle.register(run, named["name"], named["runs_dir"], force=force, typed=named, packages=packages)

@@ -9,13 +9,13 @@ from pipeline.errors import ConfigError
 from pipeline.metrics import mode_of
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run
-from pipeline.runs.validation_score import Monitored, of_run, of_tags
+from pipeline.runs.validation_score import ValidationScore, score_from_tags, validation_score
 from pipeline.tracking.journal import Journal, read
 from pipeline.tracking.mlflow.registry import Version
 
 
 def version(number: str, value: float, metric: str = "val/loss", samples: str = "same", **test: float) -> Version:
-    score = Monitored(metric, mode_of(metric) or "min", value, samples)
+    score = ValidationScore(metric, mode_of(metric) or "min", value, samples)
     return Version(
         number, {"test.digest": "t", **score.tags(), **{f"test/{name}": repr(each) for name, each in test.items()}}
     )
@@ -92,24 +92,24 @@ class TestTheScoreOfARun:
 
     def test_is_that_of_its_best_weights(self, tmp_path: Path) -> None:
         run = self.run(tmp_path, validation_digest="d", monitor={"monitor": "val_acc", "mode": "max"})
-        assert of_run(run) == Monitored("val_acc", "max", 0.7, "d")
+        assert validation_score(run) == ValidationScore("val_acc", "max", 0.7, "d")
 
     def test_of_an_older_version_is_known_but_not_its_samples(self, tmp_path: Path) -> None:
-        assert of_run(self.run(tmp_path)) == Monitored("val/loss", "min", 0.3, "")
+        assert validation_score(self.run(tmp_path)) == ValidationScore("val/loss", "min", 0.3, "")
 
     def test_is_none_where_nothing_was_monitored(self, tmp_path: Path) -> None:
-        assert of_run(self.run(tmp_path, monitor=None)) is None
+        assert validation_score(self.run(tmp_path, monitor=None)) is None
 
     def test_survives_its_way_through_the_registry(self) -> None:
-        score = Monitored("val/loss", "min", 0.1 + 0.2, "d")
-        assert of_tags(score.tags()) == score
+        score = ValidationScore("val/loss", "min", 0.1 + 0.2, "d")
+        assert score_from_tags(score.tags()) == score
 
 
 def test_a_look_at_a_test_set_is_noted_once_for_the_same_weights(tmp_path: Path) -> None:
     run, journal = Run(tmp_path), Journal(tmp_path / "journal.jsonl")
     for weights in ("step-1.ckpt", "step-1.ckpt", "step-2.ckpt", "step-1.ckpt"):
-        test_set_uses.note(run, "a" * 64, weights, journal)
-    test_set_uses.note(run, "b" * 64, "step-1.ckpt", journal)
+        test_set_uses.record_test_use(run, "a" * 64, weights, journal)
+    test_set_uses.record_test_use(run, "b" * 64, "step-1.ckpt", journal)
     journal.close()
     tags = [record["tags"] for record, _ in read(run.journal_path)]
     first, other = "test_looks." + "a" * 12, "test_looks." + "b" * 12

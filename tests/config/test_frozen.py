@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import frozen
-from pipeline.config.frozen import MADE_HERE_FLAG, Trust
+from pipeline.config.frozen import MADE_HERE_FLAG, TrustPolicy
 from pipeline.errors import ConfigError
 from pipeline.system import seal
 
@@ -29,37 +29,37 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def packages(folder: Path, trust: Trust) -> list[str]:
+def packages(folder: Path, trust: TrustPolicy) -> list[str]:
     return list(frozen.load_trusted_config(folder, trust).allow_packages)
 
 
 def test_of_one_made_here_its_own_list_counts(folder: Path) -> None:
     seal.set_seal(folder)
-    assert packages(folder, Trust()) == ["sympy"]
-    assert packages(folder, Trust(("mine",))) == ["sympy", "mine"]
+    assert packages(folder, TrustPolicy()) == ["sympy"]
+    assert packages(folder, TrustPolicy(("mine",))) == ["sympy", "mine"]
 
 
 def test_of_another_only_what_was_typed(folder: Path) -> None:
-    assert packages(folder, Trust()) == []
-    assert packages(folder, Trust(("mine",))) == ["mine"]
-    assert packages(folder, Trust(("sympy",))) == ["sympy"]
+    assert packages(folder, TrustPolicy()) == []
+    assert packages(folder, TrustPolicy(("mine",))) == ["mine"]
+    assert packages(folder, TrustPolicy(("sympy",))) == ["sympy"]
 
 
 def test_one_that_was_changed_since_is_anothers(folder: Path) -> None:
     seal.set_seal(folder)
     (folder / "config.yaml").write_text(CONFIG.replace("sympy", "sympy, joblib"))
-    assert packages(folder, Trust()) == []
+    assert packages(folder, TrustPolicy()) == []
 
 
 def test_a_process_is_told_what_the_one_that_started_it_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seal.set_seal(folder)
-    words = Trust().arguments(folder)
+    words = TrustPolicy().arguments(folder)
     assert words == [MADE_HERE_FLAG]
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "on another machine"))
-    assert packages(folder, Trust()) == []
-    assert packages(folder, Trust.from_arguments(words)) == ["sympy"]
-    assert packages(folder, Trust.from_arguments(Trust(("mine",)).arguments(folder))) == ["mine"]
-    assert packages(folder, Trust.from_arguments([])) == []
+    assert packages(folder, TrustPolicy()) == []
+    assert packages(folder, TrustPolicy.from_arguments(words)) == ["sympy"]
+    assert packages(folder, TrustPolicy.from_arguments(TrustPolicy(("mine",)).arguments(folder))) == ["mine"]
+    assert packages(folder, TrustPolicy.from_arguments([])) == []
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,6 @@ def test_a_process_is_told_what_the_one_that_started_it_found(folder: Path, monk
 def test_nothing_is_filled_into_anothers(folder: Path, line: str) -> None:
     (folder / "config.yaml").write_text(f"{CONFIG}{line}\n")
     with pytest.raises(ConfigError, match="was not made here"):
-        frozen.load_trusted_config(folder, Trust())
+        frozen.load_trusted_config(folder, TrustPolicy())
     seal.set_seal(folder)
-    frozen.load_trusted_config(folder, Trust())
+    frozen.load_trusted_config(folder, TrustPolicy())

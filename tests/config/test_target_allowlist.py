@@ -61,7 +61,7 @@ HOSTILE = (
     "timeit.timeit",
     "pipeline.config.instantiate.instantiate",
     "pipeline.system.process.exit_without_teardown",
-    "pipeline.lifecycle.training_process.work",
+    "pipeline.lifecycle.training_process.run_training_process",
     "torch.nn.Module.__init__.__globals__.get",
     "torch.nn.Module.__class__",
     "torch.nn.Module.__subclasses__",

@@ -11,7 +11,7 @@ from pipeline.diagnosis import advice, render
 from pipeline.diagnosis.finding import Finding
 from pipeline.diagnosis.symptoms import Symptoms
 from pipeline.lifecycle.preflight import is_accepted
-from pipeline.lifecycle.summaries import parameters
+from pipeline.lifecycle.summaries import logged_parameters
 from pipeline.runs.run_directory import Run
 
 RMSPROP = "_target_: torch.optim.RMSprop\n_partial_: true\nlr: 1e-3\n"
@@ -38,7 +38,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def symptoms_of(words: list[str], kind: str = "image") -> Symptoms:
     composed = compose(words)
-    return Symptoms(settings=parameters(composed.config, composed.choices), curves={}, kind=kind)
+    return Symptoms(settings=logged_parameters(composed.config, composed.choices), curves={}, kind=kind)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
 
@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 120.0
 def trials_in(home: Path) -> list[FrozenTrial]:
     folder = home / "runs" / "searches" / "s"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return studies.open_study(plans.load(folder, Trust()), folder).get_trials()
+    return studies.open_study(plans.load(folder, TrustPolicy()), folder).get_trials()
 
 
 def done(trials: list[FrozenTrial]) -> list[FrozenTrial]:

@@ -15,7 +15,7 @@ from pipeline.config import instantiate
 from pipeline.config.compose import compose
 from pipeline.errors import UserError
 from pipeline.lifecycle import build as assembling
-from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.train import check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.system.process import SINGLE_PROCESS, Rank
@@ -104,12 +104,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     sys.path.remove(str(place))
 
 
-def assemble(*overrides: str, place: Rank = SINGLE_PROCESS, **nodes: str) -> Assembly:
+def assemble(*overrides: str, place: Rank = SINGLE_PROCESS, **nodes: str) -> Components:
     """`nodes` are targets in place of whole nodes, as a YAML file of the user's own would have them."""
     config = compose([*OWN, *overrides]).config
     for name, target in nodes.items():
         config[name] = {"_target_": target}
-    return assembling.assemble(config, place)
+    return assembling.build_components(config, place)
 
 
 def refusal(*overrides: str, **nodes: str) -> str:
@@ -199,9 +199,9 @@ class TestTheTask:
         assert expected in str(caught.value)
 
 
-def assembled(*overrides: str) -> Assembly:
+def assembled(*overrides: str) -> Components:
     """Of what is shipped alone."""
-    return assembling.assemble(compose(list(overrides)).config, SINGLE_PROCESS)
+    return assembling.build_components(compose(list(overrides)).config, SINGLE_PROCESS)
 
 
 class TestIsRefused:
@@ -283,7 +283,7 @@ class TestIsRefused:
     def test_a_callback_that_cannot_change_this_data(self, callback: str, data: str, expected: str | None) -> None:
         config = compose([f"data={data}", "model=mlp", f"callbacks=[default,{callback}]"]).config
         callbacks = list(instantiate.instantiate(config.callbacks, config).values())
-        assembly = assembling.assemble(config, SINGLE_PROCESS)
+        assembly = assembling.build_components(config, SINGLE_PROCESS)
         if expected is None:
             check_transforms(callbacks, assembly)
         else:

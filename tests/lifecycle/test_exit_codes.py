@@ -36,7 +36,7 @@ def raising(problem: BaseException) -> Callable[[], None]:
 def test_what_is_foreseen_ends_in_one_message(
     problem: BaseException, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_codes.code_of(raising(problem), tmp_path) == code
+    assert exit_codes.run_to_exit_code(raising(problem), tmp_path) == code
     assert capsys.readouterr().err == said
 
 
@@ -48,12 +48,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_nothing_wrong_is_0(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_codes.code_of(lambda: None, folder) == 0
+    assert exit_codes.run_to_exit_code(lambda: None, folder) == 0
     assert capsys.readouterr().err == ""
 
 
 def test_what_nobody_foresaw_shows_where_it_happened(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_codes.code_of(raising(ZeroDivisionError("by nothing")), folder) == 1
+    assert exit_codes.run_to_exit_code(raising(ZeroDivisionError("by nothing")), folder) == 1
     said = capsys.readouterr().err
     assert "Traceback" in said and "ZeroDivisionError: by nothing" in said and "in work" in said
 
@@ -63,14 +63,14 @@ def test_a_full_disk_is_recognised_however_deep(number: int, folder: Path, capsy
     deep = RuntimeError("unexpected pos 64 vs 0")
     deep.__cause__ = ValueError("wrapped")
     deep.__cause__.__context__ = OSError(number, "No space left")
-    assert exit_codes.code_of(raising(deep), folder) == 1
+    assert exit_codes.run_to_exit_code(raising(deep), folder) == 1
     said = capsys.readouterr().err
     assert said.startswith("failed: the disk is full") and "what was saved before stands" in said
     assert "Traceback" not in said
 
 
 def test_brackets_in_a_message_are_printed_as_they_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exit_codes.code_of(raising(ConfigError("use [bold]callbacks=[default,ema][/bold] or [/]")), folder)
+    exit_codes.run_to_exit_code(raising(ConfigError("use [bold]callbacks=[default,ema][/bold] or [/]")), folder)
     assert capsys.readouterr().err == "error: use [bold]callbacks=[default,ema][/bold] or [/]\n"
 
 
@@ -78,24 +78,24 @@ def test_brackets_in_a_message_are_printed_as_they_are(folder: Path, capsys: pyt
 def test_a_lost_file_system_is_told_with_the_way_to_go_on(
     number: int, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_codes.code_of(raising(OSError(number, "gone")), folder) == 1
+    assert exit_codes.run_to_exit_code(raising(OSError(number, "gone")), folder) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"failed: the file system of {folder} is lost") and "Traceback" not in said
     assert f"pipeline resume run={folder}" in said
 
 
 def test_a_run_directory_that_is_gone_is_a_lost_file_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_codes.code_of((tmp_path / "gone/file").read_text, tmp_path / "gone") == 1
+    assert exit_codes.run_to_exit_code((tmp_path / "gone/file").read_text, tmp_path / "gone") == 1
     assert "is lost" in capsys.readouterr().err
 
 
 def test_a_missing_file_of_somebody_elses_is_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_codes.code_of((folder / "file").read_text, folder) == 1
+    assert exit_codes.run_to_exit_code((folder / "file").read_text, folder) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_memory_that_ran_out_is_told_with_its_remedies(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_codes.code_of(lambda: [torch.empty(2**50)].clear(), folder) == 1
+    assert exit_codes.run_to_exit_code(lambda: [torch.empty(2**50)].clear(), folder) == 1
     said = capsys.readouterr().err
     assert said.startswith("failed: out of memory") and "Traceback" not in said
     assert "data.batch_size" in said and "batch.on_out_of_memory=halve" in said
@@ -103,7 +103,7 @@ def test_memory_that_ran_out_is_told_with_its_remedies(folder: Path, capsys: pyt
 
 def test_one_sample_for_batch_norm_is_told_with_what_to_type(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     normed = torch.nn.BatchNorm1d(3)
-    assert exit_codes.code_of(lambda: print(normed(torch.zeros(1, 3))), folder) == 1
+    assert exit_codes.run_to_exit_code(lambda: print(normed(torch.zeros(1, 3))), folder) == 1
     said = capsys.readouterr().err
     assert said.startswith("failed: batch norm was given one sample") and "drop_last=True" in said
     assert "Traceback" not in said

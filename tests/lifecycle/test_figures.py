@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from tests.lifecycle.reports.conftest import make_run, network, with_pictures
-from tests.lifecycle.reports.test_residuals import numbers
+from tests.reports.conftest import make_run, network, with_pictures
+from tests.reports.test_regression_sections import numbers
 
 from pipeline.lifecycle import figures
 from pipeline.reports import charts, run_report
@@ -49,7 +49,7 @@ def drawn(tmp_path: Path) -> Callable[..., dict[str, ElementTree.Element]]:
         if kept is not None:
             saved.save(run.folder, kept)
         assembly: Any = NoData()
-        return {path.stem: ElementTree.parse(path).getroot() for path in figures.draw_all(run, assembly)}
+        return {path.stem: ElementTree.parse(path).getroot() for path in figures.write_figures(run, assembly)}
 
     return draw
 
@@ -90,7 +90,7 @@ def test_the_page_and_the_files_show_the_same_charts(tmp_path: Path) -> None:
     run = make_run(tmp_path / "20261123-120000-cnn-pets-aaaa", network(0.8))
     page = run_report.render(gather(run))
     assembly: Any = NoData()
-    files = {path.stem: path.read_text(encoding="utf-8") for path in figures.draw_all(run, assembly)}
+    files = {path.stem: path.read_text(encoding="utf-8") for path in figures.write_figures(run, assembly)}
     for name in ("learning_curves", "reliability"):
         paths = re.findall(r'<path d="(M[^"]*L[^"]*)"|<rect[^>]*class="bar[^>]*>', files[name])
         assert paths and all(each in page for each in paths if each)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from pipeline.errors import UserError
 from pipeline.lifecycle import preflight
-from pipeline.lifecycle.preflight import check_own_files
+from pipeline.lifecycle.preflight import check_data_files
 
 GOOD = "size,town,price\n1,York,2\n"
 TABLE: dict[str, Any] = {
@@ -26,7 +26,7 @@ SENTENCES: dict[str, Any] = {
 
 def check(root: Path, source: dict[str, Any], launcher: str = "local.Local") -> None:
     launch = {"_target_": f"pipeline.launch.{launcher}"}
-    check_own_files(OmegaConf.create({"data": {"root": str(root), "source": source}, "launch": launch}))
+    check_data_files(OmegaConf.create({"data": {"root": str(root), "source": source}, "launch": launch}))
 
 
 @pytest.mark.parametrize("source", ["files.audio_folder.AudioFolder", "datasets.spoken_digits.SpokenDigits"])
@@ -96,8 +96,8 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(GOOD)
     config = {"data": {"root": "own.csv", "source": TABLE}, "launch": {"_target_": "pipeline.launch.local.Local"}}
     asked = (
-        "import sys\nfrom omegaconf import OmegaConf\nfrom pipeline.lifecycle.preflight import check_own_files\n"
-        f"check_own_files(OmegaConf.create({config!r}))\nprint('torch' in sys.modules)"
+        "import sys\nfrom omegaconf import OmegaConf\nfrom pipeline.lifecycle.preflight import check_data_files\n"
+        f"check_data_files(OmegaConf.create({config!r}))\nprint('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", asked], cwd=tmp_path, env=os.environ, capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.lifecycle.final_test import Predictions
-from pipeline.lifecycle.save_predictions import compacted, shortened, spectrograms, thumbnails
+from pipeline.lifecycle.save_predictions import class_predictions, shorten_sentence, spectrograms, thumbnails
 from pipeline.reports import predictions
 from pipeline.reports.predictions import SavedLabels, SavedNumbers, SavedPredictions
 
@@ -51,8 +51,10 @@ def test_a_file_from_before_there_were_sentences_is_read(predicted: Predicted, t
 
 
 def test_a_long_sentence_is_cut() -> None:
-    assert shortened("a film") == "a film"
-    assert len(shortened("a " * 1_000)) == predictions.LONGEST and shortened("a" * 1_000).endswith("a ...")
+    assert shorten_sentence("a film") == "a film"
+    assert len(shorten_sentence("a " * 1_000)) == predictions.LONGEST and shorten_sentence("a" * 1_000).endswith(
+        "a ..."
+    )
 
 
 def test_numbers_and_classes_are_told_apart_and_each_has_its_digest(predicted: Predicted, tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_many_values_are_kept_in_half_the_room_and_stay_finite() -> None:
 def test_scores_become_probabilities_losses_and_classes() -> None:
     scores = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     expected = torch.nn.functional.cross_entropy(scores, torch.tensor([0, 0]), reduction="none")
-    kept = compacted(Predictions(scores, torch.tensor([0, 0]), expected, torch.tensor([4, 7])), "digest")
+    kept = class_predictions(Predictions(scores, torch.tensor([0, 0]), expected, torch.tensor([4, 7])), "digest")
     assert kept.said.tolist() == [0, 1] and kept.right.tolist() == [True, False] and kept.ids.tolist() == [4, 7]
     assert kept.losses == pytest.approx(expected.numpy())
     assert kept.confidence == pytest.approx(scores.softmax(1).max(1).values.numpy())

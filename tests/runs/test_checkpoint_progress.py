@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runs.checkpoint_progress import MOST_BYTES, Trained, trained
+from pipeline.runs.checkpoint_progress import MAX_PICKLE_BYTES, CheckpointProgress, read_checkpoint_progress
 
 GOOD = {"epoch": 2, "global_step": 20, "callbacks": {"Checkpointing": {"is_over": False}}}
 LIMIT = 1 << 30  # bytes of memory
@@ -19,7 +19,7 @@ LIMIT = 1 << 30  # bytes of memory
 
 def command(folder: Path) -> list[str]:
     """What prints how far the run is."""
-    program = "import sys, pathlib, pipeline.runs.checkpoint_progress as t; print(t.trained(pathlib.Path(sys.argv[1])))"
+    program = "import sys, pathlib, pipeline.runs.checkpoint_progress as t; print(t.read_checkpoint_progress(pathlib.Path(sys.argv[1])))"
     return [sys.executable, "-c", program, str(folder)]
 
 
@@ -31,12 +31,15 @@ def archive(path: Path, structure: bytes, *, times: int = 1) -> None:
 
 def test_it_tells_epochs_and_steps(tmp_path: Path) -> None:
     archive(tmp_path / "step-00000020.ckpt", pickle.dumps(GOOD, protocol=2))
-    assert trained(tmp_path) == Trained(2, 20, is_over=False)
+    assert read_checkpoint_progress(tmp_path) == CheckpointProgress(2, 20, is_over=False)
 
 
 ROWS = {
     "a structure without end": (b"\0" * (1 << 20), 1 << 10),  # a GiB, in a MB
-    "one that stands behind a good one": (pickle.dumps(GOOD, protocol=2) + bytes(1 << 20), 2 * (MOST_BYTES >> 20)),
+    "one that stands behind a good one": (
+        pickle.dumps(GOOD, protocol=2) + bytes(1 << 20),
+        2 * (MAX_PICKLE_BYTES >> 20),
+    ),
     "a place far out in the memo": (b"Nr" + struct.pack("<I", 0x7FFFFFFF) + b".", 1),
     "an array of eight GiB": (b"\x96" + struct.pack("<Q", 8 << 30) + b".", 1),
     "a text of eight GiB": (b"\x8d" + struct.pack("<Q", 8 << 30) + b".", 1),
@@ -58,7 +61,7 @@ def test_what_somebody_made_to_fill_the_memory_tells_nothing(tmp_path: Path, wha
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT)),
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
-    assert ended.stdout.startswith("Trained(epochs=2, steps=20")
+    assert ended.stdout.startswith("CheckpointProgress(epochs=2, steps=20")
 
 
 @pytest.mark.parametrize("what", ["a pipe", "a link out of the run"])

@@ -38,6 +38,6 @@ def test_outside_a_repository_and_without_git_there_is_no_commit(
 
 
 def test_versions_and_hardware_are_plain_values() -> None:
-    described = environment_variables.describe(["pipeline", "train"])
+    described = environment_variables.describe_environment(["pipeline", "train"])
     assert described["command"] == ["pipeline", "train"]
     assert described["packages"]["torch"] and described["processor"] and described["cores"] >= 1

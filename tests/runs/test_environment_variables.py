@@ -11,13 +11,18 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from pipeline.cli import main
-from pipeline.commands.train import check_run
+from pipeline.commands.train import check_run_config
 from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.runs.environment_variables import check_variables, describe, passed_over, recorded
+from pipeline.runs.environment_variables import (
+    check_variables,
+    describe_environment,
+    ignored_variables,
+    recorded_variables,
+)
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import SINGLE_PROCESS
 
@@ -81,7 +86,7 @@ def test_every_verb_that_trains_refuses_them_before_torch_and_leaves_nothing(ver
 def test_so_do_those_that_judge_a_run_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PL_TRAINER_PRECISION", "bf16-mixed")
     with pytest.raises(ConfigError, match="unset PL_TRAINER_PRECISION"):
-        check_run("latest", str(tmp_path), ())
+        check_run_config("latest", str(tmp_path), ())
 
 
 def test_a_process_of_a_run_refuses_them_too(tmp_path: Path) -> None:
@@ -131,7 +136,9 @@ def test_what_mlflow_itself_would_heed_counts_or_is_told_in_one_line_without_its
 
 
 def test_an_empty_one_says_nothing() -> None:
-    assert not list(passed_over({"MLFLOW_TRACKING_URI": "", "MLFLOW_RUN_ID": ""}, compose([]).config.tracking, []))
+    assert not list(
+        ignored_variables({"MLFLOW_TRACKING_URI": "", "MLFLOW_RUN_ID": ""}, compose([]).config.tracking, [])
+    )
 
 
 def test_one_process_of_a_slurm_job_is_alone_and_keeps_its_signals(
@@ -139,7 +146,7 @@ def test_one_process_of_a_slurm_job_is_alone_and_keeps_its_signals(
 ) -> None:
     for name, value in {"NTASKS": "2", "JOB_ID": "7", "JOB_NAME": "x", "PROCID": "1", "LOCALID": "1"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    assembly = Assembly(pl.LightningModule(), pl.LightningDataModule(), None, None, None)
+    assembly = Components(pl.LightningModule(), pl.LightningDataModule(), None, None, None)
     trainer = build_trainer(
         compose(["trainer.accelerator=cpu"]).config,
         assembly=assembly,
@@ -165,7 +172,7 @@ def test_what_changes_speed_or_the_last_digits_is_kept_with_the_run_and_no_secre
         "PYTHONHASHSEED": "0",
     }
     passed_over = {"MLFLOW_TRACKING_PASSWORD": "x", "HF_TOKEN": "x", "AWS_SECRET_ACCESS_KEY": "x", "OMP_STACKSIZE": ""}
-    assert recorded({**passed_over, **kept}) == dict(sorted(kept.items()))
+    assert recorded_variables({**passed_over, **kept}) == dict(sorted(kept.items()))
     for name, value in kept.items():
         monkeypatch.setenv(name, value)
-    assert json.loads(json.dumps(describe([])))["variables"].items() >= kept.items()
+    assert json.loads(json.dumps(describe_environment([])))["variables"].items() >= kept.items()

@@ -21,7 +21,7 @@ from pipeline.runs import lock
 from pipeline.system.process import HANDED_DOWN
 folder, work = Path(sys.argv[1]), sys.argv[2]
 CHILD = "import pathlib, sys, time\\nwhile pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
-with lock.held(folder, work):
+with lock.run_lock(folder, work):
     if work == lock.TRAINED:
         alive = folder / "alive"
         alive.touch()
@@ -53,9 +53,9 @@ def hold(tmp_path: Path) -> Iterator[Hold]:
 
 def can_be_held(folder: Path) -> bool:
     try:
-        with lock.held(folder, "evaluated"):
+        with lock.run_lock(folder, "evaluated"):
             return True
-    except lock.Held:
+    except lock.RunLockedError:
         return False
 
 
@@ -66,7 +66,7 @@ def test_who_comes_second_is_told_who_holds_it_and_what_to_type(
     hold: Hold, tmp_path: Path, work: str, remedy: str
 ) -> None:
     holder = hold(work)
-    with pytest.raises(lock.Held) as refused, lock.held(tmp_path, "trained"):
+    with pytest.raises(lock.RunLockedError) as refused, lock.run_lock(tmp_path, "trained"):
         pass
     said = str(refused.value)
     assert f"{tmp_path.name} is being {work} right now, by process {holder.pid} on " in said
@@ -77,27 +77,27 @@ def test_it_falls_with_its_holder_whatever_is_left_in_the_file(hold: Hold, tmp_p
     holder = hold("evaluated")
     holder.kill()
     holder.wait()
-    assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == holder.pid
+    assert json.loads((tmp_path / lock.LOCK_FILE).read_text())["pid"] == holder.pid
     assert can_be_held(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 200, b"{", b"[1]", b'{"token": 1}', b'{"pid": -1}'])
 def test_no_content_of_the_file_keeps_anybody_out(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / lock.NAME).write_bytes(content)
+    (tmp_path / lock.LOCK_FILE).write_bytes(content)
     assert can_be_held(tmp_path)
 
 
 def test_it_lives_as_long_as_a_process_that_inherited_it(
     hold: Hold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "ORPHANS_SECONDS", 0.3)
+    monkeypatch.setattr(lock, "ORPHANS_TIMEOUT_SECONDS", 0.3)
     holder = hold(lock.TRAINED)
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with pytest.raises(lock.Held, match="by what is left of process"), lock.held(tmp_path, "trained"):
+    with pytest.raises(lock.RunLockedError, match="by what is left of process"), lock.run_lock(tmp_path, "trained"):
         pass
     (tmp_path / "alive").unlink()
-    monkeypatch.setattr(lock, "ORPHANS_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(lock, "ORPHANS_TIMEOUT_SECONDS", PATIENCE_SECONDS)
     assert can_be_held(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_a_patient_one_waits_for_a_live_holder(hold: Hold, tmp_path: Path) -> No
             sys.executable,
             "-c",
             "import sys; from pathlib import Path; from pipeline.runs import lock\n"
-            "with lock.held(Path(sys.argv[1]), 'trained', is_patient=True): print('mine')",
+            "with lock.run_lock(Path(sys.argv[1]), 'trained', is_patient=True): print('mine')",
             str(tmp_path),
         ],
         stdout=subprocess.PIPE,
@@ -134,15 +134,15 @@ def test_a_patient_one_waits_for_a_live_holder(hold: Hold, tmp_path: Path) -> No
 
 def test_those_below_a_holder_may_write_too(hold: Hold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hold("evaluated")
-    monkeypatch.setenv(lock.TOKEN, json.loads((tmp_path / lock.NAME).read_text())["token"])
+    monkeypatch.setenv(lock.TOKEN_VARIABLE, json.loads((tmp_path / lock.LOCK_FILE).read_text())["token"])
     assert can_be_held(tmp_path)
 
 
 def test_it_is_given_back_with_the_environment_as_it_was(tmp_path: Path) -> None:
     before = dict(os.environ)
-    with lock.held(tmp_path, "evaluated"):
-        assert os.environ[lock.TOKEN]
-        with lock.held(tmp_path, "evaluated"):
+    with lock.run_lock(tmp_path, "evaluated"):
+        assert os.environ[lock.TOKEN_VARIABLE]
+        with lock.run_lock(tmp_path, "evaluated"):
             pass
     assert dict(os.environ) == before
     assert can_be_held(tmp_path)
@@ -154,8 +154,8 @@ def test_where_there_can_be_no_lock_the_work_goes_on_without(tmp_path: Path, lef
     if left != "nothing":
         folder.mkdir()
     if left == "directory":
-        (folder / lock.NAME).mkdir()
+        (folder / lock.LOCK_FILE).mkdir()
     if left == "link":
-        (folder / lock.NAME).symlink_to(tmp_path / "elsewhere")
+        (folder / lock.LOCK_FILE).symlink_to(tmp_path / "elsewhere")
     assert can_be_held(folder)
     assert not (tmp_path / "elsewhere").exists()

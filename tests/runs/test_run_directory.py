@@ -24,8 +24,8 @@ NAMES = ("20260101-120000-cnn-mnist5k-1a2b", "20260102-120000-cnn-mnist5k-3c4d",
 
 
 def make(name: str = "cnn", runs_dir: str = "runs") -> Run:
-    run = runs.make(name=name, runs_dir=runs_dir)
-    runs.fill(run, config_yaml=CONFIG, overrides=["seed=0", "name='a b'"], environment={"a": 1})
+    run = runs.create_run_directory(name=name, runs_dir=runs_dir)
+    runs.fill_run_directory(run, config_yaml=CONFIG, overrides=["seed=0", "name='a b'"], environment={"a": 1})
     return run
 
 
@@ -89,35 +89,35 @@ class TestFinding:
         ],
     )
     def test_by_latest_name_ending_part_or_path(self, three: Path, reference: str, found: str) -> None:
-        assert runs.find(reference, "runs").folder == three / "runs" / found
+        assert runs.find_run(reference, "runs").folder == three / "runs" / found
 
     def test_by_a_path_anywhere(self, three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir("/")
-        assert runs.find(str(three / "runs" / NAMES[0]), "runs").id == NAMES[0]
-        assert runs.find("5e6f", str(three / "runs")).id == NAMES[2]
+        assert runs.find_run(str(three / "runs" / NAMES[0]), "runs").id == NAMES[0]
+        assert runs.find_run("5e6f", str(three / "runs")).id == NAMES[2]
 
     def test_a_part_of_several_names_is_ambiguous(self, three: Path) -> None:
         with pytest.raises(RunError, match=rf"run=cnn could be any of {NAMES[0]}, {NAMES[1]}: give more of the name"):
-            runs.find("cnn", "runs")
+            runs.find_run("cnn", "runs")
 
     @pytest.mark.parametrize("reference", ["20260103-120000-mlp-mnist5k-5e6e", "mpl-mnist5k-5e6f"])
     def test_what_is_not_there_gets_the_nearest_names(self, three: Path, reference: str) -> None:
         with pytest.raises(RunError, match=rf"run={reference} is not in .*did you mean {NAMES[2]}.*or run=latest"):
-            runs.find(reference, "runs")
+            runs.find_run(reference, "runs")
 
     @pytest.mark.parametrize("reference", ["../../etc", "*", "[", "", " "])
     def test_odd_characters_find_nothing(self, three: Path, reference: str) -> None:
         with pytest.raises(RunError):
-            runs.find(reference, "runs")
+            runs.find_run(reference, "runs")
 
     def test_where_there_is_no_run_yet_it_says_how_to_make_one(self, empty_folder: Path) -> None:
         with pytest.raises(RunError, match=r"there is no run in .* yet; `make train` makes one"):
-            runs.find("latest", "runs")
+            runs.find_run("latest", "runs")
 
     def test_a_link_to_a_run_that_was_deleted_is_no_run(self, three: Path) -> None:
         (three / "runs" / NAMES[1] / "config.yaml").unlink()
         with pytest.raises(RunError, match="run=latest"):
-            runs.find("latest", "runs")
+            runs.find_run("latest", "runs")
 
 
 def test_a_result_is_read_back_as_it_was_written(empty_folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_result_is_read_back_as_it_was_written(empty_folder: Path) -> None:
 def test_a_run_is_found_by_what_mlflow_calls_it(three: Path) -> None:
     run = Run(three / "runs" / NAMES[0])
     sync_state.save(run.folder, sync_state.Progress(uri="sqlite:///x.db", mlflow_run_id="ab" * 16))
-    assert runs.find("ab" * 16, "runs").id == run.id
+    assert runs.find_run("ab" * 16, "runs").id == run.id
 
 
 def test_a_new_run_was_made_here_and_a_changed_one_was_not(empty_folder: Path) -> None:

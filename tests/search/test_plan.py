@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import compose
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.errors import ConfigError
 from pipeline.search import plan as plans
 
@@ -79,7 +79,7 @@ def test_a_key_that_some_options_lack_is_refused_until_it_has_a_condition() -> N
 def test_a_plan_comes_back_from_its_folder_as_it_was(tmp_path: Path) -> None:
     plan = plans.make(["model=mlp,cnn", RATE, "search.n_trials=7", "seed=3"])
     plan.save(tmp_path)
-    again = plans.load(tmp_path, Trust())
+    again = plans.load(tmp_path, TrustPolicy())
     assert (again.config, again.fixed, again.space) == (plan.config, plan.fixed, plan.space)
     assert again.fixed == ["seed=3"] and again.settings.n_trials == 7
 

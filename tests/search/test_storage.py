@@ -10,7 +10,7 @@ import optuna
 import pytest
 import sqlalchemy
 
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.errors import RunError, UserError
 from pipeline.search import plan as plans
 from pipeline.search import storage
@@ -95,7 +95,7 @@ class TestASearchThatIsTakenUpAgain:
         for content in ("", "- 1\n", "search:\n  space: {}\n", "search: [\n"):
             config.write_text(content)
             with pytest.raises(UserError, match=r"holds no search of this version|holds no configuration|is damaged"):
-                plans.load(tmp_path, Trust())
+                plans.load(tmp_path, TrustPolicy())
 
 
 def test_of_several_that_want_it_one_is_let_in(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.search import directory as folders
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
@@ -16,7 +16,7 @@ from pipeline.search import study as studies
 SIGNALLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.search import study as studies, worker
 
 def ask(*given):
@@ -25,7 +25,7 @@ def ask(*given):
     return trial
 
 asked, studies.ask = studies.ask, ask
-sys.exit(worker.main(Path(sys.argv[1]), "0", Trust()))
+sys.exit(worker.main(Path(sys.argv[1]), "0", TrustPolicy()))
 """
 
 
@@ -42,6 +42,6 @@ def test_a_signal_that_comes_while_a_trial_is_asked_for_waits_for_it(empty_folde
         command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert ended.returncode == 0, ended.stderr
-    first, again = studies.open_study(plans.load(folder, Trust()), folder).get_trials()
+    first, again = studies.open_study(plans.load(folder, TrustPolicy()), folder).get_trials()
     assert first.state == TrialState.FAIL and first.user_attrs[studies.STOPPED]
     assert again.state == TrialState.WAITING and again.user_attrs[studies.INSTEAD_OF] == first.number

@@ -12,7 +12,7 @@ from tests.training.conftest import Digits
 
 from pipeline.data.dataset import Splits
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.train import check_monitors
 from pipeline.spec import Batch, DataSpec, TaskKind
 from pipeline.training.evaluation import Evaluation
@@ -93,4 +93,4 @@ def test_nobody_waits_for_a_metric_that_validation_cannot_have(fit, tmp_path):
     trainer, learner, _ = fit(tmp_path / "run", epochs=1, data={"source": NoNine()})
     data = trainer.datamodule
     with pytest.raises(ConfigError, match=r"EarlyStopping monitors val/auroc, which is not defined \(no sample of cla"):
-        check_monitors([EarlyStopping("val/auroc", mode="max")], Assembly(learner, data, data.spec, 20, 20))
+        check_monitors([EarlyStopping("val/auroc", mode="max")], Components(learner, data, data.spec, 20, 20))

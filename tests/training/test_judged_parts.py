@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.lifecycle.build import Assembly
-from pipeline.lifecycle.final_test import scores_of_parts
+from pipeline.lifecycle.build import Components
+from pipeline.lifecycle.final_test import evaluate_splits
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import EMA, weights_to_judge
 
@@ -15,7 +15,7 @@ def test_parts_are_judged_by_the_weights_that_a_checkpoint_would_be(fit, tmp_pat
     kept = checkpoints.load(checkpoints.numbered(tmp_path / "run")[0])["evaluation_state_dict"]
     assert all(torch.equal(weights[name], kept[name]) for name in kept)
     data = trainer.datamodule
-    found = scores_of_parts(trainer, Assembly(learner, data, data.spec, 20, 20), weights, ["train", "validation"])
+    found = evaluate_splits(trainer, Components(learner, data, data.spec, 20, 20), weights, ["train", "validation"])
     assert found["validation"]["accuracy"] == pytest.approx(dict(metrics.named("val/accuracy"))[20])
     assert found["validation"]["loss"] == pytest.approx(dict(metrics.named("val/loss"))[20], rel=1e-5)
     assert found.keys() == {"train", "validation"} and 0 < found["train"]["accuracy"] <= 1

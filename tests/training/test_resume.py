@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
-from pipeline.lifecycle.trainer import OF_WEIGHTS
+from pipeline.lifecycle.trainer import PRECISION_OF_WEIGHTS
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import EMA
 from pipeline.training.callbacks.checkpointing import Checkpointing
@@ -83,9 +83,9 @@ def test_run_resumed_in_mixed_precision_matches_the_uninterrupted_run(fit, tmp_p
     assert same_tensors(whole.state_dict(), resumed.state_dict())
 
 
-@pytest.mark.parametrize("precision", OF_WEIGHTS)
+@pytest.mark.parametrize("precision", PRECISION_OF_WEIGHTS)
 def test_run_resumed_with_weights_of_another_precision_matches_the_uninterrupted_run(fit, tmp_path, precision):
-    make = OF_WEIGHTS[precision]
+    make = PRECISION_OF_WEIGHTS[precision]
     _, whole, _ = fit(tmp_path / "whole", plugins=[make()], callbacks=everything_on)
     fit(tmp_path / "parts", plugins=[make()], callbacks=everything_on, interrupt_at=33)
     _, resumed, _ = fit(tmp_path / "parts", plugins=[make()], callbacks=everything_on)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.train import check_averages
+from pipeline.lifecycle.train import check_single_average
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import EMA, SWA, take_anew
 from pipeline.training.callbacks.step import StepCallback
@@ -122,4 +122,4 @@ def test_a_module_of_ones_own_is_averaged_too(tmp_path):
 
 def test_two_averages_are_refused():
     with pytest.raises(ConfigError, match=r"EMA and SWA each judge .* ~callbacks\.ema"):
-        check_averages([EMA(decay=0.9), swa()])
+        check_single_average([EMA(decay=0.9), swa()])

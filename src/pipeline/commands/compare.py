@@ -14,7 +14,7 @@ from pipeline.reports import formatting, significance
 from pipeline.reports import predictions as saved
 from pipeline.reports.comparison_page import Comparison, best_value, compared, render
 from pipeline.reports.report_data import Evidence, gather
-from pipeline.runs.run_directory import Run, find
+from pipeline.runs.run_directory import Run, find_run
 from pipeline.system.files import write_atomically
 
 STAMP = re.compile(r"^\d{8}-\d{6}-")
@@ -26,7 +26,7 @@ def compare(*, runs: str, runs_dir: str, output: str) -> int:
 
     Raises UserError for runs that cannot be compared.
     """
-    chosen = [find(each, runs_dir, key="runs") for each in runs.split(",") if each]
+    chosen = [find_run(each, runs_dir, key="runs") for each in runs.split(",") if each]
     check(chosen)
     comparison = compared([evidence_of(run) for run in chosen], short_names([run.id for run in chosen]))
     path = Path(output) if output else Path(runs_dir) / file_name(chosen)

@@ -12,9 +12,9 @@ from pipeline.diagnosis.examine import examine
 from pipeline.diagnosis.finding import Finding
 from pipeline.diagnosis.symptoms import Symptoms
 from pipeline.lifecycle import exit_codes
-from pipeline.lifecycle.build import Assembly
-from pipeline.lifecycle.console import console_beside
-from pipeline.lifecycle.summaries import shorten
+from pipeline.lifecycle.build import Components
+from pipeline.lifecycle.console import open_console
+from pipeline.lifecycle.summaries import relative_to_working_directory
 from pipeline.reports.report_data import gather
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
@@ -29,9 +29,9 @@ def diagnose(reference: str, runs_dir: str, data_root: str | None = None, packag
 
     `data_root` is where the data lies now, if no longer where the run found it; `packages` may be called besides.
     """
-    run = runs.find(reference, runs_dir, packages=packages)
-    console = console_beside(run.folder / "diagnose.log")
-    return exit_codes.code_of(lambda: _tell(run, console, data_root), run.folder)
+    run = runs.find_run(reference, runs_dir, packages=packages)
+    console = open_console(run.folder / "diagnose.log")
+    return exit_codes.run_to_exit_code(lambda: _tell(run, console, data_root), run.folder)
 
 
 def _tell(run: Run, console: Console, data_root: str | None) -> None:
@@ -42,7 +42,7 @@ def _tell(run: Run, console: Console, data_root: str | None) -> None:
     console.print(Text(f"{run.id}: {render.heading(found, unseen)}"), soft_wrap=True)
     for finding, samples in told:
         console.print(render.printed(run, finding, samples), soft_wrap=True)
-    console.print(Text(f"\nwritten to  {shorten(run.folder / NAME)}"), soft_wrap=True)
+    console.print(Text(f"\nwritten to  {relative_to_working_directory(run.folder / NAME)}"), soft_wrap=True)
     if (page := _pictures(run, found, symptoms, assembly)) is not None:
         console.print(Text(f"pictures    {page}"), soft_wrap=True)
 
@@ -55,14 +55,14 @@ def unseen_in(symptoms: Symptoms) -> list[str]:
     return unseen if symptoms.is_of_classes else [*unseen, "what concerns classes, because numbers are predicted"]
 
 
-def _samples(finding: Finding, symptoms: Symptoms, assembly: Assembly) -> render.Samples:
+def _samples(finding: Finding, symptoms: Symptoms, assembly: Components) -> render.Samples:
     if not finding.suspects:
         return []
     assert isinstance(assembly.data, DataModule)
     return render.described(finding.suspects, assembly.data.parts, symptoms.class_names)
 
 
-def _pictures(run: Run, found: list[Finding], symptoms: Symptoms, assembly: Assembly) -> str | None:
+def _pictures(run: Run, found: list[Finding], symptoms: Symptoms, assembly: Components) -> str | None:
     """The page of the suspicious ones, where samples are pictures."""
     suspects = next((each.suspects for each in found if each.suspects), ())
     if not suspects or symptoms.kind != "image":
@@ -70,4 +70,4 @@ def _pictures(run: Run, found: list[Finding], symptoms: Symptoms, assembly: Asse
     assert isinstance(assembly.data, DataModule)
     content = render.pictured(run.id, suspects, assembly.data.parts, symptoms.class_names)
     write_atomically(run.folder / PICTURES, content)
-    return shorten(run.folder / PICTURES)
+    return relative_to_working_directory(run.folder / PICTURES)

@@ -8,11 +8,11 @@ from rich.table import Table
 from pipeline import run_files
 from pipeline.errors import RunError
 from pipeline.lifecycle import exit_codes
-from pipeline.lifecycle.build import Assembly
-from pipeline.lifecycle.console import console_beside
-from pipeline.lifecycle.final_test import Verdict, judge, judged_checkpoint
-from pipeline.lifecycle.load_run import reassemble
-from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
+from pipeline.lifecycle.build import Components
+from pipeline.lifecycle.console import open_console
+from pipeline.lifecycle.final_test import EvaluationResult, checkpoint_to_evaluate, run_test
+from pipeline.lifecycle.load_run import load_run
+from pipeline.lifecycle.save_predictions import digest_of_test_set, save_component_facts, save_test_predictions
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.reports.report_data import is_judged
 from pipeline.runs import run_directory as runs
@@ -27,42 +27,46 @@ def evaluate(reference: str, runs_dir: str, data_root: str | None = None, packag
 
     `data_root` is where the data lies now, if no longer where the run found it; `packages` may be called besides.
     """
-    run = runs.find(reference, runs_dir, packages=packages)
-    console = console_beside(run.folder / "evaluate.log")
-    return exit_codes.code_of(lambda: console.print(comparison(run, judged(run, data_root))), run.folder)
+    run = runs.find_run(reference, runs_dir, packages=packages)
+    console = open_console(run.folder / "evaluate.log")
+    return exit_codes.run_to_exit_code(
+        lambda: console.print(comparison_table(run, evaluate_and_record(run, data_root))), run.folder
+    )
 
 
-def judged(run: Run, data_root: str | None) -> Verdict:
+def evaluate_and_record(run: Run, data_root: str | None) -> EvaluationResult:
     """As `test`; a run of an older version, or one that did not end, is given what a report is made of."""
-    assembly, trainer, verdict = _test(run, data_root)
+    assembly, trainer, verdict = _run_test(run, data_root)
     if not run_files.ASSEMBLED.is_sound(run.folder):
-        keep_assembled(run, assembly, trainer)
+        save_component_facts(run, assembly, trainer)
     if verdict.predictions is not None and not is_judged(run):
-        keep_predictions(run, assembly, verdict.predictions)
-    digest = digest_of_test(assembly, verdict.predictions)
+        save_test_predictions(run, assembly, verdict.predictions)
+    digest = digest_of_test_set(assembly, verdict.predictions)
     if digest is not None and verdict.metrics:
         writer = Journal(run.journal_path)
-        test_set_uses.note(run, digest, verdict.weights, writer)  # MLflow hears of it with the next `pipeline sync`
+        test_set_uses.record_test_use(
+            run, digest, verdict.weights, writer
+        )  # MLflow hears of it with the next `pipeline sync`
         writer.close()
     return verdict
 
 
-def test(run: Run, data_root: str | None = None) -> Verdict:
+def evaluate_run(run: Run, data_root: str | None = None) -> EvaluationResult:
     """Raises RunError for a run without a checkpoint."""
-    return _test(run, data_root)[2]
+    return _run_test(run, data_root)[2]
 
 
-def _test(run: Run, data_root: str | None) -> tuple[Assembly, pl.Trainer, Verdict]:
-    if judged_checkpoint(run) is None:
+def _run_test(run: Run, data_root: str | None) -> tuple[Components, pl.Trainer, EvaluationResult]:
+    if checkpoint_to_evaluate(run) is None:
         raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
-    config, assembly = reassemble(run, data_root)
+    config, assembly = load_run(run, data_root)
     trainer: pl.Trainer = build_trainer(
         config, assembly=assembly, callbacks=[], loggers=False, folder=run.folder, here=SINGLE_PROCESS
     )
-    return assembly, trainer, judge(trainer, assembly, judged_checkpoint(run))
+    return assembly, trainer, run_test(trainer, assembly, checkpoint_to_evaluate(run))
 
 
-def comparison(run: Run, verdict: Verdict) -> Table | str:
+def comparison_table(run: Run, verdict: EvaluationResult) -> Table | str:
     """The metrics beside those that the run recorded when it was trained."""
     if not verdict.metrics:
         return f"{run.id} has nothing to test: its module has no test_step that logs, or its data no test_dataloader"

@@ -9,14 +9,14 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.errors import DONE, ConfigError, RunError, TrackingError
-from pipeline.lifecycle.final_test import HEADLINES
-from pipeline.lifecycle.summaries import UI, command_of
+from pipeline.lifecycle.final_test import TEST_HEADLINES
+from pipeline.lifecycle.summaries import UI_ADDRESS, train_command
 from pipeline.reports import predictions
 from pipeline.runs import run_directory as runs
 from pipeline.runs import test_set_uses, validation_score
 from pipeline.runs.run_directory import Run
-from pipeline.runs.test_set_uses import tag_of
-from pipeline.runs.tracking_store import Store, export_command, store_of
+from pipeline.runs.test_set_uses import tag_of_test_set
+from pipeline.runs.tracking_store import TrackingStore, export_command, tracking_store_of
 from pipeline.tracking import sidecar, tracking_uri
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.mlflow import ui_server
@@ -36,7 +36,7 @@ def register(
     packages: Sequence[str] = (),
 ) -> int:
     """Its exit code. Raises RunError for a run without a model, ConfigError for a name that MLflow does not take."""
-    run = runs.find(reference, runs_dir, packages=packages)
+    run = runs.find_run(reference, runs_dir, packages=packages)
     check_name(name, run.config().name)
     metrics, store = _judged(run), _store(run, typed)
     uri = store.uri
@@ -47,14 +47,14 @@ def register(
         run_id = _in_mlflow(run, store)
         registry = Registry(uri)
         before = registry.champion(name)
-        seen = 0 if digest is None else registry.looks(tag_of(digest))
+        seen = 0 if digest is None else registry.looks(tag_of_test_set(digest))
         version = registry.register(
             name, run_id=run_id, tags=_tags(run, metrics, digest, seen), description=_lineage(run, metrics)
         )
         if version is None:
             raise RunError(f"{run.id} has no model in MLflow, only its metrics: a module of your own is not exported")
         if digest is not None:
-            registry.tag(name, {tag_of(digest): str(seen)})
+            registry.tag(name, {tag_of_test_set(digest): str(seen)})
         moves, reason = verdict(version, before)
         if moves or force:
             registry.crown(name, version)
@@ -69,14 +69,16 @@ def register(
         console.print(f"champion    stays version {before.number}: {reason}; force=true moves it all the same")
     for sentence in figures_of_test(version, before, seen):
         console.print(f"test set    {sentence}")
-    page = ui_server.link(uri if tracking_uri.is_server(uri) else UI, ui_server.version_page(name, version.number))
+    page = ui_server.link(
+        uri if tracking_uri.is_server(uri) else UI_ADDRESS, ui_server.version_page(name, version.number)
+    )
     console.print(f"MLflow      {page}" + ("" if tracking_uri.is_server(uri) else "  (after: pipeline ui)"))
     console.print(f"use it      pipeline evaluate run={SCHEME}{name}@{CHAMPION}")
     return DONE
 
 
-def _store(run: Run, typed: Mapping[str, str] | None) -> Store:
-    store = store_of(run, typed, verb="register")
+def _store(run: Run, typed: Mapping[str, str] | None) -> TrackingStore:
+    store = tracking_store_of(run, typed, verb="register")
     if store is None:
         raise RunError(
             f"{run.id} was trained with tracking=none, so no MLflow has its model: train with tracking=mlflow"
@@ -100,7 +102,7 @@ def verdict(new: Version, champion: Version | None) -> tuple[bool, str]:
         return True, "the first of its name"
     if champion.number == new.number:
         return False, "that is this one"
-    mine, theirs = validation_score.of_tags(new.tags), validation_score.of_tags(champion.tags)
+    mine, theirs = validation_score.score_from_tags(new.tags), validation_score.score_from_tags(champion.tags)
     for version, score in ((new, mine), (champion, theirs)):
         if score is None:
             return False, f"not comparable, version {version.number} has no validation score"
@@ -116,7 +118,7 @@ def verdict(new: Version, champion: Version | None) -> tuple[bool, str]:
 def figures_of_test(new: Version, champion: Version | None, looks: int) -> Iterator[str]:
     """What stands beside the choice, for a person."""
     mine, theirs = _figures(new), {} if champion is None or champion.number == new.number else _figures(champion)
-    name = next((each for each in HEADLINES if each in mine), None)
+    name = next((each for each in TEST_HEADLINES if each in mine), None)
     if name is None:
         return
     said = f"{name} {mine[name]:.4f}"
@@ -131,14 +133,14 @@ def figures_of_test(new: Version, champion: Version | None, looks: int) -> Itera
 
 def _figures(version: Version) -> dict[str, float]:
     found = {}
-    for name in HEADLINES:
+    for name in TEST_HEADLINES:
         with suppress(KeyError, ValueError):  # anybody may write a tag
             found[name] = float(version.tags[name])
     return found
 
 
 def _tags(run: Run, metrics: dict[str, float], digest: str | None, looks: int) -> dict[str, str]:
-    score = validation_score.of_run(run)
+    score = validation_score.validation_score(run)
     return {
         "run_uid": run.id,
         DIGEST_TAG: digest or "",
@@ -152,7 +154,7 @@ def _look(run: Run, digest: str) -> None:
     """A run of an older version has not noted by itself that it was tested."""
     best = (run.result() or {}).get("best_checkpoint")
     writer = Journal(run.journal_path)
-    test_set_uses.note(run, digest, "last" if best is None else Path(best).name, writer)
+    test_set_uses.record_test_use(run, digest, "last" if best is None else Path(best).name, writer)
     writer.close()
 
 
@@ -169,7 +171,7 @@ def _judged(run: Run) -> dict[str, float]:
     return metrics
 
 
-def _in_mlflow(run: Run, store: Store) -> str:
+def _in_mlflow(run: Run, store: TrackingStore) -> str:
     """MLflow's id of the run, with its model there. Raises RunError if it cannot be brought there."""
     state = sidecar.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
     if state.mlflow_run_id is None or not state.complete:
@@ -180,4 +182,4 @@ def _in_mlflow(run: Run, store: Store) -> str:
 
 def _lineage(run: Run, metrics: dict[str, float]) -> str:
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(metrics.items()))
-    return f"From run {run.id}:\n\n```\n{command_of(run)}\n```\n\n| metric | value |\n| --- | --- |\n{rows}\n"
+    return f"From run {run.id}:\n\n```\n{train_command(run)}\n```\n\n| metric | value |\n| --- | --- |\n{rows}\n"

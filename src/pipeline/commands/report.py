@@ -8,13 +8,13 @@ from pipeline.reports.run_report import NAME, write
 from pipeline.runs import lock
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
-from pipeline.runs.tracking_store import export_command, store_of
+from pipeline.runs.tracking_store import export_command, tracking_store_of
 from pipeline.tracking import journal, sidecar, sync_state
 
 
 def remake(*, run: str, runs_dir: str) -> int:
     """Its exit code: 0 as soon as the page stands in the run directory."""
-    found = runs.find(run, runs_dir)
+    found = runs.find_run(run, runs_dir)
     before = _content(found.folder / NAME)
     try:
         path = write(found)
@@ -28,9 +28,11 @@ def remake(*, run: str, runs_dir: str) -> int:
         print(f"without the test set: {found.id} has no predictions; pipeline evaluate run={found.id} writes them")
     if path.read_bytes() != before and sync_state.load(found.folder) is not None:
         try:
-            with lock.held(found.folder, "reported on"):  # after the page, which may also be made of a run under way
+            with lock.run_lock(
+                found.folder, "reported on"
+            ):  # after the page, which may also be made of a run under way
                 _send(found)
-        except lock.Held as somebody:
+        except lock.RunLockedError as somebody:
             print(f"not sent to MLflow: {somebody}")
     return DONE
 
@@ -40,7 +42,7 @@ def _send(run: Run) -> None:
     if journal.is_open(run.journal_path):
         return
     try:
-        store = store_of(run)
+        store = tracking_store_of(run)
     except RunError as refusal:
         print(f"not sent to MLflow: {refusal}")
         return

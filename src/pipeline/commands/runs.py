@@ -13,7 +13,14 @@ from pipeline.launch import job_record
 from pipeline.run_files import warn_once
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
-from pipeline.runs.status import OVER, launched_state, launcher_of, reading, standing_of, status_of
+from pipeline.runs.status import (
+    ENDED_STATES,
+    build_launcher,
+    damage_as_run_error,
+    launcher_state,
+    read_run_status,
+    run_state,
+)
 from pipeline.system.files import ContentError, open_inside
 from pipeline.system.streams import printable
 from pipeline.tracking import journal
@@ -29,7 +36,7 @@ HEADLINES = (
 
 def list_runs(runs_dir: str, *, last: int | None) -> int:
     """The newest `last` of them, the newest at the end."""
-    found = runs.all_of(runs_dir)
+    found = runs.runs_in(runs_dir)
     if not found:
         raise RunError(f"there is no run in {Path(runs_dir).absolute()} yet; `pipeline train` makes one")
     shown = found if last is None else found[-last:]
@@ -47,9 +54,9 @@ def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
     """One that cannot be read does not hide the others."""
     age = format_age(time.time() - run.config_path.lstat().st_mtime)
     try:
-        with reading(run):
+        with damage_as_run_error(run):
             config = run.config()
-            standing = standing_of(run, config, silent)
+            standing = read_run_status(run, config, silent)
             total = OmegaConf.select(config, "trainer.max_epochs")
             epochs = f"{standing.epochs}/{total}" if total else str(standing.epochs)
             return run.id, standing.status, epochs, _headline(standing.metrics), age, _where(run, config)
@@ -59,8 +66,8 @@ def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
 
 def show(reference: str, runs_dir: str) -> int:
     """Raises RunError for one that cannot be read."""
-    run = runs.find(reference, runs_dir)
-    with reading(run):
+    run = runs.find_run(reference, runs_dir)
+    with damage_as_run_error(run):
         rows = _described(run)
     width = max(len(label) for label, _ in rows) + 2
     print("\n".join(f"{printable(label):<{width}}{printable(value)}" for label, value in rows))
@@ -69,7 +76,7 @@ def show(reference: str, runs_dir: str) -> int:
 
 def _described(run: Run) -> list[tuple[str, str]]:
     config = run.config()
-    standing = standing_of(run, config)
+    standing = read_run_status(run, config)
     number = (run_files.JOB.record_or_warn(run.folder) or {}).get("job")
     return [
         ("run", run.id),
@@ -86,13 +93,13 @@ def _described(run: Run) -> list[tuple[str, str]]:
 
 def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
     """What the run recorded and logged, file by file; with `follow` until it ends."""
-    run = runs.find(reference, runs_dir)
+    run = runs.find_run(reference, runs_dir)
     config = run.config()
     tails: dict[Path, Tail] = {}
     told = ""
     while True:
-        with reading(run):
-            status = status_of(run, config)
+        with damage_as_run_error(run):
+            status = run_state(run, config)
         if follow and status != told:
             print(f"--- {status}", flush=True)
             told = status
@@ -100,7 +107,7 @@ def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
             tail = tails.setdefault(path, Tail(path, _told if path == run.journal_path else str))
             for line in tail.new_lines():
                 print(printable(line), flush=True)
-        if not follow or status in OVER:
+        if not follow or status in ENDED_STATES:
             return DONE
         is_in_queue = run.is_submitted and not journal.is_open(run.journal_path)
         time.sleep(QUEUE_POLL_SECONDS if is_in_queue else POLL_SECONDS)
@@ -108,16 +115,16 @@ def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
 
 def cancel(reference: str, runs_dir: str) -> int:
     """Raises RunError for a run that is not under way."""
-    run = runs.find(reference, runs_dir)
-    with reading(run):
+    run = runs.find_run(reference, runs_dir)
+    with damage_as_run_error(run):
         config = run.config()
-        is_open, launched = journal.is_open(run.journal_path), launched_state(run, config)
-        status = status_of(run, config)
+        is_open, launched = journal.is_open(run.journal_path), launcher_state(run, config)
+        status = run_state(run, config)
     if is_open and job_record.read(run.folder) is None:
         raise RunError(f"{run.id} was started by a srun or torchrun of your own: end that, with scancel or Ctrl-C")
     if not is_open and launched is None:
         raise RunError(f"{run.id} is not under way ({status}): there is nothing to cancel")
-    print(f"{run.id}: {launcher_of(config).cancel(run.folder)}\nto go on: pipeline resume run={run.id}")
+    print(f"{run.id}: {build_launcher(config).cancel(run.folder)}\nto go on: pipeline resume run={run.id}")
     return DONE
 
 

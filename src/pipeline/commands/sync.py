@@ -11,7 +11,7 @@ from pipeline.errors import DONE, FAILED, RunError, UserError
 from pipeline.runs import lock
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
-from pipeline.runs.tracking_store import Store, export_command, store_of
+from pipeline.runs.tracking_store import TrackingStore, export_command, tracking_store_of
 from pipeline.system.streams import print_labelled, printable
 from pipeline.tracking import sidecar, tracking_uri
 from pipeline.tracking.mlflow import upgrade as tracking_upgrade
@@ -32,11 +32,11 @@ def sync(
     send them, if not to their own store; see `store_of`. `packages` may be called to make a model of one.
     """
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    chosen = _all(runs_dir) if all_runs else [runs.find(reference or runs.LATEST, runs_dir, packages=packages)]
-    stores: dict[Run, Store | None] = {}
+    chosen = _all(runs_dir) if all_runs else [runs.find_run(reference or runs.LATEST, runs_dir, packages=packages)]
+    stores: dict[Run, TrackingStore | None] = {}
     for run in chosen:
         try:
-            stores[run] = store_of(run, typed)
+            stores[run] = tracking_store_of(run, typed)
         except UserError as refusal:
             if not all_runs:
                 raise
@@ -67,14 +67,14 @@ def _upgrade_stores(of_runs: list[str], console: Console) -> None:
 
 def _note_run_id(run: Run, mlflow_run_id: str | None) -> None:
     """It was not known yet when the run ended without waiting for MLflow."""
-    with suppress(lock.Held), lock.held(run.folder, "sent to MLflow"):  # whoever trains it notes it, too
+    with suppress(lock.RunLockedError), lock.run_lock(run.folder, "sent to MLflow"):  # whoever trains it notes it, too
         result = run.result()
         if result is not None and mlflow_run_id is not None and result.get("mlflow_run_id") != mlflow_run_id:
             run.write_result({**result, "mlflow_run_id": mlflow_run_id})
 
 
 def _all(runs_dir: str) -> list[Run]:
-    found = [run for run in runs.all_of(runs_dir) if run.has_started]
+    found = [run for run in runs.runs_in(runs_dir) if run.has_started]
     if not found:
         raise RunError(f"there is no run in {Path(runs_dir).absolute()} yet; `pipeline train` makes one")
     return found

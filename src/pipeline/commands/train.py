@@ -40,7 +40,7 @@ def train(arguments: list[str]) -> int:
     return launch_run.launch_training(composed, ["pipeline", "train", *arguments])
 
 
-def check_run(reference: str, runs_dir: str, packages: Sequence[str]) -> None:
+def check_run_config(reference: str, runs_dir: str, packages: Sequence[str]) -> None:
     """Raises UserError where there is no such run, where something in the environment would change its figures, and
     where it calls what nobody allowed.
 
@@ -51,22 +51,22 @@ def check_run(reference: str, runs_dir: str, packages: Sequence[str]) -> None:
     from pipeline.runs.environment_variables import check_variables
 
     check_variables(os.environ)
-    check_targets(run_directory.find(reference, runs_dir, packages=packages).config())
+    check_targets(run_directory.find_run(reference, runs_dir, packages=packages).config())
 
 
 @contextmanager
-def at_work(reference: str, runs_dir: str, packages: Sequence[str], work: str) -> Iterator[str]:
+def locked_run(reference: str, runs_dir: str, packages: Sequence[str], work: str) -> Iterator[str]:
     """The directory of a run in which nobody else writes meanwhile. Raises UserError where there is no such run, and
     where somebody does."""
     from pipeline.runs import lock, run_directory
 
-    folder = run_directory.find(reference, runs_dir, packages=packages).folder
-    with lock.held(folder, work):
+    folder = run_directory.find_run(reference, runs_dir, packages=packages).folder
+    with lock.run_lock(folder, work):
         yield str(folder)
 
 
-def check_exists(reference: str, runs_dir: str, packages: Sequence[str] = (), *, key: str = "run") -> None:
+def check_run_exists(reference: str, runs_dir: str, packages: Sequence[str] = (), *, key: str = "run") -> None:
     """Raises UserError where there is no such run: for verbs that import what takes seconds."""
     from pipeline.runs import run_directory
 
-    run_directory.find(reference, runs_dir, key=key, packages=packages)
+    run_directory.find_run(reference, runs_dir, key=key, packages=packages)

@@ -18,7 +18,7 @@ MADE_HERE_FLAG = "--made-here"
 
 
 @dataclass(frozen=True)
-class Trust:
+class TrustPolicy:
     """packages      that were typed for this directory
     is_made_here  what the process that started this one found, which may run where this user's key is not; None: ask
     sealed        the files that tell what is done
@@ -29,7 +29,7 @@ class Trust:
     sealed: tuple[str, ...] = seal.RUN_FILES
 
     @classmethod
-    def from_arguments(cls, arguments: Sequence[str]) -> "Trust":
+    def from_arguments(cls, arguments: Sequence[str]) -> "TrustPolicy":
         return cls(is_made_here=True) if MADE_HERE_FLAG in arguments else cls(tuple(arguments), is_made_here=False)
 
     def arguments(self, folder: Path) -> list[str]:
@@ -40,7 +40,7 @@ class Trust:
         return seal.is_made_here(folder, self.sealed) if self.is_made_here is None else self.is_made_here
 
 
-def load_trusted_config(folder: Path, trust: Trust, file: RunFile = run_files.CONFIG) -> DictConfig:
+def load_trusted_config(folder: Path, trust: TrustPolicy, file: RunFile = run_files.CONFIG) -> DictConfig:
     """Of another user's, `allow_packages` is what was typed, whatever stands there.
 
     Raises DamagedFileError, and ConfigError for one of another user's that would read our environment.

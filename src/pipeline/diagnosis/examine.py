@@ -16,9 +16,9 @@ from pipeline.data.loader import EvaluationLoader
 from pipeline.data.splitting import stratified_fraction
 from pipeline.diagnosis.symptoms import Copies, Pair, Scored, Symptoms
 from pipeline.errors import RunError
-from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.final_test import best_checkpoint
-from pipeline.lifecycle.load_run import reassemble
+from pipeline.lifecycle.load_run import load_run
 from pipeline.reports.report_data import Evidence
 from pipeline.runs.run_directory import Run
 from pipeline.spec import DataSpec
@@ -136,25 +136,25 @@ VALIDATION_SAMPLES = 5_000
 NO_NUMBER = "the loss is"  # how StopOnNaN begins
 
 
-def examine(run: Run, evidence: Evidence, data_root: str | None = None) -> tuple[Symptoms, Assembly]:
+def examine(run: Run, evidence: Evidence, data_root: str | None = None) -> tuple[Symptoms, Components]:
     """Raises RunError for a run that is under way, UserError where its data is gone."""
     if journal.is_open(run.journal_path):
         raise RunError(f"{run.id} is under way: a diagnosis is for a run that has ended; pipeline logs run={run.id}")
-    config, assembly = reassemble(run, data_root)
+    config, assembly = load_run(run, data_root)
     broke = _broke(run)
     if not can_be_asked(assembly):
         return Symptoms(settings=evidence.settings, curves=evidence.curves, broke=broke), assembly
     return _measured(run, evidence, config, assembly, broke), assembly
 
 
-def can_be_asked(assembly: Assembly) -> bool:
+def can_be_asked(assembly: Components) -> bool:
     """Its samples and scores are ours to read."""
     spec = assembly.spec
     ours = isinstance(assembly.module, Learner) and isinstance(assembly.data, DataModule)
     return ours and spec is not None and spec.task in ("multiclass", "binary", "regression")
 
 
-def _measured(run: Run, evidence: Evidence, config: DictConfig, assembly: Assembly, broke: str | None) -> Symptoms:
+def _measured(run: Run, evidence: Evidence, config: DictConfig, assembly: Components, broke: str | None) -> Symptoms:
     learner, data, spec = assembly.module, assembly.data, assembly.spec
     assert isinstance(learner, Learner) and isinstance(data, DataModule) and spec is not None
     parts = data.parts

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Assembly:
+class Components:
     """What learns and what it learns from, before there is a trainer."""
 
     module: pl.LightningModule
@@ -94,17 +94,17 @@ class Assembly:
         return self.module.validation.undefined_on(self.data.parts.validation.targets)
 
 
-def assemble(config: DictConfig, place: Rank, loaded: DataModule | None = None) -> Assembly:
+def build_components(config: DictConfig, place: Rank, loaded: DataModule | None = None) -> Components:
     """Raises UserError for whatever can be found wrong before the first step. `loaded`: as in `build_data`."""
     torch.set_float32_matmul_precision("high")
     pl.seed_everything(config.seed, workers=False, verbose=False)  # before any weight is drawn
     data = build_data(config, place, loaded)
     spec: DataSpec | None = getattr(data, "spec", None)
-    if spec is None and "spec" in _parameters(config, "model"):
-        raise _without_spec(config, data)
+    if spec is None and "spec" in _accepted_arguments(config, "model"):
+        raise _missing_spec_error(config, data)
     task: Task | None = None
     seen = spec
-    if spec is not None and not _is_whole_module(config):
+    if spec is not None and not _is_lightning_module(config):
         task = build_task(config, spec)
         spec = replace(spec, task=task.kind)  # what is asked for may be other than what the data would suggest
         seen = spec_for_model(spec)
@@ -125,14 +125,14 @@ def assemble(config: DictConfig, place: Rank, loaded: DataModule | None = None) 
             )
         if isinstance(data, DataModule):
             data.hand_over_tuples()
-        return Assembly(model, data, spec, None, None)
-    check_package(model, "model")
+        return Components(model, data, spec, None, None)
+    check_lightning_package(model, "model")
     if spec is None or task is None:
-        raise _without_spec(config, data)
-    return _learner(config, model, data, spec, task)
+        raise _missing_spec_error(config, data)
+    return _build_learner(config, model, data, spec, task)
 
 
-def check_package(built: object, node: str) -> None:
+def check_lightning_package(built: object, node: str) -> None:
     """Raises ConfigError for a module of the package `lightning`, whose classes are others of the same names."""
     if any(base.__module__.startswith("lightning.pytorch.") for base in type(built).__mro__):
         raise ConfigError(
@@ -151,7 +151,7 @@ def build_data(config: DictConfig, place: Rank, loaded: DataModule | None = None
         "log_every_n_steps": config.trainer.get("log_every_n_steps", 50),
     }
     data = _instantiate(config, "data", **offered)
-    check_package(data, "data")
+    check_lightning_package(data, "data")
     if not isinstance(data, pl.LightningDataModule):
         raise ConfigError(
             f"data._target_={config.data._target_} is not a LightningDataModule; a source of your own goes to "
@@ -164,7 +164,9 @@ def build_data(config: DictConfig, place: Rank, loaded: DataModule | None = None
     return data
 
 
-def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec: DataSpec, task: Task) -> Assembly:
+def _build_learner(
+    config: DictConfig, model: Any, data: pl.LightningDataModule, spec: DataSpec, task: Task
+) -> Components:
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model._target_={config.model._target_} is not a torch.nn.Module")
     accumulate = config.trainer.get("accumulate_grad_batches", 1)
@@ -176,7 +178,7 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
     network = Network(body=model, spec=spec)
     if isinstance(data, DataModule):
         check_scores(network, data.example(2), spec)
-    steps_per_epoch = steps_in_an_epoch(data, config)
+    steps_per_epoch = count_steps_per_epoch(data, config)
     total_steps = planned_steps(config, steps_per_epoch)
     learner = (HalvingLearner if on_out_of_memory(config) == "halve" else Learner)(
         network=network,
@@ -192,7 +194,7 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
         sync_batchnorm=config.trainer.get("sync_batchnorm", True),
     )
     scheduler = check_optimizers(learner)
-    assembly = Assembly(learner, data, spec, steps_per_epoch, total_steps)
+    assembly = Components(learner, data, spec, steps_per_epoch, total_steps)
     if isinstance(scheduler, ReduceLROnPlateau):
         assert learner.schedule.monitor is not None
         assembly.check_monitor("Scheduler", learner.schedule.monitor, scheduler.mode)
@@ -202,7 +204,7 @@ def _learner(config: DictConfig, model: Any, data: pl.LightningDataModule, spec:
 def build_task(config: DictConfig, spec: DataSpec) -> Task:
     """The task, with the loss and the metrics that the configuration adds to it."""
     task: Task = _instantiate(config, "task", spec=spec)
-    taken = _parameters(config, "task")
+    taken = _accepted_arguments(config, "task")
     loss = None if "loss" in taken else config.task.get("loss")
     named = {} if "metrics" in taken else config.task.get("metrics") or {}
     if loss is None and not named:
@@ -212,11 +214,11 @@ def build_task(config: DictConfig, spec: DataSpec) -> Task:
         task,
         spec=seen,
         loss=None if loss is None else instantiate.instantiate(loss, config),
-        metrics={str(name): _metric(config, f"task.metrics.{name}", seen) for name in named},
+        metrics={str(name): _build_metric(config, f"task.metrics.{name}", seen) for name in named},
     )
 
 
-def _metric(config: DictConfig, path: str, spec: DataSpec) -> Metric:
+def _build_metric(config: DictConfig, path: str, spec: DataSpec) -> Metric:
     """A metric of torchmetrics, told of the data what its class asks for and the configuration does not say."""
     asked_of: dict[str, dict[str, Any]] = {
         "multiclass": {"task": "multiclass", "num_classes": spec.num_classes},
@@ -226,7 +228,7 @@ def _metric(config: DictConfig, path: str, spec: DataSpec) -> Metric:
     }
     asked = asked_of.get(spec.task, {})
     node = OmegaConf.select(config, path)
-    taken = _parameters(config, path)
+    taken = _accepted_arguments(config, path)
     offered = {name: value for name, value in asked.items() if name in taken and name not in node}
     metric = instantiate.instantiate(node, config, **offered)
     if not isinstance(metric, Metric):
@@ -239,7 +241,7 @@ def _metric(config: DictConfig, path: str, spec: DataSpec) -> Metric:
 
 def build_schedule(config: DictConfig) -> Schedule:
     """The scheduler that the configuration names, when it goes on, and by which metric where it waits for one."""
-    node, taken = config.scheduler, _parameters(config, "scheduler")
+    node, taken = config.scheduler, _accepted_arguments(config, "scheduler")
     said = {name: node[name] for name in ("interval", "monitor") if name in node and name not in taken}
     return Schedule(
         instantiate.instantiate(node, config),
@@ -266,7 +268,7 @@ def on_out_of_memory(config: DictConfig) -> Literal["stop", "halve"]:
     return chosen
 
 
-def steps_in_an_epoch(data: pl.LightningDataModule, config: DictConfig) -> int:
+def count_steps_per_epoch(data: pl.LightningDataModule, config: DictConfig) -> int:
     steps: int
     if isinstance(data, DataModule):
         steps = data.steps_per_epoch
@@ -301,7 +303,7 @@ def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:
     return max(min(limits), 1)
 
 
-def set_out_from(path: Path, module: pl.LightningModule) -> None:
+def load_initial_weights(path: Path, module: pl.LightningModule) -> None:
     """Give the module the weights that another run ended with, together with the statistics that scale its inputs.
 
     Raises ConfigError, with the first that differ, where they do not fit.
@@ -324,7 +326,7 @@ def set_out_from(path: Path, module: pl.LightningModule) -> None:
     module.load_state_dict(theirs)
 
 
-def _without_spec(config: DictConfig, data: pl.LightningDataModule) -> ConfigError:
+def _missing_spec_error(config: DictConfig, data: pl.LightningDataModule) -> ConfigError:
     return ConfigError(
         f"data={type(data).__name__} has no `spec`, so model={config.model._target_} cannot know its classes: "
         "give it an attribute spec (pipeline.spec.DataSpec), or use a LightningModule of your own as the model"
@@ -333,19 +335,19 @@ def _without_spec(config: DictConfig, data: pl.LightningDataModule) -> ConfigErr
 
 def _instantiate(config: DictConfig, node: str, **offered: Any) -> Any:
     """Build `config.<node>`, offering values that it takes if its signature names them."""
-    accepted = _parameters(config, node)
+    accepted = _accepted_arguments(config, node)
     return instantiate.instantiate(
         config[node], config, **{name: value for name, value in offered.items() if name in accepted}
     )
 
 
-def _is_whole_module(config: DictConfig) -> bool:
+def _is_lightning_module(config: DictConfig) -> bool:
     """A LightningModule of the user's own, which knows by itself what its task is."""
     target = get_object(config.model.get("_target_", "builtins.object"))
     return isinstance(target, type) and issubclass(target, pl.LightningModule)
 
 
-def _parameters(config: DictConfig, node: str) -> Container[str]:
+def _accepted_arguments(config: DictConfig, node: str) -> Container[str]:
     """The names that the target of `config.<node>` takes."""
     target = OmegaConf.select(config, node).get("_target_")
     if target is None:

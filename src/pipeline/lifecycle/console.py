@@ -13,18 +13,18 @@ from pipeline.system.files import open_for_append
 from pipeline.system.streams import printable
 
 
-def console_beside(log_path: Path, *, quiet: bool = False) -> Console:
+def open_console(log_path: Path, *, quiet: bool = False) -> Console:
     """For this process, whose log is there from now on. Our own warnings, and no others, are also for the person."""
-    quieten(log_path)
+    log_to_file(log_path)
     console = Console(quiet=quiet, highlight=False)
-    logging.getLogger("pipeline").addHandler(_ToConsole(console))
+    logging.getLogger("pipeline").addHandler(_ConsoleHandler(console))
     return console
 
 
-def quieten(log_path: Path) -> None:
+def log_to_file(log_path: Path) -> None:
     """Lightning's chatter and Python's warnings go to the log."""
-    handler = logging.StreamHandler(open_log(log_path))
-    handler.setFormatter(_Plain("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler = logging.StreamHandler(open_log_file(log_path))
+    handler.setFormatter(_PlainFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a full disk costs lines of the log; it must not print a traceback for each
@@ -34,7 +34,7 @@ def quieten(log_path: Path) -> None:
         logger.propagate = True
 
 
-def open_log(path: Path) -> TextIO:
+def open_log_file(path: Path) -> TextIO:
     """Raises RunError where it is no file to write to: a run directory of another may have a link in its place."""
     try:
         return io.TextIOWrapper(open_for_append(path), encoding="utf-8", write_through=True)
@@ -42,12 +42,12 @@ def open_log(path: Path) -> TextIO:
         raise RunError(f"{path} cannot be written: {problem.strerror}") from problem
 
 
-class _Plain(logging.Formatter):
+class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
-class _ToConsole(logging.Handler):
+class _ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self.console = console

@@ -14,12 +14,12 @@ from pipeline.training.distributed.collectives import GONE
 from pipeline.training.halving import is_out_of_memory
 from pipeline.training.interruption import Interrupted
 
-OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
-ONE_SAMPLE = "Expected more than 1 value per channel when training"  # torch.nn.functional.batch_norm
-OUT_OF_REACH = (errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+ONE_SAMPLE_MESSAGE = "Expected more than 1 value per channel when training"  # torch.nn.functional.batch_norm
+FILE_SYSTEM_LOST = (errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT)
 
 
-def code_of(work: Callable[[], None], folder: Path) -> int:
+def run_to_exit_code(work: Callable[[], None], folder: Path) -> int:
     """Run `work`, which writes to the run directory `folder`; its exit code.
 
     A traceback is printed only for what nobody foresaw.
@@ -32,38 +32,38 @@ def code_of(work: Callable[[], None], folder: Path) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except UserError as mistake:
-        errors.print(f"[bold red]error:[/] {_plain(mistake)}")
+        errors.print(f"[bold red]error:[/] {_escaped(mistake)}")
         return USER_ERROR
     except TrainingFailed as failure:
-        errors.print(f"[bold red]failed:[/] {_plain(failure)}")
+        errors.print(f"[bold red]failed:[/] {_escaped(failure)}")
         return FAILED
     except Exception as problem:  # noqa: BLE001  the last place: what nobody foresaw is shown whole
         logging.getLogger("pipeline").error("%s", traceback.format_exc())
-        known = in_words(problem, folder)
+        known = explain_failure(problem, folder)
         if known is None:
-            errors.print(_plain("".join(traceback.format_exception(problem))))
+            errors.print(_escaped("".join(traceback.format_exception(problem))))
         else:
-            errors.print(f"[bold red]failed:[/] {_plain(known)}")
+            errors.print(f"[bold red]failed:[/] {_escaped(known)}")
         return FAILED
     return DONE
 
 
-def in_words(problem: Exception, folder: Path) -> str | None:
+def explain_failure(problem: Exception, folder: Path) -> str | None:
     """What happened to the machine, or None for an error of some program."""
     if is_lost_peer(problem):
         return "the connection to another process of this run is lost"
-    space = os_error(problem, OUT_OF_SPACE)
+    space = find_os_error(problem, DISK_FULL)
     if space is not None:
         return f"the disk is full ({space}); what was saved before stands"
-    lost = os_error(problem, OUT_OF_REACH)
+    lost = find_os_error(problem, FILE_SYSTEM_LOST)
     if lost is None and not (folder / "config.yaml").exists():
-        lost = os_error(problem, (errno.ENOENT,))
+        lost = find_os_error(problem, (errno.ENOENT,))
     if lost is not None:
         return (
             f"the file system of {folder} is lost ({lost}); what was saved before stands there. Once it is back: "
             f"pipeline resume run={folder}"
         )
-    if isinstance(problem, ValueError) and str(problem).startswith(ONE_SAMPLE):
+    if isinstance(problem, ValueError) and str(problem).startswith(ONE_SAMPLE_MESSAGE):
         return (
             "batch norm was given one sample, and it takes the spread of several: use a data.batch_size that leaves "
             "each process two or more, drop_last=True in a DataLoader of your own, whose last batch may be short, or a "
@@ -86,7 +86,7 @@ def is_lost_peer(problem: Exception) -> bool:
     return by_torch or (isinstance(problem, ConnectionError) and text == GONE)
 
 
-def os_error(problem: BaseException | None, numbers: tuple[int, ...]) -> OSError | None:
+def find_os_error(problem: BaseException | None, numbers: tuple[int, ...]) -> OSError | None:
     """The error of this kind behind another one, however deep."""
     while problem is not None:
         if isinstance(problem, OSError) and problem.errno in numbers:
@@ -95,5 +95,5 @@ def os_error(problem: BaseException | None, numbers: tuple[int, ...]) -> OSError
     return None
 
 
-def _plain(text: object) -> str:
+def _escaped(text: object) -> str:
     return printable(str(text)).replace("[", r"\[")  # Rich would take brackets for markup

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import DONE, FAILED, TrackingError, UserError
-from pipeline.lifecycle.final_test import judged_checkpoint
-from pipeline.lifecycle.load_run import reassemble
+from pipeline.lifecycle.final_test import checkpoint_to_evaluate
+from pipeline.lifecycle.load_run import load_run
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import add_working_directory_to_path
 from pipeline.system.streams import print_labelled
@@ -22,7 +22,7 @@ from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
 
 
-class Exported(NamedTuple):
+class ExportedModel(NamedTuple):
     """A network with its best weights, ready to be used; two raw inputs; of text, what makes such out of sentences."""
 
     network: nn.Module
@@ -30,22 +30,22 @@ class Exported(NamedTuple):
     reading: Reading | None
 
 
-def network_of(run: Run) -> Exported | None:
+def load_exported_model(run: Run) -> ExportedModel | None:
     """None where module or data are the user's own: what they take is not known here."""
-    _, assembly = reassemble(run)
-    chosen = judged_checkpoint(run)
+    _, assembly = load_run(run)
+    chosen = checkpoint_to_evaluate(run)
     if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule) or chosen is None:
         return None
     assembly.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load(chosen)))
     parts = assembly.data.parts
     reading = Reading(parts.tokenizer, parts.test_sentences[:2]) if parts.tokenizer else None
-    return Exported(assembly.module.network.eval(), assembly.data.example(2), reading)
+    return ExportedModel(assembly.module.network.eval(), assembly.data.example(2), reading)
 
 
 def main() -> int:
     add_working_directory_to_path()
     try:
-        found = network_of(Run.told(sys.argv[1:]))
+        found = load_exported_model(Run.told(sys.argv[1:]))
         if found is not None:
             # Where to is told through the environment, since an address may hold a password.
             uri, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.data.datamodule import DataModule
-from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.save_predictions import thumbnails
 from pipeline.reports import charts, classification_sections, regression_sections, sections
 from pipeline.reports.charts import Chart
@@ -16,18 +16,18 @@ from pipeline.runs.run_directory import Run
 from pipeline.system.files import write_atomically
 from pipeline.training.callbacks.image_augmentation import Augmentation, augment
 
-SAMPLES = 32
+MAX_TRAINING_INPUTS = 32
 
 
-def draw_all(run: Run, assembly: Assembly) -> Iterator[Path]:
+def write_figures(run: Run, assembly: Components) -> Iterator[Path]:
     """Write figures/*.svg from the run's directory, and say which."""
     run.figures.mkdir(exist_ok=True)
     evidence = gather(run)
     drawn = {"learning_curves": sections.curves(evidence)}
-    for name, found in of_test(evidence).items():
+    for name, found in charts_of_test(evidence).items():
         drawn[name] = [replace(each, title=f"{each.title}, test set") for each in found]
     if evidence.predictions is not None and isinstance(assembly.data, DataModule) and evidence.data is not None:
-        drawn |= {"training_inputs": training_inputs(assembly)} if evidence.data["kind"] == "image" else {}
+        drawn |= {"training_inputs": chart_training_inputs(assembly)} if evidence.data["kind"] == "image" else {}
     for name, found in drawn.items():
         if found:
             path = run.figures / f"{name}.svg"
@@ -35,7 +35,7 @@ def draw_all(run: Run, assembly: Assembly) -> Iterator[Path]:
             yield path
 
 
-def of_test(evidence: Evidence) -> dict[str, Sequence[Chart]]:
+def charts_of_test(evidence: Evidence) -> dict[str, Sequence[Chart]]:
     """What the network said of the test samples."""
     names, labels, predictions = evidence.class_names, evidence.labels, evidence.predictions
     if evidence.numbers is not None:
@@ -52,11 +52,11 @@ def of_test(evidence: Evidence) -> dict[str, Sequence[Chart]]:
     return {
         "confusion_matrix": [charts.matrix("Rows are true, columns said", names, evidence.confusion)],
         "reliability": [charts.reliability(calibration(predictions.confidence, predictions.right))],
-        "worst_mistakes": worst_mistakes(predictions, names),
+        "worst_mistakes": chart_worst_mistakes(predictions, names),
     }
 
 
-def worst_mistakes(predictions: SavedPredictions, names: Sequence[str]) -> list[Chart]:
+def chart_worst_mistakes(predictions: SavedPredictions, names: Sequence[str]) -> list[Chart]:
     """The test samples that cost the most, where samples can be looked at: true -> said, and how sure."""
     rows = [row for row in predictions.worst_mistakes.tolist() if predictions.picture(row) is not None]
     pictures = [pixels for row in rows if (pixels := predictions.picture(row)) is not None]
@@ -68,10 +68,10 @@ def worst_mistakes(predictions: SavedPredictions, names: Sequence[str]) -> list[
     return [charts.tiles(title, pictures, captions)] if rows else []
 
 
-def training_inputs(assembly: Assembly) -> list[Chart]:
+def chart_training_inputs(assembly: Components) -> list[Chart]:
     """The first training images, as the network sees them: after augmentation, if there is any."""
     assert isinstance(assembly.data, DataModule)
-    images = assembly.data.parts.train.inputs[:SAMPLES].cpu()
+    images = assembly.data.parts.train.inputs[:MAX_TRAINING_INPUTS].cpu()
     callbacks = assembly.module.trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
     augmentation = next((each for each in callbacks if isinstance(each, Augmentation)), None)
     title = "Training inputs"

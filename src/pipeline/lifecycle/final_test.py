@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline import metrics
 from pipeline.data.datamodule import DataModule
-from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.build import Components
 from pipeline.metrics import mode_of
 from pipeline.run_files import warn_once
 from pipeline.runs.run_directory import Run
@@ -43,7 +43,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EvaluationResult:
     """metrics under their MLflow names; predictions of the tested part, None for a user's own module."""
 
     metrics: dict[str, float]
@@ -55,7 +55,7 @@ class Verdict:
         return "last" if self.checkpoint is None else self.checkpoint.name
 
 
-def judge(trainer: pl.Trainer, assembly: Assembly, chosen: Path | None) -> Verdict:
+def run_test(trainer: pl.Trainer, assembly: Components, chosen: Path | None) -> EvaluationResult:
     """Test this checkpoint; the weights as they are where there is none."""
     if chosen is not None:
         weights = checkpoints.evaluation_weights(checkpoints.load(chosen))
@@ -64,12 +64,12 @@ def judge(trainer: pl.Trainer, assembly: Assembly, chosen: Path | None) -> Verdi
     if has_test(assembly):
         trainer.test(assembly.module, datamodule=assembly.data, verbose=False)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    predictions = gather(assembly.module) if metrics and isinstance(assembly.module, Learner) else None
-    return Verdict(metrics, chosen, predictions)
+    predictions = gather_predictions(assembly.module) if metrics and isinstance(assembly.module, Learner) else None
+    return EvaluationResult(metrics, chosen, predictions)
 
 
-def scores_of_parts(
-    trainer: pl.Trainer, assembly: Assembly, weights: dict[str, Tensor], parts: Sequence[str]
+def evaluate_splits(
+    trainer: pl.Trainer, assembly: Components, weights: dict[str, Tensor], parts: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """{part: {metric: its value}} of these weights on train, validation or test, each as the test part is judged: every
     sample once, as it is stored. Empty for what is a user's own, of which nobody knows the parts."""
@@ -90,7 +90,7 @@ def scores_of_parts(
     return found
 
 
-def judged_checkpoint(run: Run) -> Path | None:
+def checkpoint_to_evaluate(run: Run) -> Path | None:
     """The weights that a run is known by: those of its verdict, also while a longer training has left better ones.
 
     Raises RunError as `best_checkpoint` does.
@@ -111,7 +111,7 @@ def best_checkpoint(run: Run) -> Path | None:
     return newest
 
 
-def has_test(assembly: Assembly) -> bool:
+def has_test(assembly: Components) -> bool:
     """A user's own module and data may do without a test."""
     if isinstance(assembly.module, Learner):
         return isinstance(assembly.data, DataModule) or _has_test_loader(assembly.data)
@@ -124,7 +124,7 @@ def _has_test_loader(holder: pl.LightningDataModule | pl.LightningModule) -> boo
     return type(holder).test_dataloader is not DataHooks.test_dataloader
 
 
-def gather(learner: Learner) -> Predictions:
+def gather_predictions(learner: Learner) -> Predictions:
     """The predictions of all processes, in the order of their ids."""
     mine = learner.testing.predictions()
     parts = [mine]
@@ -137,10 +137,10 @@ def gather(learner: Learner) -> Predictions:
     return Predictions(task.answers(scores), targets, task.losses(scores, targets), ids[order])
 
 
-HEADLINES = tuple(f"test/{name}" for name in metrics.HEADLINES)
+TEST_HEADLINES = tuple(f"test/{name}" for name in metrics.HEADLINES)
 
 
-def headline_of(names: Iterable[str]) -> str | None:
+def headline_metric(names: Iterable[str]) -> str | None:
     """The first of ours, else (of a module of the user's own) the first whose name tells which way is better."""
     known = sorted(names)
-    return next((name for name in (*HEADLINES, *known) if name in known and mode_of(name) is not None), None)
+    return next((name for name in (*TEST_HEADLINES, *known) if name in known and mode_of(name) is not None), None)

@@ -13,16 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config import compose, instantiate
 from pipeline.config.checks.check_config import check_config
 from pipeline.config.checks.cross_checks import LOCAL_LAUNCHERS
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.launch.launcher import Launcher, Resources
 from pipeline.lifecycle import resume
 from pipeline.runs import environment_variables, lock
 from pipeline.runs import run_directory as runs
-from pipeline.runs.claim import Claim
-from pipeline.runs.environment_variables import check_variables, passed_over
+from pipeline.runs.claim import NamedRun
+from pipeline.runs.environment_variables import check_variables, ignored_variables
 from pipeline.runs.run_directory import Run
-from pipeline.runs.tracking_store import store_of
+from pipeline.runs.tracking_store import tracking_store_of
 from pipeline.system.process import Rank, launch_id, module_command, rank_from_environment, unset_command
 from pipeline.tracking import tracking_uri
 
@@ -36,10 +36,10 @@ def launch_training(composed: compose.Composed, command: list[str]) -> int:
     config = composed.config
     _make_absolute(config)
     if config.init_from is not None:
-        config.init_from = str(runs.weights(config.init_from, config.runs_dir))
+        config.init_from = str(runs.find_weights(config.init_from, config.runs_dir))
     here = rank_from_environment()
     if here is None:
-        _launcher_of(config)  # refuses before anything is written
+        _launcher_and_resources(config)  # refuses before anything is written
     key = config.name if config.auto_resume else None if here is None else launch_id()
     if key is None:
         if here is not None and here.world_size > 1:
@@ -48,28 +48,28 @@ def launch_training(composed: compose.Composed, command: list[str]) -> int:
                 f"{here.world_size} processes. {unset_command()}\nIf {here.world_size} were started, tell them "
                 f"which run is theirs:\n  name={config.name} auto_resume=true"
             )
-        with _new(composed, command) as run:
+        with _new_run(composed, command) as run:
             return _launch(run, config, here)
-    claim = Claim(Path(config.runs_dir), key)
-    trust = Trust(tuple(config.allow_packages))
+    claim = NamedRun(Path(config.runs_dir), key)
+    trust = TrustPolicy(tuple(config.allow_packages))
     if here is not None and not here.is_first:
-        return _follow(claim, config, here, trust)
+        return _join_named_run(claim, config, here, trust)
     with ExitStack() as stack:
         with claim.locked():
             before = claim.held()
             if before is not None and before.is_finished and not config.auto_resume:
                 before = None  # of an earlier job that had the same id
             if before is None:
-                new = stack.enter_context(_new(composed, command))
+                new = stack.enter_context(_new_run(composed, command))
                 claim.hold(new)
         if before is None:
             return _launch(new, config, here)
         before = replace(before, trust=trust)
-        stack.enter_context(lock.held(before.folder, lock.TRAINED))
-        changes = resume.differences(before.config(), config)
+        stack.enter_context(lock.run_lock(before.folder, lock.TRAINED))
+        changes = resume.changed_settings(before.config(), config)
         for key, value in changes.items():
             resume.check_may_change(before, key, value)
-        return _go_on(before, config, [f"{key}={value}" for key, value in changes.items()], here)
+        return _launch_resumed(before, config, [f"{key}={value}" for key, value in changes.items()], here)
 
 
 def resume_run(reference: str, overrides: list[str], runs_dir: str, packages: Sequence[str]) -> int:
@@ -78,19 +78,19 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str, packages: Se
     Raises RunError for a run that has nothing left to do, and for overrides that would change what it means.
     """
     check_variables(os.environ)
-    run, here = runs.find(reference, runs_dir, packages=packages), rank_from_environment()
+    run, here = runs.find_run(reference, runs_dir, packages=packages), rank_from_environment()
     if here is not None and not here.is_first:
-        config = _changed(run, overrides)
-        resume.wait_for(run, config)
-        return _join(run, config, here)
-    with lock.held(run.folder, lock.TRAINED):
-        config = _changed(run, overrides)
+        config = _changed_config(run, overrides)
+        resume.wait_for_request(run, config)
+        return _join_run(run, config, here)
+    with lock.run_lock(run.folder, lock.TRAINED):
+        config = _changed_config(run, overrides)
         if run.is_finished and not overrides:
-            raise RunError(resume.finished(run, config))
-        return _go_on(run, config, overrides, here)
+            raise RunError(resume.finished_message(run, config))
+        return _launch_resumed(run, config, overrides, here)
 
 
-def _changed(run: Run, overrides: list[str]) -> DictConfig:
+def _changed_config(run: Run, overrides: list[str]) -> DictConfig:
     """The configuration that the overrides make of the run's own. Raises UserError."""
     config = run.config()
     for override in overrides:
@@ -98,52 +98,52 @@ def _changed(run: Run, overrides: list[str]) -> DictConfig:
         resume.check_may_change(run, key, value)
         compose.set_value(config, key, value)
     check_config(config, run.config())
-    store_of(run, dict(override.split("=", 1) for override in overrides if "=" in override), verb="resume")
+    tracking_store_of(run, dict(override.split("=", 1) for override in overrides if "=" in override), verb="resume")
     _make_absolute(config)
     return config
 
 
-def _go_on(run: Run, config: DictConfig, overrides: list[str], here: Rank | None) -> int:
+def _launch_resumed(run: Run, config: DictConfig, overrides: list[str], here: Rank | None) -> int:
     """With a run whose lock is held here."""
-    resume.check_idle(run)
-    if not resume.is_left(run, config):
-        print(resume.finished(run, config))
+    resume.check_not_running(run)
+    if not resume.has_work_left(run, config):
+        print(resume.finished_message(run, config))
         return DONE
     return _launch(run, config, here, overrides)
 
 
-def _follow(claim: Claim, config: DictConfig, here: Rank, trust: Trust) -> int:
+def _join_named_run(claim: NamedRun, config: DictConfig, here: Rank, trust: TrustPolicy) -> int:
     """Be one of the other processes of a run that the first one chooses."""
 
     def is_chosen(run: Run) -> bool:
         is_ours = config.auto_resume or not run.is_finished  # else it is of an earlier job that had the same id
-        return is_ours and not resume.differences(resume.asked(replace(run, trust=trust)), config)
+        return is_ours and not resume.changed_settings(resume.requested_config(replace(run, trust=trust)), config)
 
     run = replace(claim.wait(rank=here.rank, is_chosen=is_chosen), trust=trust)
-    return _join(run, config, here)
+    return _join_run(run, config, here)
 
 
-def _join(run: Run, config: DictConfig, here: Rank) -> int:
+def _join_run(run: Run, config: DictConfig, here: Rank) -> int:
     """What the first process does too, and tells."""
-    if not resume.is_left(run, config):
+    if not resume.has_work_left(run, config):
         return DONE
     _check_processes(config, here)
-    return _become(run)
+    return _train_in_this_process(run)
 
 
 @contextmanager
-def _new(composed: compose.Composed, command: list[str]) -> Iterator[Run]:
+def _new_run(composed: compose.Composed, command: list[str]) -> Iterator[Run]:
     """A run of its own, held by this process from its first moment on; nothing is left of one that did not start."""
     config = composed.config
-    for sentence in passed_over(os.environ, config.tracking, composed.overrides):
+    for sentence in ignored_variables(os.environ, config.tracking, composed.overrides):
         print(f"note: {sentence}", file=sys.stderr)
-    run = runs.make(name=config.name, runs_dir=config.runs_dir)
-    with lock.held(run.folder, lock.TRAINED):
-        runs.fill(
+    run = runs.create_run_directory(name=config.name, runs_dir=config.runs_dir)
+    with lock.run_lock(run.folder, lock.TRAINED):
+        runs.fill_run_directory(
             run,
             config_yaml=compose.to_yaml(config),
             overrides=composed.overrides,
-            environment={"choices": composed.choices, **environment_variables.describe(command)},
+            environment={"choices": composed.choices, **environment_variables.describe_environment(command)},
         )
         try:
             yield run
@@ -175,18 +175,18 @@ def _launch(run: Run, config: DictConfig, here: Rank | None, changes: Sequence[s
     """Start its processes, or be one of them, once all that can be known before is known to be right."""
     if here is not None:
         _check_processes(config, here)
-        resume.ask(run, config, changes)
+        resume.request_config(run, config, changes)
         try:
-            return _become(run)
+            return _train_in_this_process(run)
         finally:
-            resume.withdraw(run)
+            resume.withdraw_request(run)
     if not run.is_made_here and config.launch._target_ not in LOCAL_LAUNCHERS:
         raise RunError(
             f"{run.id} was not made here, and its launcher would run what its config.yaml says on a cluster; for a run "
-            f"of yours that sets out from its weights:\n  {resume.setting_out_from(run)}"
+            f"of yours that sets out from its weights:\n  {resume.new_run_command(run)}"
         )
-    launcher, resources = _launcher_of(config)
-    resume.ask(run, config, changes)
+    launcher, resources = _launcher_and_resources(config)
+    resume.request_config(run, config, changes)
     is_to_come = False
     try:
         code = launcher.run(module_command("pipeline.lifecycle.training_process", *run.words), resources, run.folder)
@@ -194,18 +194,18 @@ def _launch(run: Run, config: DictConfig, here: Rank | None, changes: Sequence[s
         return code
     finally:
         if not is_to_come:
-            resume.withdraw(run)
+            resume.withdraw_request(run)
 
 
-def _launcher_of(config: DictConfig) -> tuple[Launcher, Resources]:
+def _launcher_and_resources(config: DictConfig) -> tuple[Launcher, Resources]:
     """Raises ConfigError for settings that it cannot launch."""
     launcher: Launcher = instantiate.instantiate(config.launch, config)
     resources = launcher.resources(
-        devices=_plain(config.trainer.devices),
+        devices=_as_list(config.trainer.devices),
         accelerator=config.trainer.accelerator,
         num_nodes=int(config.trainer.get("num_nodes", 1)),
     )
-    _check_shares(config, resources)
+    _check_batch_size(config, resources)
     return launcher, resources
 
 
@@ -218,17 +218,17 @@ def _check_processes(config: DictConfig, here: Rank) -> None:
             f"trainer.devices=auto, or start {devices} (torchrun --nproc-per-node={devices}, "
             f"srun --ntasks-per-node={devices})"
         )
-    _check_shares(config, Resources(here.nodes, here.local_world_size))
+    _check_batch_size(config, Resources(here.nodes, here.local_world_size))
 
 
-def _become(run: Run) -> int:
+def _train_in_this_process(run: Run) -> int:
     """This process is one of the run's own, started by a cluster; its exit code."""
     from pipeline.lifecycle import training_process
 
-    return training_process.work(run)
+    return training_process.run_training_process(run)
 
 
-def _check_shares(config: DictConfig, resources: Resources) -> None:
+def _check_batch_size(config: DictConfig, resources: Resources) -> None:
     """Raises ConfigError for a batch that cannot be shared out, before a job waits in a queue for it."""
     batch_size = config.data.get("batch_size")
     processes = resources.nodes * resources.processes_per_node
@@ -240,5 +240,5 @@ def _check_shares(config: DictConfig, resources: Resources) -> None:
         )
 
 
-def _plain(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return list(value) if hasattr(value, "__iter__") and not isinstance(value, str) else value

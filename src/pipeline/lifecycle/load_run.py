@@ -8,13 +8,13 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline import run_files
 from pipeline.config import compose, instantiate
 from pipeline.errors import RunError
-from pipeline.lifecycle.build import Assembly, assemble
-from pipeline.lifecycle.resume import setting_out_from
+from pipeline.lifecycle.build import Components, build_components
+from pipeline.lifecycle.resume import new_run_command
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import SINGLE_PROCESS
 
 
-def change_of_data(run: Run, assembly: Assembly) -> str | None:
+def describe_data_change(run: Run, assembly: Components) -> str | None:
     """In a sentence, what is not as it was when the run set out; None where all is, or nobody can tell."""
     kept = run_files.ASSEMBLED.record_or_warn(run.folder)
     before: dict[str, Any] | None = None if kept is None else kept.get("data")
@@ -33,22 +33,22 @@ def change_of_data(run: Run, assembly: Assembly) -> str | None:
     )
 
 
-def check_same_data(run: Run, assembly: Assembly) -> None:
+def check_same_data(run: Run, assembly: Components) -> None:
     """Raises RunError: going on with other data would be another run."""
-    sentence = change_of_data(run, assembly)
+    sentence = describe_data_change(run, assembly)
     if sentence is not None:
         raise RunError(
             f"{sentence}. Put back what it was, or start a new run that sets out from its weights:\n"
-            f"  {setting_out_from(run)}"
+            f"  {new_run_command(run)}"
         )
 
 
-LEARNED = ("words", "bpe")  # kinds of tokenizers
+LEARNED_TOKENIZERS = ("words", "bpe")  # kinds of tokenizers
 
 log = logging.getLogger(__name__)
 
 
-def reassemble(run: Run, data_root: str | None = None) -> tuple[DictConfig, Assembly]:
+def load_run(run: Run, data_root: str | None = None) -> tuple[DictConfig, Components]:
     """With the data where it lies now, if no longer where the run found it; warns where it is not what it was.
 
     Raises UserError for what does not fit any more.
@@ -58,15 +58,15 @@ def reassemble(run: Run, data_root: str | None = None) -> tuple[DictConfig, Asse
     if data_root is not None:
         compose.set_value(config, "data.root", data_root)
     instantiate.check_signatures(config)
-    assembly = assemble(with_its_tokenizer(run, config), SINGLE_PROCESS)
-    if (sentence := change_of_data(run, assembly)) is not None:
+    assembly = build_components(with_saved_tokenizer(run, config), SINGLE_PROCESS)
+    if (sentence := describe_data_change(run, assembly)) is not None:
         log.warning(sentence)
     return config, assembly
 
 
-def with_its_tokenizer(run: Run, config: DictConfig) -> DictConfig:
+def with_saved_tokenizer(run: Run, config: DictConfig) -> DictConfig:
     """A copy that takes the tokenizer of the run's beginning: an older version learned another one of the same data."""
     key, changed = "data.source.tokenizer.kind", config.copy()
-    if run.tokenizer_path.is_file() and OmegaConf.select(config, key, throw_on_missing=False) in LEARNED:
+    if run.tokenizer_path.is_file() and OmegaConf.select(config, key, throw_on_missing=False) in LEARNED_TOKENIZERS:
         OmegaConf.update(changed, key, str(run.tokenizer_path))
     return changed

@@ -8,21 +8,21 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.checks.check_config import check_config
+from pipeline.config.checks.cross_checks import LOCAL_LAUNCHERS
 from pipeline.config.checks.required import check_required_values
 from pipeline.config.checks.unread_keys import check_unread_keys
 from pipeline.config.compose import Composed, compose
 from pipeline.errors import ConfigError, UserError, missing_package_error
 
-TABLE, SENTENCES = "pipeline.data.tables.table.Table", "pipeline.data.text.text_table.TextTable"
-SOUND = ("pipeline.data.files.audio_folder.AudioFolder", "pipeline.data.datasets.spoken_digits.SpokenDigits")
-HERE = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")  # other nodes may see other files
+TABLE_SOURCE, TEXT_SOURCE = "pipeline.data.tables.table.Table", "pipeline.data.text.text_table.TextTable"
+AUDIO_SOURCES = ("pipeline.data.files.audio_folder.AudioFolder", "pipeline.data.datasets.spoken_digits.SpokenDigits")
 
 
-def check_own_files(config: DictConfig) -> None:
+def check_data_files(config: DictConfig) -> None:
     """Raises UserError as loading would, some seconds earlier."""
-    if OmegaConf.select(config, "launch._target_") not in HERE:
+    if OmegaConf.select(config, "launch._target_") not in LOCAL_LAUNCHERS:  # other nodes may see other files
         return
-    if OmegaConf.select(config, "data.source._target_") in SOUND and find_spec("soundfile") is None:
+    if OmegaConf.select(config, "data.source._target_") in AUDIO_SOURCES and find_spec("soundfile") is None:
         raise missing_package_error("Sound", "soundfile")
     if OmegaConf.is_missing(config.data, "root"):
         return
@@ -32,10 +32,10 @@ def check_own_files(config: DictConfig) -> None:
         return
     root = Path(data["root"]).expanduser()
     files = {part: source.get(part) for part in ("train", "validation", "test")}
-    if source.get("_target_") == TABLE and source["target"] not in (None, "???"):
+    if source.get("_target_") == TABLE_SOURCE and source["target"] not in (None, "???"):
         _check_table(root, source, files)
-    elif source.get("_target_") == SENTENCES and not root.is_file():  # which loading answers
-        _check_sentences([root / str(file) for file in files.values() if file is not None], source)
+    elif source.get("_target_") == TEXT_SOURCE and not root.is_file():  # which loading answers
+        _check_text([root / str(file) for file in files.values() if file is not None], source)
 
 
 def _check_table(root: Path, source: dict[str, Any], files: dict[str, str | None]) -> None:
@@ -49,14 +49,14 @@ def _check_table(root: Path, source: dict[str, Any], files: dict[str, str | None
         table_files.check_columns_exist(path, table_files.column_names(path), asked)
 
 
-def _check_sentences(paths: list[Path], source: dict[str, Any]) -> None:
+def _check_text(paths: list[Path], source: dict[str, Any]) -> None:
     from pipeline.data.text import text_rows
 
     for path in paths:
         text_rows.check_text_columns(path, text=source["text"], label=source["label"], header=source["header"])
 
 
-TENSORBOARD = ("tensorboard", "tensorboardX")  # either will do
+TENSORBOARD_PACKAGES = ("tensorboard", "tensorboardX")  # either will do
 
 
 def check_composed(composed: Composed) -> None:
@@ -64,14 +64,14 @@ def check_composed(composed: Composed) -> None:
     check_unread_keys(composed)
     check_config(composed.config, composed.shipped)
     check_required_values(composed.config, composed.choices, composed.folders)
-    check_own_files(composed.config)
-    check_installed(composed.config)
+    check_data_files(composed.config)
+    check_optional_packages(composed.config)
 
 
-def check_installed(config: DictConfig) -> None:
+def check_optional_packages(config: DictConfig) -> None:
     """Raise ConfigError for a logger whose package is not brought along and not there."""
     for name, node in (config.get("loggers") or {}).items():
-        if str(node.get("_target_")).endswith(".TensorBoardLogger") and not any(map(find_spec, TENSORBOARD)):
+        if str(node.get("_target_")).endswith(".TensorBoardLogger") and not any(map(find_spec, TENSORBOARD_PACKAGES)):
             raise ConfigError(
                 f"loggers.{name} needs the package tensorboard, which is not installed: python -m pip install "
                 "tensorboard, or loggers=csv, which needs nothing"

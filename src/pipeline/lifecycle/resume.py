@@ -17,16 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import compose
 from pipeline.errors import RunError, UserError
-from pipeline.runs.checkpoint_progress import Trained, trained
-from pipeline.runs.lock import ORPHANS_SECONDS
+from pipeline.runs.checkpoint_progress import CheckpointProgress, read_checkpoint_progress
+from pipeline.runs.lock import ORPHANS_TIMEOUT_SECONDS
 from pipeline.runs.run_directory import OVERRIDES, Run
-from pipeline.runs.status import UNKNOWN, launched_state
+from pipeline.runs.status import UNKNOWN, launcher_state
 from pipeline.system import seal
 from pipeline.system.process import unset_command
 from pipeline.tracking import journal
 
 # How long it goes on, where, how often it saves, and who hears of it.
-MAY_CHANGE = (
+CHANGEABLE_KEYS = (
     "trainer.max_epochs",
     "trainer.max_steps",
     "trainer.devices",
@@ -41,21 +41,21 @@ MAY_CHANGE = (
     "tracking.artifacts",
     "data.root",
 )
-GROUPS_THAT_MAY_CHANGE = ("launch",)
-PATIENCE_SECONDS, POLL_SECONDS = 120.0, 0.1
+CHANGEABLE_GROUPS = ("launch",)
+REQUEST_TIMEOUT_SECONDS, POLL_SECONDS = 120.0, 0.1
 # Which run it is, not what it does.
-NO_SETTING = ("auto_resume", "init_from", "runs_dir", "allow_packages")
+IGNORED_KEYS = ("auto_resume", "init_from", "runs_dir", "allow_packages")
 
 
-def check_idle(run: Run) -> None:
+def check_not_running(run: Run) -> None:
     """Raises RunError for a run that is under way, or in a queue.
 
     Where only its parent was killed, its processes notice that and save: they are waited for, because a scheduler
     that repeats the command at once must not be refused.
     """
-    deadline = time.monotonic() + ORPHANS_SECONDS
+    deadline = time.monotonic() + ORPHANS_TIMEOUT_SECONDS
     while True:
-        state, is_open = launched_state(run, run.config()), journal.is_open(run.journal_path)
+        state, is_open = launcher_state(run, run.config()), journal.is_open(run.journal_path)
         is_known = state not in (None, UNKNOWN)
         if is_open and (is_known or time.monotonic() > deadline):
             raise RunError(
@@ -71,30 +71,31 @@ def check_idle(run: Run) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def differences(before: DictConfig, now: DictConfig) -> dict[str, Any]:
+def changed_settings(before: DictConfig, now: DictConfig) -> dict[str, Any]:
     """{key: value} of `now` where it is not what it was; a key that is gone counts as null."""
-    old, new = _flat(before), _flat(now)
+    old, new = _flat_settings(before), _flat_settings(now)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return {key: new.get(key) for key in keys if key.split(".")[0] not in NO_SETTING}
+    return {key: new.get(key) for key in keys if key.split(".")[0] not in IGNORED_KEYS}
 
 
 def check_may_change(run: Run, key: str, value: Any) -> None:
     """Raises RunError for a change that would make it another run, with the command for that one."""
-    if key not in MAY_CHANGE and key.split(".")[0] not in GROUPS_THAT_MAY_CHANGE:
+    if key not in CHANGEABLE_KEYS and key.split(".")[0] not in CHANGEABLE_GROUPS:
         raise RunError(
-            f"{key}={value} would make {run.id} another run; a resumed run may only change {', '.join(MAY_CHANGE)} "
-            f"and launch. For a new run that sets out from its weights:\n  {setting_out_from(run, f'{key}={value}')}"
+            f"{key}={value} would make {run.id} another run; a resumed run may only change "
+            f"{', '.join(CHANGEABLE_KEYS)} and launch. For a new run that sets out from its weights:\n"
+            f"  {new_run_command(run, f'{key}={value}')}"
         )
 
 
-def setting_out_from(run: Run, *overrides: str) -> str:
+def new_run_command(run: Run, *overrides: str) -> str:
     """What to type for a new run that begins with this one's weights."""
     return shlex.join(["pipeline", "train", *run.overrides(), *overrides, f"init_from={run.id}"])
 
 
-def is_left(run: Run, config: DictConfig) -> bool:
+def has_work_left(run: Run, config: DictConfig) -> bool:
     """Whether there is anything to train, or to judge. Raises RunError where it has been trained for longer already."""
-    done, trainer = trained(run.checkpoints), config.trainer
+    done, trainer = read_checkpoint_progress(run.checkpoints), config.trainer
     if done is not None:
         _check_not_shorter(run, done, "trainer.max_epochs", trainer.get("max_epochs"), done.epochs)
         _check_not_shorter(run, done, "trainer.max_steps", trainer.get("max_steps"), done.steps)
@@ -102,25 +103,25 @@ def is_left(run: Run, config: DictConfig) -> bool:
         return True
     before = run.config().trainer
     is_as_long = all(trainer.get(key) == before.get(key) for key in ("max_epochs", "max_steps"))
-    return not (is_as_long or (done is not None and _has_reached(done, config)))
+    return not (is_as_long or (done is not None and _has_reached_limit(done, config)))
 
 
-def finished(run: Run, config: DictConfig) -> str:
+def finished_message(run: Run, config: DictConfig) -> str:
     """That nothing is left to do, and what there could be."""
-    done = trained(run.checkpoints)
+    done = read_checkpoint_progress(run.checkpoints)
     told = "" if done is None else f" after {done.epochs} epochs ({done.steps:,} steps)"
     if done is not None and done.is_over:
         return (
             f"{run.id} is finished: a callback, such as early stopping, ended its training{told}; nothing is trained, "
-            f"and nothing changed. For a new run that sets out from its weights:\n  {setting_out_from(run)}"
+            f"and nothing changed. For a new run that sets out from its weights:\n  {new_run_command(run)}"
         )
     return (
         f"{run.id} is finished{told}: nothing is trained, and nothing changed; to train it longer: "
-        f"pipeline resume run={run.id} {_longer(config, done)}"
+        f"pipeline resume run={run.id} {_longer_limits(config, done)}"
     )
 
 
-def _longer(config: DictConfig, done: Trained | None) -> str:
+def _longer_limits(config: DictConfig, done: CheckpointProgress | None) -> str:
     """Twice each limit that the run has: with one of two alone it would end where it ended."""
     epochs, steps = int(config.trainer.get("max_epochs") or 0), int(config.trainer.get("max_steps") or 0)
     limits = [f"trainer.max_steps={2 * max(steps, 0 if done is None else done.steps)}"] if steps > 0 else []
@@ -129,23 +130,23 @@ def _longer(config: DictConfig, done: Trained | None) -> str:
     return " ".join(limits)
 
 
-def ask(run: Run, config: DictConfig, overrides: Sequence[str]) -> None:
+def request_config(run: Run, config: DictConfig, overrides: Sequence[str]) -> None:
     """From its next start on this is what the run does, if it can be carried out. Raises RunError."""
-    withdraw(run)
+    withdraw_request(run)
     if not overrides:
         return
-    following = _next(run)
+    following = _request_of(run)
     try:
         following.folder.mkdir()
         following.freeze(compose.to_yaml(config), [*run.overrides(), *overrides])
     except OSError as problem:
-        withdraw(run)
+        withdraw_request(run)
         raise RunError(f"{run.folder} cannot be written: {problem.strerror}") from problem
 
 
-def asked(run: Run) -> DictConfig:
+def requested_config(run: Run) -> DictConfig:
     """What is to be trained: the run's configuration, or what it was asked to change to."""
-    following = _next(run)
+    following = _request_of(run)
     if following.config_path.exists():
         try:
             return following.config()
@@ -155,38 +156,39 @@ def asked(run: Run) -> DictConfig:
     return run.config()
 
 
-def carry_out(run: Run) -> None:
+def apply_request(run: Run) -> None:
     """What was asked becomes what the run is; one of another user's stays theirs."""
-    following = _next(run)
+    following = _request_of(run)
     if not following.config_path.exists():
         return
     # With the seal of whoever asked: the key need not be where the run is trained.
     for name in (OVERRIDES, run.config_path.name, *([seal.SEAL] if run.is_made_here else [])):
         with suppress(FileNotFoundError, IsADirectoryError):
             os.replace(following.folder / name, run.folder / name)
-    withdraw(run)
+    withdraw_request(run)
 
 
-def withdraw(run: Run) -> None:
+def withdraw_request(run: Run) -> None:
     shutil.rmtree(run.folder / seal.PENDING, ignore_errors=True)
 
 
-def wait_for(run: Run, config: DictConfig) -> None:
+def wait_for_request(run: Run, config: DictConfig) -> None:
     """Until the first process has asked for this configuration. Raises RunError when that does not happen."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while differences(asked(run), config):
+    deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
+    while changed_settings(requested_config(run), config):
         if time.monotonic() > deadline:
             raise RunError(
-                f"{run.id}: process 0 has not written config.yaml within {PATIENCE_SECONDS:g} s. {unset_command()}"
+                f"{run.id}: process 0 has not written config.yaml within {REQUEST_TIMEOUT_SECONDS:g} s. "
+                f"{unset_command()}"
             )
         time.sleep(POLL_SECONDS)
 
 
-def _next(run: Run) -> Run:
+def _request_of(run: Run) -> Run:
     return Run(run.folder / seal.PENDING, replace(run.trust, is_made_here=run.is_made_here))
 
 
-def _check_not_shorter(run: Run, done: Trained, key: str, limit: int | None, count: int) -> None:
+def _check_not_shorter(run: Run, done: CheckpointProgress, key: str, limit: int | None, count: int) -> None:
     if limit is not None and 0 <= limit < count:
         raise RunError(
             f"{key}={limit}, but {run.id} has been trained for {done.epochs} epochs ({done.steps:,} steps) already: "
@@ -194,14 +196,14 @@ def _check_not_shorter(run: Run, done: Trained, key: str, limit: int | None, cou
         )
 
 
-def _has_reached(done: Trained, config: DictConfig) -> bool:
+def _has_reached_limit(done: CheckpointProgress, config: DictConfig) -> bool:
     epochs, steps = config.trainer.get("max_epochs"), config.trainer.get("max_steps")
     by_epochs = epochs is not None and 0 <= epochs <= done.epochs
     by_steps = steps is not None and 0 <= steps <= done.steps
     return done.is_over or by_epochs or by_steps
 
 
-def _flat(config: DictConfig) -> dict[str, Any]:
+def _flat_settings(config: DictConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def walk(node: Any, path: str) -> None:

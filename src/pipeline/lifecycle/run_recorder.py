@@ -18,13 +18,13 @@ from torch import distributed
 
 from pipeline.errors import RunError
 from pipeline.lifecycle import figures, resume, summaries
-from pipeline.lifecycle.build import Assembly
-from pipeline.lifecycle.final_test import Verdict
-from pipeline.lifecycle.save_predictions import digest_of_test, keep_assembled, keep_predictions
+from pipeline.lifecycle.build import Components
+from pipeline.lifecycle.final_test import EvaluationResult
+from pipeline.lifecycle.save_predictions import digest_of_test_set, save_component_facts, save_test_predictions
 from pipeline.reports import run_report
 from pipeline.reports.report_data import ASSEMBLED
 from pipeline.runs import test_set_uses
-from pipeline.runs.run_directory import Run, step_of
+from pipeline.runs.run_directory import Run, checkpoint_step
 from pipeline.runs.tracking_store import export_command
 from pipeline.system.process import Rank, module_command
 from pipeline.tracking import sidecar
@@ -34,10 +34,10 @@ from pipeline.tracking.sync_state import SyncState
 from pipeline.training import checkpoints
 from pipeline.training.interruption import Agreement, Interrupted, Interruption
 
-TAG = "hosts"
+HOSTS_TAG = "hosts"
 
 
-class Hosts(pl.Callback):
+class RecordHosts(pl.Callback):
     """Of a run on several nodes; `journal` is None in all processes but the first."""
 
     def __init__(self, journal: Journal | None) -> None:
@@ -47,18 +47,18 @@ class Hosts(pl.Callback):
         names = [""] * trainer.world_size
         distributed.all_gather_object(names, socket.gethostname())
         if self.journal is not None:
-            self.journal.tags({TAG: ", ".join(dict.fromkeys(names))})
+            self.journal.tags({HOSTS_TAG: ", ".join(dict.fromkeys(names))})
 
 
-LENGTHS = ("total_steps", "T_max", "total_iters")  # what torch's schedules call it
-Length = tuple[str, str, int | None]  # class, key, steps or epochs
-SIDECAR_PATIENCE_SECONDS = 10.0
+SCHEDULE_LENGTHS = ("total_steps", "T_max", "total_iters")  # what torch's schedules call it
+ScheduleLength = tuple[str, str, int | None]  # class, key, steps or epochs
+SIDECAR_TIMEOUT_SECONDS = 10.0
 ERROR_LINES = 15
 
 log = logging.getLogger(__name__)
 
 
-class Recording:
+class RunRecorder:
     """Of one run; only its first process writes anything.
 
     The journal is written before anything else and read by a process of its own, so nothing here waits for MLflow
@@ -73,7 +73,7 @@ class Recording:
         self,
         run: Run,
         config: DictConfig,
-        assembly: Assembly,
+        assembly: Components,
         here: Rank,
         console: Console,
         interruption: Interruption,
@@ -91,7 +91,7 @@ class Recording:
         self.was_judged = before is not None and before["status"] == "FINISHED"
         self.has_begun = False
         self.training_seconds: float | None = None
-        self.verdict: Verdict | None = None
+        self.verdict: EvaluationResult | None = None
         self.journal = Journal(run.journal_path)
         self.sidecar: sidecar.Sidecar | None = None
 
@@ -101,8 +101,8 @@ class Recording:
 
     @property
     def callbacks(self) -> list[pl.Callback]:
-        hosts = [Hosts(self.journal if self.is_writer else None)] if self.here.nodes > 1 else []
-        return [Begins(self), *hosts]
+        hosts = [RecordHosts(self.journal if self.is_writer else None)] if self.here.nodes > 1 else []
+        return [BeginRecording(self), *hosts]
 
     @contextmanager
     def of_run(self, trainer: pl.Trainer, *, resumed_from: Path | None) -> Iterator[None]:
@@ -125,13 +125,13 @@ class Recording:
             with self._harmless("the figures"):
                 self._publish()
             state = self._end("FINISHED", None)
-            self.console.print(summaries.summary(self.verdict, self._seconds()))
-            self.console.print(summaries.where(self.run, self.config, state), soft_wrap=True)
+            self.console.print(summaries.test_result_table(self.verdict, self._seconds()))
+            self.console.print(summaries.next_steps(self.run, self.config, state), soft_wrap=True)
 
     def _broke(self, problem: BaseException) -> None:
         if isinstance(problem, Interrupted):
             self._end("KILLED", str(problem))
-            self.console.print(summaries.farewell(self.run, problem.saved), soft_wrap=True)
+            self.console.print(summaries.stopped_message(self.run, problem.saved), soft_wrap=True)
         elif isinstance(problem, KeyboardInterrupt):
             self._end("KILLED", "Ctrl-C, twice")
         else:
@@ -139,18 +139,18 @@ class Recording:
             self._end("FAILED", "\n".join(lines))
             saved, _ = checkpoints.newest_intact(self.run.checkpoints)
             if saved is not None:
-                self.console.print(summaries.farewell(self.run, saved.name), soft_wrap=True)
+                self.console.print(summaries.stopped_message(self.run, saved.name), soft_wrap=True)
 
     def training_ended(self, trainer: pl.Trainer) -> None:
         self.begin(trainer)  # where nothing was left but to judge
         self.training_seconds = time.monotonic() - self.started_at
 
-    def conclude(self, verdict: Verdict) -> None:
+    def conclude(self, verdict: EvaluationResult) -> None:
         self.verdict = verdict
         if self.is_writer:
             self._write_result("RUNNING", None)  # the figures come first, but the result must not wait for them
-            if (digest := digest_of_test(self.assembly, verdict.predictions)) is not None and verdict.metrics:
-                test_set_uses.note(self.run, digest, verdict.weights, self.journal)
+            if (digest := digest_of_test_set(self.assembly, verdict.predictions)) is not None and verdict.metrics:
+                test_set_uses.record_test_use(self.run, digest, verdict.weights, self.journal)
 
     def begin(self, trainer: pl.Trainer) -> None:
         """From here on the run is what was asked; once."""
@@ -158,17 +158,17 @@ class Recording:
             return
         self.has_begun = True
         resumed_from = self.resumed_from
-        step = 0 if resumed_from is None else step_of(resumed_from)
+        step = 0 if resumed_from is None else checkpoint_step(resumed_from)
         goes_on = self.run.has_started
         before = newest_params(self.run.journal_path)
         if goes_on:
             self.journal.resume(step=step)  # first: a kill in this moment leaves a run that is not finished
-        resume.carry_out(self.run)
-        keep_assembled(self.run, self.assembly, trainer)
+        resume.apply_request(self.run)
+        save_component_facts(self.run, self.assembly, trainer)
         self.run.become_latest()
-        start = summaries.start_record(self.run, self.config, self.assembly)
+        start = summaries.run_start_record(self.run, self.config, self.assembly)
         if goes_on:
-            changed = summaries.changes(before, start["params"], step)
+            changed = summaries.changed_setting_tags(before, start["params"], step)
             self.journal.tags(
                 {"resumed_from": "the beginning" if resumed_from is None else resumed_from.name, **changed}
             )
@@ -182,7 +182,9 @@ class Recording:
             self.journal.artifact(name)
         if self.run.skipped_path.exists():
             self.journal.artifact(self.run.skipped_path.name)
-        self.journal.note(summaries.note(self.run, self.assembly, "**in training**: the report shows how far it is"))
+        self.journal.note(
+            summaries.run_description(self.run, self.assembly, "**in training**: the report shows how far it is")
+        )
         if self.config.tracking.uri is not None:
             self.sidecar = sidecar.start(
                 self.run.folder,
@@ -196,13 +198,13 @@ class Recording:
     def _publish(self) -> None:
         """What a finished run shows beyond its metrics."""
         if self.verdict is not None and self.verdict.predictions is not None:
-            keep_predictions(self.run, self.assembly, self.verdict.predictions)
-        drawn = figures.draw_all(self.run, self.assembly)
+            save_test_predictions(self.run, self.assembly, self.verdict.predictions)
+        drawn = figures.write_figures(self.run, self.assembly)
         pictures = [path.relative_to(self.run.folder).as_posix() for path in drawn]
         for picture in pictures:
             self.journal.artifact(picture, folder="figures")
-        headline = summaries.headline(self.verdict)
-        self.journal.note(summaries.note(self.run, self.assembly, headline, self.verdict, pictures))
+        headline = summaries.headline_markdown(self.verdict)
+        self.journal.note(summaries.run_description(self.run, self.assembly, headline, self.verdict, pictures))
 
     @contextmanager
     def _harmless(self, what: str) -> Iterator[None]:
@@ -223,10 +225,12 @@ class Recording:
             self.journal.model()  # after every file: it takes the longest
         else:
             reason = "" if error is None else f": {error.splitlines()[-1]}"
-            self.journal.note(summaries.note(self.run, self.assembly, f"**{status.lower()}**{reason}", self.verdict))
+            self.journal.note(
+                summaries.run_description(self.run, self.assembly, f"**{status.lower()}**{reason}", self.verdict)
+            )
         self.journal.end(status, error=error)
         self.journal.close()
-        state = self.sidecar.wait(SIDECAR_PATIENCE_SECONDS, for_model=False) if self.sidecar is not None else None
+        state = self.sidecar.wait(SIDECAR_TIMEOUT_SECONDS, for_model=False) if self.sidecar is not None else None
         self._write_result(status, state.mlflow_run_id if state is not None else None)
         if status == "FINISHED":  # nothing tells of those weights any more that an earlier training was judged by
             checkpoints.prune(self.run.checkpoints, keep=int(self.config.checkpoint.keep))
@@ -245,7 +249,7 @@ class Recording:
                     "best_checkpoint": best,
                     "mlflow_run_id": mlflow_run_id,
                     "seconds": round(self._seconds(), 3),
-                    "command": summaries.command_of(self.run),
+                    "command": summaries.train_command(self.run),
                 }
             )
         except OSError as problem:  # must not hide what ended the run
@@ -257,15 +261,15 @@ class Recording:
         return self.seconds_before + (self.training_seconds if self.training_seconds is not None else now)
 
 
-class Begins(pl.Callback):
+class BeginRecording(pl.Callback):
     """Training is about to go on, everything of a checkpoint is restored: the last moment to refuse."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: RunRecorder) -> None:
         self.recording = recording
-        self.made_for: list[Length] = []
+        self.made_for: list[ScheduleLength] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.made_for = lengths_of(trainer)  # as for this training: those of the checkpoint take their place next
+        self.made_for = schedule_lengths(trainer)  # as for this training: those of the checkpoint take their place next
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.recording.resumed_from is not None:
@@ -278,12 +282,12 @@ class Begins(pl.Callback):
         self.recording.begin(trainer)
 
 
-def lengths_of(trainer: pl.Trainer) -> list[Length]:
+def schedule_lengths(trainer: pl.Trainer) -> list[ScheduleLength]:
     """For how long each schedule, and each inside another one, is made, as far as it says that."""
-    found: list[Length] = []
+    found: list[ScheduleLength] = []
 
     def look(schedule: object) -> None:
-        found.extend((type(schedule).__name__, each, getattr(schedule, each, None)) for each in LENGTHS)
+        found.extend((type(schedule).__name__, each, getattr(schedule, each, None)) for each in SCHEDULE_LENGTHS)
         for inner in getattr(schedule, "_schedulers", ()):
             look(inner)
 
@@ -292,14 +296,14 @@ def lengths_of(trainer: pl.Trainer) -> list[Length]:
     return found
 
 
-def check_schedules(run: Run, trainer: pl.Trainer, made_for: list[Length]) -> None:
+def check_schedules(run: Run, trainer: pl.Trainer, made_for: list[ScheduleLength]) -> None:
     """Raises RunError for a schedule that was made for another length than a new one would be, `made_for`, and for one
     whose end lies before that of training."""
-    for (kind, key, before), (_, _, now) in zip(lengths_of(trainer), made_for, strict=False):
+    for (kind, key, before), (_, _, now) in zip(schedule_lengths(trainer), made_for, strict=False):
         if before != now:
             raise RunError(
                 f"{kind} of {run.id} was made for {key}={before} and cannot go on to {now}. For a new run that sets "
-                f"out from its weights:\n  {resume.setting_out_from(run)}"
+                f"out from its weights:\n  {resume.new_run_command(run)}"
             )
     for each in trainer.lr_scheduler_configs:
         last = getattr(each.scheduler, "total_steps", None)  # OneCycleLR's, which raises after it
@@ -307,5 +311,5 @@ def check_schedules(run: Run, trainer: pl.Trainer, made_for: list[Length]) -> No
         if last is not None and steps is not None and last < steps:
             raise RunError(
                 f"{type(each.scheduler).__name__} of {run.id} was made for {last:,} {each.interval}s and cannot go on "
-                f"to {steps:,}. For a new run that sets out from its weights:\n  {resume.setting_out_from(run)}"
+                f"to {steps:,}. For a new run that sets out from its weights:\n  {resume.new_run_command(run)}"
             )

@@ -15,7 +15,7 @@ from pipeline import run_files
 from pipeline.data.data_spec import splits_digest
 from pipeline.data.datamodule import DataModule
 from pipeline.data.dataset import Splits
-from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.final_test import Predictions
 from pipeline.models.layers.log_mel import LogMel
 from pipeline.reports import predictions as saved
@@ -28,10 +28,10 @@ from pipeline.training.callbacks.checkpointing import Checkpointing
 
 # P samples that are pictured
 
-LARGEST_SIDE = 64
+MAX_THUMBNAIL_SIDE = 64
 
 
-def pictures_of(assembly: Assembly, part: Literal["train", "test"], rows: Tensor) -> Tensor | None:
+def sample_images(assembly: Components, part: Literal["train", "test"], rows: Tensor) -> Tensor | None:
     """(P, C, H, W) with 0 as black and 255 as white, of these rows (P,); None where samples cannot be looked at."""
     if not isinstance(assembly.data, DataModule) or assembly.spec is None:
         return None
@@ -56,8 +56,8 @@ def thumbnails(images: Tensor) -> Ints:
     """(P, C, H, W) with 0 as black and 255 as white -> (P, h, w) or (P, h, w, 3) uint8."""
     pixels = images.float()
     side = max(pixels.shape[2:])
-    if side > LARGEST_SIDE:
-        size = [max(round(each * LARGEST_SIDE / side), 1) for each in pixels.shape[2:]]
+    if side > MAX_THUMBNAIL_SIDE:
+        size = [max(round(each * MAX_THUMBNAIL_SIDE / side), 1) for each in pixels.shape[2:]]
         pixels = F.interpolate(pixels, size=size, mode="area")
     pixels = pixels.round().clamp(0, 255).to(torch.uint8)
     colours = pixels.movedim(1, -1) if pixels.shape[1] == 3 else pixels[:, 0]
@@ -68,7 +68,7 @@ def thumbnails(images: Tensor) -> Ints:
 # N test samples, K classes, P of them pictured
 
 
-def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
+def save_component_facts(run: Run, assembly: Components, trainer: pl.Trainer) -> None:
     """What the configuration turned into: the data's DataSpec, the network's size, the devices."""
     device = trainer.strategy.root_device
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -83,7 +83,7 @@ def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
         "headline": assembly.headline,
         "metrics": assembly.own_modes,
         "monitor": _monitored(run, trainer),
-        "validation_digest": digest_of_part(assembly, "validation"),
+        "validation_digest": digest_of_split(assembly, "validation"),
         "steps_per_epoch": assembly.steps_per_epoch,
         "total_steps": assembly.total_steps,
     }
@@ -92,7 +92,7 @@ def keep_assembled(run: Run, assembly: Assembly, trainer: pl.Trainer) -> None:
         content |= {key: kept[key] for key in ("instead_of_default", "headline")}
     run.write_json(ASSEMBLED, content)
     if isinstance(assembly.data, DataModule):
-        keep_of_data(run, assembly.data.parts)
+        _save_data_files(run, assembly.data.parts)
 
 
 def _monitored(run: Run, trainer: pl.Trainer) -> dict[str, str] | None:
@@ -103,7 +103,7 @@ def _monitored(run: Run, trainer: pl.Trainer) -> dict[str, str] | None:
     return taken[0] if taken else {"monitor": str(checkpoint.monitor), "mode": str(checkpoint.mode)}
 
 
-def keep_of_data(run: Run, parts: Splits) -> None:
+def _save_data_files(run: Run, parts: Splits) -> None:
     """What belongs to the run and is no tensor: how sentences become tokens, and what was left out."""
     if parts.tokenizer:
         write_atomically(run.tokenizer_path, parts.tokenizer.encode())
@@ -111,29 +111,29 @@ def keep_of_data(run: Run, parts: Splits) -> None:
         write_atomically(run.skipped_path, "".join(f"{line}\n" for line in parts.skipped))
 
 
-def keep_predictions(run: Run, assembly: Assembly, predictions: Predictions) -> None:
+def save_test_predictions(run: Run, assembly: Components, predictions: Predictions) -> None:
     """The test part's predictions; of classes with small pictures, or the sentences, of those that a report shows."""
     assert assembly.spec is not None
-    digest = digest_of_test(assembly, predictions)
+    digest = digest_of_test_set(assembly, predictions)
     assert digest is not None
-    saved.save(run.folder, KEPT[assembly.spec.task](assembly, predictions, digest))
+    saved.save(run.folder, TO_SAVED[assembly.spec.task](assembly, predictions, digest))
 
 
-def _classes(assembly: Assembly, predictions: Predictions, digest: str) -> saved.SavedPredictions:
-    kept = compacted(predictions, digest)
+def _saved_classes(assembly: Components, predictions: Predictions, digest: str) -> saved.SavedPredictions:
+    kept = class_predictions(predictions, digest)
     if not isinstance(assembly.data, DataModule):
         return kept
     sentences, ids = assembly.data.parts.test_sentences, kept.ids[kept.shown].astype(np.int64)
-    pictures = pictures_of(assembly, "test", torch.from_numpy(ids))
+    pictures = sample_images(assembly, "test", torch.from_numpy(ids))
     if pictures is not None:
         return replace(kept, pictured=kept.shown, pictures=thumbnails(pictures))
     if sentences:
-        shown = np.array([shortened(sentences[row]) for row in ids], dtype=np.str_)
+        shown = np.array([shorten_sentence(sentences[row]) for row in ids], dtype=np.str_)
         return replace(kept, pictured=kept.shown, sentences=shown)
     return kept
 
 
-def _numbers(assembly: Assembly, predictions: Predictions, digest: str) -> saved.SavedNumbers:
+def _saved_numbers(assembly: Components, predictions: Predictions, digest: str) -> saved.SavedNumbers:
     return saved.SavedNumbers(
         predicted=predictions.answers.numpy(),
         true=predictions.targets.numpy(),
@@ -143,7 +143,7 @@ def _numbers(assembly: Assembly, predictions: Predictions, digest: str) -> saved
     )
 
 
-def _labels(assembly: Assembly, predictions: Predictions, digest: str) -> saved.SavedLabels:
+def _saved_labels(assembly: Components, predictions: Predictions, digest: str) -> saved.SavedLabels:
     return saved.SavedLabels(
         probabilities=predictions.answers.numpy(),
         true=predictions.targets.bool().numpy(),
@@ -153,15 +153,15 @@ def _labels(assembly: Assembly, predictions: Predictions, digest: str) -> saved.
     )
 
 
-KEPT: dict[TaskKind, Callable[[Assembly, Predictions, str], saved.Saved]] = {
-    "multiclass": _classes,
-    "binary": _classes,
-    "multilabel": _labels,
-    "regression": _numbers,
+TO_SAVED: dict[TaskKind, Callable[[Components, Predictions, str], saved.Saved]] = {
+    "multiclass": _saved_classes,
+    "binary": _saved_classes,
+    "multilabel": _saved_labels,
+    "regression": _saved_numbers,
 }
 
 
-def compacted(predictions: Predictions, digest_of_test: str) -> saved.SavedPredictions:
+def class_predictions(predictions: Predictions, digest_of_test: str) -> saved.SavedPredictions:
     log_probabilities = F.log_softmax(predictions.answers.float(), dim=1)
     return saved.SavedPredictions(
         log_probabilities=saved.compact(log_probabilities.numpy()),
@@ -175,11 +175,11 @@ def compacted(predictions: Predictions, digest_of_test: str) -> saved.SavedPredi
     )
 
 
-def shortened(sentence: str) -> str:
+def shorten_sentence(sentence: str) -> str:
     return sentence if len(sentence) <= saved.LONGEST else f"{sentence[: saved.LONGEST - 4]} ..."
 
 
-def digest_of_part(assembly: Assembly, part: str) -> str | None:
+def digest_of_split(assembly: Components, part: str) -> str | None:
     """SHA-256 of the samples of validation or test; None where nobody can tell what they are."""
     if isinstance(assembly.data, DataModule):
         return splits_digest({part: assembly.data.parts.by_name()[part]})
@@ -187,9 +187,9 @@ def digest_of_part(assembly: Assembly, part: str) -> str | None:
     return None if assembly.spec is None else hashlib.sha256(f"{part} {assembly.spec.digest}".encode()).hexdigest()
 
 
-def digest_of_test(assembly: Assembly, predictions: Predictions | None) -> str | None:
+def digest_of_test_set(assembly: Components, predictions: Predictions | None) -> str | None:
     """Of a data module of the user's own, with the answers that are known from the test."""
     if isinstance(assembly.data, DataModule) or predictions is None:
-        return digest_of_part(assembly, "test")
+        return digest_of_split(assembly, "test")
     own = "" if assembly.spec is None else assembly.spec.digest
     return hashlib.sha256(own.encode() + predictions.targets.contiguous().numpy().tobytes()).hexdigest()

@@ -13,37 +13,37 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import run_files
-from pipeline.lifecycle.build import Assembly
-from pipeline.lifecycle.final_test import Verdict, headline_of
-from pipeline.lifecycle.run_recorder import TAG
+from pipeline.lifecycle.build import Components
+from pipeline.lifecycle.final_test import EvaluationResult, headline_metric
+from pipeline.lifecycle.run_recorder import HOSTS_TAG
 from pipeline.reports import run_report
-from pipeline.runs.run_directory import Run, step_of
+from pipeline.runs.run_directory import Run, checkpoint_step
 from pipeline.tracking import tracking_uri
 from pipeline.tracking.mlflow import ui_server
 from pipeline.tracking.sync_state import SyncState
 
 # The nodes whose values a person compares between runs, in the order in which they are looked for.
-COMPARED = ("data", "model", "optimizer", "scheduler", "regularizer", "callbacks", "task", "trainer", "seed")
+COMPARED_NODES = ("data", "model", "optimizer", "scheduler", "regularizer", "callbacks", "task", "trainer", "seed")
 GROUPS = ("data", "model", "optimizer", "scheduler")
 # Where a run happens, not what it is.
 NOT_COMPARED = re.compile(r"_target_|_partial_|\.root$|evaluation_batch_size|^trainer\.(devices|num_nodes|accelerator)")
-MOST_COLUMNS = 20  # told before a training
-UI = "http://127.0.0.1:5000"
+MAX_COLUMNS_SHOWN = 20  # told before a training
+UI_ADDRESS = "http://127.0.0.1:5000"
 
 
-def plan(run: Run, assembly: Assembly, trainer: pl.Trainer, start_from: Path | None) -> Text:
+def training_plan(run: Run, assembly: Components, trainer: pl.Trainer, start_from: Path | None) -> Text:
     """A few lines before anything runs."""
     epochs = "1 epoch" if trainer.max_epochs == 1 else f"{trainer.max_epochs or '?'} epochs"
     steps = "" if assembly.total_steps is None else f", {assembly.total_steps:,} steps"
     rows = [
         ("data", _data(assembly)),
-        *_columns(assembly),
+        *_columns_line(assembly),
         ("model", _model(assembly)),
         ("training", f"{epochs}{steps}, {_devices(trainer)}"),
-        ("writes to", shorten(run.folder)),
+        ("writes to", relative_to_working_directory(run.folder)),
     ]
     if start_from is not None:
-        rows.append(("goes on at", f"step {step_of(start_from):,} ({start_from.name})"))
+        rows.append(("goes on at", f"step {checkpoint_step(start_from):,} ({start_from.name})"))
     return _aligned(rows)
 
 
@@ -55,7 +55,7 @@ def _aligned(rows: list[tuple[str, str]]) -> Text:
     return text
 
 
-def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, Any]:
+def run_start_record(run: Run, config: DictConfig, assembly: Components) -> dict[str, Any]:
     """What the journal says about the run itself, in the words of MLflow."""
     environment = run.environment()
     assembled = run_files.ASSEMBLED.record(run.folder)
@@ -65,8 +65,8 @@ def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, 
     tags = {
         "mlflow.user": environment.get("user"),
         "device": f"{devices['count']} x {devices['kind']}, {devices['precision']}",
-        TAG: environment.get("host"),
-        "command": command_of(run),
+        HOSTS_TAG: environment.get("host"),
+        "command": train_command(run),
         "mlflow.source.git.commit": git.get("commit"),
         "git.dirty": None if not git else str(git["dirty"]).lower(),
         "data.digest": None if assembly.spec is None else assembly.spec.digest,
@@ -76,12 +76,12 @@ def start_record(run: Run, config: DictConfig, assembly: Assembly) -> dict[str, 
         "name": f"{config.name}-{run.id[-4:]}",  # as wide as MLflow's column, and different for each run
         "experiment": config.tracking.get("experiment") or config.name,
         "run_uid": run.id,
-        "params": parameters(config, environment.get("choices") or {}),
+        "params": logged_parameters(config, environment.get("choices") or {}),
         "tags": {key: value for key, value in tags.items() if value is not None},
     }
 
 
-def changes(before: dict[str, Any], now: dict[str, Any], step: int) -> dict[str, str]:
+def changed_setting_tags(before: dict[str, Any], now: dict[str, Any], step: int) -> dict[str, str]:
     """Tags for the settings that are not what they were when the run was started before: MLflow's params stay."""
     return {
         f"changed.{key}": f"{before.get(key)} -> {now.get(key)}, from step {step}"
@@ -90,11 +90,11 @@ def changes(before: dict[str, Any], now: dict[str, Any], step: int) -> dict[str,
     }
 
 
-def parameters(config: DictConfig, choices: dict[str, Any]) -> dict[str, Any]:
+def logged_parameters(config: DictConfig, choices: dict[str, Any]) -> dict[str, Any]:
     """Flat, in a sensible order, and only what a person compares between runs."""
     flat: dict[str, Any] = {group: choices[group] for group in GROUPS if group in choices}
     plain: Any = OmegaConf.to_container(config, resolve=False)  # what is out of the environment may be a secret
-    for node in COMPARED:
+    for node in COMPARED_NODES:
         flat |= {key: leaf for key, leaf in _leaves(node, plain[node]) if not NOT_COMPARED.search(key)}
     return flat
 
@@ -107,7 +107,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def summary(verdict: Verdict | None, seconds: float) -> RenderableType:
+def test_result_table(verdict: EvaluationResult | None, seconds: float) -> RenderableType:
     """The table at the end of a run, or of an evaluation."""
     if verdict is None or not verdict.metrics:
         return Text(f"trained in {seconds:.1f} s; nothing to test")
@@ -119,25 +119,25 @@ def summary(verdict: Verdict | None, seconds: float) -> RenderableType:
     return Group("", table, "", f"trained in {seconds:.1f} s")
 
 
-def where(run: Run, config: DictConfig, state: SyncState | None) -> Text:
+def next_steps(run: Run, config: DictConfig, state: SyncState | None) -> Text:
     """Where things lie, and what to type next."""
     return _aligned(
         [
-            ("run", shorten(run.folder)),
-            *_mlflow(run, config, state),
+            ("run", relative_to_working_directory(run.folder)),
+            *_mlflow_lines(run, config, state),
             ("again", f"pipeline evaluate run={run.id}"),
         ]
     )
 
 
-def _mlflow(run: Run, config: DictConfig, state: SyncState | None) -> list[tuple[str, str]]:
+def _mlflow_lines(run: Run, config: DictConfig, state: SyncState | None) -> list[tuple[str, str]]:
     if state is None:
         return []
     uri = config.tracking.uri
     on_server = tracking_uri.is_server(uri)
     rows = []
     if state.experiment_id is not None and state.mlflow_run_id is not None:
-        link = ui_server.run_link(uri if on_server else UI, state.experiment_id, state.mlflow_run_id)
+        link = ui_server.run_link(uri if on_server else UI_ADDRESS, state.experiment_id, state.mlflow_run_id)
         rows.append(("MLflow", link if on_server else f"{link}  (after: pipeline ui)"))
     if state.problem is not None:
         rows.append(("", f"MLflow: {state.problem}; to send it later: pipeline sync run={run.id}"))
@@ -148,22 +148,22 @@ def _mlflow(run: Run, config: DictConfig, state: SyncState | None) -> list[tuple
     return rows
 
 
-def farewell(run: Run, saved: str | None) -> str:
+def stopped_message(run: Run, saved: str | None) -> str:
     """The last words of a run that did not end by itself."""
     if saved is None:
-        return f"stopped before the first checkpoint; {shorten(run.folder)} holds what there is"
+        return f"stopped before the first checkpoint; {relative_to_working_directory(run.folder)} holds what there is"
     return f"stopped; {saved} is saved. To go on: pipeline resume run={run.id}"
 
 
-def headline(verdict: Verdict | None) -> str:
+def headline_markdown(verdict: EvaluationResult | None) -> str:
     """The one figure by which a finished run is known."""
     metrics = {} if verdict is None else verdict.metrics
-    name = headline_of(metrics)
+    name = headline_metric(metrics)
     return "**no test**" if name is None else f"**{name} {metrics[name]:.4f}**"
 
 
-def note(
-    run: Run, assembly: Assembly, headline: str, verdict: Verdict | None = None, pictures: Sequence[str] = ()
+def run_description(
+    run: Run, assembly: Components, headline: str, verdict: EvaluationResult | None = None, pictures: Sequence[str] = ()
 ) -> str:
     """Markdown for the run's page in MLflow; the headline first, because it shows three lines.
 
@@ -174,7 +174,7 @@ def note(
     if verdict is not None and verdict.metrics:
         rows = (f"| {name} | {value:.4f} |" for name, value in _headline_first(verdict.metrics))
         parts.append("\n".join(("| metric | value |", "| --- | --- |", *rows)))
-    parts.append(f"```\n{command_of(run)}\npipeline evaluate run={run.id}\n```")
+    parts.append(f"```\n{train_command(run)}\npipeline evaluate run={run.id}\n```")
     parts += [f"![{_title(path)}](artifact:{path})" for path in pictures]
     return "\n\n".join(parts) + "\n"
 
@@ -183,12 +183,12 @@ def _title(path: str) -> str:
     return PurePosixPath(path).stem.replace("_", " ")
 
 
-def command_of(run: Run) -> str:
+def train_command(run: Run) -> str:
     """What to type to make a run like this one."""
     return shlex.join(["pipeline", "train", *run.overrides()])
 
 
-def shorten(path: Path) -> str:
+def relative_to_working_directory(path: Path) -> str:
     """Relative to the working directory where it lies inside it."""
     try:
         return str(path.relative_to(Path.cwd()))
@@ -196,7 +196,7 @@ def shorten(path: Path) -> str:
         return str(path)
 
 
-def _data(assembly: Assembly) -> str:
+def _data(assembly: Components) -> str:
     spec = assembly.spec
     if spec is None:
         return type(assembly.data).__name__
@@ -211,15 +211,15 @@ def _data(assembly: Assembly) -> str:
     return f"{spec.name}: {sizes}; {shape}, {spec.answers}"
 
 
-def _columns(assembly: Assembly) -> list[tuple[str, str]]:
+def _columns_line(assembly: Components) -> list[tuple[str, str]]:
     told = () if assembly.spec is None else assembly.spec.columns
     if not told:
         return []
-    more = f", and {len(told) - MOST_COLUMNS} more" if len(told) > MOST_COLUMNS else ""
-    return [("columns", ", ".join(told[:MOST_COLUMNS]) + more)]
+    more = f", and {len(told) - MAX_COLUMNS_SHOWN} more" if len(told) > MAX_COLUMNS_SHOWN else ""
+    return [("columns", ", ".join(told[:MAX_COLUMNS_SHOWN]) + more)]
 
 
-def _model(assembly: Assembly) -> str:
+def _model(assembly: Components) -> str:
     body = getattr(getattr(assembly.module, "network", None), "body", assembly.module)
     count = sum(parameter.numel() for parameter in assembly.module.parameters() if parameter.requires_grad)
     return f"{type(body).__name__}, {count:,} parameters"
@@ -230,10 +230,10 @@ def _devices(trainer: pl.Trainer) -> str:
     return f"{trainer.world_size} x {device}, {trainer.precision}"
 
 
-def _checkpoint(verdict: Verdict) -> str:
+def _checkpoint(verdict: EvaluationResult) -> str:
     return "last weights" if verdict.checkpoint is None else verdict.checkpoint.name
 
 
 def _headline_first(metrics: dict[str, float]) -> list[tuple[str, float]]:
-    first = headline_of(metrics)
+    first = headline_metric(metrics)
     return sorted(metrics.items(), key=lambda item: (item[0] != first, item[0]))

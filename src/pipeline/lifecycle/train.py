@@ -12,12 +12,17 @@ from pipeline.config import instantiate
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
 from pipeline.lifecycle import exit_codes, resume, summaries
-from pipeline.lifecycle.build import Assembly, assemble, set_out_from
-from pipeline.lifecycle.console import console_beside
-from pipeline.lifecycle.final_test import best_checkpoint, judge
-from pipeline.lifecycle.load_run import check_same_data, with_its_tokenizer
-from pipeline.lifecycle.run_recorder import Recording
-from pipeline.lifecycle.trainer import build_loggers, build_trainer, monitoring, refusals_of_lightning
+from pipeline.lifecycle.build import Components, build_components, load_initial_weights
+from pipeline.lifecycle.console import open_console
+from pipeline.lifecycle.final_test import best_checkpoint, run_test
+from pipeline.lifecycle.load_run import check_same_data, with_saved_tokenizer
+from pipeline.lifecycle.run_recorder import RunRecorder
+from pipeline.lifecycle.trainer import (
+    build_loggers,
+    build_trainer,
+    lightning_errors_as_config_errors,
+    monitoring_callbacks,
+)
 from pipeline.runs.environment_variables import check_variables
 from pipeline.runs.run_directory import Run
 from pipeline.system.heartbeat import HeartbeatWriter
@@ -34,55 +39,58 @@ from pipeline.training.interruption import Interruption
 from pipeline.training.learner import Learner
 
 
-def train(run: Run, here: Rank, pulse: HeartbeatWriter, console: Console, interruption: Interruption) -> None:
+def train_run(run: Run, here: Rank, pulse: HeartbeatWriter, console: Console, interruption: Interruption) -> None:
     """Train, judge on the test set, and leave everything in the run directory."""
     check_variables(os.environ)  # of this process, which may have been started on another machine
     meeting = Meeting(here, pulse, console, interruption)
     meeting.when_all_have_started()
-    config = resume.asked(run)
+    config = resume.requested_config(run)
     instantiate.check_signatures(config)
 
     # What learns, and from what.
-    assembly = assemble(with_its_tokenizer(run, config), here)
+    assembly = build_components(with_saved_tokenizer(run, config), here)
     start_from, damaged = checkpoints.newest_intact(run.checkpoints)
     for sentence in damaged:
         console.print(f"[yellow]{sentence}: taking the one before it[/]")
     if start_from is not None:
         check_same_data(run, assembly)
     if config.init_from is not None and start_from is None:
-        set_out_from(Path(config.init_from), assembly.module)
+        load_initial_weights(Path(config.init_from), assembly.module)
 
     # What watches.
-    recording = Recording(run, config, assembly, here, console, interruption)
+    recording = RunRecorder(run, config, assembly, here, console, interruption)
     callbacks = [
         Heartbeat(pulse),  # the first, so that it tells where the others hang
         *instantiate.instantiate(config.callbacks, config).values(),
         *recording.callbacks,
-        progress(config, assembly, console),
+        build_progress_display(config, assembly, console),
         Timing(),
         Checkpointing(
             folder=run.checkpoints, interruption=interruption, judged=run.judged_checkpoint, **config.checkpoint
         ),
     ]
-    callbacks = [*monitoring(run, assembly, callbacks, console, is_resumed=start_from is not None), *callbacks]
-    trainer = set_up(config, assembly, callbacks, recording.loggers, run.folder, here)
+    callbacks = [
+        *monitoring_callbacks(run, assembly, callbacks, console, is_resumed=start_from is not None),
+        *callbacks,
+    ]
+    trainer = build_checked_trainer(config, assembly, callbacks, recording.loggers, run.folder, here)
 
-    console.print(summaries.plan(run, assembly, trainer, start_from), soft_wrap=True)
+    console.print(summaries.training_plan(run, assembly, trainer, start_from), soft_wrap=True)
     meeting.when_all_are_set_up()
     with recording.of_run(trainer, resumed_from=start_from):
-        with refusals_of_lightning():
+        with lightning_errors_as_config_errors():
             trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)
         pulse.tell_where_it_stands()
         recording.training_ended(trainer)
         # The first process may still be moving the link to the best one, and removing what it pointed to.
         trainer.strategy.barrier("judge")
-        recording.conclude(judge(trainer, assembly, best_checkpoint(run)))
+        recording.conclude(run_test(trainer, assembly, best_checkpoint(run)))
         pulse.tell_where_it_stands()
 
 
-def set_up(
+def build_checked_trainer(
     config: DictConfig,
-    assembly: Assembly,
+    assembly: Components,
     callbacks: list[pl.Callback],
     loggers: list[Logger],
     folder: Path,
@@ -91,12 +99,12 @@ def set_up(
     """The Trainer of a run, or of a trial, with all that watches it. Raises ConfigError for what does not fit."""
     check_monitors(callbacks, assembly)
     check_transforms(callbacks, assembly)
-    check_averages(callbacks)
+    check_single_average(callbacks)
     all_loggers = [*loggers, *build_loggers(config, folder, here)]
     return build_trainer(config, assembly=assembly, callbacks=callbacks, loggers=all_loggers, folder=folder, here=here)
 
 
-def progress(config: DictConfig, assembly: Assembly, console: Console) -> ProgressDisplay:
+def build_progress_display(config: DictConfig, assembly: Components, console: Console) -> ProgressDisplay:
     batch_size = config.data.get("batch_size")
     accumulate = config.trainer.get("accumulate_grad_batches", 1)
     return ProgressDisplay(
@@ -107,7 +115,7 @@ def progress(config: DictConfig, assembly: Assembly, console: Console) -> Progre
     )
 
 
-def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
+def check_monitors(callbacks: list[pl.Callback], assembly: Components) -> None:
     """Raises ConfigError for a callback that waits for a metric which a Learner will never produce, or for its worst
     value."""
     for callback in callbacks:
@@ -116,7 +124,7 @@ def check_monitors(callbacks: list[pl.Callback], assembly: Assembly) -> None:
             assembly.check_monitor(type(callback).__name__, monitor, mode)
 
 
-def check_transforms(callbacks: list[pl.Callback], assembly: Assembly) -> None:
+def check_transforms(callbacks: list[pl.Callback], assembly: Components) -> None:
     """Raises ConfigError for a callback that would change batches which it never sees, or cannot change."""
     for callback in callbacks:
         if not isinstance(callback, BatchTransform):
@@ -138,7 +146,7 @@ def check_transforms(callbacks: list[pl.Callback], assembly: Assembly) -> None:
             callback.check_share(data.batch_size // data.world_size, data.world_size)
 
 
-def check_averages(callbacks: list[pl.Callback]) -> None:
+def check_single_average(callbacks: list[pl.Callback]) -> None:
     """Raises ConfigError for two that would each put other weights in the place of those that are judged."""
     names = [type(each).__name__ for each in callbacks if isinstance(each, Averaging)]
     if len(names) > 1:
@@ -148,11 +156,11 @@ def check_averages(callbacks: list[pl.Callback]) -> None:
         )
 
 
-def main(run: Run, pulse: HeartbeatWriter) -> int:
+def train_in_this_process(run: Run, pulse: HeartbeatWriter) -> int:
     """In one process of the run; the exit code."""
     here = process_rank()
     interruption = Interruption()
     interruption.install()
     log_path = run.log_path if here.is_first else run.folder / f"rank{here.rank}.log"
-    console = console_beside(log_path, quiet=not here.is_first)
-    return exit_codes.code_of(lambda: train(run, here, pulse, console, interruption), run.folder)
+    console = open_console(log_path, quiet=not here.is_first)
+    return exit_codes.run_to_exit_code(lambda: train_run(run, here, pulse, console, interruption), run.folder)

@@ -22,7 +22,7 @@ from pipeline.config import instantiate
 from pipeline.config.static import signature
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.build import Assembly
+from pipeline.lifecycle.build import Components
 from pipeline.run_files import ASSEMBLED
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import Rank
@@ -37,34 +37,34 @@ from pipeline.training.learner import Learner
 # place, and round targets, and numbers that stand for names.
 
 
-class Half(HalfPrecision):
+class HalfWeights(HalfPrecision):
     def convert_input(self, data: Any) -> Any:
         return data
 
 
-class Double(DoublePrecision):
+class DoubleWeights(DoublePrecision):
     def convert_input(self, data: Any) -> Any:
         return data
 
 
-OF_WEIGHTS: dict[str, Callable[[], Precision]] = {
-    "16-true": lambda: Half("16-true"),
-    "bf16-true": lambda: Half("bf16-true"),
-    "64-true": Double,
-    "64": Double,  # Lightning's other name for it
+PRECISION_OF_WEIGHTS: dict[str, Callable[[], Precision]] = {
+    "16-true": lambda: HalfWeights("16-true"),
+    "bf16-true": lambda: HalfWeights("bf16-true"),
+    "64-true": DoubleWeights,
+    "64": DoubleWeights,  # Lightning's other name for it
 }
 
 
 log = logging.getLogger(__name__)
 
 # Settings of Lightning's Trainer that Lightning leaves to whoever optimises by hand: here, the Learner.
-OURS = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "sync_batchnorm")
+LEARNER_SETTINGS = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "sync_batchnorm")
 
 
 def build_trainer(
     config: DictConfig,
     *,
-    assembly: Assembly,
+    assembly: Components,
     callbacks: list[pl.Callback],
     loggers: Any,
     folder: Path,
@@ -75,10 +75,10 @@ def build_trainer(
     settings.pop("_target_")
     plugins: list[Any] = [TimedCheckpointIO()]
     if isinstance(assembly.module, Learner):
-        for name in OURS:
+        for name in LEARNER_SETTINGS:
             settings.pop(name, None)
-        if str(settings.get("precision")) in OF_WEIGHTS:
-            plugins.append(OF_WEIGHTS[str(settings.pop("precision"))]())
+        if str(settings.get("precision")) in PRECISION_OF_WEIGHTS:
+            plugins.append(PRECISION_OF_WEIGHTS[str(settings.pop("precision"))]())
     elif settings.get("sync_batchnorm"):  # by torch's own, which refuses the CPU
         settings["sync_batchnorm"] = torch.cuda.is_available() and settings.get("accelerator") != "cpu"
     # The processes are there already; how many is theirs to say.
@@ -114,7 +114,7 @@ def build_trainer(
 
 
 @contextmanager
-def refusals_of_lightning() -> Iterator[None]:
+def lightning_errors_as_config_errors() -> Iterator[None]:
     """Raises ConfigError for what Lightning itself has against a module or data of the user's own."""
     try:
         yield
@@ -126,7 +126,7 @@ def refusals_of_lightning() -> Iterator[None]:
         raise ConfigError(f"Lightning refuses this: {problem}") from problem
 
 
-FOLDER = "loggers"  # of a run
+LOGGERS_FOLDER = "loggers"  # of a run
 
 
 def build_loggers(config: DictConfig, folder: Path, here: Rank) -> list[Logger]:
@@ -136,13 +136,13 @@ def build_loggers(config: DictConfig, folder: Path, here: Rank) -> list[Logger]:
     was written before stays.
     """
     nodes = config.get("loggers") or {} if here.is_first else {}
-    return [_build(config, str(name), folder) for name in nodes]
+    return [_build_logger(config, str(name), folder) for name in nodes]
 
 
-def _build(config: DictConfig, name: str, folder: Path) -> Logger:
+def _build_logger(config: DictConfig, name: str, folder: Path) -> Logger:
     node = config.loggers[name]
     taken = signature.signature_of_object(instantiate.import_target(node, config))
-    offered = {"save_dir": str(folder / FOLDER), "name": name}
+    offered = {"save_dir": str(folder / LOGGERS_FOLDER), "name": name}
     given = {
         key: value for key, value in offered.items() if taken is None or (key in taken.parameters and key not in node)
     }
@@ -162,15 +162,15 @@ def _build(config: DictConfig, name: str, folder: Path) -> Logger:
 # there is.
 
 
-def monitoring(
-    run: Run, assembly: Assembly, callbacks: Sequence[pl.Callback], console: Console, *, is_resumed: bool
+def monitoring_callbacks(
+    run: Run, assembly: Components, callbacks: Sequence[pl.Callback], console: Console, *, is_resumed: bool
 ) -> list[pl.Callback]:
     """What finds it out; nothing where that is known, of a Learner or of an earlier life of the run."""
     if isinstance(assembly.module, Learner):
         return []
     before = ASSEMBLED.record_or_warn(run.folder) if is_resumed else None
     if before is not None:  # the states of those that watch are found in the checkpoint by what they monitor
-        _as_before(before, callbacks)
+        _restore_choice(before, callbacks)
         return []
 
     def decided(choice: Choice | None, reason: str, trainer: pl.Trainer) -> None:
@@ -180,14 +180,14 @@ def monitoring(
             )
         elif choice.metric != DEFAULT:
             console.print(f"monitors    {choice.metric}, where {choice.way} is better: {reason}", soft_wrap=True)
-        _show(choice, callbacks)
+        _show_choice(choice, callbacks)
         if trainer.is_global_zero:
-            _keep(run, choice, callbacks)
+            _save_choice(run, choice, callbacks)
 
     return [Monitoring(callbacks, decided)]
 
 
-def _keep(run: Run, choice: Choice | None, callbacks: Sequence[pl.Callback]) -> None:
+def _save_choice(run: Run, choice: Choice | None, callbacks: Sequence[pl.Callback]) -> None:
     assembled = ASSEMBLED.record_or_warn(run.folder) or {}
     found = {
         "monitor": next(each.monitored for each in callbacks if isinstance(each, Checkpointing)),
@@ -197,17 +197,17 @@ def _keep(run: Run, choice: Choice | None, callbacks: Sequence[pl.Callback]) -> 
     run.write_json(ASSEMBLED.name, assembled | found)
 
 
-def _as_before(assembled: dict[str, Any], callbacks: Sequence[pl.Callback]) -> None:
+def _restore_choice(assembled: dict[str, Any], callbacks: Sequence[pl.Callback]) -> None:
     if "instead_of_default" not in assembled:  # of an older version, which knew of no other
         return
     chosen = assembled["instead_of_default"]
     choice = None if chosen is None else Choice(**chosen)
-    _show(choice, callbacks)
+    _show_choice(choice, callbacks)
     for callback in by_default(callbacks):
         watch(callback, choice)
 
 
-def _show(choice: Choice | None, callbacks: Sequence[pl.Callback]) -> None:
+def _show_choice(choice: Choice | None, callbacks: Sequence[pl.Callback]) -> None:
     for callback in callbacks:
         if isinstance(callback, ProgressDisplay) and choice is not None:
             callback.headline = choice.metric

@@ -28,16 +28,16 @@ from pipeline.system.streams import broken_pipe_safe_output, print_labelled
 from pipeline.training.interruption import SIGNALS
 
 
-def leave(number: int, frame: FrameType | None) -> None:
+def exit_on_signal(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED if number == signal.SIGINT else PREEMPTED)
 
 
-def work(run: Run) -> int:
+def run_training_process(run: Run) -> int:
     """Be one of the run's processes; the exit code."""
     for number in SIGNALS:
-        signal.signal(number, leave)
+        signal.signal(number, exit_on_signal)
     ignore_warnings_as_errors()
-    _tell_place()
+    _set_torchrun_variables()
     pulse = HeartbeatWriter(process_rank().rank)
     pulse.tell_where_it_stands()
     exit_with_parent()
@@ -46,14 +46,14 @@ def work(run: Run) -> int:
     # whoever looks at the run just now: nobody would put the job into the queue again.
     with (
         broken_pipe_safe_output(),
-        lock.held(run.folder, lock.TRAINED, is_patient=True) if process_rank().is_first else nullcontext(),
+        lock.run_lock(run.folder, lock.TRAINED, is_patient=True) if process_rank().is_first else nullcontext(),
     ):
         from pipeline.lifecycle import train
 
-        return train.main(run, pulse)
+        return train.train_in_this_process(run, pulse)
 
 
-def _tell_place() -> None:
+def _set_torchrun_variables() -> None:
     """Lightning and torch.distributed look for the variables that torchrun sets; SLURM has others."""
     here = rank_from_environment()
     if here is not None and not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
@@ -63,7 +63,7 @@ def _tell_place() -> None:
 
 def main(run: Run) -> int:
     try:
-        return work(run)
+        return run_training_process(run)
     except UserError as mistake:
         print_labelled("error", str(mistake), sys.stderr)
         return USER_ERROR

@@ -27,7 +27,7 @@ Curves = dict[str, list[tuple[int, float]]]
 
 @dataclass(frozen=True)
 class Evidence:
-    """assembled   what the configuration turned into (`save_predictions.keep_assembled`)
+    """assembled   what the configuration turned into (`save_predictions.save_component_facts`)
     start       the journal's record of the newest start
     result      result.json; status RUNNING and no metrics where there is none yet
 

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 from pipeline.system.files import open_inside
 
-STRUCTURE = "/data.pkl"
-MOST_BYTES = 16 << 20  # of all but the numbers; of a network with a thousand tensors about one million
+PICKLE_NAME = "/data.pkl"
+MAX_PICKLE_BYTES = 16 << 20  # of all but the numbers; of a network with a thousand tensors about one million
 
 
 @dataclass(frozen=True)
-class Trained:
+class CheckpointProgress:
     """epochs    whole ones
     steps     optimiser steps
     is_over   a callback, such as early stopping, ended training there: from there it does not go on
@@ -29,32 +29,32 @@ class Trained:
     is_over: bool
 
 
-def trained(checkpoints: Path) -> Trained | None:
+def read_checkpoint_progress(checkpoints: Path) -> CheckpointProgress | None:
     """None before the first checkpoint, and where none can be read."""
     for path in sorted(checkpoints.glob("step-*.ckpt"), reverse=True):
-        found = _read(path)
+        found = _progress_in(path)
         if found is not None:
             return found
     return None
 
 
-def _read(path: Path) -> Trained | None:
+def _progress_in(path: Path) -> CheckpointProgress | None:
     try:
         with open_inside(path.parent, path.name) as file, zipfile.ZipFile(file) as archive:
-            name = next(name for name in archive.namelist() if name.endswith(STRUCTURE))
+            name = next(name for name in archive.namelist() if name.endswith(PICKLE_NAME))
             with archive.open(name) as structure:
-                content = structure.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
+                content = structure.read(MAX_PICKLE_BYTES + 1)
+        if len(content) > MAX_PICKLE_BYTES:
             return None
-        checkpoint = _Plain(io.BytesIO(content)).load()
+        checkpoint = _InertUnpickler(io.BytesIO(content)).load()
         own = [state for name, state in checkpoint["callbacks"].items() if name.startswith("Checkpointing")]
         is_over = any(state.get("is_over") is True for state in own)
-        return Trained(int(checkpoint["epoch"]), int(checkpoint["global_step"]), is_over)
+        return CheckpointProgress(int(checkpoint["epoch"]), int(checkpoint["global_step"]), is_over)
     except Exception:  # noqa: BLE001  a damaged pickle may raise anything; training finds the damage, and tells
         return None
 
 
-class _Plain(pickle._Unpickler):
+class _InertUnpickler(pickle._Unpickler):
     """In Python, as the one in C makes room for whatever place of its memo a pickle names."""
 
     # A bytearray is made before it is known whether its bytes are there; torch writes none.
@@ -63,13 +63,13 @@ class _Plain(pickle._Unpickler):
     }
 
     def find_class(self, module_name: str, global_name: str, /) -> Callable[..., Any]:
-        return _Anything
+        return _Placeholder
 
     def persistent_load(self, pid: Any) -> None:
         """The numbers of a tensor stay where they are."""
 
 
-class _Anything(dict[Any, Any]):
+class _Placeholder(dict[Any, Any]):
     """In the place of every class and function that a checkpoint names; an OrderedDict keeps its items."""
 
     def __init__(self, *_: Any) -> None:

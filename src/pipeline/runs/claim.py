@@ -11,18 +11,18 @@ from pathlib import Path
 
 from pipeline.errors import RunError
 from pipeline.run_files import RunFile
-from pipeline.runs.run_directory import Run, is_one
+from pipeline.runs.run_directory import Run, is_run_directory
 from pipeline.system.files import file_lock, write_atomically
 from pipeline.system.process import unset_command
 
-FOLDER = ".claims"
-PATIENCE_SECONDS = 120.0
+NAMES_FOLDER = ".claims"
+CHOICE_TIMEOUT_SECONDS = 120.0
 POLL_SECONDS = 0.1
-NAME = re.compile(r"(?!\.\.?$)[^/\0]+")  # of a folder, and no way out of the one it is in
+FOLDER_NAME = re.compile(r"(?!\.\.?$)[^/\0]+")  # of a folder, and no way out of the one it is in
 
 
 @dataclass(frozen=True)
-class Claim:
+class NamedRun:
     """`key` names a run of `runs_dir`: what a user calls it, or the job that trains it."""
 
     runs_dir: Path
@@ -30,7 +30,7 @@ class Claim:
 
     @property
     def path(self) -> Path:
-        return self.runs_dir / FOLDER / f"{self.key}.json"
+        return self.runs_dir / NAMES_FOLDER / f"{self.key}.json"
 
     def held(self) -> Run | None:
         """The run that has this key, as far as it is still there. Raises DamagedFileError."""
@@ -38,7 +38,7 @@ class Claim:
         if noted is None:
             return None
         run = Run(self.runs_dir.absolute() / noted["run"])
-        return run if is_one(run.folder) else None
+        return run if is_run_directory(run.folder) else None
 
     @property
     def _file(self) -> RunFile:
@@ -48,7 +48,7 @@ class Claim:
             self.path.name,
             f"which run has the name {self.key} is not known",
             f"to go on with a run: pipeline resume run={newest}; to begin a new one: rm {{file}}, and the same again",
-            {"run": NAME},
+            {"run": FOLDER_NAME},
         )
 
     def hold(self, run: Run) -> None:
@@ -69,14 +69,14 @@ class Claim:
 
     def wait(self, *, rank: int, is_chosen: Callable[[Run], bool]) -> Run:
         """The run that the first process chooses."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + CHOICE_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             run = self.held()
             if run is not None and is_chosen(run):
                 return run
             time.sleep(POLL_SECONDS)
         raise RunError(
-            f"process {rank} waited {PATIENCE_SECONDS:g} s for process 0 to choose a run directory in "
+            f"process {rank} waited {CHOICE_TIMEOUT_SECONDS:g} s for process 0 to choose a run directory in "
             f"{self.runs_dir.absolute()}: all nodes must share that folder; say which with runs_dir=PATH. "
             f"{unset_command()}"
         )

@@ -24,7 +24,7 @@ from pipeline.tracking.tracking_uri import redacted
 # seeds itself; Fabric's LT_*, because nothing here is built with Fabric; MLFLOW_*, because metrics go one way (below:
 # those of which we tell it); SLURM_* and what torchrun sets, because `process` reads them alone and Lightning is told
 # the answer.
-ARITHMETIC = {
+AFFECTS_RESULTS = {
     "ATEN_CPU_CAPABILITY": "which of torch's kernels compute, which round in their own ways",
     "CUBLASLT_WORKSPACE_SIZE": "which of cuBLAS's kernels fit",
     "CUBLAS_WORKSPACE_CONFIG": "whether cuBLAS adds up in the same order each time",
@@ -47,7 +47,7 @@ ARITHMETIC = {
     "TORCH_LINEAR_": "how torch lays matrices out",
     "TORCH_MKLDNN_": "from which size on oneDNN multiplies",
 }
-SPEED = {
+AFFECTS_SPEED = {
     "CUDA_": "which GPUs there are, and how they are waited for",
     "DISABLE_MPS": "whether Lightning sees a Mac's GPU",
     "GLOO_": "how processes talk to each other",
@@ -67,15 +67,15 @@ SPEED = {
 }
 
 
-OF_TRAINER = "PL_TRAINER_"
+TRAINER_PREFIX = "PL_TRAINER_"
 REFUSED = {
-    OF_TRAINER: "Lightning's Trainer",
+    TRAINER_PREFIX: "Lightning's Trainer",
     "PL_DEEPSPEED_CONFIG_PATH": "Lightning's DeepSpeed strategy",
 }
 
 # Who we are to a server, MLFLOW_TRACKING_USERNAME and its kin, counts as it does for MLflow itself.
-OF_MLFLOW = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
-OF_ONE_RUN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
+MLFLOW_KEYS = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
+MLFLOW_RUN_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
 
 
 def check_variables(environment: Mapping[str, str]) -> None:
@@ -88,14 +88,14 @@ def check_variables(environment: Mapping[str, str]) -> None:
         f"{names[0]}={environment[names[0]]} is set in the environment, where {reader} would take it for a setting, "
         f"and no run keeps it\n  to do without it  unset {' '.join(names)}\n"
         f"  for one command   env {' '.join(f'-u {name}' for name in names)} pipeline ..."
-        f"{_key(names[0], environment[names[0]])}"
+        f"{_equivalent_setting(names[0], environment[names[0]])}"
     )
 
 
-def _key(name: str, value: str) -> str:
+def _equivalent_setting(name: str, value: str) -> str:
     """A line with what of ours says the same; empty where nothing does."""
-    setting = name.removeprefix(OF_TRAINER).lower()
-    if not name.startswith(OF_TRAINER) or setting in PASSED_BY_RUN["trainer"]:
+    setting = name.removeprefix(TRAINER_PREFIX).lower()
+    if not name.startswith(TRAINER_PREFIX) or setting in PASSED_BY_RUN["trainer"]:
         return ""
     is_shipped = setting in search_path.read_config("trainer/default", [search_path.shipped_folder()])
     plain = value.lower() if value in ("True", "False", "None") else value
@@ -103,23 +103,23 @@ def _key(name: str, value: str) -> str:
     return f"\n  to ask for it     {same}"
 
 
-def passed_over(environment: Mapping[str, str], tracking: DictConfig, typed: Sequence[str]) -> Iterator[str]:
+def ignored_variables(environment: Mapping[str, str], tracking: DictConfig, typed: Sequence[str]) -> Iterator[str]:
     """A sentence for each variable that MLflow itself would heed, where nothing that was typed decides."""
     if tracking.uri is None or any(word.startswith("tracking=") for word in typed):
         return
-    for name, key in OF_MLFLOW.items():
+    for name, key in MLFLOW_KEYS.items():
         value = str(tracking[key.partition(".")[2]])
         is_typed = any(word.startswith(f"{key}=") for word in typed)
         if environment.get(name, value) not in ("", value) and not is_typed:
             yield f'{name} is set, but what counts is {key}={redacted(value)}; for the other, {key}="${name}"'
-    for name in OF_ONE_RUN:
+    for name in MLFLOW_RUN_VARIABLES:
         if environment.get(name):
             yield f"{name} is set, but does not count: what trains here becomes a run of its own"
 
 
-def recorded(environment: Mapping[str, str]) -> dict[str, str]:
+def recorded_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """What has to do with speed and the last digits: kept with a run, so that two that differ can be told apart."""
-    prefixes = (*ARITHMETIC, *SPEED)
+    prefixes = (*AFFECTS_RESULTS, *AFFECTS_SPEED)
     return {name: value for name, value in sorted(environment.items()) if name.startswith(prefixes) and value}
 
 
@@ -135,7 +135,7 @@ PACKAGES = (
 )
 
 
-def describe(command: list[str]) -> dict[str, Any]:
+def describe_environment(command: list[str]) -> dict[str, Any]:
     return {
         "command": command,
         "working_directory": os.getcwd(),
@@ -148,7 +148,7 @@ def describe(command: list[str]) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "variables": recorded(os.environ),
+        "variables": recorded_variables(os.environ),
     }
 
 

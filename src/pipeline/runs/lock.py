@@ -24,23 +24,23 @@ from pipeline.errors import RunError
 from pipeline.system import process
 from pipeline.system.files import POLL_SECONDS
 
-NAME = ".lock"
-TOKEN = "PIPELINE_LOCK"  # tells those below a holder that the lock is theirs, too
+LOCK_FILE = ".lock"
+TOKEN_VARIABLE = "PIPELINE_LOCK"  # tells those below a holder that the lock is theirs, too
 TRAINED = "trained"
-LIVE_SECONDS = 0.4  # a report that is being sent takes no longer; else the holder is not waited for
-ORPHANS_SECONDS = 20.0  # processes that lost their parent notice it and save
-PATIENCE_SECONDS = 240.0  # of the first process of a cluster's job, for which the others wait 300
-LONGEST_NOTE_BYTES = 1000
+LIVE_HOLDER_TIMEOUT_SECONDS = 0.4  # a report that is being sent takes no longer; else the holder is not waited for
+ORPHANS_TIMEOUT_SECONDS = 20.0  # processes that lost their parent notice it and save
+CLUSTER_TIMEOUT_SECONDS = 240.0  # of the first process of a cluster's job, for which the others wait 300
+MAX_HOLDER_BYTES = 1000
 
 log = logging.getLogger(__name__)
 
 
-class Held(RunError):
+class RunLockedError(RunError):
     """Another process writes in the run directory."""
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """`born` is when the process began, by which it is told from a later one with its number; `work` is what becomes
     of the run: "trained", "evaluated"."""
 
@@ -67,62 +67,62 @@ class Holder:
 
 
 @contextmanager
-def held(folder: Path, work: str, *, is_patient: bool = False) -> Iterator[None]:
+def run_lock(folder: Path, work: str, *, is_patient: bool = False) -> Iterator[None]:
     """Nobody else writes in the run directory meanwhile. Raises Held where somebody does.
 
     A live holder is not waited for, unless by who `is_patient`. One of which only the processes that it started are
     left is: a scheduler that repeats a command at once must not be refused. Where there can be no lock (a read-only
     directory, a file system without locks) the work goes on without one.
     """
-    descriptor = _take(folder, is_patient=is_patient)
+    descriptor = _acquire(folder, is_patient=is_patient)
     if descriptor is None:
         yield
         return
-    before, token = os.environ.get(TOKEN), secrets.token_hex(8)
-    _note(descriptor, token, work)
-    os.environ[TOKEN] = token
+    before, token = os.environ.get(TOKEN_VARIABLE), secrets.token_hex(8)
+    _write_holder(descriptor, token, work)
+    os.environ[TOKEN_VARIABLE] = token
     process.INHERITED_FILES.add(descriptor)
     try:
         yield
     finally:
         process.INHERITED_FILES.discard(descriptor)
-        os.environ.pop(TOKEN)
+        os.environ.pop(TOKEN_VARIABLE)
         if before is not None:
-            os.environ[TOKEN] = before
+            os.environ[TOKEN_VARIABLE] = before
         os.close(descriptor)
 
 
-def _take(folder: Path, *, is_patient: bool) -> int | None:
+def _acquire(folder: Path, *, is_patient: bool) -> int | None:
     """The descriptor that holds it; None where there can be none, and where a process above this one does."""
     began, is_told = time.monotonic(), False
     while True:
         try:
-            descriptor = _open(folder / NAME)
+            descriptor = _open(folder / LOCK_FILE)
         except OSError as problem:
             log.info("no lock in %s: %s", folder, problem.strerror)
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still_there(descriptor, folder):
+            if _is_same_file(descriptor, folder):
                 return descriptor
             os.close(descriptor)  # of a run that was discarded meanwhile
             if not folder.exists():
                 return None
             continue
         except BlockingIOError:
-            holder = _read(descriptor)
+            holder = _read_holder(descriptor)
             os.close(descriptor)
         except OSError as problem:
             os.close(descriptor)
             log.info("no locks on %s: %s", folder, problem.strerror)
             return None
-        if holder is not None and holder.token == os.environ.get(TOKEN):
+        if holder is not None and holder.token == os.environ.get(TOKEN_VARIABLE):
             return None
         waited = time.monotonic() - began
-        if waited > (PATIENCE_SECONDS if is_patient else _limit(holder)):
-            raise Held(_told(folder, holder))
-        if waited > LIVE_SECONDS and not is_told:
-            print(f"waiting: {_told(folder, holder)}", file=sys.stderr, flush=True)
+        if waited > (CLUSTER_TIMEOUT_SECONDS if is_patient else _timeout_seconds(holder)):
+            raise RunLockedError(_locked_message(folder, holder))
+        if waited > LIVE_HOLDER_TIMEOUT_SECONDS and not is_told:
+            print(f"waiting: {_locked_message(folder, holder)}", file=sys.stderr, flush=True)
             is_told = True
         time.sleep(POLL_SECONDS)
 
@@ -135,21 +135,21 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_RDONLY | flags)
 
 
-def _limit(holder: Holder | None) -> float:
-    return LIVE_SECONDS if holder is not None and holder.lives else ORPHANS_SECONDS
+def _timeout_seconds(holder: LockHolder | None) -> float:
+    return LIVE_HOLDER_TIMEOUT_SECONDS if holder is not None and holder.lives else ORPHANS_TIMEOUT_SECONDS
 
 
-def _is_still_there(descriptor: int, folder: Path) -> bool:
+def _is_same_file(descriptor: int, folder: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(folder / NAME))
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder / LOCK_FILE))
     except OSError:
         return False
 
 
-def _note(descriptor: int, token: str, work: str) -> None:
+def _write_holder(descriptor: int, token: str, work: str) -> None:
     own = psutil.Process()
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    holder = Holder(token, own.pid, own.create_time(), socket.gethostname(), work, since)
+    holder = LockHolder(token, own.pid, own.create_time(), socket.gethostname(), work, since)
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
@@ -157,11 +157,11 @@ def _note(descriptor: int, token: str, work: str) -> None:
         log.info("nobody will know who holds the lock: %s", problem.strerror)
 
 
-def _read(descriptor: int) -> Holder | None:
+def _read_holder(descriptor: int) -> LockHolder | None:
     """None for what is no note, or not yet a whole one."""
     try:
-        found = json.loads(os.pread(descriptor, LONGEST_NOTE_BYTES, 0))
-        return Holder(
+        found = json.loads(os.pread(descriptor, MAX_HOLDER_BYTES, 0))
+        return LockHolder(
             token=str(found["token"]),
             pid=int(found["pid"]),
             born=float(found["born"]),
@@ -173,14 +173,14 @@ def _read(descriptor: int) -> Holder | None:
         return None
 
 
-def _told(folder: Path, holder: Holder | None) -> str:
+def _locked_message(folder: Path, holder: LockHolder | None) -> str:
     if holder is None:
         return f"another process writes in {folder} right now; wait until it has ended"
     who = f"process {holder.pid} on {holder.host}, since {holder.since}"
     if holder.is_here and not holder.lives:
         return (
             f"{folder.name} is still being {holder.work} by what is left of {who}: that process has ended, those that "
-            f"it started have not; to see them: fuser {folder / NAME}"
+            f"it started have not; to see them: fuser {folder / LOCK_FILE}"
         )
     remedy = f"pipeline cancel {folder.name}" if holder.work == TRAINED else f"kill {holder.pid}"
     return f"{folder.name} is being {holder.work} right now, by {who}; wait for it, or end it first: {remedy}"

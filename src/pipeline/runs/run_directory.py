@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from pipeline import run_files
 from pipeline.config import frozen
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.errors import RunError, TrackingError
 from pipeline.launch import job_record, launcher_process
 from pipeline.run_files import DamagedFileError
@@ -35,7 +35,7 @@ class Run:
     """Names the files of a run; the folder's own name is the run's id everywhere (logs, MLflow, commands)."""
 
     folder: Path
-    trust: Trust = field(default_factory=Trust)
+    trust: TrustPolicy = field(default_factory=TrustPolicy)
 
     @property
     def id(self) -> str:
@@ -105,7 +105,7 @@ class Run:
 
     @classmethod
     def told(cls, words: list[str]) -> "Run":
-        return cls(Path(words[0]), Trust.from_arguments(words[1:]))
+        return cls(Path(words[0]), TrustPolicy.from_arguments(words[1:]))
 
     def within(self, path: Path) -> Path:
         """Where a file of the run really lies. Raises RunError where that is elsewhere."""
@@ -174,17 +174,17 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def make(*, name: str, runs_dir: str) -> Run:
+def create_run_directory(*, name: str, runs_dir: str) -> Run:
     """A new run directory, which no reference leads to before it is filled. Raises RunError where there can be none."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    run = Run(Path(runs_dir).absolute() / f"{stamp}-{name}-{secrets.token_hex(2)}", Trust(is_made_here=True))
+    run = Run(Path(runs_dir).absolute() / f"{stamp}-{name}-{secrets.token_hex(2)}", TrustPolicy(is_made_here=True))
     with _writing(run):
         run.folder.mkdir(parents=True)
         run.checkpoints.mkdir()
     return run
 
 
-def fill(run: Run, *, config_yaml: str, overrides: list[str], environment: dict[str, Any]) -> None:
+def fill_run_directory(run: Run, *, config_yaml: str, overrides: list[str], environment: dict[str, Any]) -> None:
     """With what it is to do, and where that was asked. Raises RunError where that cannot be written."""
     with _writing(run):
         run.freeze(config_yaml, overrides)
@@ -203,24 +203,24 @@ def _writing(run: Run) -> Iterator[None]:
         ) from problem
 
 
-def all_of(runs_dir: str | Path) -> list[Run]:
+def runs_in(runs_dir: str | Path) -> list[Run]:
     """The runs of a folder, the oldest first."""
     found = sorted(path.parent for path in Path(runs_dir).absolute().glob(f"*/{run_files.CONFIG.name}*"))
-    return [Run(folder) for folder in dict.fromkeys(found) if is_one(folder) and not folder.is_symlink()]
+    return [Run(folder) for folder in dict.fromkeys(found) if is_run_directory(folder) and not folder.is_symlink()]
 
 
-def is_one(folder: Path) -> bool:
+def is_run_directory(folder: Path) -> bool:
     """A run directory, however damaged."""
     return os.path.lexists(folder / run_files.CONFIG.name)
 
 
-def find(reference: str, runs_dir: str, *, key: str = "run", packages: Sequence[str] = ()) -> Run:
+def find_run(reference: str, runs_dir: str, *, key: str = "run", packages: Sequence[str] = ()) -> Run:
     """A run by `latest`, its id, a unique part of it (its last 4 characters), a path, MLflow's id of it, or a model
     that was registered from it (`models:/name@champion`). `packages` are those that were typed for it.
 
     Raises RunError, with the nearest names, if there is no such run or more than one.
     """
-    return Run(_folder_of(reference, runs_dir, key), Trust(tuple(packages)))
+    return Run(_folder_of(reference, runs_dir, key), TrustPolicy(tuple(packages)))
 
 
 def _folder_of(reference: str, runs_dir: str, key: str) -> Path:
@@ -228,9 +228,9 @@ def _folder_of(reference: str, runs_dir: str, key: str) -> Path:
     if reference.startswith("models:/"):
         return _folder_of(_behind_model(reference, root), runs_dir, key)
     for folder in (Path(reference), root / reference):
-        if is_one(folder):
+        if is_run_directory(folder):
             return folder.resolve()
-    known = [run.id for run in all_of(runs_dir)]
+    known = [run.id for run in runs_in(runs_dir)]
     if re.fullmatch(r"[0-9a-f]{32}", reference):
         known_there = [name for name in known if _mlflow_run_id(root / name) == reference]
         if known_there:
@@ -279,12 +279,12 @@ def _mlflow_run_id(folder: Path) -> str | None:
     return None if state is None else state.mlflow_run_id
 
 
-def step_of(checkpoint: Path) -> int:
+def checkpoint_step(checkpoint: Path) -> int:
     """After how many optimiser steps it was taken."""
     return int(checkpoint.stem.rpartition("-")[2])
 
 
-def weights(reference: str, runs_dir: str) -> Path:
+def find_weights(reference: str, runs_dir: str) -> Path:
     """The checkpoint that a reference means: a file, or the best one of a run.
 
     Raises RunError if there is none.
@@ -294,7 +294,7 @@ def weights(reference: str, runs_dir: str) -> Path:
         if not path.exists():
             raise RunError(f"init_from={reference}: there is no such file; expected a checkpoint, or a run")
         return path
-    run = find(reference, runs_dir, key="init_from")
+    run = find_run(reference, runs_dir, key="init_from")
     if (judged := run.judged_checkpoint) is not None:
         return judged
     for name in ("best.ckpt", "last.ckpt"):

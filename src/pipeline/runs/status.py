@@ -15,12 +15,19 @@ from pipeline.runs.run_directory import Run
 from pipeline.tracking import journal
 
 UNKNOWN = "UNKNOWN"
-OVER = ("NOT STARTED", "FINISHED", "FAILED", "KILLED", "INTERRUPTED", UNKNOWN)  # nobody works on it, or waits to
-ONCE_AN_EPOCH = "system/seconds_per_epoch"
+ENDED_STATES = (
+    "NOT STARTED",
+    "FINISHED",
+    "FAILED",
+    "KILLED",
+    "INTERRUPTED",
+    UNKNOWN,
+)  # nobody works on it, or waits to
+EPOCH_METRIC = "system/seconds_per_epoch"
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """status   NOT STARTED, PENDING (in a queue; or what else the cluster calls it), RUNNING, FINISHED, FAILED,
              KILLED, INTERRUPTED (it could not say), UNKNOWN (its cluster cannot be asked from here)
     epochs      how many are done
@@ -35,7 +42,7 @@ class Standing:
 
 
 @contextmanager
-def reading(run: Run) -> Iterator[None]:
+def damage_as_run_error(run: Run) -> Iterator[None]:
     """Raises RunError, naming the directory, where what it holds cannot be understood."""
     try:
         yield
@@ -43,7 +50,7 @@ def reading(run: Run) -> Iterator[None]:
         raise RunError(f"{run.folder} is damaged ({type(problem).__name__}: {problem})") from problem
 
 
-def standing_of(run: Run, config: DictConfig, silent: set[str] | None = None) -> Standing:
+def read_run_status(run: Run, config: DictConfig, silent: set[str] | None = None) -> RunStatus:
     """`config` is the run's own: to read it takes longer than all the rest."""
     step, epochs = 0, set()
     metrics: dict[str, float] = {}
@@ -51,16 +58,16 @@ def standing_of(run: Run, config: DictConfig, silent: set[str] | None = None) ->
         if record["kind"] == "metrics":
             step = record["step"]
             metrics |= record["values"]
-            if ONCE_AN_EPOCH in record["values"]:
+            if EPOCH_METRIC in record["values"]:
                 epochs.add(step)
-    return Standing(status_of(run, config, silent), len(epochs), step, metrics)
+    return RunStatus(run_state(run, config, silent), len(epochs), step, metrics)
 
 
-def status_of(run: Run, config: DictConfig, silent: set[str] | None = None) -> str:
+def run_state(run: Run, config: DictConfig, silent: set[str] | None = None) -> str:
     """One word. Of launchers in `silent`, which did not answer before, none is asked again; another may join them."""
     if journal.is_open(run.journal_path):
         return "RUNNING"
-    launched = launched_state(run, config, silent)
+    launched = launcher_state(run, config, silent)
     if launched not in (None, UNKNOWN):
         return str(launched)
     result = run.result()
@@ -72,7 +79,7 @@ def status_of(run: Run, config: DictConfig, silent: set[str] | None = None) -> s
     return "INTERRUPTED" if run.has_started else "NOT STARTED"
 
 
-def launched_state(run: Run, config: DictConfig, silent: set[str] | None = None) -> str | None:
+def launcher_state(run: Run, config: DictConfig, silent: set[str] | None = None) -> str | None:
     """What its launcher says of it; None where it is not under way, UNKNOWN where that cannot be asked."""
     try:
         if job_record.read(run.folder) is None:
@@ -84,13 +91,13 @@ def launched_state(run: Run, config: DictConfig, silent: set[str] | None = None)
     if silent is not None and name in silent:
         return UNKNOWN
     try:
-        return launcher_of(config).state(run.folder)
+        return build_launcher(config).state(run.folder)
     except UserError:  # no client of the cluster on this machine, or it does not answer
         if silent is not None:
             silent.add(name)
         return UNKNOWN
 
 
-def launcher_of(config: DictConfig) -> Launcher:
+def build_launcher(config: DictConfig) -> Launcher:
     launcher: Launcher = instantiate.instantiate(config.launch, config)
     return launcher

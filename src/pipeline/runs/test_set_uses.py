@@ -8,23 +8,23 @@ from pipeline.runs.run_directory import Run
 from pipeline.tracking import journal
 from pipeline.tracking.journal import Journal
 
-PREFIX = "test_looks."
-DIGITS = 12  # of the digest
+TEST_USE_PREFIX = "test_looks."
+DIGEST_DIGITS = 12  # of the digest
 
 
-def tag_of(digest: str) -> str:
-    return f"{PREFIX}{digest[:DIGITS]}"
+def tag_of_test_set(digest: str) -> str:
+    return f"{TEST_USE_PREFIX}{digest[:DIGEST_DIGITS]}"
 
 
-def note(run: Run, digest: str, weights: str, writer: Journal) -> None:
+def record_test_use(run: Run, digest: str, weights: str, writer: Journal) -> None:
     """`weights` is the name of a checkpoint. What is noted already is not noted again."""
-    tag = tag_of(digest)
-    before = _noted(run, tag)
+    tag = tag_of_test_set(digest)
+    before = _recorded_test_uses(run, tag)
     if weights not in before:
         writer.tags({tag: " ".join(sorted({*before, weights}))})
 
 
-def _noted(run: Run, tag: str) -> set[str]:
+def _recorded_test_uses(run: Run, tag: str) -> set[str]:
     found: set[str] = set()
     for record, _ in journal.read(run.journal_path):
         if record["kind"] in ("tags", "start"):

@@ -12,12 +12,12 @@ from pipeline.tracking import tracking_uri
 URI, ARTIFACTS = "tracking.uri", "tracking.artifacts"
 
 
-class Store(NamedTuple):
+class TrackingStore(NamedTuple):
     uri: str
     artifacts: str | None
 
 
-def store_of(run: Run, typed: Mapping[str, str] | None = None, *, verb: str = "sync") -> Store | None:
+def tracking_store_of(run: Run, typed: Mapping[str, str] | None = None, *, verb: str = "sync") -> TrackingStore | None:
     """The run's own, unless another one is typed; None for a run that goes to none.
 
     Raises RunError where the run directory was not made by this user and names a place of which nobody has asked them:
@@ -30,13 +30,13 @@ def store_of(run: Run, typed: Mapping[str, str] | None = None, *, verb: str = "s
     # Where other runs keep their files says nothing of where those of a store that was typed are to be.
     artifacts = typed.get(ARTIFACTS, None if URI in typed and typed[URI] != named.uri else named.artifacts)
     for key, place in ((URI, uri), (ARTIFACTS, artifacts)):
-        if place is not None and key not in typed and not is_ours(run, place):
+        if place is not None and key not in typed and not may_receive_credentials(run, place):
             raise RunError(
                 f"{run.id} was not made by you on this machine, and names {key}={tracking_uri.redacted(place)}: your "
                 "user, password or token of MLflow would go there. Where that is right, or to send the run elsewhere, "
                 f"type it:  pipeline {verb} run={run.id} {key}={tracking_uri.redacted(place)}"
             )
-    return Store(uri, artifacts)
+    return TrackingStore(uri, artifacts)
 
 
 def export_command(run: Run) -> list[str]:
@@ -44,7 +44,7 @@ def export_command(run: Run) -> list[str]:
     return module_command("pipeline.lifecycle.export", *run.words)
 
 
-def is_ours(run: Run, place: str) -> bool:
+def may_receive_credentials(run: Run, place: str) -> bool:
     """Whether this user has chosen the place, or nothing secret goes there."""
     database = tracking_uri.sqlite_file(place)
     if database is not None and database.exists():

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from pipeline.config import instantiate
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.errors import RunError
 from pipeline.search import directory as folders
 from pipeline.search import plan as plans
@@ -34,11 +34,11 @@ def submit(plan: Plan, folder: Path) -> int:
     return int(launcher.run_workers(command, int(plan.settings.workers), folder))
 
 
-def main(folder: Path, trust: Trust) -> int:
+def main(folder: Path, trust: TrustPolicy) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     add_working_directory_to_path()
     return session.attend(plans.load(folder, trust), folder, [leave_slurm_array()])
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Trust.from_arguments(sys.argv[2:])))
+    sys.exit(main(Path(sys.argv[1]), TrustPolicy.from_arguments(sys.argv[2:])))

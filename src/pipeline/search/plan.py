@@ -20,14 +20,14 @@ from pipeline.config.checks.required import check_required_values
 from pipeline.config.checks.texts import check_run_name
 from pipeline.config.checks.unread_keys import check_unread_keys
 from pipeline.config.compose import Composed
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.config.interpolations import raw_value
 from pipeline.config.overrides import parse_overrides
 from pipeline.config.suggestions import did_you_mean, listing, nearest_names
 from pipeline.config.target_allowlist import target_nodes
 from pipeline.errors import ConfigError, RunError
 from pipeline.launch.units import seconds_of
-from pipeline.lifecycle.preflight import check_own_files
+from pipeline.lifecycle.preflight import check_data_files
 from pipeline.run_files import RunFile
 from pipeline.search import sweeps
 from pipeline.search.arguments import OWN, is_about_launching, is_of_the_search, is_own, mapping, sorted_out
@@ -162,7 +162,7 @@ class Plan:
     config: DictConfig
     fixed: list[str]
     space: Space
-    trust: Trust = field(default_factory=lambda: Trust(sealed=seal.SEARCH_FILES))
+    trust: TrustPolicy = field(default_factory=lambda: TrustPolicy(sealed=seal.SEARCH_FILES))
     found: dict[str, str] = field(default_factory=dict)
     _composed: dict[tuple[str, ...], Composed] = field(default_factory=dict, repr=False)
 
@@ -240,7 +240,7 @@ class Plan:
                 check_unread_keys(composed)
                 check_config(config, composed.shipped)
                 check_required_values(config, composed.choices, composed.folders)
-                check_own_files(config)
+                check_data_files(config)
             except ConfigError as problem:
                 values = " ".join(self.space.overrides(picked))
                 raise ConfigError(
@@ -360,7 +360,7 @@ def texts_in(folder: Path) -> dict[str, str]:
     return {name: text for name, text in found.items() if text is not None}
 
 
-def load(folder: Path, trust: Trust) -> Plan:
+def load(folder: Path, trust: TrustPolicy) -> Plan:
     """Of another user's, only those packages may be called that were typed for it.
 
     Raises DamagedFileError, and RunError for the plan of another version."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, TrainingFailed
-from pipeline.lifecycle.exit_codes import OUT_OF_SPACE, os_error
+from pipeline.lifecycle.exit_codes import DISK_FULL, find_os_error
 from pipeline.search import directory as folders
 from pipeline.search import recipe
 from pipeline.search import study as studies
@@ -102,7 +102,7 @@ def _drive(plan: Plan, folder: Path, study: Study, recording: Recording, console
         except BaseException as problem:
             shown = [] if isinstance(problem, StudyLost) else _shown(plan, folder, study, console)
             recording.conclude(None, shown, None, "FAILED")
-            if os_error(problem, OUT_OF_SPACE) is None:
+            if find_os_error(problem, DISK_FULL) is None:
                 raise
             raise TrainingFailed(
                 f"the disk of {folder} is full; what was finished stands. When there is room: "

@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import cli_args
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.durations import format_age
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.run_files import DamagedFileError
@@ -95,7 +95,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {"show": show, "list": list_searc
 
 def opened(folder: Path) -> tuple[Plan, Study]:
     """Raises RunError for a search that ended before it had begun."""
-    plan = plans.load(folder, Trust())
+    plan = plans.load(folder, TrustPolicy())
     try:
         if plan.settings.storage is None and not (folder / STUDY).exists():  # a look must not make it
             raise KeyError(STUDY)

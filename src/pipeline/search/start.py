@@ -14,10 +14,10 @@ from pipeline.config import compose, search_path
 from pipeline.config.checks.check_config import check_config
 from pipeline.config.checks.texts import check_not_empty, check_run_name
 from pipeline.config.completion import SEARCH_SUBCOMMANDS
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.config.suggestions import did_you_mean, nearest_names
 from pipeline.errors import ConfigError
-from pipeline.runs.environment_variables import check_variables, passed_over
+from pipeline.runs.environment_variables import check_variables, ignored_variables
 from pipeline.search import arguments, recipe
 from pipeline.search import plan as plans
 from pipeline.search.arguments import OF_THE_SEARCH
@@ -45,7 +45,7 @@ def search(typed: Sequence[str]) -> int:
         with led(folder):
             if plan.found != plans.texts_in(folder):
                 continue  # another command began it or changed it since it was read
-            for sentence in passed_over(os.environ, plan.config.tracking, [*plan.fixed, *typed]):
+            for sentence in ignored_variables(os.environ, plan.config.tracking, [*plan.fixed, *typed]):
                 print(f"note: {sentence}", file=sys.stderr)
             begin = session.sit if plan.config.launch._target_ == plans.LOCAL else job_array.submit
             return begin(plan, folder)
@@ -100,7 +100,7 @@ def _take_over(database: str, folder: Path) -> None:
 
 def _continued(typed: Sequence[str], folder: Path) -> Plan:
     """The search in this folder, with what may be changed of it as typed. Raises ConfigError for anything else."""
-    trust = Trust(tuple(typed_packages({search_path.ALLOW_PACKAGES: _typed_packages(typed)})))
+    trust = TrustPolicy(tuple(typed_packages({search_path.ALLOW_PACKAGES: _typed_packages(typed)})))
     plan = plans.load(folder, trust)
     launch = [word for word in typed if arguments.is_about_launching(word)]
     if launch or not plan.trust.applies_to(folder):  # another's launcher would run commands of theirs

@@ -19,10 +19,10 @@ from pipeline.config.target_allowlist import target_nodes
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import TrainingFailed, UserError
 from pipeline.lifecycle import summaries
-from pipeline.lifecycle.build import Assembly, assemble, build_data
-from pipeline.lifecycle.final_test import scores_of_parts
-from pipeline.lifecycle.save_predictions import digest_of_part
-from pipeline.lifecycle.train import set_up
+from pipeline.lifecycle.build import Components, build_components, build_data
+from pipeline.lifecycle.final_test import evaluate_splits
+from pipeline.lifecycle.save_predictions import digest_of_split
+from pipeline.lifecycle.train import build_checked_trainer
 from pipeline.metrics import lower_is_better
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run
@@ -65,7 +65,7 @@ class Watch(Checkpoint, Best):
         self.is_pruned = False
         self.step = 0
 
-    def check(self, assembly: Assembly) -> None:
+    def check(self, assembly: Components) -> None:
         """Raises NoSuchMetric before anything is trained, where the metrics of the task are known."""
         for name in self.plan.watched - {COUNTED_ONCE}:
             if assembly.metric_names is not None and name not in assembly.metric_names:
@@ -167,13 +167,13 @@ def train(
     Raises UserError for what cannot be trained.
     """
     instantiate.check_signatures(config)
-    assembly = assemble(config, here, loaded)
+    assembly = build_components(config, here, loaded)
     callbacks = [*instantiate.instantiate(config.callbacks, config).values(), Timing(), watch]
     watch.check(assembly)
     callbacks = [*_monitoring(callbacks, assembly, watch), *callbacks]
     journal = Journal(run.journal_path)
     loggers: list[Logger] = [JournalLogger(journal)] if here.is_first else []
-    trainer = set_up(config, assembly, callbacks, loggers, run.folder, here)
+    trainer = build_checked_trainer(config, assembly, callbacks, loggers, run.folder, here)
     if here.is_first:
         journal.start(**start)
         journal.artifact("config.yaml")
@@ -188,8 +188,8 @@ def train(
     seconds = time.monotonic() - began
     judged = judge(trainer, assembly, watch) if state == FINISHED else None
     if here.is_first:
-        if judged is not None and "test" in judged and (digest := digest_of_part(assembly, "test")) is not None:
-            test_set_uses.note(run, digest, "last", journal)
+        if judged is not None and "test" in judged and (digest := digest_of_split(assembly, "test")) is not None:
+            test_set_uses.record_test_use(run, digest, "last", journal)
         journal.tags({"trial.state": state.lower()})
         journal.end("FAILED" if state == DIVERGED else "FINISHED", error=reason)
         journal.close()
@@ -197,7 +197,7 @@ def train(
         directory.write(run.folder, state, scores, seconds=seconds, reason=reason, judged=judged)
 
 
-def _monitoring(callbacks: list[pl.Callback], assembly: Assembly, watch: Watch) -> list[pl.Callback]:
+def _monitoring(callbacks: list[pl.Callback], assembly: Components, watch: Watch) -> list[pl.Callback]:
     """What finds out which metrics a LightningModule of the user's own logs."""
     if isinstance(assembly.module, Learner):
         return []
@@ -206,11 +206,11 @@ def _monitoring(callbacks: list[pl.Callback], assembly: Assembly, watch: Watch) 
     return [Monitoring(callbacks, lambda *_: None, needed)]
 
 
-def judge(trainer: pl.Trainer, assembly: Assembly, watch: Watch) -> dict[str, Any] | None:
+def judge(trainer: pl.Trainer, assembly: Components, watch: Watch) -> dict[str, Any] | None:
     """On the parts that `search.judged` names, with the weights that `train` would keep; by this nothing is chosen."""
     if watch.kept is None or assembly.spec is None:
         return None
-    scores = scores_of_parts(trainer, assembly, watch.kept, watch.plan.judged)
+    scores = evaluate_splits(trainer, assembly, watch.kept, watch.plan.judged)
     return {"samples": assembly.spec.sizes["train"], **scores} if scores else None
 
 
@@ -226,7 +226,7 @@ def start_record(plan: Plan, number: int, picked: Picked, config: DictConfig, se
         "name": f"{number} {varying}"[:NAME_LENGTH],
         "experiment": config.tracking.get("experiment") or config.name,
         "run_uid": f"{search}-{number:04}",
-        "params": summaries.parameters(config, plan.composed(picked).choices),
+        "params": summaries.logged_parameters(config, plan.composed(picked).choices),
         "tags": {"search": search, "trial": str(number)},
     }
 

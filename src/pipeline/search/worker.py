@@ -20,13 +20,13 @@ import torch
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipeline.config.frozen import Trust
+from pipeline.config.frozen import TrustPolicy
 from pipeline.data.datamodule import DataModule
 from pipeline.errors import DONE, FAILED, ConfigError, DataError, TrainingFailed, UserError
 from pipeline.launch.devices import process_count
 from pipeline.launch.local import free_port
-from pipeline.lifecycle.console import quieten
-from pipeline.lifecycle.exit_codes import OUT_OF_SPACE, os_error
+from pipeline.lifecycle.console import log_to_file
+from pipeline.lifecycle.exit_codes import DISK_FULL, find_os_error
 from pipeline.runs import environment_variables
 from pipeline.runs.run_directory import Run
 from pipeline.search import directory as folders
@@ -52,7 +52,7 @@ class Stopped(Exception):
 class Worker:
     """Trains one trial after another, until there are enough or it is told to end."""
 
-    def __init__(self, folder: Path, name: str, trust: Trust) -> None:
+    def __init__(self, folder: Path, name: str, trust: TrustPolicy) -> None:
         self.folder = folder
         self.name = name
         self.parent = os.getppid()
@@ -60,7 +60,10 @@ class Worker:
         torch.set_num_threads(1)  # this process forks
         self.plan = plans.load(folder, trust)
         self.study = studies.open_study(self.plan, folder)
-        self.facts = {"choices": {}, **environment_variables.describe(["pipeline", "search", f"name={folder.name}"])}
+        self.facts = {
+            "choices": {},
+            **environment_variables.describe_environment(["pipeline", "search", f"name={folder.name}"]),
+        }
         self.loaded: DataModule | None = None  # the data of the trial before, which is mostly that of the next
 
     def work(self) -> None:
@@ -156,7 +159,7 @@ class Worker:
             if isinstance(mistake, ConfigError | DataError) and here.is_first:
                 folders.note_mistake(run, str(mistake))
         except BaseException as problem:  # noqa: BLE001  whatever it is, it is told where the trial's output goes
-            code = FAILED if os_error(problem, OUT_OF_SPACE) is None else NO_SPACE
+            code = FAILED if find_os_error(problem, DISK_FULL) is None else NO_SPACE
             if here.is_first:
                 folders.note_failure(run, f"{type(problem).__name__}: {problem}".partition("\n")[0])
             with suppress(OSError):
@@ -193,7 +196,7 @@ class Worker:
         return problem
 
 
-def main(folder: Path, name: str, trust: Trust) -> int:
+def main(folder: Path, name: str, trust: TrustPolicy) -> int:
     for number in SIGNALS:
         signal.signal(number, _stop)
     add_working_directory_to_path()
@@ -205,7 +208,7 @@ def main(folder: Path, name: str, trust: Trust) -> int:
         print(f"error: {problem}", file=sys.stderr)
         return FAILED
     except OSError as problem:
-        if os_error(problem, OUT_OF_SPACE) is None:
+        if find_os_error(problem, DISK_FULL) is None:
             raise
         return NO_SPACE
     return DONE
@@ -222,7 +225,7 @@ def _stand_alone(here: Rank, port: int, run: Run, threads: int) -> None:
         os.environ.update(rank_environment(here, master_address="127.0.0.1", master_port=port))
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
-    quieten(run.folder / "trial.log")
+    log_to_file(run.folder / "trial.log")
 
 
 def _in_words(code: int) -> str:
@@ -252,4 +255,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], Trust.from_arguments(sys.argv[3:])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], TrustPolicy.from_arguments(sys.argv[3:])))

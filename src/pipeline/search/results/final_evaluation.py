@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DONE
-from pipeline.lifecycle.final_test import headline_of
+from pipeline.lifecycle.final_test import headline_metric
 from pipeline.metrics import lower_is_better
 from pipeline.run_files import RunFile
 from pipeline.runs.run_directory import Run
@@ -116,7 +116,7 @@ def _kept(folder: Path) -> dict[str, dict[str, Any]]:
 def _compare(entries: dict[str, dict[str, Any]], kinds: dict[str, dict[str, Any]]) -> Comparison | None:
     labels = tuple(_label(kind, values) for kind, values in kinds.items())
     chosen = [entry for key, entry in entries.items() if key.startswith(labels)]
-    metric = headline_of(set.intersection(*(set(entry["metrics"]) for entry in chosen))) if chosen else None
+    metric = headline_metric(set.intersection(*(set(entry["metrics"]) for entry in chosen))) if chosen else None
     if metric is None:
         return None
     values: dict[str, list[float]] = {BEST: [], DEFAULT: []}
@@ -128,7 +128,7 @@ def _compare(entries: dict[str, dict[str, Any]], kinds: dict[str, dict[str, Any]
 
 
 def _headline(metrics: dict[str, float]) -> str:
-    name = headline_of(metrics)
+    name = headline_metric(metrics)
     return "no test metric" if name is None else f"{name} {metrics[name]:.4f}"
 
 
