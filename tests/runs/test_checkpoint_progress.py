@@ -19,7 +19,10 @@ LIMIT = 1 << 30  # bytes of memory
 
 def command(folder: Path) -> list[str]:
     """What prints how far the run is."""
-    program = "import sys, pathlib, pipeline.runs.checkpoint_progress as t; print(t.read_checkpoint_progress(pathlib.Path(sys.argv[1])))"
+    program = (
+        "import sys, pathlib; from pipeline.runs.checkpoint_progress import read_checkpoint_progress\n"
+        "print(read_checkpoint_progress(pathlib.Path(sys.argv[1])))"
+    )
     return [sys.executable, "-c", program, str(folder)]
 
 
