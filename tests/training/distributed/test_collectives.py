@@ -15,7 +15,7 @@ PROGRAM = """
 import os, platform, sys, time
 import torch
 from torch import distributed
-from pipeline.training import collectives
+from pipeline.training.distributed import collectives
 rank, world_size, port, case = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if case == "hosts":
     platform.node = lambda: f"host{rank}"

@@ -16,13 +16,13 @@ import sys
 from rich.console import Console
 from pipeline.system.process import place
 from pipeline.system.heartbeat import Pulse
-from pipeline.training import meeting
+from pipeline.training.distributed import rendezvous
 from pipeline.training.interruption import Interruption
-meeting.START_SECONDS, meeting.TELL_SECONDS = float(sys.argv[1]), 0.3
+rendezvous.START_SECONDS, rendezvous.TELL_SECONDS = float(sys.argv[1]), 0.3
 interruption = Interruption()
 interruption.install()
 here = place()
-met = meeting.Meeting(here, Pulse(here.rank), Console(), interruption)
+met = rendezvous.Meeting(here, Pulse(here.rank), Console(), interruption)
 met.when_all_have_started()
 import torch.distributed
 torch.distributed.init_process_group("gloo")
