@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.constraints import NonNegativeInt, Probability, ProbabilityBelowOne
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
-from pipeline.training.callbacks.transform import BatchTransform, own
+from pipeline.training.callbacks.transform import BatchTransform, local_rows
 
 # B batch of this process, W processes, S samples of a waveform, M bands, F frames
 
@@ -94,7 +94,7 @@ def shifted(sounds: Tensor, share: float, *, rank: int = 0, world_size: int = 1)
     """(B, S) of any number type -> the same, drawn from torch's generator."""
     samples, furthest = sounds.shape[1], int(share * sounds.shape[1])
     drawn = torch.randint(-furthest, furthest + 1, (world_size * len(sounds), 1), device=sounds.device)
-    places = torch.arange(samples, device=sounds.device) - own(drawn, rank, len(sounds))
+    places = torch.arange(samples, device=sounds.device) - local_rows(drawn, rank, len(sounds))
     there = (places >= 0) & (places < samples)
     return sounds.gather(1, places.clamp(0, samples - 1)).masked_fill(~there, 0)
 
@@ -105,7 +105,7 @@ def noisy(sounds: Tensor, decibels: Sequence[float], p: float, *, rank: int = 0,
     below = torch.empty((total, 1), device=device).uniform_(*decibels)
     chosen = torch.rand((total, 1), device=device) < p
     noise = torch.randn((total, sounds.shape[1]), device=device)
-    below, chosen, noise = (own(each, rank, len(sounds)) for each in (below, chosen, noise))
+    below, chosen, noise = (local_rows(each, rank, len(sounds)) for each in (below, chosen, noise))
     clean = sounds.float()
     loudness = clean.square().mean(dim=1, keepdim=True).sqrt()
     return clean + noise * loudness * 10 ** (-below / 20) * chosen
@@ -120,4 +120,4 @@ def masked(pictures: Tensor, axis: int, width: int, *, rank: int = 0, world_size
     places = torch.arange(size, device=pictures.device)
     within = (places >= starts[:, None]) & (places < (starts + widths)[:, None])  # (W * B, size)
     form = (-1, 1, size, 1) if axis == 2 else (-1, 1, 1, size)
-    return pictures.masked_fill(own(within, rank, len(pictures)).view(form), 0)
+    return pictures.masked_fill(local_rows(within, rank, len(pictures)).view(form), 0)

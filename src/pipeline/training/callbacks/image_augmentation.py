@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.constraints import PositiveInt, Range
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
-from pipeline.training.callbacks.transform import BatchTransform, own
+from pipeline.training.callbacks.transform import BatchTransform, local_rows
 
 # B batch of this process, W processes, C channels
 
@@ -43,7 +43,7 @@ class RandAugment(nn.Module):
         count = world_size * len(pixels)
         for _ in range(self.operations):
             # On the CPU, or to find the rows of an operation would wait for the device.
-            chosen = own(torch.randint(len(names), (count,), device="cpu"), rank, len(pixels))
+            chosen = local_rows(torch.randint(len(names), (count,), device="cpu"), rank, len(pixels))
             pixels = pixels.clone()
             for number, name in enumerate(names):
                 drawn = self.choices[name].forward_parameters(torch.Size((count, *pixels.shape[1:])))  # type: ignore[operator]
@@ -117,7 +117,7 @@ def augment(images: Tensor, transforms: Sequence[Transform], *, rank: int = 0, w
             continue
         drawn = transform.forward_parameters(of_all_processes)
         mine = {
-            name: own(value, rank, len(images)) if len(value) == of_all_processes[0] else value
+            name: local_rows(value, rank, len(images)) if len(value) == of_all_processes[0] else value
             for name, value in drawn.items()
         }
         mine["forward_input_shape"] = torch.tensor(pixels.shape)

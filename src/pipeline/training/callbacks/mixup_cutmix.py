@@ -17,7 +17,7 @@ from pipeline.training.callbacks.transform import BatchTransform
 Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 
-class OfPairs(BatchTransform):
+class PairedTransform(BatchTransform):
     """Changes each sample by its neighbour: the first by the second and the second by the first, the third by the
     fourth, ...; a last one alone stays as it is.
 
@@ -33,7 +33,7 @@ class OfPairs(BatchTransform):
             )
 
 
-class _Mixing(OfPairs):
+class _Mixing(PairedTransform):
     """How much is drawn once a batch, as in the papers. A batch is left as it is with probability 1 - `p`."""
 
     def __init__(self, *, alpha: PositiveFloat, p: Probability) -> None:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pipeline.constraints import NonNegativeFloat, ProbabilityBelowOne
 from pipeline.spec import Batch, DataSpec
-from pipeline.training.callbacks.mixup_cutmix import OfPairs, neighbours
-from pipeline.training.callbacks.transform import BatchTransform, own
+from pipeline.training.callbacks.mixup_cutmix import PairedTransform, neighbours
+from pipeline.training.callbacks.transform import BatchTransform, local_rows
 
 # B batch of this process, W processes, C columns
 
@@ -38,7 +38,7 @@ class FeatureNoise(BatchTransform):
         return replace(batch, inputs=noisy)
 
 
-class SwapNoise(OfPairs):
+class SwapNoise(PairedTransform):
     """Each value is, with probability `p`, that of another sample in the same column (Jahrer 2017: "inputSwapNoise").
 
     So what is put in is always a value that occurs. The other sample is the neighbour in the batch. Each column is for
@@ -60,10 +60,10 @@ class SwapNoise(OfPairs):
 def add_noise(rows: Tensor, deviations: Tensor, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, C) and the noise's deviations (C,) -> (B, C), drawn from torch's generator."""
     drawn = torch.randn((world_size * len(rows), rows.shape[1]), device=rows.device)
-    return rows + own(drawn, rank, len(rows)) * deviations
+    return rows + local_rows(drawn, rank, len(rows)) * deviations
 
 
 def swap(rows: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, C) -> the same, drawn from torch's generator."""
     drawn = torch.rand((world_size * len(rows), rows.shape[1]), device=rows.device)
-    return torch.where(own(drawn, rank, len(rows)) < p, neighbours(rows), rows)
+    return torch.where(local_rows(drawn, rank, len(rows)) < p, neighbours(rows), rows)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.constraints import ProbabilityBelowOne
 from pipeline.spec import Batch
-from pipeline.training.callbacks.transform import BatchTransform, own
+from pipeline.training.callbacks.transform import BatchTransform, local_rows
 
 # B batch of this process, W processes, T tokens
 
@@ -33,5 +33,5 @@ class TokenDropout(BatchTransform):
 def drop(tokens: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, T) token numbers -> the same, drawn from torch's generator; padding stays padding."""
     drawn = torch.rand((world_size * len(tokens), tokens.shape[1]), device=tokens.device)
-    dropped = own(drawn, rank, len(tokens)) < p
+    dropped = local_rows(drawn, rank, len(tokens)) < p
     return tokens.masked_fill(dropped & (tokens != PAD), UNKNOWN)

@@ -48,6 +48,6 @@ class BatchTransform(StepCallback):
         """Raises ConfigError where it cannot change batches of which each of the processes has so many samples."""
 
 
-def own(of_all_processes: Tensor, rank: int, count: int) -> Tensor:
+def local_rows(of_all_processes: Tensor, rank: int, count: int) -> Tensor:
     """The rows of this process."""
     return of_all_processes[rank * count : (rank + 1) * count]
