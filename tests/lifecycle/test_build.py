@@ -19,8 +19,8 @@ from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.train import check_monitors, check_transforms
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.system.process import SINGLE_PROCESS, Rank
+from pipeline.training.callbacks.hooks import BatchTransform
 from pipeline.training.callbacks.mixup_cutmix import CutMix, MixUp
-from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.learner import Learner
 from pipeline.training.task import Perceptron
 

@@ -16,8 +16,8 @@ from pipeline.models.cnn import CNN
 from pipeline.models.network import Network
 from pipeline.training import checkpoints, optimizers, schedules
 from pipeline.training.callbacks.checkpointing import Checkpointing
-from pipeline.training.callbacks.step import StepCallback
-from pipeline.training.callbacks.timing import TimedCheckpointIO
+from pipeline.training.callbacks.hooks import StepCallback
+from pipeline.training.callbacks.monitors import TimedCheckpointIO
 from pipeline.training.interruption import Interrupted, Interruption
 from pipeline.training.learner import Learner
 from pipeline.training.task import Classification

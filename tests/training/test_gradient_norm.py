@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from pipeline.training.callbacks.hooks import StepCallback
 from pipeline.training.callbacks.monitors import GradientNorm
-from pipeline.training.callbacks.step import StepCallback
 
 
 class Own(StepCallback):

@@ -4,9 +4,8 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from pipeline.errors import TrainingFailed
 from pipeline.training.callbacks.averaging import EMA
+from pipeline.training.callbacks.hooks import BatchTransform, StepCallback
 from pipeline.training.callbacks.nan import StopOnNaN
-from pipeline.training.callbacks.step import StepCallback
-from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.regularizers import L1, L2, weights
 
 

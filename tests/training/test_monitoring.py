@@ -13,7 +13,7 @@ from tests.end_to_end.tutorials import modules
 
 from pipeline.errors import ConfigError
 from pipeline.training.callbacks.checkpointing import Checkpointing
-from pipeline.training.callbacks.monitoring import Choice, Monitoring, watch
+from pipeline.training.callbacks.monitored_metric import Choice, Monitoring, watch
 from pipeline.training.checkpoints import VerifiedCheckpointIO
 from pipeline.training.interruption import Interruption
 

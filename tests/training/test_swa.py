@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.lifecycle.train import check_single_average
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import EMA, SWA, take_anew
-from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.hooks import StepCallback
 
 # 20 steps an epoch
 

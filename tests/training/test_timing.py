@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.data.loader import TrainLoader
-from pipeline.training.callbacks.step import StepCallback
-from pipeline.training.callbacks.timing import (
+from pipeline.training.callbacks.hooks import StepCallback
+from pipeline.training.callbacks.monitors import (
     CHECKPOINTS,
     DATA,
     DATA_SHARE,

@@ -30,10 +30,10 @@ from pipeline.system.process import Rank, process_rank
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import Averaging
 from pipeline.training.callbacks.checkpointing import Checkpointing
-from pipeline.training.callbacks.progress import ProgressDisplay
+from pipeline.training.callbacks.hooks import BatchTransform
+from pipeline.training.callbacks.monitors import Timing
+from pipeline.training.callbacks.progress_bar import ProgressDisplay
 from pipeline.training.callbacks.send_heartbeats import Heartbeat
-from pipeline.training.callbacks.timing import Timing
-from pipeline.training.callbacks.transform import BatchTransform
 from pipeline.training.distributed.rendezvous import Meeting
 from pipeline.training.interruption import Interruption
 from pipeline.training.learner import Learner
@@ -131,7 +131,7 @@ def check_transforms(callbacks: list[pl.Callback], assembly: Components) -> None
             if hasattr(callback, "transform_batch"):
                 raise ConfigError(
                     f"{type(callback).__name__} has a transform_batch that nothing would call: derive the class from "
-                    "pipeline.training.callbacks.transform.BatchTransform"
+                    "pipeline.training.callbacks.hooks.BatchTransform"
                 )
             continue
         if not isinstance(assembly.module, Learner):

@@ -27,9 +27,9 @@ from pipeline.run_files import ASSEMBLED
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import Rank
 from pipeline.training.callbacks.checkpointing import Checkpointing
-from pipeline.training.callbacks.monitoring import DEFAULT, Choice, Monitoring, by_default, watch
-from pipeline.training.callbacks.progress import ProgressDisplay
-from pipeline.training.callbacks.timing import TimedCheckpointIO
+from pipeline.training.callbacks.monitored_metric import DEFAULT, Choice, Monitoring, by_default, watch
+from pipeline.training.callbacks.monitors import TimedCheckpointIO
+from pipeline.training.callbacks.progress_bar import ProgressDisplay
 from pipeline.training.distributed.sharding import Sharded
 from pipeline.training.learner import Learner
 

@@ -18,7 +18,7 @@ from pipeline.tracking import tracking_uri
 
 CURVES = ("loss", "accuracy", "r2", "mae")  # that are drawn where there are any
 UNMEASURED = "everything else"
-SPENT = {  # recorded by training/callbacks/timing.py
+SPENT = {  # recorded by training/callbacks/monitors.py
     "forward, backward and step": "system/seconds_steps",
     "waiting for data": "system/seconds_data",
     "validation": "system/seconds_validation",

@@ -36,8 +36,8 @@ from pipeline.system.process import SINGLE_PROCESS, Rank
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
 from pipeline.training.callbacks.averaging import weights_to_judge
-from pipeline.training.callbacks.monitoring import Best, Monitoring, NoSuchMetric
-from pipeline.training.callbacks.timing import Timing
+from pipeline.training.callbacks.monitored_metric import Best, Monitoring, NoSuchMetric
+from pipeline.training.callbacks.monitors import Timing
 from pipeline.training.interruption import Agreement
 from pipeline.training.learner import Learner
 

@@ -39,7 +39,7 @@ from pipeline.search.space import Picked
 from pipeline.search.storage import patiently
 from pipeline.search.supervisor import NO_SPACE, SIGNALS
 from pipeline.system.process import Rank, add_working_directory_to_path, exit_with_parent, rank_environment
-from pipeline.training.callbacks.monitoring import NoSuchMetric
+from pipeline.training.callbacks.monitored_metric import NoSuchMetric
 
 POLL_SECONDS = 0.01
 GRACE_SECONDS = 10.0  # for the other processes of a trial, once one of them has failed

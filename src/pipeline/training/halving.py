@@ -9,8 +9,8 @@ from torch import Tensor, distributed, nn
 
 from pipeline.errors import TrainingFailed
 from pipeline.spec import Batch
+from pipeline.training.engine import Stepping
 from pipeline.training.learner import Learner, Sums
-from pipeline.training.stepping import Stepping
 
 
 def is_out_of_memory(problem: BaseException) -> bool:

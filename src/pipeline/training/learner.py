@@ -19,16 +19,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pipeline.spec import Batch
-from pipeline.training.callbacks.step import StepCallback
-from pipeline.training.callbacks.transform import BatchTransform
+from pipeline.training.callbacks.hooks import BatchTransform, StepCallback
 from pipeline.training.distributed.global_batch import Share, reseed, sharing
 from pipeline.training.distributed.sharding import gather_nothing, shard, whole
+from pipeline.training.engine import Stepping, as_batch, as_chunk, check_clipping, stepping
 from pipeline.training.evaluation import Evaluation, RunningMeans, share_buffers
 from pipeline.training.lightning_private import rewind_to_epoch_start, tell_monitors
 from pipeline.training.optimizers import MakeOptimizer
 from pipeline.training.regularizers import Regularizer
 from pipeline.training.schedules import Schedule
-from pipeline.training.stepping import Stepping, as_batch, as_chunk, check_clipping, stepping
 from pipeline.training.task import Task
 from pipeline.training.torch_private import forget_length
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.constraints import NonNegativeInt, Probability, ProbabilityBelowOne
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
-from pipeline.training.callbacks.transform import BatchTransform, local_rows
+from pipeline.training.callbacks.hooks import BatchTransform, local_rows
 
 # B batch of this process, W processes, S samples of a waveform, M bands, F frames
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.spec import Batch
 from pipeline.training import checkpoints
-from pipeline.training.callbacks.step import StepCallback, calls_step_callbacks
+from pipeline.training.callbacks.hooks import StepCallback, calls_step_callbacks
 from pipeline.training.distributed.sharding import divided_as, own_part, whole
-from pipeline.training.stepping import as_batch
+from pipeline.training.engine import as_batch
 from pipeline.training.torch_private import lerp_all
 
 

@@ -12,8 +12,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pipeline.constraints import PositiveFloat, PositiveInt
 from pipeline.errors import ConfigError
 from pipeline.training import checkpoints
-from pipeline.training.callbacks.monitoring import Best
-from pipeline.training.callbacks.step import StepCallback, calls_step_callbacks
+from pipeline.training.callbacks.hooks import StepCallback, calls_step_callbacks
+from pipeline.training.callbacks.monitored_metric import Best
 from pipeline.training.checkpoints import BackgroundWriter
 from pipeline.training.interruption import Agreement, Interrupted, Interruption
 

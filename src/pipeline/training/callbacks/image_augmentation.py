@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.constraints import PositiveInt, Range
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
-from pipeline.training.callbacks.transform import BatchTransform, local_rows
+from pipeline.training.callbacks.hooks import BatchTransform, local_rows
 
 # B batch of this process, W processes, C channels
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.constraints import PositiveFloat, Probability
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch, DataSpec, Mixed
-from pipeline.training.callbacks.transform import BatchTransform
+from pipeline.training.callbacks.hooks import BatchTransform
 
 # B batch of this process, C channels, H height, W width
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from pipeline.system.heartbeat import HeartbeatWriter, Phase
-from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.hooks import StepCallback
 from pipeline.training.distributed import collectives
 
 

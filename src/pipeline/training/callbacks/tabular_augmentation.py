@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pipeline.constraints import NonNegativeFloat, ProbabilityBelowOne
 from pipeline.spec import Batch, DataSpec
+from pipeline.training.callbacks.hooks import BatchTransform, local_rows
 from pipeline.training.callbacks.mixup_cutmix import PairedTransform, neighbours
-from pipeline.training.callbacks.transform import BatchTransform, local_rows
 
 # B batch of this process, W processes, C columns
 

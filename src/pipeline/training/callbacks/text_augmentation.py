@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.constraints import ProbabilityBelowOne
 from pipeline.spec import Batch
-from pipeline.training.callbacks.transform import BatchTransform, local_rows
+from pipeline.training.callbacks.hooks import BatchTransform, local_rows
 
 # B batch of this process, W processes, T tokens
 

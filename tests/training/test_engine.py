@@ -4,7 +4,7 @@ import torch
 from pytorch_lightning.callbacks import LambdaCallback
 
 from pipeline.training import learner as learner_module
-from pipeline.training.stepping import Direct, ThroughLightning
+from pipeline.training.engine import Direct, ThroughLightning
 
 
 class Counts(pl.Callback):

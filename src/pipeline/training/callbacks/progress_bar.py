@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipeline.training.callbacks.step import StepCallback
+from pipeline.training.callbacks.hooks import StepCallback
 
 UPDATES_PER_SECOND = 4  # drawing takes 3 ms of the interpreter that the training shares
 
