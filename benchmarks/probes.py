@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from pipeline.training.callbacks.checkpointing import Checkpointing
-from pipeline.training.callbacks.send_heartbeats import Heartbeat
+from pipeline.training.callbacks.send_heartbeats import SendHeartbeats
 
 
 class _Aside(pl.Callback):
@@ -63,7 +63,7 @@ class EngineAside(_Aside):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.step_callbacks = list(pl_module._step_callbacks)
-        self.others = [each for each in self.step_callbacks if not isinstance(each, Checkpointing | Heartbeat)]
+        self.others = [each for each in self.step_callbacks if not isinstance(each, Checkpointing | SendHeartbeats)]
         self.loggers = list(trainer.loggers)
         (self.checkpointing,) = (each for each in self.step_callbacks if isinstance(each, Checkpointing))
 

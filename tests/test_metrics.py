@@ -43,7 +43,7 @@ def of_kind(kind: TaskKind) -> task.Task:
     numbers = ((0.0,), (1.0,)) if kind == "regression" else ((), ())
     names = () if kind == "regression" else ("a", "b")
     spec = DataSpec("pets", "table", kind, (3,), names, (0.0,), (1.0,), target_mean=numbers[0], target_std=numbers[1])
-    return task.of_data(spec=spec, label_smoothing=0.0)
+    return task.task_for_data(spec=spec, label_smoothing=0.0)
 
 
 KINDS: tuple[TaskKind, ...] = ("multiclass", "binary", "multilabel", "regression")
@@ -53,7 +53,7 @@ KINDS: tuple[TaskKind, ...] = ("multiclass", "binary", "multilabel", "regression
 def test_every_metric_of_every_task_is_defined_and_torchmetrics_agrees(kind: TaskKind) -> None:
     told = {str(name): "max" if metric.higher_is_better else "min" for name, metric in of_kind(kind).metrics().items()}
     assert told == {name: METRICS[name].mode for name in told if name in METRICS}
-    assert {"loss", *of_kind(kind).running_names, of_kind(kind).headline} <= METRICS.keys()
+    assert {"loss", *of_kind(kind).sample_metric_names, of_kind(kind).headline} <= METRICS.keys()
 
 
 def test_every_metric_that_is_defined_is_measured_by_some_task() -> None:

@@ -32,7 +32,7 @@ HOSTILE = (
     "torch.nn.modules.module.torch.load",
     "torch.optim.swa_utils.torch.jit.load",
     "torch.nn.modules.rnn.warnings.sys.modules.clear",
-    "pipeline.training.checkpoints.load",
+    "pipeline.training.checkpoints.load_checkpoint",
     "pipeline.training.checkpoints.torch.load",
     "pytorch_lightning.LightningModule.load_from_checkpoint",
     "pytorch_lightning.LightningDataModule.load_from_checkpoint",
@@ -73,7 +73,7 @@ HOSTILE = (
     "shutil.rmtree",
     "pathlib.Path.write_text",
     "pipeline.system.files.write_atomically",
-    "pipeline.training.checkpoints.save",
+    "pipeline.training.checkpoints.save_checkpoint",
     "pipeline.data.files.cache.shutil.rmtree",
     "kornia.core.download_file_from_url",
     "kornia.core.download.download_file_from_url",
@@ -109,7 +109,7 @@ HARMLESS = (
     "kornia.augmentation.RandomAffine",
     "optuna.samplers.GPSampler",
     "pipeline.training.optimizers.adamw",
-    "pipeline.training.task.of_data",
+    "pipeline.training.task.task_for_data",
 )
 
 
@@ -149,7 +149,7 @@ def test_what_an_interpolation_brings_is_held_to_the_same_list(text: str) -> Non
         instantiate(config.node, config)
 
 
-@pytest.mark.parametrize("target", ["pipeline.launch.kubectl.kubectl", "pipeline.training.checkpoints.load",
+@pytest.mark.parametrize("target", ["pipeline.launch.kubectl.kubectl", "pipeline.training.checkpoints.load_checkpoint",
                                     "kornia.core.external.LazyLoader", "torchmetrics.text.bert.BERTScore"])  # fmt: skip
 def test_it_is_refused_before_anything_is_imported(target: str) -> None:
     assert "is not in a package that a configuration may call" in refusal(f"+callbacks.x={{_target_: {target}}}")

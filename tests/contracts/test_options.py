@@ -267,10 +267,10 @@ def test_a_task_scores_each_sample_and_names_its_headline(option: str) -> None:
         assert task.losses(scores, targets).shape == (6,)
         assert task.loss(scores, targets).shape == ()
         assert task.loss(scores, targets) == pytest.approx(float(task.losses(scores, targets).mean()), rel=1e-5)
-        assert task.hits(scores, targets).keys() == set(task.running_names)
-        assert task.answers(scores).shape == (6, 1 if numbers else spec.num_classes)
+        assert task.sample_metrics(scores, targets).keys() == set(task.sample_metric_names)
+        assert task.predictions(scores).shape == (6, 1 if numbers else spec.num_classes)
         metrics = task.metrics()
-        metrics.update(task.answers(scores), targets)
+        metrics.update(task.predictions(scores), targets)
         assert task.headline in metrics.compute()
     assert taken
 

@@ -103,7 +103,8 @@ def test_a_run_can_go_on_with_another_number_of_them(program: Any, watched: Any,
     assert ended.code == 0, ended.err
     check_alike(whole, history(program.only_run(home) / "journal.jsonl"))
     one, other = (
-        checkpoints.load(program.only_run(each) / "checkpoints/last.ckpt")["state_dict"] for each in (undisturbed, home)
+        checkpoints.load_checkpoint(program.only_run(each) / "checkpoints/last.ckpt")["state_dict"]
+        for each in (undisturbed, home)
     )
     for key, value in one.items():
         torch.testing.assert_close(other[key], value, rtol=0, atol=1e-5)

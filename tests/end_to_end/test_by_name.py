@@ -46,8 +46,8 @@ def test_a_new_run_sets_out_from_the_weights_of_another(program: Any, home: Path
     ended = program.run(home, "train", *program.SMALL, *settings, "optimizer.weight_decay=0", "callbacks=none")
     assert ended.code == 0, ended.err
     (new,) = (folder for folder in program.runs_in(home) if folder.name != source.name)
-    theirs = checkpoints.evaluation_weights(checkpoints.load(source / "checkpoints/best.ckpt"))
-    ours = checkpoints.load(new / "checkpoints/last.ckpt")["state_dict"]
+    theirs = checkpoints.evaluation_weights(checkpoints.load_checkpoint(source / "checkpoints/best.ckpt"))
+    ours = checkpoints.load_checkpoint(new / "checkpoints/last.ckpt")["state_dict"]
     learned = [name for name in ours if "num_batches" not in name and "running" not in name]
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in learned)
     assert "-next-" in new.name

@@ -148,7 +148,7 @@ def test_a_run_with_all_of_them_is_resumed_exactly(program: Any, tmp_path: Path)
     resumed = program.run(roots["parts"], "resume")
     assert resumed.code == 0, resumed.err
     whole, parts = (program.only_run(root) for root in roots.values())
-    one, other = (checkpoints.load(run / "checkpoints/last.ckpt")["state_dict"] for run in (whole, parts))
+    one, other = (checkpoints.load_checkpoint(run / "checkpoints/last.ckpt")["state_dict"] for run in (whole, parts))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     plain = ({k: v for k, v in history(r / "journal.jsonl").items() if k[:7] != "system/"} for r in (whole, parts))
     assert next(plain) == next(plain)

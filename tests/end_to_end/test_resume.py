@@ -32,7 +32,7 @@ class DiesOnce(pl.Callback):
 
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = checkpoints.load(run_dir / "checkpoints/last.ckpt")["state_dict"]
+    found: dict[str, torch.Tensor] = checkpoints.load_checkpoint(run_dir / "checkpoints/last.ckpt")["state_dict"]
     return found
 
 

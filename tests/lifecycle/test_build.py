@@ -22,7 +22,7 @@ from pipeline.system.process import SINGLE_PROCESS, Rank
 from pipeline.training.callbacks.hooks import BatchTransform
 from pipeline.training.callbacks.mixup_cutmix import CutMix, MixUp
 from pipeline.training.learner import Learner
-from pipeline.training.task import Perceptron
+from pipeline.training.task import PerceptronTask
 
 PACKAGE = """
     import pytorch_lightning as pl
@@ -178,7 +178,7 @@ class TestTheTask:
 
     def test_comes_with_a_model_that_is_known_by_its_loss(self) -> None:
         module = assembled("data=iris", "data.source.positive=setosa", "model=perceptron").module
-        assert isinstance(module, Learner) and isinstance(module.task, Perceptron)
+        assert isinstance(module, Learner) and isinstance(module.task, PerceptronTask)
 
     @pytest.mark.parametrize(
         "overrides, expected",

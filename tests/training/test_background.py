@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.training import checkpoints
-from pipeline.training.checkpoints import BackgroundWriter, on_cpu
+from pipeline.training.checkpoints import BackgroundWriter, copy_to_cpu
 
 
 def nothing():
@@ -19,13 +19,13 @@ class Gate:
 
     def __init__(self, monkeypatch):
         self.open = threading.Event()
-        whole = checkpoints.save
+        whole = checkpoints.save_checkpoint
 
         def save(checkpoint, path):
             assert self.open.wait(30)
             whole(checkpoint, path)
 
-        monkeypatch.setattr(checkpoints, "save", save)
+        monkeypatch.setattr(checkpoints, "save_checkpoint", save)
 
 
 def test_what_is_written_is_what_the_weights_were_when_it_was_asked_for(tmp_path, monkeypatch):
@@ -36,13 +36,13 @@ def test_what_is_written_is_what_the_weights_were_when_it_was_asked_for(tmp_path
     assert not (tmp_path / "step-00000001.ckpt").exists()
     gate.open.set()
     writer.wait()
-    assert torch.equal(checkpoints.load(tmp_path / "step-00000001.ckpt")["w"], torch.zeros(1000))
+    assert torch.equal(checkpoints.load_checkpoint(tmp_path / "step-00000001.ckpt")["w"], torch.zeros(1000))
 
 
 def test_the_links_are_set_when_the_file_stands(tmp_path):
     path, seen = tmp_path / "step-00000001.ckpt", []
     writer = BackgroundWriter()
-    writer.write({"w": torch.zeros(3)}, path, then=lambda: seen.append(checkpoints.damage(path)))
+    writer.write({"w": torch.zeros(3)}, path, then=lambda: seen.append(checkpoints.find_damage(path)))
     writer.wait()
     assert seen == [None]
 
@@ -50,11 +50,11 @@ def test_the_links_are_set_when_the_file_stands(tmp_path):
 def test_checkpoints_stand_in_the_order_in_which_they_were_asked_for(tmp_path):
     writer, order = BackgroundWriter(), []
     for step in range(5):
-        path = tmp_path / checkpoints.NAME.format(step)
+        path = tmp_path / checkpoints.CHECKPOINT_NAME.format(step)
         writer.write({"w": torch.full((100_000,), step)}, path, then=lambda step=step: order.append(step))
     writer.wait()
     assert order == [0, 1, 2, 3, 4]
-    assert len(checkpoints.numbered(tmp_path)) == 5
+    assert len(checkpoints.list_checkpoints(tmp_path)) == 5
 
 
 def test_what_went_wrong_is_raised_by_the_next_call_and_only_there(tmp_path):
@@ -65,13 +65,13 @@ def test_what_went_wrong_is_raised_by_the_next_call_and_only_there(tmp_path):
         writer.write({}, tmp_path / "step-00000002.ckpt", then=nothing)
     writer.write({}, tmp_path / "step-00000003.ckpt", then=nothing)
     writer.wait()
-    assert [path.name for path in checkpoints.numbered(tmp_path)] == ["step-00000003.ckpt"]
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["step-00000003.ckpt"]
 
 
 def test_a_copy_keeps_types_values_and_what_is_shared():
     weights = torch.arange(6.0).reshape(2, 3)
     tied = OrderedDict(a=weights, b=weights.detach(), part=weights[1], count=3)
-    copy = on_cpu({"state": tied, "list": [weights.T, (1, "x", None)]}, {}, {})
+    copy = copy_to_cpu({"state": tied, "list": [weights.T, (1, "x", None)]}, {}, {})
     weights.zero_()
     assert type(copy["state"]) is OrderedDict and copy["state"]["count"] == 3
     assert copy["state"]["a"].data_ptr() == copy["state"]["b"].data_ptr()
@@ -83,11 +83,13 @@ def test_a_copy_keeps_types_values_and_what_is_shared():
 
 def test_the_memory_of_a_copy_serves_the_next_one(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(checkpoints, "save", lambda checkpoint, path: kept.append(checkpoint["w"].data_ptr()))
+    monkeypatch.setattr(
+        checkpoints, "save_checkpoint", lambda checkpoint, path: kept.append(checkpoint["w"].data_ptr())
+    )
     writer = BackgroundWriter()
     for step in range(3):
         weights = {"w": torch.full((100_000,), step), "other": torch.zeros(step + 1)}
-        writer.write(weights, tmp_path / checkpoints.NAME.format(step), then=nothing)
+        writer.write(weights, tmp_path / checkpoints.CHECKPOINT_NAME.format(step), then=nothing)
     writer.wait()
     assert len(set(kept)) == 1
 
@@ -106,6 +108,6 @@ told = lambda: print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 writer.write({"w": torch.zeros(1)}, Path(sys.argv[1]), then=told)
 writer.wait()
 """
-    path = tmp_path / checkpoints.NAME.format(1)
+    path = tmp_path / checkpoints.CHECKPOINT_NAME.format(1)
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     assert int(done.stdout) >= 15 and path.exists()

@@ -9,14 +9,14 @@ from pipeline.training import checkpoints
 
 
 def save(folder, step):
-    path = folder / checkpoints.NAME.format(step)
-    checkpoints.save({"weights": torch.arange(1000) + step}, path)
+    path = folder / checkpoints.CHECKPOINT_NAME.format(step)
+    checkpoints.save_checkpoint({"weights": torch.arange(1000) + step}, path)
     return path
 
 
 def test_saved_checkpoint_is_loaded_again(tmp_path):
     path = save(tmp_path, 7)
-    assert torch.equal(checkpoints.load(path)["weights"], torch.arange(1000) + 7)
+    assert torch.equal(checkpoints.load_checkpoint(path)["weights"], torch.arange(1000) + 7)
 
 
 def test_digest_is_what_sha256sum_would_print(tmp_path):
@@ -24,19 +24,19 @@ def test_digest_is_what_sha256sum_would_print(tmp_path):
 
     path = save(tmp_path, 7)
     expected = f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
-    assert checkpoints.digest_of(path).read_text() == expected
+    assert checkpoints.digest_path(path).read_text() == expected
 
 
 @pytest.mark.parametrize("lost", [None, b"", b"\0" * 85, b"0" * 85, b"abc", b"\xff\xfe", "folder"])
 def test_a_lost_digest_is_no_proof_of_damage(tmp_path, lost):
     path = save(tmp_path, 8)
-    checkpoints.digest_of(path).unlink()
+    checkpoints.digest_path(path).unlink()
     if lost == "folder":
-        checkpoints.digest_of(path).mkdir()
+        checkpoints.digest_path(path).mkdir()
     elif lost is not None:
-        checkpoints.digest_of(path).write_bytes(lost)
+        checkpoints.digest_path(path).write_bytes(lost)
     assert checkpoints.newest_intact(tmp_path) == (path, [])
-    assert torch.equal(checkpoints.load(path)["weights"], torch.arange(1000) + 8)
+    assert torch.equal(checkpoints.load_checkpoint(path)["weights"], torch.arange(1000) + 8)
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -55,12 +55,12 @@ def test_a_damaged_checkpoint_is_found_out_with_and_without_a_digest(tmp_path, h
     }
     newer.write_bytes(damaged[harm])
     if lost:
-        checkpoints.digest_of(newer).unlink()
+        checkpoints.digest_path(newer).unlink()
     found, sentences = checkpoints.newest_intact(tmp_path)
     assert found == older
     assert len(sentences) == 1 and sentences[0].startswith("step-00000008.ckpt is truncated or altered")
     with pytest.raises(RunError, match=r"step-00000008.* is truncated or altered"):
-        checkpoints.load(newer)
+        checkpoints.load_checkpoint(newer)
 
 
 @pytest.mark.parametrize("harm", ["truncate", "alter"])
@@ -72,7 +72,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(tmp_path, ha
     else:
         newer.write_bytes(content[:500] + b"!" + content[501:])
     with pytest.raises(RunError, match="step-00000008"):
-        checkpoints.load(newer)
+        checkpoints.load_checkpoint(newer)
     found, damaged = checkpoints.newest_intact(tmp_path)
     assert found == older
     assert len(damaged) == 1 and damaged[0].startswith("step-00000008.ckpt")
@@ -84,11 +84,11 @@ def test_checkpoint_cannot_run_code(tmp_path):
             return print, ("code ran",)
 
     path = tmp_path / "step-00000001.ckpt"
-    checkpoints.save({"trap": Trap()}, path)
+    checkpoints.save_checkpoint({"trap": Trap()}, path)
     with pytest.raises(
         RunError, match=r"it holds more than numbers, text and tensors .*print.* run any code"
     ) as caught:
-        checkpoints.load(path)
+        checkpoints.load_checkpoint(path)
     assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
 
 
@@ -97,14 +97,14 @@ def test_what_is_no_checkpoint_is_refused_in_a_sentence(tmp_path, content):
     path = tmp_path / "other.ckpt"
     torch.save(content, path)
     with pytest.raises(RunError, match="holds no weights of a module"):
-        checkpoints.evaluation_weights(checkpoints.load(path))
+        checkpoints.evaluation_weights(checkpoints.load_checkpoint(path))
 
 
 def test_a_plain_pickle_is_refused_in_a_sentence(tmp_path):
     path = tmp_path / "other.ckpt"
     path.write_bytes(pickle.dumps({"state_dict": {}}))
     with pytest.raises(RunError, match=r"other\.ckpt is truncated or altered"):
-        checkpoints.load(path)
+        checkpoints.load_checkpoint(path)
 
 
 def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path):
@@ -116,19 +116,19 @@ def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path):
 
 def test_pruning_keeps_the_newest_and_the_best(tmp_path):
     paths = [save(tmp_path, step) for step in range(5)]
-    checkpoints.link(tmp_path, "best.ckpt", paths[1])
-    checkpoints.prune(tmp_path, keep=2)
-    assert checkpoints.numbered(tmp_path) == [paths[4], paths[3], paths[1]]
-    assert not checkpoints.digest_of(paths[0]).exists()
+    checkpoints.link_checkpoint(tmp_path, "best.ckpt", paths[1])
+    checkpoints.prune_checkpoints(tmp_path, keep=2)
+    assert checkpoints.list_checkpoints(tmp_path) == [paths[4], paths[3], paths[1]]
+    assert not checkpoints.digest_path(paths[0]).exists()
 
 
 def test_pruning_keeps_the_best_of_a_folder_that_a_link_leads_to(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     paths = [save(tmp_path / "link", step) for step in range(4)]
-    checkpoints.link(tmp_path / "link", "best.ckpt", paths[1])
-    checkpoints.prune(tmp_path / "link", keep=1, besides=(tmp_path / "real" / paths[0].name))
-    assert checkpoints.numbered(tmp_path / "link") == [paths[3], paths[1], paths[0]]
+    checkpoints.link_checkpoint(tmp_path / "link", "best.ckpt", paths[1])
+    checkpoints.prune_checkpoints(tmp_path / "link", keep=1, besides=(tmp_path / "real" / paths[0].name))
+    assert checkpoints.list_checkpoints(tmp_path / "link") == [paths[3], paths[1], paths[0]]
 
 
 def test_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkeypatch):
@@ -139,8 +139,8 @@ def test_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monke
 
     monkeypatch.setattr(checkpoints._HashingFile, "write", full)
     with pytest.raises(Exception):  # noqa: B017, PT011  torch wraps it differently from version to version
-        checkpoints.save({"weights": torch.zeros(10)}, path)
-    assert checkpoints.damage(path) is None
+        checkpoints.save_checkpoint({"weights": torch.zeros(10)}, path)
+    assert checkpoints.find_damage(path) is None
     assert sorted(each.name for each in tmp_path.iterdir()) == [path.name, f"{path.name}.sha256"]
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec
-from pipeline.training.task import Binary, Classification, balanced, of_data, weights_of_classes
+from pipeline.training.task import Binary, Classification, balanced_class_weights, class_weight_tensor, task_for_data
 
 THINGS = DataSpec(
     "things", "table", "multiclass", (4,), ("a", "b", "c"), (0.0,) * 4, (1.0,) * 4, class_counts=(6, 3, 1)
@@ -18,10 +18,10 @@ THINGS = DataSpec(
 
 def test_balanced_classes_weigh_the_same_and_a_sample_one_on_average() -> None:
     counts = torch.tensor(THINGS.class_counts)
-    weights = balanced(THINGS.class_counts)
+    weights = balanced_class_weights(THINGS.class_counts)
     torch.testing.assert_close(weights * counts, torch.full((3,), 10 / 3))
     assert float((weights * counts).sum() / counts.sum()) == pytest.approx(1.0)
-    assert balanced([5, 0, 5]).tolist() == [1, 0, 1]
+    assert balanced_class_weights([5, 0, 5]).tolist() == [1, 0, 1]
 
 
 def test_the_loss_is_the_mean_of_weighted_losses_however_the_batch_is_cut() -> None:
@@ -43,7 +43,7 @@ def test_what_is_reported_is_not_weighted() -> None:
 
 def test_two_classes_of_one_score_are_weighed_too() -> None:
     spec = replace(THINGS, task="binary", class_names=("no", "yes"), class_counts=(8, 2))
-    task = of_data(spec=spec, label_smoothing=0.0, class_weights="balanced")
+    task = task_for_data(spec=spec, label_smoothing=0.0, class_weights="balanced")
     assert isinstance(task, Binary)
     scores, targets = torch.randn(6, 1), torch.tensor([0, 1, 0, 1, 1, 0])
     each = task.losses(scores, targets) * torch.tensor([0.625, 2.5])[targets]
@@ -61,12 +61,12 @@ def test_two_classes_of_one_score_are_weighed_too() -> None:
 )
 def test_weights_that_are_none_are_refused(asked: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        weights_of_classes(asked, THINGS)
+        class_weight_tensor(asked, THINGS)
 
 
 def test_where_there_are_no_classes_or_nobody_counted_it_is_said() -> None:
     number = replace(THINGS, task="regression", class_names=(), target_mean=(0.0,), target_std=(1.0,))
     with pytest.raises(ConfigError, match=r"class_weights=balanced weighs classes; things has a number"):
-        of_data(spec=number, label_smoothing=0.0, class_weights="balanced")
+        task_for_data(spec=number, label_smoothing=0.0, class_weights="balanced")
     with pytest.raises(ConfigError, match=r"does not tell how many samples .* task\.class_weights=\[1,2\]"):
-        weights_of_classes("balanced", replace(THINGS, class_counts=()))
+        class_weight_tensor("balanced", replace(THINGS, class_counts=()))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.spec import Batch, DataSpec
-from pipeline.training.callbacks.tabular_augmentation import FeatureNoise, add_noise, swap
+from pipeline.training.callbacks.tabular_augmentation import FeatureNoise, add_gaussian_noise, swap_values
 from pipeline.training.distributed.global_batch import reseed
 
 ROWS = torch.arange(4000.0).view(1000, 4)
@@ -31,15 +31,17 @@ def test_noise_is_measured_in_each_columns_own_deviation() -> None:
 
 def test_a_value_is_swapped_for_that_of_the_neighbour_in_its_column() -> None:
     reseed(0, "augmentation", 0)
-    swapped = swap(ROWS, 0.25)
+    swapped = swap_values(ROWS, 0.25)
     changed = swapped != ROWS
     assert changed.float().mean() == pytest.approx(0.25, abs=0.03)
     assert torch.equal((swapped - ROWS)[changed].abs(), torch.full((int(changed.sum()),), 4.0))
     assert (changed.any(dim=1) & ~changed.all(dim=1)).float().mean() > 0.5, "each by itself, not whole rows"
-    assert torch.equal(swap(ROWS, 0.0), ROWS)
+    assert torch.equal(swap_values(ROWS, 0.0), ROWS)
 
 
-@pytest.mark.parametrize("change", [lambda *a, **k: swap(a[0], 0.3, **k), lambda *a, **k: add_noise(*a, **k)])
+@pytest.mark.parametrize(
+    "change", [lambda *a, **k: swap_values(a[0], 0.3, **k), lambda *a, **k: add_gaussian_noise(*a, **k)]
+)
 def test_two_processes_together_change_what_one_changes(change: Any) -> None:
     deviations = torch.ones(4)
     reseed(0, "augmentation", 3)

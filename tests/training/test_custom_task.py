@@ -24,7 +24,7 @@ def spec_of(kind: TaskKind, outputs: int = 1) -> DataSpec:
 
 def custom(kind: TaskKind, *, outputs: int = 1, loss: Any = None, **metrics: torchmetrics.Metric) -> CustomTask:
     spec = spec_of(kind, outputs)
-    return CustomTask(task.of_data(spec=spec, label_smoothing=0.0), spec=spec, loss=loss, metrics=metrics)
+    return CustomTask(task.task_for_data(spec=spec, label_smoothing=0.0), spec=spec, loss=loss, metrics=metrics)
 
 
 SCORES = torch.tensor([[2.0, 0.1, -1.0], [0.3, 0.2, 0.1], [-3.0, 1.0, 0.5], [0.0, 0.0, 4.0]])
@@ -78,7 +78,7 @@ def test_a_metric_is_judged_beside_the_tasks_own(
         evaluation.update(scores[rows], Batch(scores[rows], targets[rows], torch.arange(4)[rows]))
     found = evaluation.compute()
     torch.testing.assert_close(found["mine"], expected)
-    plain = Evaluation(task.of_data(spec=spec_of(kind), label_smoothing=0.0))
+    plain = Evaluation(task.task_for_data(spec=spec_of(kind), label_smoothing=0.0))
     plain.update(scores, Batch(scores, targets, torch.arange(4)))
     assert found.keys() == {*plain.compute(), "mine"}
     evaluation.reset()

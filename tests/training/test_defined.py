@@ -16,12 +16,12 @@ from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.train import check_monitors
 from pipeline.spec import Batch, DataSpec, TaskKind
 from pipeline.training.evaluation import Evaluation
-from pipeline.training.task import of_data
+from pipeline.training.task import task_for_data
 
 
 def evaluation(task: TaskKind, names: tuple[str, ...] = (), **facts: Any) -> Evaluation:
     spec = DataSpec("things", "table", task, (4,), names, (0.0,) * 4, (1.0,) * 4, **facts)
-    return Evaluation(of_data(spec=spec, label_smoothing=0.0))
+    return Evaluation(task_for_data(spec=spec, label_smoothing=0.0))
 
 
 NUMBER = {"target_mean": (2000.0,), "target_std": (20.0,)}

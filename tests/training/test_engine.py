@@ -4,7 +4,7 @@ import torch
 from pytorch_lightning.callbacks import LambdaCallback
 
 from pipeline.training import learner as learner_module
-from pipeline.training.engine import Direct, ThroughLightning
+from pipeline.training.engine import DirectEngine, LightningEngine
 
 
 class Counts(pl.Callback):
@@ -27,7 +27,7 @@ def test_the_fast_way_trains_the_same_weights_as_lightnings_own(fit, tmp_path, m
         monkeypatch.setattr(learner_module, "stepping", way)
         return fit(tmp_path / way.__name__, epochs=2, learner=settings)
 
-    fast, slow = trained(Direct), trained(ThroughLightning)
+    fast, slow = trained(DirectEngine), trained(LightningEngine)
     assert fast[0].global_step == slow[0].global_step == 40
     for one, other in zip(fast[1].parameters(), slow[1].parameters(), strict=True):
         assert torch.equal(one, other)

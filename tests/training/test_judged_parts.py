@@ -6,13 +6,13 @@ import torch
 from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.final_test import evaluate_splits
 from pipeline.training import checkpoints
-from pipeline.training.callbacks.averaging import EMA, weights_to_judge
+from pipeline.training.callbacks.averaging import EMA, evaluation_weights_now
 
 
 def test_parts_are_judged_by_the_weights_that_a_checkpoint_would_be(fit, tmp_path):
     trainer, learner, metrics = fit(tmp_path / "run", epochs=1, callbacks=lambda: [EMA(decay=0.9)])
-    weights = weights_to_judge(trainer, learner)
-    kept = checkpoints.load(checkpoints.numbered(tmp_path / "run")[0])["evaluation_state_dict"]
+    weights = evaluation_weights_now(trainer, learner)
+    kept = checkpoints.load_checkpoint(checkpoints.list_checkpoints(tmp_path / "run")[0])["evaluation_state_dict"]
     assert all(torch.equal(weights[name], kept[name]) for name in kept)
     data = trainer.datamodule
     found = evaluate_splits(trainer, Components(learner, data, data.spec, 20, 20), weights, ["train", "validation"])

@@ -6,7 +6,7 @@ from pipeline.errors import TrainingFailed
 from pipeline.training.callbacks.averaging import EMA
 from pipeline.training.callbacks.hooks import BatchTransform, StepCallback
 from pipeline.training.callbacks.nan import StopOnNaN
-from pipeline.training.regularizers import L1, L2, weights
+from pipeline.training.regularizers import L1, L2, penalized_weights
 
 
 def test_learner_learns_digits(fit):
@@ -116,11 +116,11 @@ def test_penalties_count_weights_and_leave_out_biases():
         network.bias.fill_(100.0)
     assert L1(strength=0.1).penalty(network).item() == pytest.approx(0.7)
     assert L2(strength=0.1).penalty(network).item() == pytest.approx(1.25)
-    assert len(list(weights(network))) == 1
+    assert len(list(penalized_weights(network))) == 1
 
 
 def test_regularised_weights_are_smaller(fit, tmp_path):
     _, free, _ = fit(tmp_path / "free")
     _, tied, _ = fit(tmp_path / "tied", learner={"regularizers": [L2(strength=0.1)]})
-    size = lambda learner: sum(weight.square().sum().item() for weight in weights(learner))  # noqa: E731
+    size = lambda learner: sum(weight.square().sum().item() for weight in penalized_weights(learner))  # noqa: E731
     assert size(tied) < 0.5 * size(free)

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch, DataSpec, Mixed
-from pipeline.training.callbacks.mixup_cutmix import CutMix, MixUp, blend, neighbours, patch
+from pipeline.training.callbacks.mixup_cutmix import CutMix, MixUp, blend_neighbours, paste_neighbours, swap_neighbours
 from pipeline.training.distributed.global_batch import reseed
-from pipeline.training.learner import hits_of, loss_of
+from pipeline.training.learner import mixed_loss, mixed_sample_metrics
 from pipeline.training.task import Classification, Regression
 
 THINGS = DataSpec("things", "table", "multiclass", (4,), ("a", "b", "c"), (0.0,) * 4, (1.0,) * 4)
@@ -32,21 +32,21 @@ def transformed(callback: MixUp | CutMix, batch: Batch, *, step: int = 0, world_
 
 
 def test_neighbours_change_places_and_a_last_one_alone_stays() -> None:
-    assert neighbours(torch.arange(5)).tolist() == [1, 0, 3, 2, 4]
-    assert torch.equal(neighbours(neighbours(torch.arange(7))), torch.arange(7))
+    assert swap_neighbours(torch.arange(5)).tolist() == [1, 0, 3, 2, 4]
+    assert torch.equal(swap_neighbours(swap_neighbours(torch.arange(7))), torch.arange(7))
 
 
 def test_a_blend_is_a_weighted_mean_in_the_type_it_is_stored_in() -> None:
     bytes_ = torch.tensor([[[[0]]], [[[100]]]], dtype=torch.uint8)
-    blended = blend(bytes_, 0.25)
+    blended = blend_neighbours(bytes_, 0.25)
     assert blended.dtype == torch.uint8 and blended.flatten().tolist() == [25, 75]
-    torch.testing.assert_close(blend(torch.tensor([[0.0], [1.0]]), 0.25), torch.tensor([[0.25], [0.75]]))
-    sounds = blend(torch.tensor([[-100], [100]], dtype=torch.int16), 0.25)
+    torch.testing.assert_close(blend_neighbours(torch.tensor([[0.0], [1.0]]), 0.25), torch.tensor([[0.25], [0.75]]))
+    sounds = blend_neighbours(torch.tensor([[-100], [100]], dtype=torch.int16), 0.25)
     assert sounds.dtype == torch.int16 and sounds.flatten().tolist() == [-50, 50]
 
 
 def test_the_box_is_the_partners_and_its_area_the_share() -> None:
-    assert patch(batch_of(2).inputs, (0, 2, 3, 8))[:, 0].sum((1, 2)).tolist() == [10, 64 - 10]
+    assert paste_neighbours(batch_of(2).inputs, (0, 2, 3, 8))[:, 0].sum((1, 2)).tolist() == [10, 64 - 10]
     for step in range(20):
         mixed = transformed(CutMix(alpha=1.0, p=1.0), batch_of(2), step=step)
         assert mixed.mixed is not None
@@ -93,8 +93,8 @@ def test_the_loss_of_a_mixed_sample_is_that_of_its_mixed_target() -> None:
     assert batch.mixed is not None
     soft = 0.7 * F.one_hot(batch.targets, 3) + 0.3 * F.one_hot(batch.mixed.targets, 3)
     expected = F.cross_entropy(scores, soft, label_smoothing=0.1)
-    torch.testing.assert_close(loss_of(task, scores, batch), expected)
-    hits = hits_of(task, F.one_hot(batch.targets, 3).float(), batch)["accuracy"]
+    torch.testing.assert_close(mixed_loss(task, scores, batch), expected)
+    hits = mixed_sample_metrics(task, F.one_hot(batch.targets, 3).float(), batch)["accuracy"]
     assert hits.tolist() == pytest.approx([1.0 if same else 0.7 for same in batch.targets == batch.mixed.targets])
 
 
@@ -103,7 +103,7 @@ def test_of_numbers_the_gradient_is_that_of_the_mixed_number() -> None:
     scores = torch.randn(4, 1, requires_grad=True)
     one, other = torch.randn(4, 1), torch.randn(4, 1)
     batch = Batch(torch.zeros(4, 4), one, torch.arange(4), mixed=Mixed(other, 0.4))
-    (found,) = torch.autograd.grad(loss_of(task, scores, batch), scores)
+    (found,) = torch.autograd.grad(mixed_loss(task, scores, batch), scores)
     (expected,) = torch.autograd.grad(task.loss(scores, one.lerp(other, 0.4)), scores)
     torch.testing.assert_close(found, expected)
 

@@ -13,11 +13,11 @@ from tests.end_to_end.tutorials import modules
 
 from pipeline.errors import ConfigError
 from pipeline.training.callbacks.checkpointing import Checkpointing
-from pipeline.training.callbacks.monitored_metric import Choice, Monitoring, watch
+from pipeline.training.callbacks.monitored_metric import MonitorChoice, MonitorDiscovery, set_monitor
 from pipeline.training.checkpoints import VerifiedCheckpointIO
 from pipeline.training.interruption import Interruption
 
-VAL_LOSS = Choice("val_loss", "min")
+VAL_LOSS = MonitorChoice("val_loss", "min")
 
 
 class Fit:
@@ -38,12 +38,12 @@ class Fit:
             **chosen,
         )
         self.stopping = EarlyStopping("val/loss", patience=5)
-        self.decided: list[tuple[Choice | None, str, int]] = []
+        self.decided: list[tuple[MonitorChoice | None, str, int]] = []
         self.folder = folder
 
     def run(self, *, epochs: int = 2, start_from: Path | None = None) -> pl.Trainer:
         watchers = [self.stopping, self.checkpointing]
-        monitoring = Monitoring(watchers, lambda *told: self.decided.append((*told[:2], told[2].global_step)))
+        monitoring = MonitorDiscovery(watchers, lambda *told: self.decided.append((*told[:2], told[2].global_step)))
         trainer = pl.Trainer(
             max_epochs=epochs,
             accelerator="cpu",
@@ -68,19 +68,19 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     "module, data, choice, reason",
     [
         ("Classifier", "Points", VAL_LOSS, "Classifier logs no val/loss"),
-        ("SharedStep", "Points", Choice("val/cross_entropy_loss", "min"), "logs no val/loss"),
-        ("AtTheEpochsEnd", "Points", Choice("avg_val_loss", "min"), "logs no val/loss"),
+        ("SharedStep", "Points", MonitorChoice("val/cross_entropy_loss", "min"), "logs no val/loss"),
+        ("AtTheEpochsEnd", "Points", MonitorChoice("avg_val_loss", "min"), "logs no val/loss"),
         ("WithObjects", "Points", VAL_LOSS, "logs no val/loss"),
-        ("TwoLoaders", "TwoValidations", Choice("val_loss/dataloader_idx_0", "min"), "logs no val/loss"),
+        ("TwoLoaders", "TwoValidations", MonitorChoice("val_loss/dataloader_idx_0", "min"), "logs no val/loss"),
         ("Classifier", "Stream", VAL_LOSS, "logs no val/loss"),
-        ("EpochLossOnly", "TrainingOnly", Choice("train_loss", "min", in_training=True), "logs no val/loss"),
+        ("EpochLossOnly", "TrainingOnly", MonitorChoice("train_loss", "min", in_training=True), "logs no val/loss"),
         ("TrainingLossOnly", "Points", None, "logs train_loss of single batches alone"),
         ("Adversaries", "TrainingOnly", None, "logs g_loss, d_loss, by which nobody can tell"),
         ("Silent", "Points", None, "Silent logs nothing"),
     ],
 )
 def test_it_is_known_before_the_first_epoch_is_over(
-    tmp_path: Path, module: str, data: str, choice: Choice | None, reason: str
+    tmp_path: Path, module: str, data: str, choice: MonitorChoice | None, reason: str
 ) -> None:
     fit = Fit(tmp_path, getattr(modules, module)(), getattr(guides, data)())
     fit.run()
@@ -98,7 +98,7 @@ def test_it_is_known_before_the_first_epoch_is_over(
 def test_higher_can_be_better(tmp_path: Path) -> None:
     fit = Fit(tmp_path, modules.AccuracyAlone(), guides.Points())
     fit.run()
-    assert fit.decided[0][0] == Choice("val_acc", "max")
+    assert fit.decided[0][0] == MonitorChoice("val_acc", "max")
     assert fit.checkpointing.best_score is not None and fit.checkpointing.best_score > 0.5
     assert fit.stopping.mode == "max" and float(fit.stopping.best_score) > 0.5
 
@@ -142,7 +142,7 @@ def test_a_run_that_goes_on_finds_the_states_of_those_that_watch(tmp_path: Path)
     first.run()
     again = Fit(tmp_path, modules.Classifier(), guides.Points())
     for each in (again.checkpointing, again.stopping):
-        watch(each, VAL_LOSS)
+        set_monitor(each, VAL_LOSS)
     before: Any = first.checkpointing.best_score
     again.run(epochs=2, start_from=(tmp_path / "checkpoints/last.ckpt").resolve())
     assert again.checkpointing.best_score == before

@@ -5,7 +5,7 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec
-from pipeline.training.task import Classification, Multilabel, of_data
+from pipeline.training.task import Classification, Multilabel, task_for_data
 
 SPEC = DataSpec("films", "table", "multilabel", (4,), ("funny", "sad", "long"), (0.0,) * 4, (1.0,) * 4)
 SCORES = torch.tensor([[0.9, 0.2, 0.6], [2.0, -3.0, 0.4], [-1.0, -2.0, -3.0]])
@@ -13,7 +13,7 @@ TARGETS = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
 
 
 def test_its_loss_is_the_logistic_loss_of_every_label_alike() -> None:
-    task = of_data(spec=SPEC, label_smoothing=0.0)
+    task = task_for_data(spec=SPEC, label_smoothing=0.0)
     probabilities = torch.sigmoid(SCORES)
     expected = -torch.where(TARGETS > 0, probabilities, 1 - probabilities).log()
     torch.testing.assert_close(task.losses(SCORES, TARGETS), expected.mean(dim=1))
@@ -24,10 +24,10 @@ def test_its_loss_is_the_logistic_loss_of_every_label_alike() -> None:
 
 def test_a_sample_is_right_where_all_of_its_labels_are() -> None:
     task = Multilabel(spec=SPEC, label_smoothing=0.0)
-    assert task.hits(SCORES, TARGETS)["accuracy"].tolist() == [False, True, True]
+    assert task.sample_metrics(SCORES, TARGETS)["accuracy"].tolist() == [False, True, True]
     metrics = task.metrics()
     for rows in (slice(0, 1), slice(1, 3)):  # the first has its scores in [0, 1], as if they were probabilities
-        metrics.update(task.answers(SCORES[rows]), TARGETS[rows])
+        metrics.update(task.predictions(SCORES[rows]), TARGETS[rows])
     found = {name: float(value) for name, value in metrics.compute().items()}
     assert found == pytest.approx({"accuracy": 2 / 3, "hamming_loss": 1 / 9, "f1_macro": (1 + 1 + 2 / 3) / 3})
 

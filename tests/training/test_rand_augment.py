@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.training.callbacks.image_augmentation import Augmentation, RandAugment, augment
+from pipeline.training.callbacks.image_augmentation import Augmentation, RandAugment, augment_images
 from pipeline.training.distributed.global_batch import reseed
 
 
@@ -16,11 +16,11 @@ def images(channels: int, count: int = 24) -> torch.Tensor:
 def test_two_processes_together_see_what_one_sees(channels: int) -> None:
     whole_images, transforms = images(channels), [RandAugment(operations=2, magnitude=10)]
     reseed(0, "augmentation 0", 5)
-    whole = augment(whole_images, transforms)
+    whole = augment_images(whole_images, transforms)
     halves = []
     for rank, half in enumerate(whole_images.chunk(2)):
         reseed(0, "augmentation 0", 5)
-        halves.append(augment(half, transforms, rank=rank, world_size=2))
+        halves.append(augment_images(half, transforms, rank=rank, world_size=2))
     torch.testing.assert_close(torch.cat(halves), whole)
     assert whole.min() >= 0 and whole.max() <= 255 and whole.dtype == torch.float32
 
@@ -28,10 +28,10 @@ def test_two_processes_together_see_what_one_sees(channels: int) -> None:
 def test_equal_images_are_changed_in_many_ways_and_other_steps_in_others() -> None:
     same, transforms = images(1, 1).expand(64, 1, 12, 12), [RandAugment(operations=1, magnitude=15)]
     reseed(0, "augmentation 0", 1)
-    first = augment(same, transforms)
+    first = augment_images(same, transforms)
     assert 8 <= len(first.flatten(1).round().unique(dim=0)) <= 32, "14 operations, some with either sign"
     reseed(0, "augmentation 0", 2)
-    assert not torch.equal(augment(same, transforms), first)
+    assert not torch.equal(augment_images(same, transforms), first)
 
 
 def test_it_is_one_of_the_transforms() -> None:

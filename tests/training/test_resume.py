@@ -61,7 +61,9 @@ def test_run_resumed_at_any_step_matches_the_uninterrupted_run(fit, tmp_path, st
 
     assert trainer.global_step == 60
     assert same_tensors(whole.state_dict(), resumed.state_dict())
-    final, again = (checkpoints.load(checkpoints.numbered(tmp_path / part)[0]) for part in ("whole", "parts"))
+    final, again = (
+        checkpoints.load_checkpoint(checkpoints.list_checkpoints(tmp_path / part)[0]) for part in ("whole", "parts")
+    )
     assert same_tensors(final["evaluation_state_dict"], again["evaluation_state_dict"])
     for name in ("train/loss", "train/loss_epoch", "train/learning_rate", "val/accuracy", "val/loss"):
         assert dict(before.named(name)) | dict(after.named(name)) == dict(whole_metrics.named(name))
@@ -120,7 +122,7 @@ def test_a_run_stopped_around_the_end_of_an_epoch_repeats_nothing_of_it(fit, tmp
     folder = tmp_path / "parts"
     _, whole, _ = fit(tmp_path / "whole")
     _, _, before = fit(folder, callbacks=lambda: [SignalIn(hook)], interrupt_at=1000)
-    assert checkpoints.numbered(folder)[0].name == "step-00000020.ckpt"
+    assert checkpoints.list_checkpoints(folder)[0].name == "step-00000020.ckpt"
     _, resumed, after = fit(folder)
     assert same_tensors(whole.state_dict(), resumed.state_dict())
     points = Counter((name, step) for step, values in before.rows + after.rows for name in values)
@@ -134,8 +136,8 @@ def test_early_stopping_counts_no_epoch_twice(fit, tmp_path, killed_after_epoch)
 
     folder = tmp_path / "parts"
     fit(folder, epochs=6, callbacks=impatient, checkpoint={"keep": 9})
-    assert len(checkpoints.numbered(folder)) == 3
-    for path in checkpoints.numbered(folder)[: 3 - killed_after_epoch]:
+    assert len(checkpoints.list_checkpoints(folder)) == 3
+    for path in checkpoints.list_checkpoints(folder)[: 3 - killed_after_epoch]:
         path.unlink()
     trainer, _, _ = fit(folder, epochs=6, callbacks=impatient, checkpoint={"keep": 9})
     assert trainer.global_step == 60
@@ -146,11 +148,11 @@ def test_a_run_that_stopped_at_its_limit_of_steps_matches_one_with_a_higher_limi
     settings = {"callbacks": lambda: [*everything_on(), Plateau()], "checkpoint": {"keep": 9}}
     _, whole, whole_metrics = fit(tmp_path / "whole", max_steps=50, **settings)
     fit(tmp_path / "parts", max_steps=limit, **settings)
-    assert checkpoints.numbered(tmp_path / "parts")[0] == (tmp_path / "parts/best.ckpt").resolve()
+    assert checkpoints.list_checkpoints(tmp_path / "parts")[0] == (tmp_path / "parts/best.ckpt").resolve()
     trainer, resumed, after = fit(tmp_path / "parts", max_steps=50, **settings)
     assert trainer.global_step == 50
     assert same_tensors(whole.state_dict(), resumed.state_dict())
-    final, again = (checkpoints.load(tmp_path / part / "step-00000050.ckpt") for part in ("whole", "parts"))
+    final, again = (checkpoints.load_checkpoint(tmp_path / part / "step-00000050.ckpt") for part in ("whole", "parts"))
     assert final["callbacks"].keys() == again["callbacks"].keys()
     assert str(final["callbacks"]) == str(again["callbacks"])
     means = dict(whole_metrics.named("train/loss_epoch"))  # added up in other portions, which ended at the limit

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.spec import Batch
-from pipeline.training.callbacks.audio_augmentation import SpecAugment, TimeShift, WaveformNoise, masked, noisy, shifted
+from pipeline.training.callbacks.audio_augmentation import (
+    SpecAugment,
+    TimeShift,
+    WaveformNoise,
+    add_white_noise,
+    mask_spectrograms,
+    shift_waveforms,
+)
 from pipeline.training.distributed.global_batch import reseed
 
 SOUNDS = torch.arange(1, 101).repeat(64, 1).to(torch.int16)
@@ -24,7 +31,7 @@ def drawn(change: Callable[..., Tensor], inputs: Tensor, **process: int) -> Tens
 
 
 def test_a_shifted_recording_is_moved_by_no_more_than_its_share_and_silence_comes_in() -> None:
-    found = drawn(lambda each, **process: shifted(each, 0.2, **process), SOUNDS)
+    found = drawn(lambda each, **process: shift_waveforms(each, 0.2, **process), SOUNDS)
     assert found.dtype == SOUNDS.dtype
     moves = set()
     for row in found:
@@ -33,21 +40,21 @@ def test_a_shifted_recording_is_moved_by_no_more_than_its_share_and_silence_come
         assert torch.equal(heard.diff(), torch.ones_like(heard[1:])) and len(heard) == 100 - abs(move)
         moves.add(move)
     assert min(moves) < -10 and max(moves) > 10 and max(map(abs, moves)) <= 20
-    assert torch.equal(shifted(SOUNDS, 0.0), SOUNDS)
+    assert torch.equal(shift_waveforms(SOUNDS, 0.0), SOUNDS)
 
 
 def test_noise_is_fainter_than_the_recording_by_as_much_as_is_said() -> None:
     loud = torch.full((200, 4000), 1000, dtype=torch.int16)
-    found = drawn(lambda each, **process: noisy(each, [20.0, 20.0], 0.5, **process), loud)
+    found = drawn(lambda each, **process: add_white_noise(each, [20.0, 20.0], 0.5, **process), loud)
     deviations = (found - loud).std(dim=1)
     assert (deviations > 0).float().mean() == pytest.approx(0.5, abs=0.15)
     assert deviations[deviations > 0].numpy() == pytest.approx(100, rel=0.1)
-    assert not noisy(torch.zeros(2, 50, dtype=torch.int16), [0.0, 0.0], 1.0).any()
+    assert not add_white_noise(torch.zeros(2, 50, dtype=torch.int16), [0.0, 0.0], 1.0).any()
 
 
 @pytest.mark.parametrize("axis, width", [(2, 8), (3, 20)])
 def test_a_mask_takes_up_to_its_width_of_neighbours_and_all_that_is_across(axis: int, width: int) -> None:
-    found = drawn(lambda each, **process: masked(each, axis, width, **process), PICTURES)
+    found = drawn(lambda each, **process: mask_spectrograms(each, axis, width, **process), PICTURES)
     across = found.amin(dim=5 - axis).squeeze(1)  # (B, size)
     assert torch.equal(across, found.amax(dim=5 - axis).squeeze(1))
     counts = (across == 0).sum(dim=1)
@@ -58,10 +65,10 @@ def test_a_mask_takes_up_to_its_width_of_neighbours_and_all_that_is_across(axis:
 @pytest.mark.parametrize(
     "change, inputs",
     [
-        (lambda each, **process: shifted(each, 0.2, **process), SOUNDS),
-        (lambda each, **process: noisy(each, [10.0, 40.0], 0.5, **process), SOUNDS),
-        (lambda each, **process: masked(each, 2, 8, **process), PICTURES),
-        (lambda each, **process: masked(each, 3, 100, **process), PICTURES),
+        (lambda each, **process: shift_waveforms(each, 0.2, **process), SOUNDS),
+        (lambda each, **process: add_white_noise(each, [10.0, 40.0], 0.5, **process), SOUNDS),
+        (lambda each, **process: mask_spectrograms(each, 2, 8, **process), PICTURES),
+        (lambda each, **process: mask_spectrograms(each, 3, 100, **process), PICTURES),
     ],
 )
 def test_two_processes_together_draw_what_one_draws(change: Callable[..., Tensor], inputs: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.train import check_single_average
 from pipeline.training import checkpoints
-from pipeline.training.callbacks.averaging import EMA, SWA, take_anew
+from pipeline.training.callbacks.averaging import EMA, SWA, recompute_batch_norm
 from pipeline.training.callbacks.hooks import StepCallback
 
 # 20 steps an epoch
@@ -54,12 +54,12 @@ def test_the_mean_of_the_last_epochs_ends_is_judged_and_training_goes_on_without
 
 def test_batch_norm_gets_the_statistics_of_the_averaged_weights(fit, tmp_path):
     _, learner, _ = fit(tmp_path / "run", epochs=4, callbacks=lambda: [swa()])
-    kept = checkpoints.load(checkpoints.numbered(tmp_path / "run")[0])["evaluation_state_dict"]
+    kept = checkpoints.load_checkpoint(checkpoints.list_checkpoints(tmp_path / "run")[0])["evaluation_state_dict"]
     learner.load_state_dict(kept)
     norms = [each for each in learner.modules() if isinstance(each, nn.BatchNorm2d)]
     loader = learner.trainer.train_dataloader
     loader._epoch = lambda: 3
-    take_anew(learner, norms, (batch.inputs for batch in loader.batches()), learner.sharing)
+    recompute_batch_norm(learner, norms, (batch.inputs for batch in loader.batches()), learner.sharing)
     for name, value in learner.state_dict().items():
         torch.testing.assert_close(value, kept[name])
 
@@ -67,7 +67,7 @@ def test_batch_norm_gets_the_statistics_of_the_averaged_weights(fit, tmp_path):
 def test_statistics_are_the_mean_over_all_batches_and_modes_stay():
     norm, dropout = nn.BatchNorm1d(1, momentum=0.3), nn.Dropout(0.5)
     network = nn.Sequential(dropout, norm).train()
-    take_anew(
+    recompute_batch_norm(
         network, [norm], iter([torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [8.0]])]), lambda rows: nullcontext()
     )
     assert norm.running_mean.tolist() == [3.5] and norm.running_var.tolist() == [5.0]
@@ -81,7 +81,9 @@ def test_a_resumed_run_is_the_uninterrupted_run(fit, tmp_path, step):
     _, _, before = fit(tmp_path / "parts", interrupt_at=step, **settings)
     _, resumed, after = fit(tmp_path / "parts", **settings)
     assert same_tensors(whole.state_dict(), resumed.state_dict())
-    final, again = (checkpoints.load(checkpoints.numbered(tmp_path / part)[0]) for part in ("whole", "parts"))
+    final, again = (
+        checkpoints.load_checkpoint(checkpoints.list_checkpoints(tmp_path / part)[0]) for part in ("whole", "parts")
+    )
     assert same_tensors(final["evaluation_state_dict"], again["evaluation_state_dict"])
     assert dict(before.named("val/loss")) | dict(after.named("val/loss")) == dict(whole_metrics.named("val/loss"))
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
 from pipeline.spec import DataSpec, TaskKind
-from pipeline.training.task import Binary, Classification, Perceptron, Regression, check_scores, of_data
+from pipeline.training.task import Binary, Classification, PerceptronTask, Regression, check_scores, task_for_data
 
 TWO, THREE = ("no", "yes"), ("a", "b", "c")
 
@@ -31,17 +31,17 @@ class TestOfData:
         [(spec("multiclass", THREE), Classification), (spec("binary", TWO), Binary), (NUMBER, Regression)],
     )
     def test_the_task_follows_from_the_data(self, described: DataSpec, expected: type) -> None:
-        task = of_data(spec=described, label_smoothing=0.0)
+        task = task_for_data(spec=described, label_smoothing=0.0)
         assert type(task) is expected and task.kind == described.task
 
     def test_classes_are_smoothed_and_numbers_are_not(self) -> None:
-        assert vars(of_data(spec=spec("binary", TWO), label_smoothing=0.1))["label_smoothing"] == 0.1
+        assert vars(task_for_data(spec=spec("binary", TWO), label_smoothing=0.1))["label_smoothing"] == 0.1
         with pytest.raises(ConfigError, match=r"label_smoothing=0.1 .* things has a number to predict: leave it out"):
-            of_data(spec=NUMBER, label_smoothing=0.1)
+            task_for_data(spec=NUMBER, label_smoothing=0.1)
 
     def test_what_nobody_has_written_yet_is_refused_with_the_way_to_bring_it(self) -> None:
         with pytest.raises(ConfigError, match=r"things is ranking, and no task here is: .* task._target_"):
-            of_data(spec=spec(cast(TaskKind, "ranking"), THREE), label_smoothing=0.0)
+            task_for_data(spec=spec(cast(TaskKind, "ranking"), THREE), label_smoothing=0.0)
 
 
 class TestBinary:
@@ -54,13 +54,13 @@ class TestBinary:
 
     def test_the_second_class_is_said_where_the_score_is_above_zero(self) -> None:
         task = Binary(spec=spec("binary", TWO), label_smoothing=0.0)
-        hits = task.hits(column(-0.2, 0.2, 0.9), torch.tensor([0, 0, 1]))
+        hits = task.sample_metrics(column(-0.2, 0.2, 0.9), torch.tensor([0, 0, 1]))
         assert hits["accuracy"].tolist() == [True, False, True]
 
     def test_small_scores_are_log_odds_and_no_probabilities(self) -> None:
         task = Binary(spec=spec("binary", TWO), label_smoothing=0.0)
         metrics = task.metrics()
-        metrics.update(task.answers(column(0.1, 0.4)), torch.tensor([1, 1]))  # torchmetrics would say 0 of both
+        metrics.update(task.predictions(column(0.1, 0.4)), torch.tensor([1, 1]))  # torchmetrics would say 0 of both
         assert metrics.compute()["accuracy"] == 1
 
     def test_three_classes_are_refused_with_how_to_make_them_two(self) -> None:
@@ -70,7 +70,7 @@ class TestBinary:
 
 class TestPerceptron:
     def test_only_the_wrong_side_costs_and_as_much_as_it_is_wrong(self) -> None:
-        task = Perceptron(spec=spec("binary", TWO))
+        task = PerceptronTask(spec=spec("binary", TWO))
         scores, targets = column(-3.0, 2.0, 0.5, -0.5), torch.tensor([0, 0, 1, 1])
         assert task.losses(scores, targets).tolist() == [0, 2, 0, 0.5]
         assert task.loss(scores, targets) == pytest.approx(2.5 / 4)
@@ -78,7 +78,7 @@ class TestPerceptron:
     def test_a_step_down_is_rosenblatts_rule(self) -> None:
         weights = torch.zeros(1, 2, requires_grad=True)
         inputs = torch.tensor([[1.0, 2.0]])
-        task = Perceptron(spec=spec("binary", TWO))
+        task = PerceptronTask(spec=spec("binary", TWO))
         with torch.no_grad():
             weights += torch.tensor([[-1.0, 0.0]])  # so that the sample is on the wrong side
         task.loss(inputs @ weights.T, torch.tensor([1])).backward()
@@ -90,7 +90,7 @@ class TestRegression:
         task = Regression(spec=NUMBER)
         losses = task.losses(column(2000.0, 2040.0), column(2020.0, 2030.0))
         assert losses.tolist() == [1.0, 0.25]
-        assert task.hits(column(2000.0), column(2020.0))["mae"].tolist() == [20.0]
+        assert task.sample_metrics(column(2000.0), column(2020.0))["mae"].tolist() == [20.0]
 
     def test_metrics_are_in_the_numbers_own_units_and_exact_far_from_zero(self) -> None:
         generator = np.random.default_rng(0)

@@ -18,8 +18,8 @@ from pipeline.training.callbacks.monitors import (
     DATA_SHARE,
     STEPS,
     VALIDATION,
+    EpochTiming,
     TimedCheckpointIO,
-    Timing,
 )
 
 PARTS = (DATA, STEPS, VALIDATION, CHECKPOINTS)
@@ -65,7 +65,7 @@ def test_what_is_slow_is_found_where_it_is_and_counted_once(
         slow_down(part, monkeypatch)
     begun = time.perf_counter()
     # A checkpoint in the middle of the steps must not count as one of them.
-    _, _, metrics = fit(epochs=2, callbacks=lambda: [Timing(), Slow(part)], checkpoint={"every_n_steps": 2})
+    _, _, metrics = fit(epochs=2, callbacks=lambda: [EpochTiming(), Slow(part)], checkpoint={"every_n_steps": 2})
     elapsed = time.perf_counter() - begun
     slept = {DATA: 2 * STEPS_AN_EPOCH, STEPS: 2 * STEPS_AN_EPOCH, VALIDATION: 2 * 2 * 10, CHECKPOINTS: 2 * 10 + 2}
     assert spent(metrics, part) >= slept[part] * DELAY_SECONDS
@@ -78,7 +78,7 @@ def test_what_is_slow_is_found_where_it_is_and_counted_once(
 
 def test_each_epoch_has_one_record_at_its_last_step(fit: Callable[..., Any]) -> None:
     begun = time.perf_counter()
-    _, _, metrics = fit(epochs=3, callbacks=lambda: [Timing()])
+    _, _, metrics = fit(epochs=3, callbacks=lambda: [EpochTiming()])
     elapsed = time.perf_counter() - begun
     for part in PARTS:
         assert [step for step, _ in metrics.named(part)] == [20, 40, 60]
@@ -87,8 +87,8 @@ def test_each_epoch_has_one_record_at_its_last_step(fit: Callable[..., Any]) -> 
 
 
 def test_an_interrupted_epoch_is_recorded_up_to_its_end_and_goes_on_after_it(fit: Callable[..., Any]) -> None:
-    _, _, before = fit(epochs=2, interrupt_at=27, callbacks=lambda: [Timing()])
-    _, _, after = fit(epochs=2, callbacks=lambda: [Timing()])
+    _, _, before = fit(epochs=2, interrupt_at=27, callbacks=lambda: [EpochTiming()])
+    _, _, after = fit(epochs=2, callbacks=lambda: [EpochTiming()])
     assert [step for step, _ in before.named(STEPS)] == [20, 27]
     assert [step for step, _ in after.named(STEPS)] == [40]
 
@@ -116,7 +116,7 @@ class Line(pl.LightningModule):
 
 
 def test_a_loader_of_the_users_own_is_seen_as_well(tmp_path: Any) -> None:
-    timing = Timing()
+    timing = EpochTiming()
     recorded: list[dict[str, float]] = []
 
     class Remember(pl.loggers.CSVLogger):

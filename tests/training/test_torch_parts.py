@@ -9,7 +9,7 @@ from torch.optim import lr_scheduler
 
 from pipeline.errors import ConfigError
 from pipeline.training.callbacks.monitors import LearningRate
-from pipeline.training.optimizers import check_steps
+from pipeline.training.optimizers import check_optimizer
 from pipeline.training.schedules import Schedule, one_cycle
 
 # 20 steps an epoch, 3 epochs
@@ -74,7 +74,7 @@ NOT_HERE = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}  # Muon takes matrices a
 @pytest.mark.parametrize("name", [name for name in of_torch() if name not in NOT_HERE])
 def test_a_run_with_any_optimiser_of_torch_is_resumed_exactly(fit: Any, tmp_path: Any, name: str) -> None:
     make = partial(getattr(torch.optim, name), lr=1e-3)
-    check_steps(make, name)
+    check_optimizer(make, name)
     schedule = Schedule(partial(one_cycle, warmup_share=0.25, warmup_epochs=None))
     settings = {"make_optimizer": make, "schedule": schedule, "gradient_clip_val": None}
     _, whole, _ = fit(tmp_path / "whole", epochs=2, learner=settings)
@@ -86,4 +86,4 @@ def test_a_run_with_any_optimiser_of_torch_is_resumed_exactly(fit: Any, tmp_path
 @pytest.mark.parametrize("name", ["LBFGS", "SparseAdam"])
 def test_an_optimiser_that_needs_more_than_gradients_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"optimizer: {name} cannot train here"):
-        check_steps(partial(getattr(torch.optim, name), lr=1e-3), name)
+        check_optimizer(partial(getattr(torch.optim, name), lr=1e-3), name)

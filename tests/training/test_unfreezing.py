@@ -11,7 +11,7 @@ from torch import nn
 from pipeline.errors import ConfigError
 from pipeline.training.callbacks.averaging import EMA
 from pipeline.training.callbacks.monitors import GradientNorm
-from pipeline.training.callbacks.unfreezing import Unfreezing, stages_of
+from pipeline.training.callbacks.unfreezing import Unfreezing, network_stages
 
 # The network is blocks.0, blocks.1 and head; 20 steps an epoch
 
@@ -98,14 +98,14 @@ class TestStages:
         wrapper = nn.Module()
         wrapper.model = body
         expected = [[body.embedding], [block], [encoder.layer[1]], [encoder.layer[2]], [body.head]]
-        assert stages_of(wrapper, head=[]) == expected
+        assert network_stages(wrapper, head=[]) == expected
 
     def test_the_head_can_be_named(self) -> None:
         body = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
-        assert stages_of(body, head=["1", "3"]) == [[body[0]], [body[1], body[3]]]
+        assert network_stages(body, head=["1", "3"]) == [[body[0]], [body[1], body[3]]]
         with pytest.raises(ConfigError, match=r"there is no part fc; this network has 0, 1, 3"):
-            stages_of(body, head=["fc"])
+            network_stages(body, head=["fc"])
 
     def test_a_network_of_one_part_is_refused(self) -> None:
         with pytest.raises(ConfigError, match=r"has one part alone, .*: callbacks=default"):
-            stages_of(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), head=[])
+            network_stages(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), head=[])

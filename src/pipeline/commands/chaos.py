@@ -190,7 +190,7 @@ def compare(peaceful: Run, killed: Run) -> list[str]:
 def checkpoint_of(run: Run) -> dict[str, Any]:
     from pipeline.training import checkpoints
 
-    return checkpoints.load(run.checkpoints / "last.ckpt")
+    return checkpoints.load_checkpoint(run.checkpoints / "last.ckpt")
 
 
 def counts_of(checkpoint: dict[str, Any]) -> dict[str, float]:

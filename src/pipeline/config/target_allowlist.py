@@ -49,7 +49,7 @@ EXCLUDED = ("kornia.augmentation._2d.intensity.dissolving",)
 CALLABLE_FUNCTIONS = (
     "pipeline.training.optimizers",
     "pipeline.training.schedules",
-    "pipeline.training.task.of_data",
+    "pipeline.training.task.task_for_data",
     "torch.nn.functional",
     "torch.nn.init",
 )

@@ -166,7 +166,7 @@ def _measured(run: Run, evidence: Evidence, config: DictConfig, assembly: Compon
     checkpoint = best_checkpoint(run)
     said = None
     if checkpoint is not None:
-        load_weights(learner, checkpoints.evaluation_weights(checkpoints.load(checkpoint)))
+        load_weights(learner, checkpoints.evaluation_weights(checkpoints.load_checkpoint(checkpoint)))
         said = Pair(
             _said(learner, train, train_rows, data.evaluation_batch_size),
             _said(learner, validation, validation_rows, data.evaluation_batch_size),
@@ -199,7 +199,7 @@ def _said(learner: Learner, part: Split, rows: Tensor, batch_size: int) -> Score
     learner.network.eval()
     loader = EvaluationLoader(part, batch_size=batch_size)
     scores = torch.cat([learner.network(batch.inputs).float() for batch in loader])
-    answers = learner.task.answers(scores)
+    answers = learner.task.predictions(scores)
     is_of_classes = part.targets.ndim == 1
     return Scored(
         answers=(answers.softmax(dim=1) if is_of_classes else answers).numpy(),

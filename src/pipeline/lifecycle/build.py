@@ -29,7 +29,7 @@ from pipeline.training import checkpoints
 from pipeline.training.custom_task import CustomTask
 from pipeline.training.halving import HalvingLearner
 from pipeline.training.learner import Learner
-from pipeline.training.optimizers import check_steps
+from pipeline.training.optimizers import check_optimizer
 from pipeline.training.schedules import Schedule
 from pipeline.training.task import Task, check_scores
 
@@ -57,7 +57,7 @@ class Components:
         if not isinstance(self.module, Learner):
             return None
         judged = {"loss", *(str(name) for name in self.module.validation.metrics)} - self.undefined.keys()
-        counted = {"loss", *self.module.task.running_names}
+        counted = {"loss", *self.module.task.sample_metric_names}
         return (
             {f"val/{name}" for name in judged}
             | {f"train/{name}" for name in counted}
@@ -259,7 +259,7 @@ def check_optimizers(learner: Learner) -> LRScheduler:
     except (ValueError, TypeError) as problem:
         raise ConfigError(f"optimizer or scheduler: {problem}") from problem
     if type(optimizer).__module__.startswith("torch.optim."):
-        check_steps(learner.make_optimizer, type(optimizer).__name__)
+        check_optimizer(learner.make_optimizer, type(optimizer).__name__)
     return scheduler
 
 
@@ -308,7 +308,7 @@ def load_initial_weights(path: Path, module: pl.LightningModule) -> None:
 
     Raises ConfigError, with the first that differ, where they do not fit.
     """
-    theirs = checkpoints.evaluation_weights(checkpoints.load(path))
+    theirs = checkpoints.evaluation_weights(checkpoints.load_checkpoint(path))
     ours = module.state_dict()
     wrong = [f"{name} is missing" for name in ours if name not in theirs]
     wrong += [f"{name} is unknown here" for name in theirs if name not in ours]

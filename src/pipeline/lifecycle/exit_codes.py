@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, USER_ERROR, TrainingFailed, UserError
 from pipeline.system.streams import printable
-from pipeline.training.distributed.collectives import GONE
+from pipeline.training.distributed.collectives import PEER_ENDED
 from pipeline.training.halving import is_out_of_memory
 from pipeline.training.interruption import Interrupted
 
@@ -83,7 +83,7 @@ def is_lost_peer(problem: Exception) -> bool:
     text = str(problem)
     by_gloo = "gloo" in text and any(word in text for word in ("closed by peer", "reset by peer", "Broken pipe"))
     by_torch = isinstance(problem, RuntimeError) and (by_gloo or ("NCCL" in text and "remote" in text))
-    return by_torch or (isinstance(problem, ConnectionError) and text == GONE)
+    return by_torch or (isinstance(problem, ConnectionError) and text == PEER_ENDED)
 
 
 def find_os_error(problem: BaseException | None, numbers: tuple[int, ...]) -> OSError | None:

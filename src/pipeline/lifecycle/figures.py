@@ -14,7 +14,7 @@ from pipeline.reports.report_data import Evidence, gather
 from pipeline.reports.statistics import calibration, label_scores
 from pipeline.runs.run_directory import Run
 from pipeline.system.files import write_atomically
-from pipeline.training.callbacks.image_augmentation import Augmentation, augment
+from pipeline.training.callbacks.image_augmentation import Augmentation, augment_images
 
 MAX_TRAINING_INPUTS = 32
 
@@ -78,6 +78,6 @@ def chart_training_inputs(assembly: Components) -> list[Chart]:
     if augmentation is not None and augmentation.transforms:
         for transform in augmentation.transforms:
             transform.to("cpu")
-        images = augment(images, augmentation.transforms)
+        images = augment_images(images, augmentation.transforms)
         title = "Training inputs, augmented"
     return [charts.tiles(title, list(thumbnails(images)), [""] * len(images))]

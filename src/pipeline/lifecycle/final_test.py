@@ -19,7 +19,7 @@ from pipeline.runs.run_directory import Run
 from pipeline.training import checkpoints
 from pipeline.training.distributed.sharding import load_weights
 from pipeline.training.engine import as_batch
-from pipeline.training.evaluation import Evaluation, share_buffers
+from pipeline.training.evaluation import Evaluation, broadcast_buffers
 from pipeline.training.learner import Learner
 
 # N test samples, K classes, T numbers to predict
@@ -58,7 +58,7 @@ class EvaluationResult:
 def run_test(trainer: pl.Trainer, assembly: Components, chosen: Path | None) -> EvaluationResult:
     """Test this checkpoint; the weights as they are where there is none."""
     if chosen is not None:
-        weights = checkpoints.evaluation_weights(checkpoints.load(chosen))
+        weights = checkpoints.evaluation_weights(checkpoints.load_checkpoint(chosen))
         load_weights(assembly.module, weights)
     metrics: dict[str, float] = {}
     if has_test(assembly):
@@ -79,7 +79,7 @@ def evaluate_splits(
     load_weights(module, weights)
     device = trainer.strategy.root_device
     module.to(device).eval()
-    share_buffers(module.network)
+    broadcast_buffers(module.network)
     for part in parts:
         evaluation = Evaluation(module.task).to(device)
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
@@ -134,7 +134,7 @@ def gather_predictions(learner: Learner) -> Predictions:
     scores, targets, ids = (torch.cat(each) for each in zip(*parts, strict=True))
     order = ids.argsort(stable=True)
     scores, targets, task = scores[order], targets[order], learner.task
-    return Predictions(task.answers(scores), targets, task.losses(scores, targets), ids[order])
+    return Predictions(task.predictions(scores), targets, task.losses(scores, targets), ids[order])
 
 
 TEST_HEADLINES = tuple(f"test/{name}" for name in metrics.HEADLINES)

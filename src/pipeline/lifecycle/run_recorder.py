@@ -32,7 +32,7 @@ from pipeline.tracking.journal import Journal, Status, newest_params
 from pipeline.tracking.logger import JournalLogger
 from pipeline.tracking.sync_state import SyncState
 from pipeline.training import checkpoints
-from pipeline.training.interruption import Agreement, Interrupted, Interruption
+from pipeline.training.interruption import Interrupted, Interruption, PeriodicMax
 
 HOSTS_TAG = "hosts"
 
@@ -233,7 +233,7 @@ class RunRecorder:
         state = self.sidecar.wait(SIDECAR_TIMEOUT_SECONDS, for_model=False) if self.sidecar is not None else None
         self._write_result(status, state.mlflow_run_id if state is not None else None)
         if status == "FINISHED":  # nothing tells of those weights any more that an earlier training was judged by
-            checkpoints.prune(self.run.checkpoints, keep=int(self.config.checkpoint.keep))
+            checkpoints.prune_checkpoints(self.run.checkpoints, keep=int(self.config.checkpoint.keep))
         return state
 
     def _write_result(self, status: Status | Literal["RUNNING"], mlflow_run_id: str | None) -> None:
@@ -276,7 +276,7 @@ class BeginRecording(pl.Callback):
             check_schedules(self.recording.run, trainer, self.made_for)
             # Of all processes, as a signal may have come to one alone.
             signal = self.recording.interruption.signal_number
-            (signal,) = Agreement().highest(signal, device=trainer.strategy.root_device)
+            (signal,) = PeriodicMax().all_reduce(signal, device=trainer.strategy.root_device)
             if signal:
                 raise Interrupted(signal, None)
         self.recording.begin(trainer)

@@ -28,13 +28,13 @@ from pipeline.runs.run_directory import Run
 from pipeline.system.heartbeat import HeartbeatWriter
 from pipeline.system.process import Rank, process_rank
 from pipeline.training import checkpoints
-from pipeline.training.callbacks.averaging import Averaging
+from pipeline.training.callbacks.averaging import WeightAveraging
 from pipeline.training.callbacks.checkpointing import Checkpointing
 from pipeline.training.callbacks.hooks import BatchTransform
-from pipeline.training.callbacks.monitors import Timing
+from pipeline.training.callbacks.monitors import EpochTiming
 from pipeline.training.callbacks.progress_bar import ProgressDisplay
-from pipeline.training.callbacks.send_heartbeats import Heartbeat
-from pipeline.training.distributed.rendezvous import Meeting
+from pipeline.training.callbacks.send_heartbeats import SendHeartbeats
+from pipeline.training.distributed.rendezvous import Rendezvous
 from pipeline.training.interruption import Interruption
 from pipeline.training.learner import Learner
 
@@ -42,8 +42,8 @@ from pipeline.training.learner import Learner
 def train_run(run: Run, here: Rank, pulse: HeartbeatWriter, console: Console, interruption: Interruption) -> None:
     """Train, judge on the test set, and leave everything in the run directory."""
     check_variables(os.environ)  # of this process, which may have been started on another machine
-    meeting = Meeting(here, pulse, console, interruption)
-    meeting.when_all_have_started()
+    meeting = Rendezvous(here, pulse, console, interruption)
+    meeting.wait_until_started()
     config = resume.requested_config(run)
     instantiate.check_signatures(config)
 
@@ -60,11 +60,11 @@ def train_run(run: Run, here: Rank, pulse: HeartbeatWriter, console: Console, in
     # What watches.
     recording = RunRecorder(run, config, assembly, here, console, interruption)
     callbacks = [
-        Heartbeat(pulse),  # the first, so that it tells where the others hang
+        SendHeartbeats(pulse),  # the first, so that it tells where the others hang
         *instantiate.instantiate(config.callbacks, config).values(),
         *recording.callbacks,
         build_progress_display(config, assembly, console),
-        Timing(),
+        EpochTiming(),
         Checkpointing(
             folder=run.checkpoints, interruption=interruption, judged=run.judged_checkpoint, **config.checkpoint
         ),
@@ -76,7 +76,7 @@ def train_run(run: Run, here: Rank, pulse: HeartbeatWriter, console: Console, in
     trainer = build_checked_trainer(config, assembly, callbacks, recording.loggers, run.folder, here)
 
     console.print(summaries.training_plan(run, assembly, trainer, start_from), soft_wrap=True)
-    meeting.when_all_are_set_up()
+    meeting.wait_until_set_up()
     with recording.of_run(trainer, resumed_from=start_from):
         with lightning_errors_as_config_errors():
             trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=start_from, weights_only=True)
@@ -148,7 +148,7 @@ def check_transforms(callbacks: list[pl.Callback], assembly: Components) -> None
 
 def check_single_average(callbacks: list[pl.Callback]) -> None:
     """Raises ConfigError for two that would each put other weights in the place of those that are judged."""
-    names = [type(each).__name__ for each in callbacks if isinstance(each, Averaging)]
+    names = [type(each).__name__ for each in callbacks if isinstance(each, WeightAveraging)]
     if len(names) > 1:
         raise ConfigError(
             f"{' and '.join(names)} each judge and keep an average of the weights of their own: leave one out, such as "

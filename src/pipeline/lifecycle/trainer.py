@@ -27,10 +27,16 @@ from pipeline.run_files import ASSEMBLED
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import Rank
 from pipeline.training.callbacks.checkpointing import Checkpointing
-from pipeline.training.callbacks.monitored_metric import DEFAULT, Choice, Monitoring, by_default, watch
+from pipeline.training.callbacks.monitored_metric import (
+    DEFAULT_MONITOR,
+    MonitorChoice,
+    MonitorDiscovery,
+    set_monitor,
+    with_default_monitor,
+)
 from pipeline.training.callbacks.monitors import TimedCheckpointIO
 from pipeline.training.callbacks.progress_bar import ProgressDisplay
-from pipeline.training.distributed.sharding import Sharded
+from pipeline.training.distributed.sharding import ShardedStrategy
 from pipeline.training.learner import Learner
 
 # The network's first layer brings inputs to the type of its weights. Lightning would do so with the whole batch, in
@@ -90,7 +96,7 @@ def build_trainer(
     if here.world_size > 1 and settings.get("strategy") == "auto":
         settings["strategy"] = "ddp"
     if settings.get("strategy") == "fsdp" and isinstance(assembly.module, Learner):
-        settings["strategy"] = Sharded(processes=here.world_size) if here.world_size > 1 else "auto"
+        settings["strategy"] = ShardedStrategy(processes=here.world_size) if here.world_size > 1 else "auto"
     try:
         return pl.Trainer(
             **settings,
@@ -173,21 +179,21 @@ def monitoring_callbacks(
         _restore_choice(before, callbacks)
         return []
 
-    def decided(choice: Choice | None, reason: str, trainer: pl.Trainer) -> None:
+    def decided(choice: MonitorChoice | None, reason: str, trainer: pl.Trainer) -> None:
         if choice is None:
             console.print(
                 f"monitors    nothing, so the newest weights are kept and nothing stops early: {reason}", soft_wrap=True
             )
-        elif choice.metric != DEFAULT:
+        elif choice.metric != DEFAULT_MONITOR:
             console.print(f"monitors    {choice.metric}, where {choice.way} is better: {reason}", soft_wrap=True)
         _show_choice(choice, callbacks)
         if trainer.is_global_zero:
             _save_choice(run, choice, callbacks)
 
-    return [Monitoring(callbacks, decided)]
+    return [MonitorDiscovery(callbacks, decided)]
 
 
-def _save_choice(run: Run, choice: Choice | None, callbacks: Sequence[pl.Callback]) -> None:
+def _save_choice(run: Run, choice: MonitorChoice | None, callbacks: Sequence[pl.Callback]) -> None:
     assembled = ASSEMBLED.record_or_warn(run.folder) or {}
     found = {
         "monitor": next(each.monitored for each in callbacks if isinstance(each, Checkpointing)),
@@ -201,13 +207,13 @@ def _restore_choice(assembled: dict[str, Any], callbacks: Sequence[pl.Callback])
     if "instead_of_default" not in assembled:  # of an older version, which knew of no other
         return
     chosen = assembled["instead_of_default"]
-    choice = None if chosen is None else Choice(**chosen)
+    choice = None if chosen is None else MonitorChoice(**chosen)
     _show_choice(choice, callbacks)
-    for callback in by_default(callbacks):
-        watch(callback, choice)
+    for callback in with_default_monitor(callbacks):
+        set_monitor(callback, choice)
 
 
-def _show_choice(choice: Choice | None, callbacks: Sequence[pl.Callback]) -> None:
+def _show_choice(choice: MonitorChoice | None, callbacks: Sequence[pl.Callback]) -> None:
     for callback in callbacks:
         if isinstance(callback, ProgressDisplay) and choice is not None:
             callback.headline = choice.metric

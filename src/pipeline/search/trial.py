@@ -35,10 +35,10 @@ from pipeline.search.storage import UNREACHABLE
 from pipeline.system.process import SINGLE_PROCESS, Rank
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
-from pipeline.training.callbacks.averaging import weights_to_judge
-from pipeline.training.callbacks.monitored_metric import Best, Monitoring, NoSuchMetric
-from pipeline.training.callbacks.monitors import Timing
-from pipeline.training.interruption import Agreement
+from pipeline.training.callbacks.averaging import evaluation_weights_now
+from pipeline.training.callbacks.monitored_metric import BestScore, MonitorDiscovery, NoSuchMetric
+from pipeline.training.callbacks.monitors import EpochTiming
+from pipeline.training.interruption import PeriodicMax
 from pipeline.training.learner import Learner
 
 NAME_LENGTH = 60
@@ -46,7 +46,7 @@ NAME_LENGTH = 60
 log = logging.getLogger(__name__)
 
 
-class Watch(Checkpoint, Best):
+class Watch(Checkpoint, BestScore):
     """Reports each validation to the study, and ends the training when it is not worth going on.
 
     The scores are those of the epoch that `train` would keep the weights of, by `checkpoint.monitor`; being a
@@ -58,7 +58,7 @@ class Watch(Checkpoint, Best):
         self.study = study
         self.trial_id = trial_id
         self.plan = plan
-        self.watch(checkpoint.monitor, checkpoint.mode)
+        self.set_monitor(checkpoint.monitor, checkpoint.mode)
         self.scores: dict[str, float] = {}
         self.validated: dict[str, float] = {}  # those of the newest validation
         self.kept: dict[str, Tensor] | None = None  # the weights of that epoch, where they are to be judged further
@@ -92,7 +92,7 @@ class Watch(Checkpoint, Best):
             self._compare(trainer, pl_module)
         wish = int(self.study is not None and self._is_hopeless(self.study, metrics))
         # A new one each time, so that they meet at each validation, which is long enough for that.
-        (agreed,) = Agreement().highest(wish, device=trainer.strategy.root_device)
+        (agreed,) = PeriodicMax().all_reduce(wish, device=trainer.strategy.root_device)
         if agreed:
             self.is_pruned = trainer.should_stop = True
 
@@ -108,7 +108,7 @@ class Watch(Checkpoint, Best):
         if self.monitor is None or self.improves(float(metrics[self.monitor])):
             self.scores |= self.validated
             if self.plan.judged:
-                self.kept = weights_to_judge(trainer, pl_module)
+                self.kept = evaluation_weights_now(trainer, pl_module)
 
     def _instead_of(self, name: str, metrics: Iterable[str], module: pl.LightningModule) -> str:
         """What to type."""
@@ -168,7 +168,7 @@ def train(
     """
     instantiate.check_signatures(config)
     assembly = build_components(config, here, loaded)
-    callbacks = [*instantiate.instantiate(config.callbacks, config).values(), Timing(), watch]
+    callbacks = [*instantiate.instantiate(config.callbacks, config).values(), EpochTiming(), watch]
     watch.check(assembly)
     callbacks = [*_monitoring(callbacks, assembly, watch), *callbacks]
     journal = Journal(run.journal_path)
@@ -203,7 +203,7 @@ def _monitoring(callbacks: list[pl.Callback], assembly: Components, watch: Watch
         return []
     needed = [("search.objectives", name) for name in watch.plan.objectives if name != COUNTED_ONCE]
     needed += [("search.constraints", name) for name in watch.plan.constraints if name != COUNTED_ONCE]
-    return [Monitoring(callbacks, lambda *_: None, needed)]
+    return [MonitorDiscovery(callbacks, lambda *_: None, needed)]
 
 
 def judge(trainer: pl.Trainer, assembly: Components, watch: Watch) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from torch import Tensor
 from pipeline.errors import RunError
 from pipeline.system.files import ContentError, read_inside, sha256_of_file, write_atomically
 
-NAME = "step-{:08d}.ckpt"
+CHECKPOINT_NAME = "step-{:08d}.ckpt"
 DIGEST = re.compile("[0-9a-f]{64}")
 MOST_BYTES_OF_DIGEST = 4096
 GLOBAL = re.compile(r"(?:Unsupported global: GLOBAL|Unsupported class|Trying to (?:call|load)[^`]*`?) ?([\w.]+)")
@@ -45,13 +45,13 @@ class VerifiedCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        leave_out_objects(checkpoint)
-        (save if storage_options is None else storage_options)(checkpoint, Path(path))
+        drop_objects(checkpoint)
+        (save_checkpoint if storage_options is None else storage_options)(checkpoint, Path(path))
 
     def load_checkpoint(
         self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        return load(Path(path), map_location=map_location)
+        return load_checkpoint(Path(path), map_location=map_location)
 
 
 class _HashingFile:
@@ -69,7 +69,7 @@ class _HashingFile:
         self.file.flush()
 
 
-def save(checkpoint: dict[str, Any], path: Path) -> None:
+def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """A reader, or a restart after `kill -9` at any moment, finds the whole file or none of that name."""
     path.parent.mkdir(exist_ok=True)  # not its parents: where a file system was lost they must not be made anew
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -80,19 +80,19 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         # The digest first: a checkpoint never stands without one.
-        write_atomically(digest_of(path), f"{hashing.digest.hexdigest()}  {path.name}\n")
+        write_atomically(digest_path(path), f"{hashing.digest.hexdigest()}  {path.name}\n")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def load(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     """Plain values and tensors only (`weights_only`): a checkpoint can never run code.
 
     Raises RunError for a file that is missing, not what was saved, or no checkpoint.
     """
     real = path.resolve()
-    problem = damage(real)
+    problem = find_damage(real)
     if problem is not None:
         raise RunError(f"checkpoint {path} {problem}")
     try:
@@ -105,13 +105,13 @@ def load(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
         if "out of memory" in str(error):
             raise
-        raise RunError(f"checkpoint {path} cannot be read ({first_line(error)}); take another one") from error
+        raise RunError(f"checkpoint {path} cannot be read ({first_line_of_error(error)}); take another one") from error
     if not isinstance(checkpoint, dict):
         raise RunError(f"checkpoint {path} holds no weights of a module; take one that `pipeline train` saved")
     return checkpoint
 
 
-def damage(path: Path) -> str | None:
+def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint file, or None where it is proven to be what was saved.
 
     The proof is the digest beside it. Where that is lost or damaged, the sums that the file, a zip archive, has of all
@@ -131,14 +131,14 @@ def damage(path: Path) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        return f"is truncated or altered, and has no digest beside it ({first_line(error)})"
+        return f"is truncated or altered, and has no digest beside it ({first_line_of_error(error)})"
     return None if wrong is None else f"is truncated or altered, and has no digest beside it ({wrong} is damaged)"
 
 
 def _recorded(path: Path) -> str | None:
     """The digest beside a checkpoint, as far as it is one."""
     try:
-        found = read_inside(path.parent, digest_of(path).name, max_bytes=MOST_BYTES_OF_DIGEST).split()[:1]
+        found = read_inside(path.parent, digest_path(path).name, max_bytes=MOST_BYTES_OF_DIGEST).split()[:1]
     except (OSError, ContentError):
         return None
     text = found[0].decode(errors="replace") if found else ""
@@ -151,30 +151,30 @@ def _what(error: pickle.UnpicklingError) -> str:
     return "" if found is None else f" ({found[1]})"
 
 
-def first_line(error: Exception) -> str:
+def first_line_of_error(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def leave_out_objects(checkpoint: dict[str, Any]) -> None:
+def drop_objects(checkpoint: dict[str, Any]) -> None:
     """Of the hyperparameters that a module of the user's own saved: a checkpoint with objects in it is never loaded
     again, and the run's configuration has them all. Warns of what it holds elsewhere."""
     for key in HYPERPARAMETERS:
         saved = checkpoint.get(key, {})
         checkpoint |= (
-            {key: {name: value for name, value in saved.items() if not any(objects_in(value))}} if saved else {}
+            {key: {name: value for name, value in saved.items() if not any(find_objects(value))}} if saved else {}
         )
-    for place in objects_in(checkpoint):
+    for place in find_objects(checkpoint):
         _warn(f"checkpoints of this run hold {place}, so they cannot be loaded again: save plain values and tensors")
 
 
-def objects_in(value: Any, place: str = "") -> Iterator[str]:
+def find_objects(value: Any, place: str = "") -> Iterator[str]:
     """What `weights_only` refuses: where it is, and of which class."""
     if isinstance(value, dict):
         for name, each in value.items():
-            yield from objects_in(each, f"{place}.{name}" if place else str(name))
+            yield from find_objects(each, f"{place}.{name}" if place else str(name))
     elif type(value) in (list, tuple, set):
         for index, each in enumerate(value):
-            yield from objects_in(each, f"{place}.{index}")
+            yield from find_objects(each, f"{place}.{index}")
     elif not isinstance(value, PLAIN):
         yield f"{place} ({type(value).__module__}.{type(value).__name__})"
 
@@ -185,7 +185,7 @@ def _warn(sentence: str) -> None:
     log.warning("%s", sentence)
 
 
-def numbered(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, newest first."""
     return sorted(folder.glob("step-*.ckpt"), reverse=True)
 
@@ -193,15 +193,15 @@ def numbered(folder: Path) -> list[Path]:
 def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that is what was saved, and a sentence for each newer one that is not."""
     damaged: list[str] = []
-    for path in numbered(folder):
-        problem = damage(path)
+    for path in list_checkpoints(folder):
+        problem = find_damage(path)
         if problem is None:
             return path, damaged
         damaged.append(f"{path.name} {problem}")
     return None, damaged
 
 
-def link(folder: Path, name: str, target: Path) -> None:
+def link_checkpoint(folder: Path, name: str, target: Path) -> None:
     """`name` points to `target` from one instant to the next."""
     temporary = folder / f".{name}.{os.getpid()}"
     temporary.unlink(missing_ok=True)
@@ -209,16 +209,16 @@ def link(folder: Path, name: str, target: Path) -> None:
     os.replace(temporary, folder / name)
 
 
-def prune(folder: Path, *, keep: int, besides: Path | None = None) -> None:
+def prune_checkpoints(folder: Path, *, keep: int, besides: Path | None = None) -> None:
     """Leave the newest `keep` checkpoints, the best one, and that `besides`."""
     spared = {path.name for path in ((folder / "best.ckpt").resolve(), besides) if path is not None}
-    for path in numbered(folder)[keep:]:
+    for path in list_checkpoints(folder)[keep:]:
         if path.name not in spared:  # by name: a link may lead to the folder
             path.unlink()
-            digest_of(path).unlink(missing_ok=True)
+            digest_path(path).unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Remove what a process that was killed in the middle of a checkpoint left of it. Nobody else may be writing."""
     for path in (*folder.glob(".step-*.partial"), *folder.glob(".step-*.tmp")):
         path.unlink(missing_ok=True)
@@ -232,7 +232,7 @@ def evaluation_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return weights
 
 
-def digest_of(path: Path) -> Path:
+def digest_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
@@ -260,11 +260,11 @@ class BackgroundWriter:
         """`then` runs when the file stands."""
         self.wait()
         copies: Copies = {}
-        own = on_cpu(checkpoint, copies, _by_form(self._spare))
+        own = copy_to_cpu(checkpoint, copies, _by_form(self._spare))
         self._spare = list(copies.values())
 
         def work() -> None:
-            save(own, path)
+            save_checkpoint(own, path)
             then()
 
         self._pending = self._pool.submit(work)
@@ -284,7 +284,7 @@ def _step_back() -> None:
         os.setpriority(os.PRIO_PROCESS, thread, max(os.getpriority(os.PRIO_PROCESS, thread), NICENESS))
 
 
-def on_cpu(value: Any, copies: Copies, spare: Spare) -> Any:
+def copy_to_cpu(value: Any, copies: Copies, spare: Spare) -> Any:
     """The same with copies of all tensors, in memory that nobody else writes to; what shared memory still does.
 
     `copies` is filled with what was copied from where, out of `spare` where that has a tensor of the same form.
@@ -298,10 +298,10 @@ def on_cpu(value: Any, copies: Copies, spare: Spare) -> Any:
         return copies[where]
     if isinstance(value, dict):
         made = copy(value)  # an OrderedDict stays one
-        made.update((key, on_cpu(item, copies, spare)) for key, item in value.items())
+        made.update((key, copy_to_cpu(item, copies, spare)) for key, item in value.items())
         return made
     if type(value) in (list, tuple):
-        return type(value)(on_cpu(item, copies, spare) for item in value)
+        return type(value)(copy_to_cpu(item, copies, spare) for item in value)
     return value
 
 

@@ -42,7 +42,7 @@ class CustomTask:
         self.task = task
         self.kind: TaskKind = task.kind
         self.headline = task.headline
-        self.running_names = task.running_names
+        self.sample_metric_names = task.sample_metric_names
         self.own_loss, self.own_metrics = loss, metrics
         self.mean = torch.tensor(spec.target_mean)
         self.std = torch.tensor([value if value > 0 else 1.0 for value in spec.target_std])
@@ -50,10 +50,10 @@ class CustomTask:
         self.takes_classes = self.kind == "multiclass"
         if loss is not None:
             _check_trainable(loss)
-            self.takes_classes |= self.kind == "binary" and _takes(loss, task.answers(scores), targets)
+            self.takes_classes |= self.kind == "binary" and _takes(loss, task.predictions(scores), targets)
             _check_loss(self.loss, scores, targets)
         for name, metric in metrics.items():
-            _check_metric(name, self._as_judged(metric), task.answers(scores), targets)
+            _check_metric(name, self._as_judged(metric), task.predictions(scores), targets)
 
     @property
     def modes(self) -> dict[str, Mode]:
@@ -67,7 +67,7 @@ class CustomTask:
         if isinstance(self.own_loss, nn.Module):
             self.own_loss.to(scores.device)  # its buffers, such as weights of classes
         if self.takes_classes:
-            return self.own_loss(self.task.answers(scores), targets)
+            return self.own_loss(self.task.predictions(scores), targets)
         if self.kind == "binary":
             return self.own_loss(scores.squeeze(1), targets.float())
         if self.kind == "multilabel":
@@ -78,11 +78,11 @@ class CustomTask:
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         return self.task.losses(scores, targets)
 
-    def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        return self.task.hits(scores, targets)
+    def sample_metrics(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return self.task.sample_metrics(scores, targets)
 
-    def answers(self, scores: Tensor) -> Tensor:
-        return self.task.answers(scores)
+    def predictions(self, scores: Tensor) -> Tensor:
+        return self.task.predictions(scores)
 
     def metrics(self) -> MetricCollection:
         found = self.task.metrics()

@@ -15,7 +15,7 @@ from pipeline.spec import Batch
 from pipeline.training.lightning_private import after_step, before_step
 
 
-class Stepping(Protocol):
+class Engine(Protocol):
     """`zero_grad`, `backward` for each micro-batch, `update`."""
 
     def zero_grad(self) -> None: ...
@@ -25,12 +25,12 @@ class Stepping(Protocol):
     def update(self) -> None: ...
 
 
-def stepping(learner: pl.LightningModule, optimizer: LightningOptimizer) -> Stepping:
+def make_engine(learner: pl.LightningModule, optimizer: LightningOptimizer) -> Engine:
     """The fast way where it does the same as Lightning's own."""
     trainer = learner.trainer
     scales_loss = getattr(trainer.precision_plugin, "scaler", None) is not None
     is_plain = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
-    return Direct(learner, optimizer) if is_plain and not scales_loss else ThroughLightning(learner, optimizer)
+    return DirectEngine(learner, optimizer) if is_plain and not scales_loss else LightningEngine(learner, optimizer)
 
 
 def check_clipping(trainer: pl.Trainer, gradient_clip_val: float | None) -> None:
@@ -44,7 +44,7 @@ def check_clipping(trainer: pl.Trainer, gradient_clip_val: float | None) -> None
         )
 
 
-class ThroughLightning:
+class LightningEngine:
     """Loss scaling, sharded weights: strategy and precision plugin do it all."""
 
     def __init__(self, learner: pl.LightningModule, optimizer: LightningOptimizer) -> None:
@@ -62,7 +62,7 @@ class ThroughLightning:
         self.optimizer.step()
 
 
-class Direct:
+class DirectEngine:
     """The same hooks in the same order, of those callbacks alone that have one.
 
     Lightning visits every callback three times a step, nearly always for an empty method: 0.25 ms with eight

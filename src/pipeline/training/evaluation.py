@@ -24,7 +24,7 @@ class Evaluation(nn.Module):
         self.metrics = task.metrics()
         self.keep_scores = keep_scores
         self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.undefined: dict[str, str] = {}  # after `compute`: {metric: what it lacks}
+        self.undefined: dict[str, str] = {}  # after `compute`: {metric: what it missing}
 
     def update(self, scores: Tensor, batch: Batch) -> None:
         targets, ids = batch.targets, batch.ids
@@ -33,7 +33,7 @@ class Evaluation(nn.Module):
         if len(targets) == 0:
             return
         self.loss.update(self.task.losses(scores, targets))
-        self.metrics.update(self.task.answers(scores), targets)
+        self.metrics.update(self.task.predictions(scores), targets)
         if self.keep_scores:
             self.kept.append((scores.cpu(), targets.cpu(), ids.cpu()))
 
@@ -46,8 +46,8 @@ class Evaluation(nn.Module):
 
     def undefined_on(self, targets: Tensor) -> dict[str, str]:
         """The same of a part with these targets (N, ...), before anything was seen of it."""
-        asked = {str(name): getattr(metric, "lacks", None) for name, metric in self.metrics.items()}
-        lacking = {name: lacks(targets) for name, lacks in asked.items() if callable(lacks)}
+        asked = {str(name): getattr(metric, "missing", None) for name, metric in self.metrics.items()}
+        lacking = {name: missing(targets) for name, missing in asked.items() if callable(missing)}
         return {name: why for name, why in lacking.items() if why}
 
     def predictions(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,7 +61,7 @@ class Evaluation(nn.Module):
         self.kept.clear()
 
 
-def share_buffers(network: nn.Module) -> None:
+def broadcast_buffers(network: nn.Module) -> None:
     """Of the first process, to all, which must judge alike: without `trainer.sync_batchnorm` each has batch norm's
     statistics of its own samples."""
     if distributed.is_available() and distributed.is_initialized():

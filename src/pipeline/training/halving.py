@@ -9,7 +9,7 @@ from torch import Tensor, distributed, nn
 
 from pipeline.errors import TrainingFailed
 from pipeline.spec import Batch
-from pipeline.training.engine import Stepping
+from pipeline.training.engine import Engine
 from pipeline.training.learner import Learner, Sums
 
 
@@ -39,7 +39,7 @@ class HalvingLearner(Learner):
         super().__init__(**settings | {"sync_batchnorm": False})
         self.parts = 1  # pieces that a micro-batch is cut into
 
-    def compute_gradients(self, micro_batches: Sequence[Batch], steps: Stepping) -> list[Sums]:
+    def compute_gradients(self, micro_batches: Sequence[Batch], steps: Engine) -> list[Sums]:
         while (sums := self._tried(micro_batches, steps)) is None:
             largest = max(len(batch) for batch in micro_batches)
             if self.parts >= largest:
@@ -51,7 +51,7 @@ class HalvingLearner(Learner):
         _average_over_processes(self.network)
         return sums
 
-    def _tried(self, micro_batches: Sequence[Batch], steps: Stepping) -> list[Sums] | None:
+    def _tried(self, micro_batches: Sequence[Batch], steps: Engine) -> list[Sums] | None:
         """None where a process had not memory enough; then everything is as if nothing had been tried."""
         buffers = [buffer.clone() for buffer in self.network.buffers()]
         sums: list[Sums] | None = None
@@ -70,11 +70,11 @@ class HalvingLearner(Learner):
             torch.cuda.empty_cache()  # the failed attempt's activations went with its exception
         return None
 
-    def _in_parts(self, micro_batches: Sequence[Batch], steps: Stepping) -> list[Sums]:
+    def _in_parts(self, micro_batches: Sequence[Batch], steps: Engine) -> list[Sums]:
         step, found = self.global_step, []
         for index, batch in enumerate(micro_batches):
             batch = self.augmented(batch, step, index)
-            for rows in _interleaved(len(batch), self.parts):
+            for rows in _interleaved_rows(len(batch), self.parts):
                 part = batch.rows(rows)
                 share = len(part) / len(batch) / len(micro_batches)
                 found.append(self.forward_backward(part, rows, share, steps, step, index))
@@ -89,7 +89,7 @@ class HalvingLearner(Learner):
         self.parts = checkpoint.get("parts", 1)  # 1 of a run that did not halve until now
 
 
-def _interleaved(count: int, parts: int) -> list[slice]:
+def _interleaved_rows(count: int, parts: int) -> list[slice]:
     """Rows of at most `parts` pieces, as equal as can be; every n-th row, so that together with those of the other
     processes a piece has the rows that one process alone would take for it."""
     pieces = min(parts, count)
@@ -97,7 +97,7 @@ def _interleaved(count: int, parts: int) -> list[slice]:
 
 
 def _any_process(failed: bool, network: nn.Module) -> bool:
-    if not _several():
+    if not _is_distributed():
         return failed
     heard = torch.tensor(int(failed), device=next(network.parameters()).device)
     distributed.all_reduce(heard, distributed.ReduceOp.MAX)
@@ -106,7 +106,7 @@ def _any_process(failed: bool, network: nn.Module) -> bool:
 
 def _average_over_processes(network: nn.Module) -> None:
     """The mean of each gradient over the processes, as DDP would have made it during backward."""
-    if not _several():
+    if not _is_distributed():
         return
     gradients: list[Tensor] = [each.grad for each in network.parameters() if each.grad is not None]
     together: Any = torch.cat([gradient.reshape(-1) for gradient in gradients]).div_(distributed.get_world_size())
@@ -115,5 +115,5 @@ def _average_over_processes(network: nn.Module) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def _several() -> bool:
+def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

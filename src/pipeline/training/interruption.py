@@ -38,7 +38,7 @@ class Interruption:
             signal.signal(number, self._remember)
         self.installed = True
 
-    def insist(self) -> None:
+    def reinstall_handlers(self) -> None:
         """Lightning puts handlers of its own around ours when it begins, which enter collective operations and hang."""
         if self.installed:
             self.install()
@@ -54,7 +54,7 @@ INTERVAL_SECONDS = 0.5
 MOST_CALLS = 1000
 
 
-class Agreement:
+class PeriodicMax:
     """All processes call `highest` equally often; about every INTERVAL_SECONDS they meet there and hear each other.
 
     A signal reaches them at different moments, and a collective operation that one of them enters alone never
@@ -67,7 +67,7 @@ class Agreement:
         self.calls_until_meeting = 1
         self.met_at = time.monotonic()
 
-    def highest(self, *wishes: int, device: torch.device) -> tuple[int, ...]:
+    def all_reduce(self, *wishes: int, device: torch.device) -> tuple[int, ...]:
         """Of each wish (0: none) the highest that a process has; 0 between two meetings. One process alone always has
         its way."""
         if not (distributed.is_available() and distributed.is_initialized()):

@@ -20,12 +20,12 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pipeline.spec import Batch
 from pipeline.training.callbacks.hooks import BatchTransform, StepCallback
-from pipeline.training.distributed.global_batch import Share, reseed, sharing
-from pipeline.training.distributed.sharding import gather_nothing, shard, whole
-from pipeline.training.engine import Stepping, as_batch, as_chunk, check_clipping, stepping
-from pipeline.training.evaluation import Evaluation, RunningMeans, share_buffers
+from pipeline.training.distributed.global_batch import LocalRows, global_batch_semantics, reseed
+from pipeline.training.distributed.sharding import full_tensor, reshard, shard_network
+from pipeline.training.engine import Engine, as_batch, as_chunk, check_clipping, make_engine
+from pipeline.training.evaluation import Evaluation, RunningMeans, broadcast_buffers
 from pipeline.training.lightning_private import rewind_to_epoch_start, tell_monitors
-from pipeline.training.optimizers import MakeOptimizer
+from pipeline.training.optimizers import OptimizerFactory
 from pipeline.training.regularizers import Regularizer
 from pipeline.training.schedules import Schedule
 from pipeline.training.task import Task
@@ -34,7 +34,7 @@ from pipeline.training.torch_private import forget_length
 # B batch, K scores
 
 
-def loss_of(task: Task, scores: Tensor, batch: Batch) -> Tensor:
+def mixed_loss(task: Task, scores: Tensor, batch: Batch) -> Tensor:
     """The task's mean loss; of mixed samples that of both targets, by their shares (Zhang et al. 2018, section 2).
 
     For cross-entropy this is the loss of the mixed target, for the squared error its gradient is.
@@ -45,12 +45,12 @@ def loss_of(task: Task, scores: Tensor, batch: Batch) -> Tensor:
     return own.lerp(task.loss(scores, batch.mixed.targets), batch.mixed.share)
 
 
-def hits_of(task: Task, scores: Tensor, batch: Batch) -> dict[str, Tensor]:
+def mixed_sample_metrics(task: Task, scores: Tensor, batch: Batch) -> dict[str, Tensor]:
     """The task's scores of each sample (B,); of mixed samples those of both targets, by their shares."""
-    own = task.hits(scores, batch.targets)
+    own = task.sample_metrics(scores, batch.targets)
     if batch.mixed is None:
         return own
-    others = task.hits(scores, batch.mixed.targets)
+    others = task.sample_metrics(scores, batch.mixed.targets)
     return {name: hits.float().lerp(others[name].float(), batch.mixed.share) for name, hits in own.items()}
 
 
@@ -76,7 +76,7 @@ class Learner(pl.LightningModule):
         network: nn.Module,
         task: Task,
         regularizers: Sequence[Regularizer],
-        make_optimizer: MakeOptimizer,
+        make_optimizer: OptimizerFactory,
         schedule: Schedule,
         steps_per_epoch: int,
         total_steps: int,
@@ -116,7 +116,7 @@ class Learner(pl.LightningModule):
         # Lightning does it once more after a checkpoint is loaded, when its float64 weights would be rounded already.
         self.trainer.precision_plugin.convert_module(self)
         if self.device_mesh is not None:
-            shard(self.network, self.device_mesh["data_parallel"])
+            shard_network(self.network, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.network.parameters())
@@ -134,7 +134,7 @@ class Learner(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         chunk = as_chunk(batch, batch_idx)
         optimizer = cast(LightningOptimizer, self.optimizers())
-        steps = stepping(self, optimizer)
+        steps = make_engine(self, optimizer)
         scheduler = cast(LRScheduler, self.lr_schedulers())
         self.interval_is_over = False
         for number, micro_batches in enumerate(chunk, start=1):
@@ -155,7 +155,7 @@ class Learner(pl.LightningModule):
                 self.trainer.should_stop = True
                 break
 
-    def _optimise(self, micro_batches: list[Batch], steps: Stepping) -> None:
+    def _optimise(self, micro_batches: list[Batch], steps: Engine) -> None:
         steps.zero_grad()
         for sums, count in self.compute_gradients(micro_batches, steps):
             self.interval.add(sums, count)
@@ -164,7 +164,7 @@ class Learner(pl.LightningModule):
         # Lightning opened around the whole chunk: without this the next steps would use stale weights.
         torch.clear_autocast_cache()
 
-    def compute_gradients(self, micro_batches: Sequence[Batch], steps: Stepping) -> list[Sums]:
+    def compute_gradients(self, micro_batches: Sequence[Batch], steps: Engine) -> list[Sums]:
         """Add up the gradient of the mean over all micro-batches, and over all processes in the last one's backward."""
         step, share, found = self.global_step, 1 / len(micro_batches), []
         for index, batch in enumerate(micro_batches):
@@ -182,7 +182,7 @@ class Learner(pl.LightningModule):
                 batch = callback.transform_batch(self.trainer, batch)
         return batch
 
-    def forward_backward(self, batch: Batch, rows: slice, share: float, steps: Stepping, step: int, index: int) -> Sums:
+    def forward_backward(self, batch: Batch, rows: slice, share: float, steps: Engine, step: int, index: int) -> Sums:
         """Add the gradient of `share` of the batch's mean loss; the batch is these rows of micro-batch `index`.
 
         Returns sums over its samples, for the running means, and their number.
@@ -195,19 +195,19 @@ class Learner(pl.LightningModule):
         return sums
 
     def loss_and_sums(self, batch: Batch) -> tuple[Tensor, Sums]:
-        gather_nothing(self.network)
-        penalties = [whole(regularizer.penalty(self.network)) for regularizer in self.regularizers]
+        reshard(self.network)
+        penalties = [full_tensor(regularizer.penalty(self.network)) for regularizer in self.regularizers]
         scores = self.network(batch.inputs).float()
-        loss = sum(penalties, loss_of(self.task, scores, batch))
+        loss = sum(penalties, mixed_loss(self.task, scores, batch))
         sums = {"loss": loss.detach() * len(batch)}
-        sums |= {name: hit.sum() for name, hit in hits_of(self.task, scores.detach(), batch).items()}
+        sums |= {name: hit.sum() for name, hit in mixed_sample_metrics(self.task, scores.detach(), batch).items()}
         return loss, (sums, len(batch))
 
     def sharing(self, rows: slice) -> AbstractContextManager[None]:
         """Torch works on these rows of this process's part of the global batch, whose other parts are as large."""
         first, processes = self.global_rank * rows.stop, self.trainer.world_size
         of_all = slice(first + rows.start, first + rows.stop, rows.step)
-        return sharing(Share(processes * rows.stop, of_all, self.sync_batchnorm and processes > 1))
+        return global_batch_semantics(LocalRows(processes * rows.stop, of_all, self.sync_batchnorm and processes > 1))
 
     def without_synchronisation(self) -> AbstractContextManager[None]:
         """Accumulate on each process; the last micro-batch's backward sums over them."""
@@ -245,10 +245,10 @@ class Learner(pl.LightningModule):
     # ---- judging
 
     def on_validation_start(self) -> None:
-        share_buffers(self.network)
+        broadcast_buffers(self.network)
 
     def on_test_start(self) -> None:
-        share_buffers(self.network)
+        broadcast_buffers(self.network)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         batch = as_batch(batch, batch_idx)

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 Groups = list[dict[str, Any]]
 
 
-class MakeOptimizer(Protocol):
+class OptimizerFactory(Protocol):
     def __call__(self, params: Iterable[nn.Parameter]) -> Optimizer: ...
 
 
@@ -33,7 +33,7 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> Gro
     return [group for group in groups if group["params"]]
 
 
-def check_steps(make_optimizer: MakeOptimizer, name: str) -> None:
+def check_optimizer(make_optimizer: OptimizerFactory, name: str) -> None:
     """Raise ConfigError for an optimiser that cannot make a step from dense gradients alone, such as L-BFGS."""
     weight = nn.Parameter(torch.zeros(2, 2))
     weight.grad = torch.zeros(2, 2)

@@ -16,19 +16,19 @@ class Regularizer(Protocol):
         """A scalar with gradient."""
 
 
-def weights(network: nn.Module) -> Iterator[Tensor]:
+def penalized_weights(network: nn.Module) -> Iterator[Tensor]:
     """The trainable tensors with two axes or more: matrices and convolution kernels."""
     return (parameter for parameter in network.parameters() if parameter.requires_grad and parameter.ndim > 1)
 
 
 def l1(network: nn.Module) -> Tensor:
     """sum |w|"""
-    return torch.stack([weight.abs().sum() for weight in weights(network)]).sum()
+    return torch.stack([weight.abs().sum() for weight in penalized_weights(network)]).sum()
 
 
 def l2(network: nn.Module) -> Tensor:
     """sum w^2 / 2, so that its gradient is w."""
-    return torch.stack([weight.square().sum() for weight in weights(network)]).sum() / 2
+    return torch.stack([weight.square().sum() for weight in penalized_weights(network)]).sum() / 2
 
 
 class L1:

@@ -53,7 +53,7 @@ def one_cycle(
     """
     # A cycle of a single step would be all descent and train nothing.
     steps = max(total_steps, 2)
-    rising = warmup(warmup_share, warmup_epochs, steps_per_epoch, total_steps) / total_steps * steps
+    rising = warmup_steps(warmup_share, warmup_epochs, steps_per_epoch, total_steps) / total_steps * steps
     if math.isclose(rising, 1) or math.isclose(rising, steps):
         rising -= 1e-6  # with the peak exactly at the first step, or at the last, torch divides 0 by 0
     return OneCycleLR(
@@ -75,7 +75,7 @@ def cosine(
     final_share: Probability,
 ) -> LRScheduler:
     """Linear warm-up (Goyal et al. 2017), then half a cosine down to `final_share` of the peak."""
-    rising = warmup(warmup_share, warmup_epochs, steps_per_epoch, total_steps)
+    rising = warmup_steps(warmup_share, warmup_epochs, steps_per_epoch, total_steps)
 
     def scale(step: int) -> float:
         if step < rising:
@@ -92,7 +92,7 @@ def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) ->
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
-def warmup(share: float, epochs: float | None, steps_per_epoch: int, total_steps: int) -> float:
+def warmup_steps(share: float, epochs: float | None, steps_per_epoch: int, total_steps: int) -> float:
     """Steps spent going up: `epochs` if it is given, else that share of all steps.
 
     Raises ConfigError for a warm-up longer than training.

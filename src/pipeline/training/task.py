@@ -32,7 +32,7 @@ from pipeline.spec import DataSpec, TaskKind
 # N samples, K classes or labels, T numbers to predict
 
 
-def not_a_number(like: Tensor) -> Tensor:
+def nan_like(like: Tensor) -> Tensor:
     return torch.full((), float("nan"), device=like.device)
 
 
@@ -45,19 +45,19 @@ class AUROC(MulticlassAUROC):
         super().__init__(len(class_names), average="macro", validate_args=False)
         self.class_names = class_names
 
-    def lacks(self, targets: Tensor) -> str:  # (N,)
+    def missing(self, targets: Tensor) -> str:  # (N,)
         counts = torch.bincount(targets, minlength=len(self.class_names)).tolist()
         missing = [name for name, count in zip(self.class_names, counts, strict=True) if count == 0]
         return f"no sample of class {', '.join(missing)}" if missing else ""
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as the class above declares it for its curve
         targets = dim_zero_cat(self.target)
-        self.undefined = self.lacks(targets)
-        found: Tensor = not_a_number(targets) if self.undefined else super().compute()
+        self.undefined = self.missing(targets)
+        found: Tensor = nan_like(targets) if self.undefined else super().compute()
         return found
 
 
-class LabelF1(MultilabelF1Score):
+class MultilabelF1(MultilabelF1Score):
     """Averaged over the labels that hold or are said to hold; of any other it is 0 / 0."""
 
     undefined = ""
@@ -65,7 +65,7 @@ class LabelF1(MultilabelF1Score):
     def __init__(self, num_labels: int) -> None:
         super().__init__(num_labels, average="macro", validate_args=False)
 
-    def lacks(self, targets: Tensor) -> str:
+    def missing(self, targets: Tensor) -> str:
         return ""  # what is said counts, too
 
     def compute(self) -> Tensor:
@@ -73,7 +73,7 @@ class LabelF1(MultilabelF1Score):
         concerned = 2 * hits + wrong + missed
         self.undefined = "" if concerned.any() else "no label holds or is said to hold"
         f1 = 2 * hits[concerned > 0] / concerned[concerned > 0]
-        return not_a_number(concerned) if self.undefined else f1.mean()
+        return nan_like(concerned) if self.undefined else f1.mean()
 
 
 class CentredR2(R2Score):
@@ -98,12 +98,12 @@ class CentredR2(R2Score):
         self.lowest = torch.minimum(self.lowest, target.amin(dim=0))
         self.highest = torch.maximum(self.highest, target.amax(dim=0))
 
-    def lacks(self, targets: Tensor) -> str:  # (N, T)
+    def missing(self, targets: Tensor) -> str:  # (N, T)
         return _variation(len(targets), targets.amin(dim=0), targets.amax(dim=0))
 
     def compute(self) -> Tensor:
         self.undefined = _variation(int(self.total), self.lowest, self.highest)
-        found: Tensor = not_a_number(self.lowest) if self.undefined else super().compute()
+        found: Tensor = nan_like(self.lowest) if self.undefined else super().compute()
         return found
 
 
@@ -119,7 +119,7 @@ def _variation(count: int, lowest: Tensor, highest: Tensor) -> str:
 ClassWeights = Sequence[NonNegativeFloat] | Literal["balanced"] | None
 
 
-def weights_of_classes(asked: Sequence[float] | Literal["balanced"], spec: DataSpec) -> Tensor:
+def class_weight_tensor(asked: Sequence[float] | Literal["balanced"], spec: DataSpec) -> Tensor:
     """(K,) the weights as they are given; `balanced`: N / (K * count), so that the mean over the samples is 1 and the
     classes weigh the same (King & Zeng 2001).
 
@@ -133,7 +133,7 @@ def weights_of_classes(asked: Sequence[float] | Literal["balanced"], spec: DataS
                 f"task.class_weights=balanced: {spec.name} does not tell how many samples its classes have "
                 "(DataSpec.class_counts); give a weight for each class, such as task.class_weights=[1,2]"
             )
-        return balanced(spec.class_counts)
+        return balanced_class_weights(spec.class_counts)
     given = ",".join(f"{each:g}" for each in asked)
     if len(asked) != spec.num_classes:
         ones = ",".join("1" for _ in range(spec.num_classes))
@@ -146,7 +146,7 @@ def weights_of_classes(asked: Sequence[float] | Literal["balanced"], spec: DataS
     return torch.tensor([float(each) for each in asked])
 
 
-def balanced(counts: Sequence[int]) -> Tensor:
+def balanced_class_weights(counts: Sequence[int]) -> Tensor:
     """(K,) for classes of so many samples; 0 for one without any, which is not counted among the K."""
     there = torch.tensor(counts, dtype=torch.float64)
     present = int((there > 0).sum())
@@ -166,7 +166,7 @@ class Multilabel:
 
     kind: TaskKind = "multilabel"
     headline = "accuracy"
-    running_names: tuple[str, ...] = ("accuracy",)
+    sample_metric_names: tuple[str, ...] = ("accuracy",)
 
     def __init__(self, *, spec: DataSpec, label_smoothing: ProbabilityBelowOne) -> None:
         if spec.task != "multilabel":
@@ -185,10 +185,10 @@ class Multilabel:
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(scores, targets, reduction="none").mean(dim=1)
 
-    def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def sample_metrics(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {"accuracy": ((scores > 0) == (targets > 0)).all(dim=1)}
 
-    def answers(self, scores: Tensor) -> Tensor:  # (B, K) -> the probability of each label (B, K)
+    def predictions(self, scores: Tensor) -> Tensor:  # (B, K) -> the probability of each label (B, K)
         # Not the scores: torchmetrics would take those of a batch for probabilities that lie all in [0, 1].
         return torch.sigmoid(scores)
 
@@ -199,7 +199,7 @@ class Multilabel:
         return MetricCollection(
             {
                 "accuracy": MultilabelExactMatch(labels, validate_args=False),
-                "f1_macro": LabelF1(labels),
+                "f1_macro": MultilabelF1(labels),
                 "hamming_loss": MultilabelHammingDistance(labels, average="micro", validate_args=False),
             },
             compute_groups=False,
@@ -214,7 +214,7 @@ class Task(Protocol):
 
     kind: TaskKind  # what the model is to be built for
     headline: str  # the metric that a run is summed up by
-    running_names: tuple[str, ...]  # the keys of `hits`
+    sample_metric_names: tuple[str, ...]  # the keys of `hits`
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """What training minimises: the mean over the batch, before any penalty on the weights."""
@@ -222,10 +222,10 @@ class Task(Protocol):
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         """(B,) what is reported on data that the network does not learn from."""
 
-    def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def sample_metrics(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Cheap per-sample scores (B,), averaged while training: {"accuracy": ...}."""
 
-    def answers(self, scores: Tensor) -> Tensor:
+    def predictions(self, scores: Tensor) -> Tensor:
         """What a network is judged by: a score for each class (B, K), the probabilities being their softmax; or each
         label's own probability (B, K); or the numbers (B, T)."""
 
@@ -233,7 +233,7 @@ class Task(Protocol):
         """Fresh metrics over (answers, targets), for one pass over a part of the data."""
 
 
-def of_data(*, spec: DataSpec, label_smoothing: ProbabilityBelowOne, class_weights: ClassWeights = None) -> Task:
+def task_for_data(*, spec: DataSpec, label_smoothing: ProbabilityBelowOne, class_weights: ClassWeights = None) -> Task:
     """What the data asks for. Raises ConfigError where there is no such task, or no classes to smooth or to weigh."""
     match spec.task:
         case "multiclass":
@@ -276,7 +276,7 @@ class Classification:
 
     kind: TaskKind = "multiclass"
     headline = "accuracy"
-    running_names: tuple[str, ...] = ("accuracy",)
+    sample_metric_names: tuple[str, ...] = ("accuracy",)
 
     def __init__(
         self, *, spec: DataSpec, label_smoothing: ProbabilityBelowOne, class_weights: ClassWeights = None
@@ -290,10 +290,10 @@ class Classification:
         self.num_classes = spec.num_classes
         self.class_names = spec.class_names
         self.label_smoothing = label_smoothing
-        self.class_weights = None if class_weights is None else weights_of_classes(class_weights, spec)
+        self.class_weights = None if class_weights is None else class_weight_tensor(class_weights, spec)
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        answers, smoothing = self.answers(scores), self.label_smoothing
+        answers, smoothing = self.predictions(scores), self.label_smoothing
         if self.class_weights is None:
             return F.cross_entropy(answers, targets, label_smoothing=smoothing)
         # Not torch's `weight`, whose mean is over the weights in the batch: several processes would each have another.
@@ -302,12 +302,12 @@ class Classification:
 
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         # Smoothing and weights are remedies for training; what is reported on unseen data stays plain cross-entropy.
-        return F.cross_entropy(self.answers(scores), targets, reduction="none")
+        return F.cross_entropy(self.predictions(scores), targets, reduction="none")
 
-    def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        return {"accuracy": self.answers(scores).argmax(dim=1) == targets}
+    def sample_metrics(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"accuracy": self.predictions(scores).argmax(dim=1) == targets}
 
-    def answers(self, scores: Tensor) -> Tensor:
+    def predictions(self, scores: Tensor) -> Tensor:
         return scores
 
     def metrics(self) -> MetricCollection:
@@ -345,11 +345,11 @@ class Binary(Classification):
                 f"task=classification, or tell one from the rest, such as data.source.positive={spec.class_names[0]}"
             )
 
-    def answers(self, scores: Tensor) -> Tensor:  # (B, 1) -> (B, 2)
+    def predictions(self, scores: Tensor) -> Tensor:  # (B, 1) -> (B, 2)
         return F.pad(scores, (1, 0))
 
 
-class Perceptron(Binary):
+class PerceptronTask(Binary):
     """Rosenblatt 1958: nothing is learned from a sample on the right side, and from any other to move towards it.
 
     The rule w += rate * y * x is a step down the perceptron criterion max(0, -y * score), with y = -1 or 1.
@@ -376,7 +376,7 @@ class Regression:
 
     kind: TaskKind = "regression"
     headline = "r2"
-    running_names: tuple[str, ...] = ("mae",)
+    sample_metric_names: tuple[str, ...] = ("mae",)
 
     def __init__(self, *, spec: DataSpec) -> None:
         if spec.task != "regression":
@@ -392,10 +392,10 @@ class Regression:
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         return ((scores - targets) / self.std.to(scores.device)).square().mean(dim=1)
 
-    def hits(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def sample_metrics(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {"mae": (scores - targets).abs().mean(dim=1)}
 
-    def answers(self, scores: Tensor) -> Tensor:
+    def predictions(self, scores: Tensor) -> Tensor:
         return scores
 
     def metrics(self) -> MetricCollection:

@@ -17,7 +17,7 @@ def batch_norm(*arguments: Any) -> Tensor:
     return normed
 
 
-def collectives_of(group: Any) -> int:
+def collectives_of_group(group: Any) -> int:
     """Return how many collectives a process group has entered; also those of DDP's hooks, which no Python sees."""
     return int(group._get_sequence_number_for_group())
 

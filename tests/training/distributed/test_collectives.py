@@ -26,13 +26,13 @@ distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, wor
 def own(step, rank):  # of all sizes: some fill the buffers of a socket
     size = (1, 7, 1000, 200_000)[step % 4]
     return torch.arange(size, dtype=torch.float64).view(1, -1) + 1000 * step + rank
-before = collectives.entered()
+before = collectives.collectives_entered()
 for step in range(40):
     if step % 10 == rank:
         time.sleep(0.02)  # others go ahead, as far as they get
     gathered = collectives.all_gather(own(step, rank))
     assert torch.equal(gathered, torch.stack([own(step, each) for each in range(world_size)])), step
-assert collectives.entered() >= before + 40
+assert collectives.collectives_entered() >= before + 40
 print("by", "sockets" if collectives._host[1] is not None else "gloo", flush=True)
 if case == "ends":
     if rank == 1:

@@ -9,7 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from pipeline.training.distributed.batch_norm import batch_norm_over_processes
-from pipeline.training.distributed.global_batch import Share, kept_by_dropout, sharing
+from pipeline.training.distributed.global_batch import LocalRows, dropout_mask, global_batch_semantics
 
 B = 8
 
@@ -73,7 +73,7 @@ def result(network: nn.Module, values: Tensor, rows: slice) -> tuple[Tensor, Ten
     """Outputs and gradients of these rows of the batch, a row each."""
     own = values[rows].clone().requires_grad_()
     torch.manual_seed(3)
-    with sharing(Share(B, rows, sync_batchnorm=False)):
+    with global_batch_semantics(LocalRows(B, rows, sync_batchnorm=False)):
         outputs = network(own)
         outputs.square().sum().backward()
     assert own.grad is not None
@@ -96,18 +96,18 @@ def test_parts_have_what_the_whole_has(network: str, cut: str) -> None:
 def test_each_draw_is_another(network: str) -> None:
     torch.manual_seed(0)
     layers, values = NETWORKS[network](), torch.randn(B, 5, 6)
-    with sharing(Share(B, slice(0, B), sync_batchnorm=False)):
+    with global_batch_semantics(LocalRows(B, slice(0, B), sync_batchnorm=False)):
         assert not torch.equal(layers(values), layers(values))
 
 
 def test_what_draws_from_a_generator_of_its_own_is_left_alone() -> None:
-    with sharing(Share(B, slice(4, 8), sync_batchnorm=False)):
+    with global_batch_semantics(LocalRows(B, slice(4, 8), sync_batchnorm=False)):
         found = torch.rand(4, generator=torch.Generator().manual_seed(1))
     assert torch.equal(found, torch.rand(4, generator=torch.Generator().manual_seed(1)))
 
 
 def test_outside_torch_draws_as_ever() -> None:
-    with sharing(None):
+    with global_batch_semantics(None):
         torch.manual_seed(0)
         inside = torch.randn(3), F.dropout(torch.ones(1000), 0.25, True)
     torch.manual_seed(0)
@@ -122,7 +122,7 @@ def test_a_forward_pass_that_backward_computes_again_drops_the_same() -> None:
     for again in (False, True):
         layers.zero_grad()
         torch.manual_seed(0)
-        with sharing(Share(2 * B, slice(0, B), sync_batchnorm=False)):
+        with global_batch_semantics(LocalRows(2 * B, slice(0, B), sync_batchnorm=False)):
             outputs: Any = torch.utils.checkpoint.checkpoint(layers, values, use_reentrant=False) if again else None
             (layers(values) if outputs is None else outputs).square().sum().backward()
         found.append(next(layers.parameters()).grad)
@@ -135,8 +135,8 @@ class TestKeptByDropout:
     @pytest.fixture
     def kept(self) -> Tensor:
         torch.manual_seed(0)
-        share = Share(256, slice(0, 256), sync_batchnorm=False)
-        return kept_by_dropout(share, torch.Size((256, 4096)), 0.2, torch.device("cpu")).double()
+        share = LocalRows(256, slice(0, 256), sync_batchnorm=False)
+        return dropout_mask(share, torch.Size((256, 4096)), 0.2, torch.device("cpu")).double()
 
     def test_as_many_as_asked_for(self, kept: Tensor) -> None:
         assert kept.unique().tolist() == [0, 1]
@@ -179,7 +179,7 @@ class TestBatchNormOverProcesses:
         for synchronised in (False, True):
             norm = kind(3, affine=affine, momentum=momentum).to(dtype)
             own = values.clone().requires_grad_()
-            with sharing(Share(len(values), slice(0, len(values)), sync_batchnorm=synchronised)):
+            with global_batch_semantics(LocalRows(len(values), slice(0, len(values)), sync_batchnorm=synchronised)):
                 for _ in range(2):
                     outputs = norm(own)
                 outputs.backward(gradient)
@@ -194,7 +194,7 @@ class TestBatchNormOverProcesses:
         found = []
         for kind in (torch.float32, torch.bfloat16):
             own = values.to(kind, copy=True).requires_grad_()
-            with sharing(Share(64, slice(0, 64), sync_batchnorm=True)):
+            with global_batch_semantics(LocalRows(64, slice(0, 64), sync_batchnorm=True)):
                 outputs = norm(own)
                 outputs.backward(values.to(kind))
             assert outputs.dtype == kind and own.grad is not None

@@ -22,11 +22,11 @@ rendezvous.START_SECONDS, rendezvous.TELL_SECONDS = float(sys.argv[1]), 0.3
 interruption = Interruption()
 interruption.install()
 here = place()
-met = rendezvous.Meeting(here, Pulse(here.rank), Console(), interruption)
-met.when_all_have_started()
+met = rendezvous.Rendezvous(here, Pulse(here.rank), Console(), interruption)
+met.wait_until_started()
 import torch.distributed
 torch.distributed.init_process_group("gloo")
-met.when_all_are_set_up()
+met.wait_until_set_up()
 torch.distributed.barrier()
 print("met")
 """

@@ -15,7 +15,7 @@ from pipeline.training.callbacks.hooks import BatchTransform, local_rows
 # B batch of this process, W processes, S samples of a waveform, M bands, F frames
 
 
-class _OfSound(BatchTransform):
+class _AudioTransform(BatchTransform):
     kinds = ("audio",)
 
     @torch.no_grad()
@@ -27,7 +27,7 @@ class _OfSound(BatchTransform):
         raise NotImplementedError
 
 
-class TimeShift(_OfSound):
+class TimeShift(_AudioTransform):
     """Each recording earlier or later by up to a `share` of its length; silence comes in."""
 
     name = "time_shift"
@@ -37,10 +37,10 @@ class TimeShift(_OfSound):
 
     def transform(self, trainer: pl.Trainer, inputs: Tensor) -> Tensor:
         check_waveforms(inputs, self.name)
-        return shifted(inputs, self.share, rank=trainer.global_rank, world_size=trainer.world_size)
+        return shift_waveforms(inputs, self.share, rank=trainer.global_rank, world_size=trainer.world_size)
 
 
-class WaveformNoise(_OfSound):
+class WaveformNoise(_AudioTransform):
     """White noise in a share `p` of the recordings, fainter than these by `decibels` drawn between two bounds."""
 
     name = "waveform_noise"
@@ -51,10 +51,10 @@ class WaveformNoise(_OfSound):
 
     def transform(self, trainer: pl.Trainer, inputs: Tensor) -> Tensor:
         check_waveforms(inputs, self.name)
-        return noisy(inputs, self.decibels, self.p, rank=trainer.global_rank, world_size=trainer.world_size)
+        return add_white_noise(inputs, self.decibels, self.p, rank=trainer.global_rank, world_size=trainer.world_size)
 
 
-class SpecAugment(_OfSound):
+class SpecAugment(_AudioTransform):
     """Bands and frames of the spectrogram masked by its mean (Park et al. 2019, without the warping of time):
     `frequency_masks` of up to `frequency_width` bands, `time_masks` of up to `time_width` frames.
 
@@ -78,7 +78,9 @@ class SpecAugment(_OfSound):
         pictures: Tensor = trainer.lightning_module.network.standardize(inputs)  # type: ignore[operator,union-attr]
         for axis, (count, width) in self.masks.items():
             for _ in range(count):
-                pictures = masked(pictures, axis, width, rank=trainer.global_rank, world_size=trainer.world_size)
+                pictures = mask_spectrograms(
+                    pictures, axis, width, rank=trainer.global_rank, world_size=trainer.world_size
+                )
         return pictures
 
 
@@ -90,7 +92,7 @@ def check_waveforms(inputs: Tensor, callback: str) -> None:
         )
 
 
-def shifted(sounds: Tensor, share: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
+def shift_waveforms(sounds: Tensor, share: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, S) of any number type -> the same, drawn from torch's generator."""
     samples, furthest = sounds.shape[1], int(share * sounds.shape[1])
     drawn = torch.randint(-furthest, furthest + 1, (world_size * len(sounds), 1), device=sounds.device)
@@ -99,7 +101,9 @@ def shifted(sounds: Tensor, share: float, *, rank: int = 0, world_size: int = 1)
     return sounds.gather(1, places.clamp(0, samples - 1)).masked_fill(~there, 0)
 
 
-def noisy(sounds: Tensor, decibels: Sequence[float], p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
+def add_white_noise(
+    sounds: Tensor, decibels: Sequence[float], p: float, *, rank: int = 0, world_size: int = 1
+) -> Tensor:
     """(B, S) of any number type -> the same in float32, drawn from torch's generator."""
     total, device = world_size * len(sounds), sounds.device
     below = torch.empty((total, 1), device=device).uniform_(*decibels)
@@ -111,7 +115,7 @@ def noisy(sounds: Tensor, decibels: Sequence[float], p: float, *, rank: int = 0,
     return clean + noise * loudness * 10 ** (-below / 20) * chosen
 
 
-def masked(pictures: Tensor, axis: int, width: int, *, rank: int = 0, world_size: int = 1) -> Tensor:
+def mask_spectrograms(pictures: Tensor, axis: int, width: int, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, 1, M, F) -> the same with zeros, the mean, in up to `width` neighbours along the axis, 2 or 3."""
     size, total = pictures.shape[axis], world_size * len(pictures)
     drawn = torch.rand((2, total), device=pictures.device)

@@ -14,12 +14,12 @@ from pipeline.constraints import PositiveInt, ProbabilityBelowOne
 from pipeline.spec import Batch
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.hooks import StepCallback, calls_step_callbacks
-from pipeline.training.distributed.sharding import divided_as, own_part, whole
+from pipeline.training.distributed.sharding import distribute_like, full_tensor, local_tensor
 from pipeline.training.engine import as_batch
 from pipeline.training.torch_private import lerp_all
 
 
-class Averaging(StepCallback):
+class WeightAveraging(StepCallback):
     """`average` holds weights and buffers by their names in a checkpoint; it is empty until there is one.
 
     Checkpoints hold both; `evaluation_state_dict` has the average. Of these callbacks a run can have one.
@@ -38,14 +38,14 @@ class Averaging(StepCallback):
 
     def begin(self, learner: pl.LightningModule) -> None:
         """With the weights as they are."""
-        self.average = {name: value.clone() for name, value in state(learner).items()}
+        self.average = {name: value.clone() for name, value in live_weights(learner).items()}
         self.pair(learner)
 
     def pair(self, learner: pl.LightningModule) -> None:
         # Once: a state dict of the module takes longer than the whole average, and these stay the live weights.
-        weights = state(learner)
-        self.average = {name: divided_as(value, weights[name]) for name, value in self.average.items()}
-        pairs = [(own_part(self.average[name]), own_part(value)) for name, value in weights.items()]
+        weights = live_weights(learner)
+        self.average = {name: distribute_like(value, weights[name]) for name, value in self.average.items()}
+        pairs = [(local_tensor(self.average[name]), local_tensor(value)) for name, value in weights.items()]
         self.averaged = [pair for pair in pairs if pair[1].is_floating_point()]
         self.copied = [pair for pair in pairs if not pair[1].is_floating_point()]
 
@@ -59,12 +59,12 @@ class Averaging(StepCallback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and self.average:
-            self.training_weights = {name: value.clone() for name, value in state(pl_module).items()}
-            load(pl_module, self.average)
+            self.training_weights = {name: value.clone() for name, value in live_weights(pl_module).items()}
+            copy_weights(pl_module, self.average)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.training_weights is not None:
-            load(pl_module, self.training_weights)
+            copy_weights(pl_module, self.training_weights)
             self.training_weights = None
 
     def on_save_checkpoint(
@@ -72,10 +72,10 @@ class Averaging(StepCallback):
     ) -> None:
         if self.average:
             checkpoint["evaluation_state_dict"] = checkpoint["state_dict"] | {
-                name: whole(value) for name, value in self.average.items()
+                name: full_tensor(value) for name, value in self.average.items()
             }
         if self.training_weights is not None:  # saved in the middle of a validation
-            checkpoint["state_dict"] |= {name: whole(value) for name, value in self.training_weights.items()}
+            checkpoint["state_dict"] |= {name: full_tensor(value) for name, value in self.training_weights.items()}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -83,25 +83,25 @@ class Averaging(StepCallback):
         self.average = _tensors(checkpoint.get("evaluation_state_dict", {}))
 
 
-def weights_to_judge(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Tensor]:
+def evaluation_weights_now(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Tensor]:
     """What a checkpoint taken now would be judged by, whole and on the CPU; all processes must ask for it."""
     checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
     for callback in callbacks:
-        if isinstance(callback, Averaging):
+        if isinstance(callback, WeightAveraging):
             callback.on_save_checkpoint(trainer, module, checkpoint)
     judged = _tensors(checkpoints.evaluation_weights(checkpoint))
-    return {name: whole(value).detach().to("cpu", copy=True) for name, value in judged.items()}
+    return {name: full_tensor(value).detach().to("cpu", copy=True) for name, value in judged.items()}
 
 
-def state(learner: pl.LightningModule) -> dict[str, Tensor]:
+def live_weights(learner: pl.LightningModule) -> dict[str, Tensor]:
     """The live weights and buffers (not copies), by their names in the checkpoint."""
     return _tensors(learner.state_dict())
 
 
-def load(learner: pl.LightningModule, weights: dict[str, Tensor]) -> None:
+def copy_weights(learner: pl.LightningModule, weights: dict[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, value in state(learner).items():
+        for name, value in live_weights(learner).items():
             value.copy_(weights[name])
 
 
@@ -110,7 +110,7 @@ def _tensors(values: dict[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
-class EMA(Averaging):
+class EMA(WeightAveraging):
     """Judge and keep the average of the weights instead of the last ones (Polyak & Juditsky 1992).
 
     average <- decay * average + (1 - decay) * weights after every step, with a smaller decay in the
@@ -136,7 +136,7 @@ BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 Sharing = Callable[[slice], AbstractContextManager[None]]
 
 
-class SWA(Averaging):
+class SWA(WeightAveraging):
     """Stochastic weight averaging (Izmailov et al. 2018): judge and keep the mean of the weights at the end of each
     epoch from `start_share` (0 to 1) of training on, or every `every_n_steps` from there.
 
@@ -174,8 +174,10 @@ class SWA(Averaging):
         if norms:
             inputs = islice(_training_inputs(trainer), self.batch_norm_steps)
             with torch.no_grad(), trainer.precision_plugin.forward_context():
-                take_anew(pl_module, norms, (each.to(pl_module.device) for each in inputs), sharing_of(pl_module))
-            for name, value in state(pl_module).items():
+                recompute_batch_norm(
+                    pl_module, norms, (each.to(pl_module.device) for each in inputs), global_batch_of(pl_module)
+                )
+            for name, value in live_weights(pl_module).items():
                 self.average[name].copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
@@ -185,7 +187,9 @@ class SWA(Averaging):
         self.count = state_dict["count"]
 
 
-def take_anew(network: nn.Module, norms: list[BatchNorm], batches: Iterator[Tensor], sharing: Sharing) -> None:
+def recompute_batch_norm(
+    network: nn.Module, norms: list[BatchNorm], batches: Iterator[Tensor], sharing: Sharing
+) -> None:
     """The running mean and variance of `norms`, parts of `network`, as the mean over these batches of inputs."""
     was = [(norm, norm.momentum, norm.training) for norm in norms]
     was_training = network.training
@@ -203,7 +207,7 @@ def take_anew(network: nn.Module, norms: list[BatchNorm], batches: Iterator[Tens
         norm.train(training)
 
 
-def sharing_of(module: pl.LightningModule) -> Sharing:
+def global_batch_of(module: pl.LightningModule) -> Sharing:
     """A module of the user's own has batch norm's statistics of each process's samples."""
     return module.sharing if calls_step_callbacks(module) else lambda rows: nullcontext()  # type: ignore[return-value]
 

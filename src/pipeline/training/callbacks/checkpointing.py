@@ -13,14 +13,14 @@ from pipeline.constraints import PositiveFloat, PositiveInt
 from pipeline.errors import ConfigError
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.hooks import StepCallback, calls_step_callbacks
-from pipeline.training.callbacks.monitored_metric import Best
+from pipeline.training.callbacks.monitored_metric import BestScore
 from pipeline.training.checkpoints import BackgroundWriter
-from pipeline.training.interruption import Agreement, Interrupted, Interruption
+from pipeline.training.interruption import Interrupted, Interruption, PeriodicMax
 
 log = logging.getLogger(__name__)
 
 
-class Checkpointing(Checkpoint, StepCallback, Best):
+class Checkpointing(Checkpoint, StepCallback, BestScore):
     """At the end of every epoch, and every n steps or minutes; the newest `keep` stay, and the best.
 
     Being a Checkpoint, Lightning calls it after all other callbacks, so it sees what they did. Files are written while
@@ -42,7 +42,7 @@ class Checkpointing(Checkpoint, StepCallback, Best):
         self.folder = folder
         self.interruption = interruption
         self.judged = judged  # of an earlier training, whose verdict holds until there is a new one
-        self.watch(monitor, mode)
+        self.set_monitor(monitor, mode)
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self.keep = keep
@@ -53,21 +53,21 @@ class Checkpointing(Checkpoint, StepCallback, Best):
         self.saved_at = time.monotonic()
         self.writer = BackgroundWriter()
         # One for each kind of moment: a step and a batch of validation take different times.
-        self.after_step, self.while_validating, self.after_epoch = Agreement(), Agreement(), Agreement()
+        self.after_step, self.while_validating, self.after_epoch = PeriodicMax(), PeriodicMax(), PeriodicMax()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self.interruption.insist()
+        self.interruption.reinstall_handlers()
         trainer.should_stop |= self.is_over
         if not trainer.is_global_zero:
             return
-        checkpoints.sweep(self.folder)
+        checkpoints.remove_partial_files(self.folder)
         # A kill may have come between the checkpoint and the link to it.
         if self.best_name is not None and (self.folder / self.best_name).exists():
-            checkpoints.link(self.folder, "best.ckpt", self.folder / self.best_name)
+            checkpoints.link_checkpoint(self.folder, "best.ckpt", self.folder / self.best_name)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.interruption.insist()
+        self.interruption.reinstall_handlers()
 
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         if _ends_in_mid_epoch(trainer, learner):
@@ -78,13 +78,13 @@ class Checkpointing(Checkpoint, StepCallback, Best):
             return  # Lightning cannot go on from there; the end of the epoch is near
         by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         device = trainer.strategy.root_device
-        by_time, signal = self.after_step.highest(self._time_is_up(), self.interruption.signal_number, device=device)
+        by_time, signal = self.after_step.all_reduce(self._time_is_up(), self.interruption.signal_number, device=device)
         self._save_if_due(trainer, by_steps or by_time > 0, signal)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:  # nothing is trained yet that could be lost
             own, device = self.interruption.signal_number, trainer.strategy.root_device
-            (signal,) = self.while_validating.highest(own, device=device)
+            (signal,) = self.while_validating.all_reduce(own, device=device)
             self._save_if_due(trainer, False, signal)
 
     @property
@@ -109,7 +109,7 @@ class Checkpointing(Checkpoint, StepCallback, Best):
         if self.in_training:
             self._compare(trainer)
         own, device = self.interruption.signal_number, trainer.strategy.root_device
-        (signal,) = self.after_epoch.highest(own, device=device)
+        (signal,) = self.after_epoch.all_reduce(own, device=device)
         # At the limit of steps a Learner stops in the same way, but from there a run may be resumed with a higher one.
         self.is_over = trainer.should_stop and trainer.global_step != trainer.max_steps
         self._save_if_due(trainer, True, signal)
@@ -132,10 +132,10 @@ class Checkpointing(Checkpoint, StepCallback, Best):
             self.best_name = path.name
 
         def settle() -> None:
-            checkpoints.link(self.folder, "last.ckpt", path)
+            checkpoints.link_checkpoint(self.folder, "last.ckpt", path)
             if is_best:
-                checkpoints.link(self.folder, "best.ckpt", path)
-            checkpoints.prune(self.folder, keep=self.keep, besides=self.judged)
+                checkpoints.link_checkpoint(self.folder, "best.ckpt", path)
+            checkpoints.prune_checkpoints(self.folder, keep=self.keep, besides=self.judged)
 
         write = partial(self.writer.write, then=settle)
         if self.at_limit is None:
@@ -146,7 +146,7 @@ class Checkpointing(Checkpoint, StepCallback, Best):
         return path
 
     def _path(self, trainer: pl.Trainer) -> Path:
-        return self.folder / checkpoints.NAME.format(trainer.global_step)
+        return self.folder / checkpoints.CHECKPOINT_NAME.format(trainer.global_step)
 
     def _keep(self, checkpoint: dict[str, Any], _: Path) -> None:
         self.at_limit = checkpoint  # of the first process; {} in others

@@ -20,7 +20,7 @@ from pipeline.training.callbacks.hooks import BatchTransform, local_rows
 # B batch of this process, W processes, C channels
 
 STRONGEST = 30
-OF_COLOURS = "color"  # saturation, which only red, green and blue have
+COLOUR_OPERATION = "color"  # saturation, which only red, green and blue have
 
 
 class RandAugment(nn.Module):
@@ -39,7 +39,7 @@ class RandAugment(nn.Module):
 
     def change(self, pixels: Tensor, *, rank: int, world_size: int) -> Tensor:
         """(B, C, H, W) floats in [0, 1] -> the same, drawn from torch's generators."""
-        names = [name for name in self.choices if name != OF_COLOURS or pixels.shape[1] == 3]
+        names = [name for name in self.choices if name != COLOUR_OPERATION or pixels.shape[1] == 3]
         count = world_size * len(pixels)
         for _ in range(self.operations):
             # On the CPU, or to find the rows of an operation would wait for the device.
@@ -50,12 +50,12 @@ class RandAugment(nn.Module):
                 rows = (chosen == number).nonzero().squeeze(1)
                 if len(rows):
                     here = rows.to(pixels.device)
-                    parameters = _of_rows(drawn, rows + rank * len(pixels), count, pixels[here].shape)
+                    parameters = _select_rows(drawn, rows + rank * len(pixels), count, pixels[here].shape)
                     pixels[here] = self.choices[name](pixels[here], params=parameters).clamp(0, 1)
         return pixels
 
 
-def _of_rows(drawn: Sequence[Any], rows: Tensor, count: int, shape: torch.Size) -> list[ParamItem]:
+def _select_rows(drawn: Sequence[Any], rows: Tensor, count: int, shape: torch.Size) -> list[ParamItem]:
     """What kornia drew for `count` images, for these rows alone."""
     found = []
     for item in drawn:
@@ -66,7 +66,7 @@ def _of_rows(drawn: Sequence[Any], rows: Tensor, count: int, shape: torch.Size) 
             }
             found.append(ParamItem(item.name, {**mine, "forward_input_shape": torch.tensor(shape)}))
         else:
-            found.append(ParamItem(item.name, _of_rows(item.data, rows, count, shape)))
+            found.append(ParamItem(item.name, _select_rows(item.data, rows, count, shape)))
     return found
 
 
@@ -102,11 +102,11 @@ class Augmentation(BatchTransform):
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
         if not self.transforms:
             return batch
-        images = augment(batch.inputs, self.transforms, rank=trainer.global_rank, world_size=trainer.world_size)
+        images = augment_images(batch.inputs, self.transforms, rank=trainer.global_rank, world_size=trainer.world_size)
         return replace(batch, inputs=images)
 
 
-def augment(images: Tensor, transforms: Sequence[Transform], *, rank: int = 0, world_size: int = 1) -> Tensor:
+def augment_images(images: Tensor, transforms: Sequence[Transform], *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, C, H, W) uint8, or float in [0, 1] -> float32 in the same range, drawn from torch's generators."""
     top = 255.0 if images.dtype == torch.uint8 else 1.0
     pixels = images.float() / top

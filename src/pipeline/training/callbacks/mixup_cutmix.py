@@ -33,7 +33,7 @@ class PairedTransform(BatchTransform):
             )
 
 
-class _Mixing(PairedTransform):
+class _MixingTransform(PairedTransform):
     """How much is drawn once a batch, as in the papers. A batch is left as it is with probability 1 - `p`."""
 
     def __init__(self, *, alpha: PositiveFloat, p: Probability) -> None:
@@ -51,7 +51,7 @@ class _Mixing(PairedTransform):
         raise NotImplementedError
 
 
-class MixUp(_Mixing):
+class MixUp(_MixingTransform):
     """Zhang et al. 2018: x <- (1 - share) x + share x', and the same of the targets; share ~ Beta(alpha, alpha)."""
 
     name = "mixup"
@@ -68,10 +68,10 @@ class MixUp(_Mixing):
                 )
 
     def mix(self, batch: Batch, share: float) -> Batch:
-        return replace(batch, inputs=blend(batch.inputs, share), mixed=mixed(batch, share))
+        return replace(batch, inputs=blend_neighbours(batch.inputs, share), mixed=mix_targets(batch, share))
 
 
-class CutMix(_Mixing):
+class CutMix(_MixingTransform):
     """Yun et al. 2019: a box of each picture is its partner's; its area is the partner's share of the target."""
 
     name = "cutmix"
@@ -79,36 +79,36 @@ class CutMix(_Mixing):
 
     def mix(self, batch: Batch, share: float) -> Batch:
         height, width = batch.inputs.shape[2:]
-        top, bottom, left, right = box = drawn_box(height, width, share)
+        top, bottom, left, right = box = draw_box(height, width, share)
         area = (bottom - top) * (right - left) / (height * width)
-        return replace(batch, inputs=patch(batch.inputs, box), mixed=mixed(batch, area))
+        return replace(batch, inputs=paste_neighbours(batch.inputs, box), mixed=mix_targets(batch, area))
 
 
-def neighbours(values: Tensor) -> Tensor:
+def swap_neighbours(values: Tensor) -> Tensor:
     """(B, ...) in which the two rows of each pair have changed places; a last row without a partner is its own."""
     paired = len(values) // 2 * 2
     swapped = values[:paired].reshape(-1, 2, *values.shape[1:]).flip(1).flatten(0, 1)
     return torch.cat([swapped, values[paired:]])
 
 
-def mixed(batch: Batch, share: float) -> Mixed:
+def mix_targets(batch: Batch, share: float) -> Mixed:
     """What is in the samples besides their own targets, when `share` of each is its neighbour.
 
     What was mixed before counts: of the neighbour a part is the sample itself.
     """
     before = 0.0 if batch.mixed is None else batch.mixed.share
-    return Mixed(neighbours(batch.targets), (1 - share) * before + share * (1 - before))
+    return Mixed(swap_neighbours(batch.targets), (1 - share) * before + share * (1 - before))
 
 
-def blend(inputs: Tensor, share: float) -> Tensor:
+def blend_neighbours(inputs: Tensor, share: float) -> Tensor:
     """(B, ...) of amounts, each with `share` of its neighbour; whole numbers are rounded to such again."""
     if inputs.is_floating_point():
-        return inputs.lerp(neighbours(inputs), share)
+        return inputs.lerp(swap_neighbours(inputs), share)
     amounts = inputs.float()
-    return amounts.lerp(neighbours(amounts), share).round().to(inputs.dtype)
+    return amounts.lerp(swap_neighbours(amounts), share).round().to(inputs.dtype)
 
 
-def drawn_box(height: int, width: int, share: float) -> Box:
+def draw_box(height: int, width: int, share: float) -> Box:
     """Of `share` of the area, around a point anywhere in the picture, as far as it lies within."""
     row, column = torch.rand(2).tolist()
     half_height, half_width = height * sqrt(share) / 2, width * sqrt(share) / 2
@@ -117,9 +117,9 @@ def drawn_box(height: int, width: int, share: float) -> Box:
     return max(top, 0), min(bottom, height), max(left, 0), min(right, width)
 
 
-def patch(images: Tensor, box: Box) -> Tensor:
+def paste_neighbours(images: Tensor, box: Box) -> Tensor:
     """(B, C, H, W) with each one's neighbour in the box."""
     top, bottom, left, right = box
     result = images.clone()
-    result[:, :, top:bottom, left:right] = neighbours(images[:, :, top:bottom, left:right])
+    result[:, :, top:bottom, left:right] = swap_neighbours(images[:, :, top:bottom, left:right])
     return result

@@ -14,13 +14,15 @@ from pipeline import metrics
 from pipeline.errors import ConfigError
 from pipeline.metrics import Mode, mode_of
 
-DEFAULT = "val/loss"  # what conf/ has: whoever waits for it takes another metric where a module logs none of that name
+DEFAULT_MONITOR = (
+    "val/loss"  # what conf/ has: whoever waits for it takes another metric where a module logs none of that name
+)
 AFTER_EPOCH = ("on_train_epoch_end",)
 WHILE_VALIDATING = ("validation_step", "on_validation_batch_end", "on_validation_epoch_end", "on_validation_end")
 
 
 @dataclass(frozen=True)
-class Choice:
+class MonitorChoice:
     """in_training  it is that of an epoch of training, not of validation"""
 
     metric: str
@@ -32,20 +34,20 @@ class Choice:
         return "lower" if self.mode == "min" else "higher"
 
 
-def choose_of_validation(names: Iterable[str]) -> Choice | None:
+def choose_validation_metric(names: Iterable[str]) -> MonitorChoice | None:
     """The usual one, else the first of those that begin with val, else the first at all: a loss before others, which
     are often the same for several epochs. Only names that tell which way is better count."""
     known = [name for name in names if not name.endswith("_step") and mode_of(name) is not None]
     usual = [name for name in ("val/loss", "val_loss") if name in known]
     losses = [name for name in known if "loss" in name.lower()]
     ranked = [*usual, *_of_part(losses), *_of_part(known), *losses, *known]
-    return next((Choice(name, mode) for name in ranked if (mode := mode_of(name)) is not None), None)
+    return next((MonitorChoice(name, mode) for name in ranked if (mode := mode_of(name)) is not None), None)
 
 
-def choose_of_training(names: Iterable[str]) -> Choice | None:
+def choose_training_metric(names: Iterable[str]) -> MonitorChoice | None:
     """The loss, if there is one: of several, such as those of two adversaries, none tells how far a training is."""
     name = next((each for each in ("train/loss", "train_loss", "loss") if each in names), None)
-    return None if name is None else Choice(name, "min", in_training=True)
+    return None if name is None else MonitorChoice(name, "min", in_training=True)
 
 
 def _of_part(names: Iterable[str]) -> list[str]:
@@ -56,21 +58,21 @@ class NoSuchMetric(ConfigError):
     """Somebody waits for a metric that nothing logs, whatever the values of the other settings."""
 
 
-class Watcher(Protocol):
+class MetricMonitor(Protocol):
     """What keeps the best by a metric. With None there is no best, and the newest counts."""
 
     monitor: str | None
 
-    def watch(self, monitor: str | None, mode: str, *, in_training: bool = False) -> None: ...
+    def set_monitor(self, monitor: str | None, mode: str, *, in_training: bool = False) -> None: ...
 
 
-def watch(callback: EarlyStopping | Watcher, choice: Choice | None) -> None:
+def set_monitor(callback: EarlyStopping | MetricMonitor, choice: MonitorChoice | None) -> None:
     """From now on it monitors this; with None it stands down."""
     if not isinstance(callback, EarlyStopping):
         if choice is None:
-            callback.watch(None, "min")
+            callback.set_monitor(None, "min")
         else:
-            callback.watch(choice.metric, choice.mode, in_training=choice.in_training)
+            callback.set_monitor(choice.metric, choice.mode, in_training=choice.in_training)
     elif choice is None:
         callback.strict = False  # for want of the metric it never stops anything
     else:
@@ -79,13 +81,13 @@ def watch(callback: EarlyStopping | Watcher, choice: Choice | None) -> None:
         callback.min_delta, callback.best_score = fresh.min_delta, fresh.best_score
 
 
-def by_default(callbacks: Iterable[Any]) -> list[Any]:
+def with_default_monitor(callbacks: Iterable[Any]) -> list[Any]:
     """Those that wait for what nobody has chosen by hand."""
-    able = [each for each in callbacks if isinstance(each, EarlyStopping) or hasattr(each, "watch")]
-    return [each for each in able if each.monitor == DEFAULT]
+    able = [each for each in callbacks if isinstance(each, EarlyStopping) or hasattr(each, "set_monitor")]
+    return [each for each in able if each.monitor == DEFAULT_MONITOR]
 
 
-class Monitoring(pl.Callback):
+class MonitorDiscovery(pl.Callback):
     """Finds out what is logged: of validation by Lightning's sanity check, of training by the first batch.
 
     Hands it to those who watch our default, and tells `decided`: the choice (None: there is nothing to monitor), and
@@ -96,11 +98,11 @@ class Monitoring(pl.Callback):
     def __init__(
         self,
         callbacks: Sequence[pl.Callback],
-        decided: Callable[[Choice | None, str, pl.Trainer], None],
+        decided: Callable[[MonitorChoice | None, str, pl.Trainer], None],
         needed: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.needed = needed
-        self.defaults = by_default(callbacks)
+        self.defaults = with_default_monitor(callbacks)
         self.by_hand = [each for each in callbacks if each not in self.defaults and getattr(each, "monitor", None)]
         self.decided = decided
         self.is_settled = False
@@ -115,9 +117,9 @@ class Monitoring(pl.Callback):
         del pl_module.log  # the method of its class again
         heard, several = self.of_validation, len(trainer.num_sanity_val_batches) > 1
         names = [f"{name}/dataloader_idx_0" for name in heard] if several else []  # not among the metrics so early
-        names = [*trainer.callback_metrics, *names, *logged_in(type(pl_module), WHILE_VALIDATING)]
+        names = [*trainer.callback_metrics, *names, *logged_names(type(pl_module), WHILE_VALIDATING)]
         self.of_validation = list(dict.fromkeys(names))
-        choice = choose_of_validation(self.of_validation)
+        choice = choose_validation_metric(self.of_validation)
         if choice is not None:
             self._settle(choice, trainer)
 
@@ -128,11 +130,11 @@ class Monitoring(pl.Callback):
         if "log" not in vars(pl_module):
             return
         del pl_module.log  # the method of its class again
-        self.of_training += logged_in(type(pl_module), AFTER_EPOCH)
+        self.of_training += logged_names(type(pl_module), AFTER_EPOCH)
         if not self.is_settled and trainer.enable_validation and not self.of_validation:  # resumed: no sanity check
-            self.of_validation = logged_in(type(pl_module), WHILE_VALIDATING)
+            self.of_validation = logged_names(type(pl_module), WHILE_VALIDATING)
         if not self.is_settled:
-            choice = choose_of_validation(self.of_validation) or choose_of_training(self.of_training)
+            choice = choose_validation_metric(self.of_validation) or choose_training_metric(self.of_training)
             self._settle(choice, trainer)
         self._check(trainer, pl_module)
 
@@ -146,17 +148,17 @@ class Monitoring(pl.Callback):
 
         module.log = heard  # type: ignore[method-assign]
 
-    def _settle(self, choice: Choice | None, trainer: pl.Trainer) -> None:
+    def _settle(self, choice: MonitorChoice | None, trainer: pl.Trainer) -> None:
         self.is_settled = True
         for callback in self.defaults:
-            watch(callback, choice)
+            set_monitor(callback, choice)
         if self.defaults:
             self.decided(choice, self._reason(choice, trainer), trainer)
 
-    def _reason(self, choice: Choice | None, trainer: pl.Trainer) -> str:
+    def _reason(self, choice: MonitorChoice | None, trainer: pl.Trainer) -> str:
         module = type(trainer.lightning_module).__name__
         if choice is not None:
-            return f"{module} logs no {DEFAULT}"
+            return f"{module} logs no {DEFAULT_MONITOR}"
         logged = ", ".join(dict.fromkeys((*self.of_validation, *self.of_training)))
         if logged:
             return f"{module} logs {logged}, by which nobody can tell how far it is"
@@ -181,10 +183,10 @@ class Monitoring(pl.Callback):
 
 
 def _name(callback: pl.Callback) -> str:
-    return "checkpoint" if hasattr(callback, "watch") else type(callback).__name__
+    return "checkpoint" if hasattr(callback, "set_monitor") else type(callback).__name__
 
 
-def logged_in(module: type[pl.LightningModule], methods: Sequence[str]) -> list[str]:
+def logged_names(module: type[pl.LightningModule], methods: Sequence[str]) -> list[str]:
     """The names that the source of these methods gives to self.log and self.log_dict in so many words.
 
     They may be logged later than anybody looks, such as not in the sanity check.
@@ -210,7 +212,7 @@ def _names(call: ast.Call) -> Iterator[str]:
             yield value.value
 
 
-class Best:
+class BestScore:
     """The best value of a metric so far. Without a monitor nothing is the best, and the newest weights count."""
 
     monitor: str | None
@@ -218,7 +220,7 @@ class Best:
     in_training: bool
     best_score: float | None = None
 
-    def watch(self, monitor: str | None, mode: str, *, in_training: bool = False) -> None:
+    def set_monitor(self, monitor: str | None, mode: str, *, in_training: bool = False) -> None:
         """By which metric weights are the best. One of training is known when the epoch is over."""
         self.monitor, self.mode = monitor, mode
         self.in_training = in_training or (monitor is not None and monitor.startswith("train"))

@@ -18,7 +18,7 @@ from pipeline.constraints import PositiveFloat
 from pipeline.system.files import write_atomically
 from pipeline.training.callbacks.hooks import StepCallback, calls_step_callbacks
 from pipeline.training.checkpoints import VerifiedCheckpointIO
-from pipeline.training.distributed.sharding import whole
+from pipeline.training.distributed.sharding import full_tensor
 
 
 class LearningRate(StepCallback):
@@ -55,7 +55,7 @@ class GradientNorm(pl.Callback):
         if step % trainer.log_every_n_steps != 0:  # type: ignore[attr-defined]  # set by its connector
             return
         gradients = [each.grad for each in pl_module.parameters() if each.grad is not None]
-        norm = float(whole(nn.utils.get_total_norm(gradients))) if gradients else 0.0
+        norm = float(full_tensor(nn.utils.get_total_norm(gradients))) if gradients else 0.0
         for logger in trainer.loggers:
             logger.log_metrics({"train/gradient_norm": norm}, step=step)
 
@@ -64,7 +64,7 @@ SMI_SECONDS = 5.0
 MEGABYTE = 1e6
 
 
-def of_node(folder: Path) -> dict[str, float]:
+def node_usage(folder: Path) -> dict[str, float]:
     """Percent of all cores since the last call, of memory, and of the disk that `folder` lies on."""
     return {
         "cpu_percent": psutil.cpu_percent(interval=None),
@@ -73,13 +73,13 @@ def of_node(folder: Path) -> dict[str, float]:
     }
 
 
-def of_process(device: torch.device) -> dict[str, float]:
+def process_usage(device: torch.device) -> dict[str, float]:
     """Resident memory of this process in MB; load (percent) and memory in use (MB) of its GPU, if it has one."""
     found = {"process_memory_mb": psutil.Process().memory_info().rss / MEGABYTE}
-    return found | (of_gpu(device) if device.type == "cuda" else {})
+    return found | (gpu_usage(device) if device.type == "cuda" else {})
 
 
-def of_gpu(device: torch.device) -> dict[str, float]:
+def gpu_usage(device: torch.device) -> dict[str, float]:
     """Asked of the driver's own program, which needs no further package; {} where it does not answer."""
     identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     query = ["nvidia-smi", f"--id={identity}", "--query-gpu=utilization.gpu,memory.used"]
@@ -114,7 +114,7 @@ class SystemMetrics(pl.Callback):
         self.over = threading.Event()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        of_node(self._folder(trainer))  # from here on the load is counted
+        node_usage(self._folder(trainer))  # from here on the load is counted
         self.over.clear()
         self.thread = threading.Thread(target=self._watch, args=[trainer], name="system-metrics", daemon=True)
         self.thread.start()
@@ -152,9 +152,9 @@ class SystemMetrics(pl.Callback):
 
     def _own(self, trainer: pl.Trainer) -> dict[str, float]:
         rank, node = trainer.global_rank, trainer.node_rank
-        found = _named(f"rank{rank}" if rank > 0 else "", of_process(trainer.strategy.root_device))
+        found = _named(f"rank{rank}" if rank > 0 else "", process_usage(trainer.strategy.root_device))
         if trainer.local_rank == 0:
-            found |= _named(f"node{node}" if node > 0 else "", of_node(self._folder(trainer)))
+            found |= _named(f"node{node}" if node > 0 else "", node_usage(self._folder(trainer)))
         return found
 
     def _of_others(self, trainer: pl.Trainer) -> dict[str, float]:
@@ -191,7 +191,7 @@ class TimedCheckpointIO(VerifiedCheckpointIO):
         self.seconds_saving += perf_counter() - started_at
 
 
-class Timing(pl.Callback):
+class EpochTiming(pl.Callback):
     """Records for each epoch the seconds that went into data, optimiser steps, validation and checkpoints.
 
     Data's share is that of the training alone: of data and steps together.

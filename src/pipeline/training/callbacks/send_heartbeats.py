@@ -9,7 +9,7 @@ from pipeline.training.callbacks.hooks import StepCallback
 from pipeline.training.distributed import collectives
 
 
-class Heartbeat(StepCallback):
+class SendHeartbeats(StepCallback):
     """Tells where training is, and beats there: when a loss is computed, a step is done, a batch is judged."""
 
     def __init__(self, pulse: HeartbeatWriter) -> None:
@@ -17,7 +17,7 @@ class Heartbeat(StepCallback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.world_size > 1:
-            self.pulse.count_collectives(collectives.entered)
+            self.pulse.count_collectives(collectives.collectives_entered)
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.pulse.beat(Phase.EPOCH_START)

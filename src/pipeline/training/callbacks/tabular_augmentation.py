@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.constraints import NonNegativeFloat, ProbabilityBelowOne
 from pipeline.spec import Batch, DataSpec
 from pipeline.training.callbacks.hooks import BatchTransform, local_rows
-from pipeline.training.callbacks.mixup_cutmix import PairedTransform, neighbours
+from pipeline.training.callbacks.mixup_cutmix import PairedTransform, swap_neighbours
 
 # B batch of this process, W processes, C columns
 
@@ -34,7 +34,9 @@ class FeatureNoise(BatchTransform):
     @torch.no_grad()
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
         assert self.deviations is not None
-        noisy = add_noise(batch.inputs, self.deviations, rank=trainer.global_rank, world_size=trainer.world_size)
+        noisy = add_gaussian_noise(
+            batch.inputs, self.deviations, rank=trainer.global_rank, world_size=trainer.world_size
+        )
         return replace(batch, inputs=noisy)
 
 
@@ -53,17 +55,17 @@ class SwapNoise(PairedTransform):
 
     @torch.no_grad()
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
-        swapped = swap(batch.inputs, self.p, rank=trainer.global_rank, world_size=trainer.world_size)
+        swapped = swap_values(batch.inputs, self.p, rank=trainer.global_rank, world_size=trainer.world_size)
         return replace(batch, inputs=swapped)
 
 
-def add_noise(rows: Tensor, deviations: Tensor, *, rank: int = 0, world_size: int = 1) -> Tensor:
+def add_gaussian_noise(rows: Tensor, deviations: Tensor, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, C) and the noise's deviations (C,) -> (B, C), drawn from torch's generator."""
     drawn = torch.randn((world_size * len(rows), rows.shape[1]), device=rows.device)
     return rows + local_rows(drawn, rank, len(rows)) * deviations
 
 
-def swap(rows: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
+def swap_values(rows: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, C) -> the same, drawn from torch's generator."""
     drawn = torch.rand((world_size * len(rows), rows.shape[1]), device=rows.device)
-    return torch.where(local_rows(drawn, rank, len(rows)) < p, neighbours(rows), rows)
+    return torch.where(local_rows(drawn, rank, len(rows)) < p, swap_neighbours(rows), rows)

@@ -26,11 +26,11 @@ class TokenDropout(BatchTransform):
 
     @torch.no_grad()
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
-        tokens = drop(batch.inputs, self.p, rank=trainer.global_rank, world_size=trainer.world_size)
+        tokens = drop_tokens(batch.inputs, self.p, rank=trainer.global_rank, world_size=trainer.world_size)
         return replace(batch, inputs=tokens)
 
 
-def drop(tokens: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
+def drop_tokens(tokens: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
     """(B, T) token numbers -> the same, drawn from torch's generator; padding stays padding."""
     drawn = torch.rand((world_size * len(tokens), tokens.shape[1]), device=tokens.device)
     dropped = local_rows(drawn, rank, len(tokens)) < p

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from pipeline.constraints import NonNegativeInt
 from pipeline.errors import ConfigError
-from pipeline.training.distributed.sharding import Sharded
+from pipeline.training.distributed.sharding import ShardedStrategy
 
 
 class Unfreezing(pl.Callback):
@@ -29,15 +29,15 @@ class Unfreezing(pl.Callback):
         self.frozen: list[nn.Parameter] = []  # whose gradients are dropped where they are computed all the same
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if isinstance(trainer.strategy, Sharded):
+        if isinstance(trainer.strategy, ShardedStrategy):
             raise ConfigError(
                 "callbacks.unfreezing needs weights that each process holds whole, which trainer.strategy=fsdp does "
                 "not have: use trainer.strategy=ddp"
             )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        body = body_of(pl_module)
-        stages = stages_of(body, head=self.head)
+        body = model_body(pl_module)
+        stages = network_stages(body, head=self.head)
         count = self.stages_that_learn(trainer.current_epoch, len(stages))
         learning = [body] if count == len(stages) else [module for stage in stages[-count:] for module in stage]
         # DDP waits for the gradient of each weight that it was shown at its start: there they are dropped, not spared.
@@ -58,10 +58,10 @@ class Unfreezing(pl.Callback):
             parameter.grad = None  # before gradients are clipped, for which those of frozen weights must not count
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        body_of(pl_module).requires_grad_(True)
+        model_body(pl_module).requires_grad_(True)
 
 
-def body_of(module: pl.LightningModule) -> nn.Module:
+def model_body(module: pl.LightningModule) -> nn.Module:
     """The model itself: of a Learner without the scaling around it."""
     network = getattr(module, "network", module)
     body = getattr(network, "body", network)
@@ -69,7 +69,7 @@ def body_of(module: pl.LightningModule) -> nn.Module:
     return body
 
 
-def stages_of(body: nn.Module, *, head: Sequence[str]) -> list[list[nn.Module]]:
+def network_stages(body: nn.Module, *, head: Sequence[str]) -> list[list[nn.Module]]:
     """The parts of a network that have weights, in the order of their definition; the last is the head.
 
     Raises ConfigError where there are not at least two, or the head has a name that none has.

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, distributed
 
 from pipeline.system.files import temporary_folder
-from pipeline.training.torch_private import collectives_of
+from pipeline.training.torch_private import collectives_of_group
 
 # W processes
 
 _let_others_run = getattr(os, "sched_yield", lambda: None)
 SPIN_SECONDS = 0.002  # of waiting without sleep: to be woken takes longer than others need as a rule
 LIMIT_SECONDS = 1800.0  # torch's own
-GONE = "another process of the run ended in the middle of a step"
+PEER_ENDED = "another process of the run ended in the middle of a step"
 
 
 def all_gather(own: Tensor) -> Tensor:
@@ -41,11 +41,11 @@ def all_gather(own: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def entered() -> int:
+def collectives_entered() -> int:
     """How many this process has entered so far."""
     group: Any = distributed.group.WORLD
     of_host = 0 if _host is None or _host[1] is None else _host[1].entered
-    return 0 if group is None else collectives_of(group) + of_host
+    return 0 if group is None else collectives_of_group(group) + of_host
 
 
 _host: tuple[Any, "HostGroup | None"] | None = None  # of the process group that it was made for
@@ -69,14 +69,14 @@ class HostGroup:
             address = str(stack.enter_context(temporary_folder()) / "socket")
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
             listens = _succeeds(listener.bind, address) and _succeeds(listener.listen, distributed.get_world_size())
-            places = _of_each((platform.node(), address if listens else None))
+            places = _gather_objects((platform.node(), address if listens else None))
             host, addresses = places[0][0], [place[1] for place in places]
             peers = {lower: socket.socket(socket.AF_UNIX) for lower in range(rank)}
             reached = all(address is not None and node == host for node, address in places) and all(
                 _succeeds(peer.connect, addresses[lower]) and _succeeds(peer.sendall, rank.to_bytes(4, "big"))
                 for lower, peer in peers.items()
             )
-            if not all(_of_each(reached)):  # an address that is too long, containers of one name
+            if not all(_gather_objects(reached)):  # an address that is too long, containers of one name
                 for peer in peers.values():
                     peer.close()
                 return None
@@ -127,9 +127,9 @@ def _advance(left: dict[socket.socket, memoryview], peer: socket.socket, move: C
     except BlockingIOError:
         return
     except ConnectionError as problem:
-        raise ConnectionError(GONE) from problem
+        raise ConnectionError(PEER_ENDED) from problem
     if moved == 0:
-        raise ConnectionError(GONE)
+        raise ConnectionError(PEER_ENDED)
     left[peer] = left[peer][moved:]
     if not left[peer]:
         del left[peer]
@@ -143,7 +143,7 @@ def _succeeds(call: Callable[[Any], Any], argument: Any) -> bool:
     return True
 
 
-def _of_each(own: Any) -> list[Any]:
+def _gather_objects(own: Any) -> list[Any]:
     gathered: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(gathered, own)
     return gathered

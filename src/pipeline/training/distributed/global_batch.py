@@ -23,7 +23,7 @@ from pipeline.training.torch_private import batch_norm
 # B samples of the global batch, b of them here, E values a sample
 
 # What draws random numbers into a tensor; torch.rand, torch.randn_like, nn.Dropout2d, ... all end in one of them.
-FILLS = (
+RANDOM_FILLS = (
     "bernoulli_.float",
     "bernoulli_.Tensor",
     "exponential_",
@@ -37,7 +37,7 @@ SMALLEST = -(2**31)  # of int32
 
 
 @dataclass(frozen=True)
-class Share:
+class LocalRows:
     """`rows` are the places that the samples at hand have among the `total` of a global batch.
 
     sync_batchnorm  whether processes take the statistics of batch norm together
@@ -61,11 +61,11 @@ class Share:
         return 0 if len(shape) > 0 and shape[0] > 0 and shape[0] % self.count == 0 else None
 
 
-_share: Share | None = None  # of the process, not of a thread: autograd may compute a forward pass again in its own
+_share: LocalRows | None = None  # of the process, not of a thread: autograd may compute a forward pass again in its own
 
 
 @contextmanager
-def sharing(share: Share | None) -> Iterator[None]:
+def global_batch_semantics(share: LocalRows | None) -> Iterator[None]:
     """Meanwhile torch works on this share of a global batch; None: on whatever it is given, as ever."""
     global _share
     _replace_operations()
@@ -84,7 +84,7 @@ def _replace_operations() -> Any:
         library.impl("dropout", _dropout, "CompositeImplicitAutograd")
         library.impl("batch_norm", _batch_norm, "CompositeImplicitAutograd")
         for device in ("CPU", *(["CUDA"] if torch.cuda.is_available() else [])):
-            for name in FILLS:
+            for name in RANDOM_FILLS:
                 original = torch.library.get_kernel(f"aten::{name}", device)
                 library.impl(name, partial(_filled, original.call_boxed), device, with_keyset=True)
     return library
@@ -98,11 +98,11 @@ def _dropout(values: Tensor, p: float, train: bool) -> Tensor:
         return dropped
     if p == 1:
         return values * 0
-    kept = kept_by_dropout(_share, values.shape, p, values.device)
+    kept = dropout_mask(_share, values.shape, p, values.device)
     return values * kept.to(values.dtype).mul_(1 / (1 - p))
 
 
-def kept_by_dropout(share: Share, shape: torch.Size, p: float, device: torch.device) -> Tensor:
+def dropout_mask(share: LocalRows, shape: torch.Size, p: float, device: torch.device) -> Tensor:
     """1 for what is kept and 0 for what is not, int32, of this shape.
 
     One number is drawn for each place in a sample, and two for each sample of the global batch, a factor and a
@@ -113,7 +113,7 @@ def kept_by_dropout(share: Share, shape: torch.Size, p: float, device: torch.dev
     total, rows, count = (1, slice(None), 1) if axis is None else (share.total, share.rows, share.count)
     outer = shape[0] if axis == 1 else 1
     places = shape.numel() // count
-    with sharing(None):
+    with global_batch_semantics(None):
         drawn = torch.empty(places + 2 * total, dtype=torch.int32, device=device).random_(SMALLEST, None)
     of_place, of_sample = drawn[:places].view(outer, 1, -1), drawn[places:].view(2, total)[:, rows]
     factor, summand = of_sample.view(2, 1, count, 1)

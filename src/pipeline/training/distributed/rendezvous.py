@@ -20,18 +20,18 @@ POLL_SECONDS = 0.1
 STORE_SECONDS = timedelta(seconds=60)
 
 
-class Meeting:
+class Rendezvous:
     """At MASTER_ADDR:MASTER_PORT, where torch.distributed meets as well. One process alone waits for nobody."""
 
     def __init__(self, here: Rank, pulse: HeartbeatWriter, console: Console, interruption: Interruption) -> None:
         self.here, self.pulse, self.console, self.interruption = here, pulse, console, interruption
         self.store: TCPStore | None = None
 
-    def when_all_have_started(self) -> None:
+    def wait_until_started(self) -> None:
         """Raises TrainingFailed, naming those that did not come."""
         self._wait("started", START_SECONDS)
 
-    def when_all_are_set_up(self) -> None:
+    def wait_until_set_up(self) -> None:
         """Raises TrainingFailed, naming those that did not come."""
         self._wait("set up", SET_UP_SECONDS)
 

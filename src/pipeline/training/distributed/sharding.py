@@ -25,7 +25,7 @@ WHOLE = StateDictOptions(full_state_dict=True)
 WHOLE_IN_MEMORY = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-class Sharded(ModelParallelStrategy):
+class ShardedStrategy(ModelParallelStrategy):
     """`trainer.strategy=fsdp`. Its checkpoints are whole files, as those of any other strategy, and either can go on
     from the other's.
 
@@ -51,7 +51,7 @@ class Sharded(ModelParallelStrategy):
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         assert self.model is not None
-        checkpoint = checkpoints.load(Path(checkpoint_path))
+        checkpoint = checkpoints.load_checkpoint(Path(checkpoint_path))
         load_weights(self.model, checkpoint["state_dict"])
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             names = self._names(optimizer)
@@ -75,7 +75,7 @@ class Sharded(ModelParallelStrategy):
         ParallelStrategy.save_checkpoint(self, checkpoint, filepath, storage_options)
 
 
-def shard(network: nn.Module, mesh: DeviceMesh) -> None:
+def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
     """Once. Large parts that follow each other in a container are gathered one after the other, the rest together."""
     if isinstance(network, FSDPModule):
         return
@@ -89,24 +89,24 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(network, mesh=mesh)
 
 
-def gather_nothing(network: nn.Module) -> None:
+def reshard(network: nn.Module) -> None:
     """Leaves every process with its own parts alone: some are kept whole after a forward pass, for the one that may
     come next."""
     if isinstance(network, FSDPModule):
         network.reshard()
 
 
-def whole(value: Tensor) -> Tensor:
+def full_tensor(value: Tensor) -> Tensor:
     """All of a tensor that is divided among the processes, which must all ask for it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def own_part(value: Tensor) -> Tensor:
+def local_tensor(value: Tensor) -> Tensor:
     """What of it lies in this process; shares memory with it."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def divided_as(value: Tensor, other: Tensor) -> Tensor:
+def distribute_like(value: Tensor, other: Tensor) -> Tensor:
     """A whole tensor, where `other` is; this process's part of it where that one is divided."""
     if isinstance(value, DTensor) or not isinstance(other, DTensor):
         return value.to(other.device)
