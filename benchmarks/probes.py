@@ -79,10 +79,10 @@ class GlobalBatchAside(_Aside):
     """With torch's own dropout, and batch norm of each process's samples."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.sharing = pl_module.sharing
+        self.global_batch = pl_module.global_batch
 
     def switch(self, trainer: pl.Trainer, pl_module: Any, *, on: bool) -> None:
-        pl_module.sharing = self.sharing if on else lambda rows: nullcontext()
+        pl_module.global_batch = self.global_batch if on else lambda rows: nullcontext()
 
 
 class Blocked(pl.Callback):

@@ -119,7 +119,7 @@ MOVED = {
     "pipeline.training.class_weights": "pipeline.training.task",
     "pipeline.training.defined": "pipeline.training.task",
     "pipeline.training.running": "pipeline.training.evaluation",
-    "pipeline.training.chunk": "pipeline.training.engine",
+    "pipeline.training.chunk": "pipeline.training.learner",
     "pipeline.training.memory": "pipeline.training.halving",
     "pipeline.training.machine": "pipeline.training.callbacks.monitors",
     "pipeline.training.precision": "pipeline.lifecycle.trainer",

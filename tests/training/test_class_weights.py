@@ -68,5 +68,5 @@ def test_where_there_are_no_classes_or_nobody_counted_it_is_said() -> None:
     number = replace(THINGS, task="regression", class_names=(), target_mean=(0.0,), target_std=(1.0,))
     with pytest.raises(ConfigError, match=r"class_weights=balanced weighs classes; things has a number"):
         task_for_data(spec=number, label_smoothing=0.0, class_weights="balanced")
-    with pytest.raises(ConfigError, match=r"does not tell how many samples .* task\.class_weights=\[1,2\]"):
+    with pytest.raises(ConfigError, match=r"does not say how many samples .* task\.class_weights=\[1,2\]"):
         class_weight_tensor("balanced", replace(THINGS, class_counts=()))

@@ -24,7 +24,7 @@ class Counts(pl.Callback):
 @pytest.mark.parametrize("settings", [{"gradient_clip_val": None}, {"gradient_clip_val": 0.1}])
 def test_the_fast_way_trains_the_same_weights_as_lightnings_own(fit, tmp_path, monkeypatch, settings):
     def trained(way):
-        monkeypatch.setattr(learner_module, "stepping", way)
+        monkeypatch.setattr(learner_module, "make_engine", way)
         return fit(tmp_path / way.__name__, epochs=2, learner=settings)
 
     fast, slow = trained(DirectEngine), trained(LightningEngine)

@@ -12,8 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.spec import Batch, DataSpec, Mixed
 from pipeline.training.callbacks.mixup_cutmix import CutMix, MixUp, blend_neighbours, paste_neighbours, swap_neighbours
 from pipeline.training.distributed.global_batch import reseed
-from pipeline.training.learner import mixed_loss, mixed_sample_metrics
-from pipeline.training.task import Classification, Regression
+from pipeline.training.task import Classification, Regression, mixed_loss, mixed_sample_metrics
 
 THINGS = DataSpec("things", "table", "multiclass", (4,), ("a", "b", "c"), (0.0,) * 4, (1.0,) * 4)
 NUMBER = replace(THINGS, task="regression", class_names=(), target_mean=(0.0,), target_std=(2.0,))

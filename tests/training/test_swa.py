@@ -59,7 +59,7 @@ def test_batch_norm_gets_the_statistics_of_the_averaged_weights(fit, tmp_path):
     norms = [each for each in learner.modules() if isinstance(each, nn.BatchNorm2d)]
     loader = learner.trainer.train_dataloader
     loader._epoch = lambda: 3
-    recompute_batch_norm(learner, norms, (batch.inputs for batch in loader.batches()), learner.sharing)
+    recompute_batch_norm(learner, norms, (batch.inputs for batch in loader.batches()), learner.global_batch)
     for name, value in learner.state_dict().items():
         torch.testing.assert_close(value, kept[name])
 

@@ -31,7 +31,7 @@ from pipeline.training.halving import HalvingLearner
 from pipeline.training.learner import Learner
 from pipeline.training.optimizers import check_optimizer
 from pipeline.training.schedules import Schedule
-from pipeline.training.task import Task, check_scores
+from pipeline.training.task import Task, accept_old_names, check_scores
 
 log = logging.getLogger(__name__)
 
@@ -204,6 +204,7 @@ def _build_learner(
 def build_task(config: DictConfig, spec: DataSpec) -> Task:
     """The task, with the loss and the metrics that the configuration adds to it."""
     task: Task = _instantiate(config, "task", spec=spec)
+    accept_old_names(task)
     taken = _accepted_arguments(config, "task")
     loss = None if "loss" in taken else config.task.get("loss")
     named = {} if "metrics" in taken else config.task.get("metrics") or {}

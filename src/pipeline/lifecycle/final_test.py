@@ -18,9 +18,8 @@ from pipeline.run_files import warn_once
 from pipeline.runs.run_directory import Run
 from pipeline.training import checkpoints
 from pipeline.training.distributed.sharding import load_weights
-from pipeline.training.engine import as_batch
 from pipeline.training.evaluation import Evaluation, broadcast_buffers
-from pipeline.training.learner import Learner
+from pipeline.training.learner import Learner, as_batch
 
 # N test samples, K classes, T numbers to predict
 

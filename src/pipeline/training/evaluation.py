@@ -1,4 +1,4 @@
-"""One pass over a part of the data that the network does not learn from."""
+"""Loss and metrics over a part of the data, and running means of them while the network trains."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,8 +23,8 @@ class Evaluation(nn.Module):
         self.loss = MeanMetric()
         self.metrics = task.metrics()
         self.keep_scores = keep_scores
-        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.undefined: dict[str, str] = {}  # after `compute`: {metric: what it missing}
+        self.stored: list[tuple[Tensor, Tensor, Tensor]] = []  # scores, targets, ids of each batch
+        self.undefined: dict[str, str] = {}  # after `compute`: {metric: why it is not defined}
 
     def update(self, scores: Tensor, batch: Batch) -> None:
         targets, ids = batch.targets, batch.ids
@@ -35,80 +35,82 @@ class Evaluation(nn.Module):
         self.loss.update(self.task.losses(scores, targets))
         self.metrics.update(self.task.predictions(scores), targets)
         if self.keep_scores:
-            self.kept.append((scores.cpu(), targets.cpu(), ids.cpu()))
+            self.stored.append((scores.cpu(), targets.cpu(), ids.cpu()))
 
     def compute(self) -> dict[str, Tensor]:
-        """Of the metrics those that are defined on these samples."""
-        found = {"loss": self.loss.compute(), **self.metrics.compute()}
-        lacking = ((str(name), getattr(metric, "undefined", "")) for name, metric in self.metrics.items())
-        self.undefined = {name: why for name, why in lacking if why}
-        return {name: value for name, value in found.items() if name not in self.undefined}
+        """Return the loss and those metrics that are defined on these samples."""
+        values = {"loss": self.loss.compute(), **self.metrics.compute()}
+        reasons = {str(name): getattr(metric, "undefined", "") for name, metric in self.metrics.items()}
+        self.undefined = {name: reason for name, reason in reasons.items() if reason}
+        return {name: value for name, value in values.items() if name not in self.undefined}
 
     def undefined_on(self, targets: Tensor) -> dict[str, str]:
-        """The same of a part with these targets (N, ...), before anything was seen of it."""
-        asked = {str(name): getattr(metric, "missing", None) for name, metric in self.metrics.items()}
-        lacking = {name: missing(targets) for name, missing in asked.items() if callable(missing)}
-        return {name: why for name, why in lacking.items() if why}
+        """Return {metric: why it is not defined} for a part with these targets (N, ...), before any update."""
+        checks = {str(name): getattr(metric, "missing", None) for name, metric in self.metrics.items()}
+        reasons = {name: check(targets) for name, check in checks.items() if callable(check)}
+        return {name: reason for name, reason in reasons.items() if reason}
 
     def predictions(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, targets and ids of this process, in the order in which they were seen."""
-        scores, targets, ids = zip(*self.kept, strict=True)
+        """Return scores, targets and ids of this process, in the order of the batches."""
+        scores, targets, ids = zip(*self.stored, strict=True)
         return torch.cat(scores), torch.cat(targets), torch.cat(ids)
 
     def reset(self) -> None:
         self.loss.reset()
         self.metrics.reset()
-        self.kept.clear()
+        self.stored.clear()
 
 
 def broadcast_buffers(network: nn.Module) -> None:
-    """Of the first process, to all, which must judge alike: without `trainer.sync_batchnorm` each has batch norm's
-    statistics of its own samples."""
+    """Give all processes the buffers of the first one, so that they evaluate alike: without `trainer.sync_batchnorm`
+    each has batch norm's statistics of its own samples."""
     if distributed.is_available() and distributed.is_initialized():
         for buffer in network.buffers():
             distributed.broadcast(buffer, src=0)
 
 
 class RunningMeans:
-    """Sums of named values and a count of samples. Part of a checkpoint, so that a mean over an interval in
-    which training was taken up again covers the whole interval."""
+    """Sums of named values and a count of samples.
+
+    Part of a checkpoint, so that a mean over an interval in which training was resumed covers the whole interval.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.count = 0
 
     def add(self, sums: dict[str, Tensor], count: int) -> None:
-        """`sums` are scalars on the device: sums over `count` samples. Nothing is read, so nothing waits."""
+        """Add scalars on the device, which are sums over `count` samples. Nothing is read, so nothing waits."""
         for name, value in sums.items():
             if name in self.sums:
                 if self.sums[name].device != value.device:  # just loaded
                     self.sums[name] = self.sums[name].to(value.device)
                 self.sums[name].add_(value)
             else:
-                self.sums[name] = value.to(torch.float32, copy=True)  # ours from now on
+                self.sums[name] = value.to(torch.float32, copy=True)  # a copy: it is changed in place
         self.count += count
 
     def merge(self, other: "RunningMeans") -> None:
         self.add(other.sums, other.count)
 
     def compute(self, reduce: Callable[[Tensor], Any]) -> dict[str, float]:
-        """Means over all processes; `reduce` sums a tensor over them. Waits for the device."""
+        """Return means over all processes; `reduce` sums a tensor over them. Waits for the device."""
         names = sorted(self.sums)
-        together = torch.stack([*(self.sums[name] for name in names), self.sums[names[0]].new_tensor(self.count)])
-        *sums, count = reduce(together).tolist()
+        sums_and_count = torch.stack([*(self.sums[name] for name in names), self.sums[names[0]].new_tensor(self.count)])
+        *sums, count = reduce(sums_and_count).tolist()
         return {name: value / count for name, value in zip(names, sums, strict=True)}
 
     def reset(self) -> None:
         self.sums, self.count = {}, 0
 
     def state_dict(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        """Of all W processes together, which `gather` (n,) -> (W, n): each has summed its own samples."""
+        """Return the sums of each of W processes; `gather` makes (W, n) of each one's (n,)."""
         names = sorted(self.sums)
         row = torch.tensor([*(float(self.sums[name]) for name in names), self.count], dtype=torch.float64)
         return {"names": names, "rows": gather(row).reshape(-1, len(row)).cpu()}
 
     def load_state_dict(self, state: dict[str, Any], *, rank: int, world_size: int) -> None:
-        """Each takes up its own sums; where there are more or fewer processes now, the first takes those of all."""
+        """Load this process's own sums; if the number of processes has changed, the first takes those of all."""
         rows = state["rows"]
         if len(rows) != world_size:
             rows = torch.cat([rows.sum(dim=0, keepdim=True), torch.zeros(world_size - 1, rows.shape[1])])

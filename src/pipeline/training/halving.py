@@ -1,4 +1,4 @@
-"""A Learner that goes on where there is not memory enough for its batches."""
+"""A Learner that goes on with smaller pieces where its batches do not fit into memory."""
 
 import logging
 from collections.abc import Sequence
@@ -12,35 +12,34 @@ from pipeline.spec import Batch
 from pipeline.training.engine import Engine
 from pipeline.training.learner import Learner, Sums
 
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Of a GPU or of the host."""
-    text = str(problem)
-    on_the_host = "can't allocate memory" in text or "not enough memory" in text
-    in_a_library = "ALLOC_FAILED" in text  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED
-    return isinstance(problem, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(problem, RuntimeError) and (on_the_host or in_a_library)
-    )
-
-
 log = logging.getLogger(__name__)
 
 
-class HalvingLearner(Learner):
-    """Where memory does not suffice for a micro-batch, its halves one after the other, from then on: the optimiser
-    sees the gradient of the same samples. (Batch norm takes its statistics from the smaller parts, of each process.)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a GPU or the host ran out of memory."""
+    text = str(error)
+    on_the_host = "can't allocate memory" in text or "not enough memory" in text
+    in_a_library = "ALLOC_FAILED" in text  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and (on_the_host or in_a_library)
+    )
 
-    Of several processes all halve when one of them must. They can know that only after backward, so gradients are
-    summed up when all is computed, not while: a step takes a little longer than a Learner's.
+
+class HalvingLearner(Learner):
+    """Halve micro-batches that do not fit into memory, from then on: the optimiser sees the gradient of the same
+    samples. (Batch norm takes its statistics from the smaller pieces, in each process.)
+
+    If one of several processes must halve, all do. They can know that only after backward, so gradients are summed
+    over processes when all are computed, not meanwhile: a step takes a little longer than a Learner's.
     """
 
     def __init__(self, **settings: Any) -> None:
-        # Not where one process may run out of memory in the middle of what the others wait for.
+        # Without synchronised batch norm: one process may run out of memory in the middle of what the others wait for.
         super().__init__(**settings | {"sync_batchnorm": False})
         self.parts = 1  # pieces that a micro-batch is cut into
 
-    def compute_gradients(self, micro_batches: Sequence[Batch], steps: Engine) -> list[Sums]:
-        while (sums := self._tried(micro_batches, steps)) is None:
+    def compute_gradients(self, micro_batches: Sequence[Batch], engine: Engine) -> list[Sums]:
+        while (sums := self._try_gradients(micro_batches, engine)) is None:
             largest = max(len(batch) for batch in micro_batches)
             if self.parts >= largest:
                 raise TrainingFailed(
@@ -51,15 +50,15 @@ class HalvingLearner(Learner):
         _average_over_processes(self.network)
         return sums
 
-    def _tried(self, micro_batches: Sequence[Batch], steps: Engine) -> list[Sums] | None:
-        """None where a process had not memory enough; then everything is as if nothing had been tried."""
+    def _try_gradients(self, micro_batches: Sequence[Batch], engine: Engine) -> list[Sums] | None:
+        """Return None if a process ran out of memory; then everything is as before the attempt."""
         buffers = [buffer.clone() for buffer in self.network.buffers()]
         sums: list[Sums] | None = None
         try:
-            with self.without_synchronisation():
-                sums = self._in_parts(micro_batches, steps)
-        except Exception as problem:
-            if not is_out_of_memory(problem):
+            with self.no_gradient_sync():
+                sums = self._gradients_in_parts(micro_batches, engine)
+        except Exception as error:
+            if not is_out_of_memory(error):
                 raise
         if not _any_process(sums is None, self.network):
             return sums
@@ -67,18 +66,18 @@ class HalvingLearner(Learner):
         for buffer, before in zip(self.network.buffers(), buffers, strict=True):
             buffer.copy_(before)
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # the failed attempt's activations went with its exception
+            torch.cuda.empty_cache()  # the failed attempt's activations were freed with its exception
         return None
 
-    def _in_parts(self, micro_batches: Sequence[Batch], steps: Engine) -> list[Sums]:
-        step, found = self.global_step, []
+    def _gradients_in_parts(self, micro_batches: Sequence[Batch], engine: Engine) -> list[Sums]:
+        step, sums = self.global_step, []
         for index, batch in enumerate(micro_batches):
-            batch = self.augmented(batch, step, index)
+            batch = self.transform(batch, step, index)
             for rows in _interleaved_rows(len(batch), self.parts):
                 part = batch.rows(rows)
-                share = len(part) / len(batch) / len(micro_batches)
-                found.append(self.forward_backward(part, rows, share, steps, step, index))
-        return found
+                weight = len(part) / len(batch) / len(micro_batches)
+                sums.append(self.forward_backward(part, rows, weight, engine, step, index))
+        return sums
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -86,12 +85,15 @@ class HalvingLearner(Learner):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self.parts = checkpoint.get("parts", 1)  # 1 of a run that did not halve until now
+        self.parts = checkpoint.get("parts", 1)  # 1 for a run that did not halve until now
 
 
 def _interleaved_rows(count: int, parts: int) -> list[slice]:
-    """Rows of at most `parts` pieces, as equal as can be; every n-th row, so that together with those of the other
-    processes a piece has the rows that one process alone would take for it."""
+    """Return the rows of at most `parts` pieces, as equal as can be.
+
+    A piece is every n-th row, so that together with those of the other processes it has the rows that one process
+    alone would take for it.
+    """
     pieces = min(parts, count)
     return [slice(first, count, pieces) for first in range(pieces)]
 
@@ -99,19 +101,19 @@ def _interleaved_rows(count: int, parts: int) -> list[slice]:
 def _any_process(failed: bool, network: nn.Module) -> bool:
     if not _is_distributed():
         return failed
-    heard = torch.tensor(int(failed), device=next(network.parameters()).device)
-    distributed.all_reduce(heard, distributed.ReduceOp.MAX)
-    return bool(heard.item())
+    flag = torch.tensor(int(failed), device=next(network.parameters()).device)
+    distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+    return bool(flag.item())
 
 
 def _average_over_processes(network: nn.Module) -> None:
-    """The mean of each gradient over the processes, as DDP would have made it during backward."""
+    """Replace each gradient by its mean over the processes, as DDP would have done during backward."""
     if not _is_distributed():
         return
-    gradients: list[Tensor] = [each.grad for each in network.parameters() if each.grad is not None]
-    together: Any = torch.cat([gradient.reshape(-1) for gradient in gradients]).div_(distributed.get_world_size())
-    distributed.all_reduce(together)
-    for gradient, mean in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
+    gradients: list[Tensor] = [weight.grad for weight in network.parameters() if weight.grad is not None]
+    flat: Any = torch.cat([gradient.reshape(-1) for gradient in gradients]).div_(distributed.get_world_size())
+    distributed.all_reduce(flat)
+    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 

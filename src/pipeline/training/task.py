@@ -1,5 +1,6 @@
-"""What is asked of the network: its loss, what is counted while training, and how it is judged."""
+"""Tasks: the loss a network is trained by, its predictions, and the metrics it is evaluated by."""
 
+import warnings
 from collections.abc import Sequence
 from math import isfinite
 from typing import ClassVar, Literal, Protocol
@@ -22,22 +23,23 @@ from torchmetrics.utilities import dim_zero_cat
 
 from pipeline.constraints import NonNegativeFloat, ProbabilityBelowOne
 from pipeline.errors import ConfigError
-from pipeline.spec import DataSpec, TaskKind
+from pipeline.spec import Batch, DataSpec, TaskKind
 
-# Metrics that say where they are not defined, where torchmetrics counts 0: a part that lacks a class has no AUROC.
+# B batch, N samples, K classes or labels, T numbers to predict
+
+# Metrics that are undefined on some data, where torchmetrics returns 0: without samples of a class there is no AUROC.
 #
-# `lacks(targets)`: what the targets of a part have not that the metric needs, in words; "" where nothing is missing.
-# `undefined` is the same, after `compute()`, of all that was seen: its value is then no figure.
-
-# N samples, K classes or labels, T numbers to predict
+# `missing(targets)` says what the metric needs and these targets do not have; "" if nothing is missing.
+# `undefined` says the same, after `compute()`, of all samples that were seen: the value is then NaN.
 
 
-def nan_like(like: Tensor) -> Tensor:
-    return torch.full((), float("nan"), device=like.device)
+def nan_like(other: Tensor) -> Tensor:
+    """Return a scalar NaN on the same device."""
+    return torch.full((), float("nan"), device=other.device)
 
 
 class AUROC(MulticlassAUROC):
-    """One class against the rest, averaged over the classes; every one must occur."""
+    """AUROC of each class against the rest, averaged over the classes; every class must occur."""
 
     undefined = ""
 
@@ -47,18 +49,18 @@ class AUROC(MulticlassAUROC):
 
     def missing(self, targets: Tensor) -> str:  # (N,)
         counts = torch.bincount(targets, minlength=len(self.class_names)).tolist()
-        missing = [name for name, count in zip(self.class_names, counts, strict=True) if count == 0]
-        return f"no sample of class {', '.join(missing)}" if missing else ""
+        absent = [name for name, count in zip(self.class_names, counts, strict=True) if count == 0]
+        return f"no sample of class {', '.join(absent)}" if absent else ""
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as the class above declares it for its curve
         targets = dim_zero_cat(self.target)
         self.undefined = self.missing(targets)
-        found: Tensor = nan_like(targets) if self.undefined else super().compute()
-        return found
+        value: Tensor = nan_like(targets) if self.undefined else super().compute()
+        return value
 
 
 class MultilabelF1(MultilabelF1Score):
-    """Averaged over the labels that hold or are said to hold; of any other it is 0 / 0."""
+    """F1 averaged over the labels that hold or are predicted for some sample; for any other label it is 0 / 0."""
 
     undefined = ""
 
@@ -66,20 +68,19 @@ class MultilabelF1(MultilabelF1Score):
         super().__init__(num_labels, average="macro", validate_args=False)
 
     def missing(self, targets: Tensor) -> str:
-        return ""  # what is said counts, too
+        return ""  # predicted labels count, too
 
     def compute(self) -> Tensor:
-        hits, wrong, _, missed = self._final_state()  # (K,) each
-        concerned = 2 * hits + wrong + missed
-        self.undefined = "" if concerned.any() else "no label holds or is said to hold"
-        f1 = 2 * hits[concerned > 0] / concerned[concerned > 0]
-        return nan_like(concerned) if self.undefined else f1.mean()
+        true_positives, false_positives, _, false_negatives = self._final_state()  # (K,) each
+        total = 2 * true_positives + false_positives + false_negatives
+        self.undefined = "" if total.any() else "no label holds or is predicted"
+        f1 = 2 * true_positives[total > 0] / total[total > 0]
+        return nan_like(total) if self.undefined else f1.mean()
 
 
 class CentredR2(R2Score):
-    """From deviations: torchmetrics sums squares, which in float32 leave nothing of numbers such as 2000 to 2020.
-
-    Of numbers that do not vary there is no share of variance that could be explained.
+    """R2 from deviations from `centre` (T,), because sums of squares are too coarse in float32 for numbers such as 2000
+    to 2020. It is undefined for numbers that do not vary.
     """
 
     centre: Tensor
@@ -99,67 +100,63 @@ class CentredR2(R2Score):
         self.highest = torch.maximum(self.highest, target.amax(dim=0))
 
     def missing(self, targets: Tensor) -> str:  # (N, T)
-        return _variation(len(targets), targets.amin(dim=0), targets.amax(dim=0))
+        return _missing_variation(len(targets), targets.amin(dim=0), targets.amax(dim=0))
 
     def compute(self) -> Tensor:
-        self.undefined = _variation(int(self.total), self.lowest, self.highest)
-        found: Tensor = nan_like(self.lowest) if self.undefined else super().compute()
-        return found
+        self.undefined = _missing_variation(int(self.total), self.lowest, self.highest)
+        value: Tensor = nan_like(self.lowest) if self.undefined else super().compute()
+        return value
 
 
-def _variation(count: int, lowest: Tensor, highest: Tensor) -> str:
+def _missing_variation(count: int, lowest: Tensor, highest: Tensor) -> str:
     if count < 2:
         return f"{count} sample"
-    alike = (lowest == highest).nonzero().flatten().tolist()
-    return f"all samples are {lowest[alike[0]]:g}" if alike else ""
+    constant = (lowest == highest).nonzero().flatten().tolist()
+    return f"all samples are {lowest[constant[0]]:g}" if constant else ""
 
-
-# K classes, N training samples
 
 ClassWeights = Sequence[NonNegativeFloat] | Literal["balanced"] | None
 
 
-def class_weight_tensor(asked: Sequence[float] | Literal["balanced"], spec: DataSpec) -> Tensor:
-    """(K,) the weights as they are given; `balanced`: N / (K * count), so that the mean over the samples is 1 and the
-    classes weigh the same (King & Zeng 2001).
+def class_weight_tensor(weights: Sequence[float] | Literal["balanced"], spec: DataSpec) -> Tensor:
+    """Return the weights (K,) as given, or `balanced` ones: N / (K * count) for N training samples, so that the mean
+    over the samples is 1 and all classes weigh the same (King & Zeng 2001).
 
-    Raises ConfigError for weights that are none, and where nobody has counted.
+    Raise ConfigError for invalid weights, and for `balanced` if the samples of each class were not counted.
     """
-    if isinstance(asked, str):
-        if asked != "balanced":
-            raise ConfigError(f"task.class_weights={asked}: expected null, balanced, or a weight for each class")
+    if isinstance(weights, str):
+        if weights != "balanced":
+            raise ConfigError(f"task.class_weights={weights}: expected null, balanced, or a weight for each class")
         if not spec.class_counts:
             raise ConfigError(
-                f"task.class_weights=balanced: {spec.name} does not tell how many samples its classes have "
+                f"task.class_weights=balanced: {spec.name} does not say how many samples its classes have "
                 "(DataSpec.class_counts); give a weight for each class, such as task.class_weights=[1,2]"
             )
         return balanced_class_weights(spec.class_counts)
-    given = ",".join(f"{each:g}" for each in asked)
-    if len(asked) != spec.num_classes:
+    given = ",".join(f"{weight:g}" for weight in weights)
+    if len(weights) != spec.num_classes:
         ones = ",".join("1" for _ in range(spec.num_classes))
         raise ConfigError(
-            f"task.class_weights=[{given}] has {len(asked)} weights, and {spec.name} has {spec.num_classes} classes: "
+            f"task.class_weights=[{given}] has {len(weights)} weights, and {spec.name} has {spec.num_classes} classes: "
             f"one for each, such as [{ones}], in the order {', '.join(spec.class_names)}"
         )
-    if not all(isfinite(each) and each >= 0 for each in asked) or not any(asked):
-        raise ConfigError(f"task.class_weights=[{given}]: expected 0 or more of each class, and not 0 of all")
-    return torch.tensor([float(each) for each in asked])
+    if not all(isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise ConfigError(f"task.class_weights=[{given}]: expected 0 or more for each class, and not 0 for all")
+    return torch.tensor([float(weight) for weight in weights])
 
 
 def balanced_class_weights(counts: Sequence[int]) -> Tensor:
-    """(K,) for classes of so many samples; 0 for one without any, which is not counted among the K."""
-    there = torch.tensor(counts, dtype=torch.float64)
-    present = int((there > 0).sum())
-    return torch.where(there > 0, there.sum() / (present * there.clamp(min=1)), 0.0).float()
-
-
-# B batch, K labels
+    """Return weights (K,) for classes of so many samples; 0 for an empty class, which does not count among the K."""
+    samples = torch.tensor(counts, dtype=torch.float64)
+    present = int((samples > 0).sum())
+    return torch.where(samples > 0, samples.sum() / (present * samples.clamp(min=1)), 0.0).float()
 
 
 class Multilabel:
-    """Any of K labels, each by a score of its own: binary relevance (Tsoumakas & Katakis 2007), with the logistic loss.
+    """Multi-label classification: any of K labels, each with a score of its own (binary relevance, Tsoumakas & Katakis
+    2007) and the logistic loss.
 
-    A label is said to hold where its probability is above one half.
+    A label is predicted where its probability is above one half.
     """
 
     tasks: ClassVar[tuple[TaskKind, ...]] = ("multilabel",)
@@ -189,12 +186,12 @@ class Multilabel:
         return {"accuracy": ((scores > 0) == (targets > 0)).all(dim=1)}
 
     def predictions(self, scores: Tensor) -> Tensor:  # (B, K) -> the probability of each label (B, K)
-        # Not the scores: torchmetrics would take those of a batch for probabilities that lie all in [0, 1].
+        # Not the scores: torchmetrics would take a batch of scores that all lie in [0, 1] for probabilities.
         return torch.sigmoid(scores)
 
     def metrics(self) -> MetricCollection:
-        """Accuracy counts samples with all labels right; F1 is averaged over labels that occur; the Hamming loss is the
-        share of labels that are wrong."""
+        """Return exact-match accuracy, F1 averaged over the labels that occur, and the share of labels that are wrong
+        (Hamming loss)."""
         labels = self.num_labels
         return MetricCollection(
             {
@@ -206,35 +203,70 @@ class Multilabel:
         )
 
 
-# B batch, K classes, T numbers to predict
-
-
 class Task(Protocol):
-    """The Learner's view of a task. `scores` are what the network returns, (B, DataSpec.num_outputs)."""
+    """What a Learner needs from a task. `scores` (B, DataSpec.num_outputs) are the network's outputs.
 
-    kind: TaskKind  # what the model is to be built for
-    headline: str  # the metric that a run is summed up by
-    sample_metric_names: tuple[str, ...]  # the keys of `hits`
+    kind                 the kind of task that the model is built for
+    headline             the metric that sums a run up
+    sample_metric_names  the keys of `sample_metrics`
+    """
+
+    kind: TaskKind
+    headline: str
+    sample_metric_names: tuple[str, ...]
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """What training minimises: the mean over the batch, before any penalty on the weights."""
+        """Return the loss that training minimises: the mean over the batch, before any penalty on the weights."""
 
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """(B,) what is reported on data that the network does not learn from."""
+        """Return the losses (B,) that are reported on validation and test data."""
 
     def sample_metrics(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Cheap per-sample scores (B,), averaged while training: {"accuracy": ...}."""
+        """Return cheap metrics of each sample (B,), averaged while training: {"accuracy": ...}."""
 
     def predictions(self, scores: Tensor) -> Tensor:
-        """What a network is judged by: a score for each class (B, K), the probabilities being their softmax; or each
-        label's own probability (B, K); or the numbers (B, T)."""
+        """Return what metrics take: logits of classes (B, K), probabilities of labels (B, K), or numbers (B, T)."""
 
     def metrics(self) -> MetricCollection:
-        """Fresh metrics over (answers, targets), for one pass over a part of the data."""
+        """Return fresh metrics over (predictions, targets), for one pass over a part of the data."""
+
+
+RENAMED = {"hits": "sample_metrics", "answers": "predictions", "running_names": "sample_metric_names"}
+
+
+def accept_old_names(task: Task) -> None:
+    """Let a user's own task go on working that was written for the earlier names of a task's methods."""
+    for old, new in RENAMED.items():
+        if hasattr(task, old):
+            warnings.warn(f"{type(task).__name__}.{old} is now {new}", DeprecationWarning, stacklevel=2)
+            setattr(task, new, getattr(task, old))
+
+
+def mixed_loss(task: Task, scores: Tensor, batch: Batch) -> Tensor:
+    """Return the task's mean loss; for mixed samples that of both targets, by their shares (Zhang et al. 2018).
+
+    For cross-entropy this is the loss of the mixed target, for the squared error its gradient is.
+    """
+    loss = task.loss(scores, batch.targets)
+    if batch.mixed is None:
+        return loss
+    return loss.lerp(task.loss(scores, batch.mixed.targets), batch.mixed.share)
+
+
+def mixed_sample_metrics(task: Task, scores: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """Return the task's metrics of each sample (B,); for mixed samples those of both targets, by their shares."""
+    metrics = task.sample_metrics(scores, batch.targets)
+    if batch.mixed is None:
+        return metrics
+    others = task.sample_metrics(scores, batch.mixed.targets)
+    return {name: values.float().lerp(others[name].float(), batch.mixed.share) for name, values in metrics.items()}
 
 
 def task_for_data(*, spec: DataSpec, label_smoothing: ProbabilityBelowOne, class_weights: ClassWeights = None) -> Task:
-    """What the data asks for. Raises ConfigError where there is no such task, or no classes to smooth or to weigh."""
+    """Return the task that fits the data.
+
+    Raise ConfigError if there is none, or no classes whose targets could be smoothed or weighted.
+    """
     match spec.task:
         case "multiclass":
             return Classification(spec=spec, label_smoothing=label_smoothing, class_weights=class_weights)
@@ -266,10 +298,10 @@ def task_for_data(*, spec: DataSpec, label_smoothing: ProbabilityBelowOne, class
 
 
 class Classification:
-    """One of K classes: cross-entropy, with label smoothing (Szegedy et al. 2016) and weights while training.
+    """One of K classes: cross-entropy, with label smoothing (Szegedy et al. 2016) and class weights while training.
 
-    `class_weights` is one a class, what each of its samples counts in the mean, or `balanced`: all classes count the
-    same altogether, and a sample 1 on average.
+    `class_weights` has the weight of a sample of each class in the mean, or is `balanced`: all classes weigh the same,
+    and a sample 1 on average.
     """
 
     tasks: ClassVar[tuple[TaskKind, ...]] = ("multiclass", "binary")
@@ -293,15 +325,15 @@ class Classification:
         self.class_weights = None if class_weights is None else class_weight_tensor(class_weights, spec)
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        answers, smoothing = self.predictions(scores), self.label_smoothing
+        logits, smoothing = self.predictions(scores), self.label_smoothing
         if self.class_weights is None:
-            return F.cross_entropy(answers, targets, label_smoothing=smoothing)
-        # Not torch's `weight`, whose mean is over the weights in the batch: several processes would each have another.
-        losses = F.cross_entropy(answers, targets, label_smoothing=smoothing, reduction="none")
+            return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        # Not torch's `weight`, whose mean is over the weights in the batch: they differ between processes.
+        losses = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
         return (losses * self.class_weights.to(losses.device)[targets]).mean()
 
     def losses(self, scores: Tensor, targets: Tensor) -> Tensor:
-        # Smoothing and weights are remedies for training; what is reported on unseen data stays plain cross-entropy.
+        # Smoothing and weights are for training; plain cross-entropy is reported on validation and test data.
         return F.cross_entropy(self.predictions(scores), targets, reduction="none")
 
     def sample_metrics(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -311,8 +343,8 @@ class Classification:
         return scores
 
     def metrics(self) -> MetricCollection:
-        """Accuracy over samples; F1 averaged over classes; AUROC one class against the rest, averaged;
-        calibration error over 15 bins of confidence (Guo et al. 2017)."""
+        """Return accuracy over samples, F1 and AUROC averaged over classes, and the calibration error over 15 bins of
+        confidence (Guo et al. 2017)."""
         classes = self.num_classes
         return MetricCollection(
             {
@@ -325,7 +357,7 @@ class Classification:
 
 
 class Binary(Classification):
-    """One of two classes, by one score: the log-odds of the second (Cox 1958).
+    """One of two classes, with one score: the log-odds of the second class (Cox 1958).
 
     The softmax of (0, score) is (1 - sigmoid(score), sigmoid(score)), so its cross-entropy is the logistic loss.
     """
@@ -350,7 +382,7 @@ class Binary(Classification):
 
 
 class PerceptronTask(Binary):
-    """Rosenblatt 1958: nothing is learned from a sample on the right side, and from any other to move towards it.
+    """The perceptron's criterion (Rosenblatt 1958): only samples on the wrong side of the boundary move it.
 
     The rule w += rate * y * x is a step down the perceptron criterion max(0, -y * score), with y = -1 or 1.
     """
@@ -369,7 +401,7 @@ class PerceptronTask(Binary):
 class Regression:
     """One or more numbers: squared error, in units of their variance in the training part.
 
-    So a learning rate means the same whatever the numbers are measured in, and 1 is what the mean alone would cost.
+    So a learning rate means the same for all units of measurement, and predicting the mean has a loss of 1.
     """
 
     tasks: ClassVar[tuple[TaskKind, ...]] = ("regression",)
@@ -399,7 +431,7 @@ class Regression:
         return scores
 
     def metrics(self) -> MetricCollection:
-        """In the numbers' own units, but for R2, the share of their variance that is explained."""
+        """Return R2, and mean absolute and root mean squared error in the numbers' own units."""
         return MetricCollection(
             {"r2": CentredR2(self.mean), "mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)},
             compute_groups=False,
@@ -409,18 +441,18 @@ class Regression:
 def check_scores(network: nn.Module, inputs: Tensor, spec: DataSpec) -> None:
     """Try the network on two real samples before training starts.
 
-    Raises ConfigError if it cannot take the inputs or does not return the scores that are asked for.
+    Raise ConfigError if it cannot take the inputs or does not return scores of the expected shape.
     """
     was_training = network.training
     network.eval()
     try:
         with torch.no_grad():
             scores = network(inputs)
-    except (RuntimeError, ValueError, IndexError, TypeError) as problem:
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise ConfigError(
-            f"the model cannot take {spec.name}'s inputs of shape {tuple(inputs.shape)}: {problem}. "
+            f"the model cannot take {spec.name}'s inputs of shape {tuple(inputs.shape)}: {error}. "
             "Its forward() gets a batch (B, channels, ...) of scaled floats"
-        ) from problem
+        ) from error
     finally:
         network.train(was_training)
     expected = (len(inputs), spec.num_outputs)

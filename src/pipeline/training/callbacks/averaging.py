@@ -1,4 +1,4 @@
-"""What judges and keeps an average of the weights instead of the last ones."""
+"""Evaluate and keep an average of the weights instead of the last ones."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -11,37 +11,36 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.constraints import PositiveInt, ProbabilityBelowOne
-from pipeline.spec import Batch
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.hooks import StepCallback, calls_step_callbacks
 from pipeline.training.distributed.sharding import distribute_like, full_tensor, local_tensor
-from pipeline.training.engine import as_batch
+from pipeline.training.learner import as_batch
 from pipeline.training.torch_private import lerp_all
 
 
 class WeightAveraging(StepCallback):
     """`average` holds weights and buffers by their names in a checkpoint; it is empty until there is one.
 
-    Checkpoints hold both; `evaluation_state_dict` has the average. Of these callbacks a run can have one.
+    Checkpoints hold both; `evaluation_state_dict` has the average. A run can have one of these callbacks.
     """
 
     def __init__(self) -> None:
         self.average: dict[str, Tensor] = {}
         self.averaged: list[tuple[Tensor, Tensor]] = []  # average, weights
-        self.copied: list[tuple[Tensor, Tensor]] = []  # what no average can be taken of
-        self.training_weights: dict[str, Tensor] | None = None  # set aside while the average is judged
+        self.copied: list[tuple[Tensor, Tensor]] = []  # integers, which are copied and not averaged
+        self.training_weights: dict[str, Tensor] | None = None  # set aside while the average is evaluated
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         if self.average:
-            self.pair(pl_module)
+            self._pair_with_weights(pl_module)
 
-    def begin(self, learner: pl.LightningModule) -> None:
-        """With the weights as they are."""
+    def start_average(self, learner: pl.LightningModule) -> None:
+        """Set the average to the current weights."""
         self.average = {name: value.clone() for name, value in live_weights(learner).items()}
-        self.pair(learner)
+        self._pair_with_weights(learner)
 
-    def pair(self, learner: pl.LightningModule) -> None:
+    def _pair_with_weights(self, learner: pl.LightningModule) -> None:
         # Once: a state dict of the module takes longer than the whole average, and these stay the live weights.
         weights = live_weights(learner)
         self.average = {name: distribute_like(value, weights[name]) for name, value in self.average.items()}
@@ -50,8 +49,8 @@ class WeightAveraging(StepCallback):
         self.copied = [pair for pair in pairs if not pair[1].is_floating_point()]
 
     @torch.no_grad()
-    def move(self, share: float) -> None:
-        """average <- (1 - share) * average + share * weights"""
+    def update_average(self, share: float) -> None:
+        """average <- (1 - share) * average + share * weights."""
         averages, weights = zip(*self.averaged, strict=True)
         lerp_all(averages, weights, share)
         for count, value in self.copied:  # batch norm's count of batches
@@ -60,11 +59,11 @@ class WeightAveraging(StepCallback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and self.average:
             self.training_weights = {name: value.clone() for name, value in live_weights(pl_module).items()}
-            copy_weights(pl_module, self.average)
+            copy_weights(self.average, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.training_weights is not None:
-            copy_weights(pl_module, self.training_weights)
+            copy_weights(self.training_weights, pl_module)
             self.training_weights = None
 
     def on_save_checkpoint(
@@ -84,22 +83,26 @@ class WeightAveraging(StepCallback):
 
 
 def evaluation_weights_now(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Tensor]:
-    """What a checkpoint taken now would be judged by, whole and on the CPU; all processes must ask for it."""
+    """Return the weights that a checkpoint saved now would be evaluated with, whole and on the CPU.
+
+    All processes must call it.
+    """
     checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
     for callback in callbacks:
         if isinstance(callback, WeightAveraging):
             callback.on_save_checkpoint(trainer, module, checkpoint)
-    judged = _tensors(checkpoints.evaluation_weights(checkpoint))
-    return {name: full_tensor(value).detach().to("cpu", copy=True) for name, value in judged.items()}
+    weights = _tensors(checkpoints.evaluation_weights(checkpoint))
+    return {name: full_tensor(value).detach().to("cpu", copy=True) for name, value in weights.items()}
 
 
 def live_weights(learner: pl.LightningModule) -> dict[str, Tensor]:
-    """The live weights and buffers (not copies), by their names in the checkpoint."""
+    """Return the weights and buffers themselves (not copies), by their names in the checkpoint."""
     return _tensors(learner.state_dict())
 
 
-def copy_weights(learner: pl.LightningModule, weights: dict[str, Tensor]) -> None:
+def copy_weights(weights: dict[str, Tensor], learner: pl.LightningModule) -> None:
+    """Copy weights and buffers into the learner's."""
     with torch.no_grad():
         for name, value in live_weights(learner).items():
             value.copy_(weights[name])
@@ -111,7 +114,7 @@ def _tensors(values: dict[str, Any]) -> dict[str, Tensor]:
 
 
 class EMA(WeightAveraging):
-    """Judge and keep the average of the weights instead of the last ones (Polyak & Juditsky 1992).
+    """Evaluate and keep an exponential moving average of the weights (Polyak & Juditsky 1992).
 
     average <- decay * average + (1 - decay) * weights after every step, with a smaller decay in the
     first steps, (1 + step) / (10 + step), so that the initial weights are forgotten. The running statistics of
@@ -125,26 +128,26 @@ class EMA(WeightAveraging):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         if not self.average:
-            self.begin(pl_module)
+            self.start_average(pl_module)
 
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         step = trainer.global_step
-        self.move(1 - min(self.decay, (1 + step) / (10 + step)))
+        self.update_average(1 - min(self.decay, (1 + step) / (10 + step)))
 
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
-Sharing = Callable[[slice], AbstractContextManager[None]]
+GlobalBatch = Callable[[slice], AbstractContextManager[None]]
 
 
 class SWA(WeightAveraging):
-    """Stochastic weight averaging (Izmailov et al. 2018): judge and keep the mean of the weights at the end of each
-    epoch from `start_share` (0 to 1) of training on, or every `every_n_steps` from there.
+    """Stochastic weight averaging (Izmailov et al. 2018): evaluate and keep the mean of the weights at the end of each
+    epoch, or every `every_n_steps`, from `start_share` (0 to 1) of training on.
 
-    Until then the weights themselves are judged. The mean is of weights that still move: a learning rate that falls
-    to nothing, as in one_cycle, leaves little to average.
+    Until then the weights themselves are evaluated. The mean is useful for weights that still move: a learning rate
+    that falls to nothing, as in one_cycle, leaves little to average.
 
-    Batch norm's running statistics are those of no single weights, so they are taken anew before each judgement, from
-    `batch_norm_steps` training batches as they are stored, without augmentation and with dropout off.
+    Batch norm's running statistics do not fit the averaged weights, so they are recomputed before each validation,
+    from `batch_norm_steps` training batches without augmentation, with dropout off.
     """
 
     def __init__(
@@ -154,29 +157,30 @@ class SWA(WeightAveraging):
         self.start_share = start_share
         self.every_n_steps = every_n_steps
         self.batch_norm_steps = batch_norm_steps
-        self.count = 0  # of the weights in the average
+        self.count = 0  # weights in the average
 
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
-        every = _steps_of_an_epoch(trainer, learner) if self.every_n_steps is None else self.every_n_steps
+        every = _steps_per_epoch(trainer, learner) if self.every_n_steps is None else self.every_n_steps
         if trainer.global_step % every != 0 or trainer.global_step < self.start_share * _total_steps(trainer, learner):
             return
         if self.average:
-            self.move(1 / (self.count + 1))
+            self.update_average(1 / (self.count + 1))
         else:
-            self.begin(learner)
+            self.start_average(learner)
         self.count += 1
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_validation_start(trainer, pl_module)
         if self.training_weights is None:
             return
-        norms = [each for each in pl_module.modules() if isinstance(each, BatchNorm) and each.track_running_stats]
+        norms = [
+            module for module in pl_module.modules() if isinstance(module, BatchNorm) and module.track_running_stats
+        ]
         if norms:
-            inputs = islice(_training_inputs(trainer), self.batch_norm_steps)
+            batches = islice(_training_inputs(trainer), self.batch_norm_steps)
+            inputs = (batch.to(pl_module.device) for batch in batches)
             with torch.no_grad(), trainer.precision_plugin.forward_context():
-                recompute_batch_norm(
-                    pl_module, norms, (each.to(pl_module.device) for each in inputs), global_batch_of(pl_module)
-                )
+                recompute_batch_norm(pl_module, norms, inputs, _global_batch_of(pl_module))
             for name, value in live_weights(pl_module).items():
                 self.average[name].copy_(value)
 
@@ -188,10 +192,10 @@ class SWA(WeightAveraging):
 
 
 def recompute_batch_norm(
-    network: nn.Module, norms: list[BatchNorm], batches: Iterator[Tensor], sharing: Sharing
+    network: nn.Module, norms: list[BatchNorm], batches: Iterator[Tensor], global_batch: GlobalBatch
 ) -> None:
-    """The running mean and variance of `norms`, parts of `network`, as the mean over these batches of inputs."""
-    was = [(norm, norm.momentum, norm.training) for norm in norms]
+    """Set the running statistics of `norms`, which are modules of `network`, to the mean over these inputs."""
+    settings = [(norm, norm.momentum, norm.training) for norm in norms]
     was_training = network.training
     network.eval()
     for norm in norms:
@@ -199,32 +203,32 @@ def recompute_batch_norm(
         norm.momentum = None  # the mean over all batches since then
         norm.train()
     for inputs in batches:
-        with sharing(slice(0, len(inputs))):
+        with global_batch(slice(0, len(inputs))):
             network(inputs)
     network.train(was_training)
-    for norm, momentum, training in was:
+    for norm, momentum, training in settings:
         norm.momentum = momentum
         norm.train(training)
 
 
-def global_batch_of(module: pl.LightningModule) -> Sharing:
-    """A module of the user's own has batch norm's statistics of each process's samples."""
-    return module.sharing if calls_step_callbacks(module) else lambda rows: nullcontext()  # type: ignore[return-value]
+def _global_batch_of(module: pl.LightningModule) -> GlobalBatch:
+    if calls_step_callbacks(module):
+        return module.global_batch  # type: ignore[return-value]  # of a Learner
+    return lambda rows: nullcontext()  # a user's own module takes batch norm's statistics in each process
 
 
 def _training_inputs(trainer: pl.Trainer) -> Iterator[Tensor]:
-    """Of the process's own part of this epoch, from its first batch, whatever of it has been trained on."""
+    """Yield this process's inputs of this epoch from the first batch on, also those that were trained on already."""
     loader: Any = trainer.train_dataloader
     for number, batch in enumerate(loader.batches() if hasattr(loader, "batches") else loader):
-        inputs: Tensor = (batch if isinstance(batch, Batch) else as_batch(batch, number)).inputs
-        yield inputs
+        yield as_batch(batch, number).inputs
 
 
 def _total_steps(trainer: pl.Trainer, learner: pl.LightningModule) -> float:
     known: float | None = getattr(learner, "total_steps", None)
-    return trainer.estimated_stepping_batches if known is None else known  # of a module of the user's own
+    return trainer.estimated_stepping_batches if known is None else known  # for a user's own module
 
 
-def _steps_of_an_epoch(trainer: pl.Trainer, learner: pl.LightningModule) -> int:
+def _steps_per_epoch(trainer: pl.Trainer, learner: pl.LightningModule) -> int:
     known: int | None = getattr(learner, "steps_per_epoch", None)
     return ceil(trainer.num_training_batches / trainer.accumulate_grad_batches) if known is None else known
