@@ -18,14 +18,14 @@ HOLDER = """
 import subprocess, sys
 from pathlib import Path
 from pipeline.runs import lock
-from pipeline.system.process import HANDED_DOWN
+from pipeline.system.process import INHERITED_FILES
 folder, work = Path(sys.argv[1]), sys.argv[2]
 CHILD = "import pathlib, sys, time\\nwhile pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
 with lock.run_lock(folder, work):
     if work == lock.TRAINED:
         alive = folder / "alive"
         alive.touch()
-        subprocess.Popen([sys.executable, "-c", CHILD, str(alive)], pass_fds=tuple(HANDED_DOWN))
+        subprocess.Popen([sys.executable, "-c", CHILD, str(alive)], pass_fds=tuple(INHERITED_FILES))
     print("held", flush=True)
     sys.stdin.read()
 """
