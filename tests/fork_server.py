@@ -350,7 +350,7 @@ def run(asked: dict[str, Any]) -> NoReturn:
         print(code, file=sys.stderr)
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]
-    sys.modules["pipeline.system.process"].end(code or 0)
+    sys.modules["pipeline.system.process"].exit_without_teardown(code or 0)
 
 
 def run_program(asked: dict[str, Any]) -> None:
