@@ -77,6 +77,9 @@ class TestNothingHeavyIsImported:
         code += f"code = main([*{verb.split()!r}, run])\nassert code == 2, code"
         assert not imported_by("import os\n" + code, tmp_path) & HEAVY
 
+    def test_before_a_process_of_a_run_has_set_its_signal_handlers(self, tmp_path: Path) -> None:
+        assert not imported_by("import pipeline.lifecycle.training_process", tmp_path) & HEAVY
+
     def test_to_submit_to_kubernetes(self, tmp_path: Path) -> None:
         volumes = f"launch.volumes={{{tmp_path}: claim}}"
         code = command("train", "launch=kubernetes", "launch.image=image", volumes, "launch.dry_run=true")

@@ -32,7 +32,8 @@ from pipeline.tracking.journal import Journal, Status, newest_params
 from pipeline.tracking.logger import JournalLogger
 from pipeline.tracking.sync_state import SyncState
 from pipeline.training import checkpoints
-from pipeline.training.interruption import Interrupted, Interruption, PeriodicMax
+from pipeline.training.distributed.periodic_max import PeriodicMax
+from pipeline.training.interruption import Interrupted, Interruption
 
 HOSTS_TAG = "hosts"
 

@@ -38,7 +38,7 @@ from pipeline.tracking.logger import JournalLogger
 from pipeline.training.callbacks.averaging import evaluation_weights_now
 from pipeline.training.callbacks.monitored_metric import BestScore, MonitorDiscovery, NoSuchMetric
 from pipeline.training.callbacks.monitors import EpochTiming
-from pipeline.training.interruption import PeriodicMax
+from pipeline.training.distributed.periodic_max import PeriodicMax
 from pipeline.training.learner import Learner
 
 NAME_LENGTH = 60

@@ -15,7 +15,8 @@ from pipeline.training import checkpoints
 from pipeline.training.callbacks.hooks import StepCallback, calls_step_callbacks
 from pipeline.training.callbacks.monitored_metric import BestScore
 from pipeline.training.checkpoints import BackgroundWriter
-from pipeline.training.interruption import Interrupted, Interruption, PeriodicMax
+from pipeline.training.distributed.periodic_max import PeriodicMax
+from pipeline.training.interruption import Interrupted, Interruption
 
 log = logging.getLogger(__name__)
 
