@@ -13,9 +13,9 @@ from rich.table import Table
 from tests.end_to_end.planted import CASES, Case
 
 from benchmarks.figure import Figure
-from pipeline.diagnosis.checks import findings
-from pipeline.diagnosis.examine import examine
-from pipeline.reports.report_data import gather
+from pipeline.diagnosis.checks import run_checks
+from pipeline.diagnosis.examine import collect_inputs
+from pipeline.reports.report_data import load_report_data
 from pipeline.runs.run_directory import Run
 
 SEEDS = (0, 1, 2)
@@ -46,8 +46,8 @@ def first_finding(case: Case, seed: int, home: Path) -> str:
     command = [sys.executable, "-m", "pipeline", *case.command(seed)]
     subprocess.run(command, cwd=home, check=False, capture_output=True, env=os.environ)
     run = Run((home / "runs" / "latest").resolve())
-    symptoms, _ = examine(run, gather(run))
-    return next((each.fault for each in findings(symptoms)), NOTHING)
+    symptoms, _ = collect_inputs(run, load_report_data(run))
+    return next((each.fault for each in run_checks(symptoms)), NOTHING)
 
 
 def _table(confusion: Counter[tuple[str, str]]) -> Table:

@@ -77,11 +77,11 @@ def test_every_metric_that_is_defined_is_measured_by_some_task() -> None:
     ],
 )
 def test_a_report_shows_title_and_unit_of_the_definition(name: str, title: str, value: str) -> None:
-    assert (formatting.name_of(f"test/{name}"), formatting.value_of(f"test/{name}", 0.9825)) == (title, value)
+    assert (formatting.metric_title(f"test/{name}"), formatting.format_metric(f"test/{name}", 0.9825)) == (title, value)
 
 
 def test_a_report_shows_metrics_in_the_order_of_their_definition() -> None:
-    assert formatting.in_order({f"test/{name}": 0.0 for name in ("f2", *reversed(METRICS))}) == [
+    assert formatting.metric_order({f"test/{name}": 0.0 for name in ("f2", *reversed(METRICS))}) == [
         *(f"test/{name}" for name in METRICS),
         "test/f2",
     ]

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.diagnosis.advice import merged
-from pipeline.diagnosis.checks import findings
-from pipeline.diagnosis.symptoms import Copies, Pair, Scored, Symptoms
+from pipeline.diagnosis.advice import merge_overrides
+from pipeline.diagnosis.checks import run_checks
+from pipeline.diagnosis.inputs import DiagnosisInputs, DuplicateCount, PredictorOutputs, SplitOutputs
 
 CLASSES = ("cat", "dog")
 SETTINGS: dict[str, Any] = {
@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
 CALM = (0.5, 0.3, 0.22, 0.2, 0.195, 0.194)
 
 
-def scored(accuracy: float, *, size: int = 400, sureness: float | None = None, seed: int = 0) -> Scored:
+def scored(accuracy: float, *, size: int = 400, sureness: float | None = None, seed: int = 0) -> SplitOutputs:
     """Somebody who is so often right, and as sure as that unless told otherwise."""
     generator = np.random.default_rng(seed)
     targets = np.arange(size) % 2
@@ -30,30 +30,30 @@ def scored(accuracy: float, *, size: int = 400, sureness: float | None = None, s
     said = np.where(right, targets, 1 - targets)
     answers = np.full((size, 2), 1 - (sureness or accuracy))
     answers[np.arange(size), said] = sureness or accuracy
-    return Scored(answers, targets, -np.log(answers[np.arange(size), targets] + 1e-9), np.arange(size))
+    return SplitOutputs(answers, targets, -np.log(answers[np.arange(size), targets] + 1e-9), np.arange(size))
 
 
-def wavering(accuracy: float, *, seed: int = 0, size: int = 400) -> Scored:
+def wavering(accuracy: float, *, seed: int = 0, size: int = 400) -> SplitOutputs:
     """Wrong where hardly sure."""
     judge = scored(accuracy, size=size, seed=seed, sureness=0.95)
     answers = np.where(judge.right[:, None], judge.answers, 0.5 + 0.1 * (judge.answers - 0.5))
     return replace(judge, answers=answers)
 
 
-def pair(train: float, validation: float, **more: Any) -> Pair:
-    return Pair(scored(train, seed=1, **more), scored(validation, seed=2, **more))
+def pair(train: float, validation: float, **more: Any) -> PredictorOutputs:
+    return PredictorOutputs(scored(train, seed=1, **more), scored(validation, seed=2, **more))
 
 
-def symptoms(network: Pair | None, *, losses: tuple[float, ...] = CALM, **more: Any) -> Symptoms:
-    return Symptoms(
+def symptoms(network: PredictorOutputs | None, *, losses: tuple[float, ...] = CALM, **more: Any) -> DiagnosisInputs:
+    return DiagnosisInputs(
         **{
             "settings": SETTINGS,
             "curves": {"val/loss": [(10 * epoch, loss) for epoch, loss in enumerate(losses, start=1)]},
             "kind": "image",
             "class_names": CLASSES,
             "network": network,
-            "neighbours": Pair(wavering(0.9, seed=1), wavering(0.9, seed=2)),
-            "copies": {name: Copies(0, 0, 400) for name in ("train", "validation", "test")},
+            "neighbours": PredictorOutputs(wavering(0.9, seed=1), wavering(0.9, seed=2)),
+            "copies": {name: DuplicateCount(0, 0, 400) for name in ("train", "validation", "test")},
             "counts": np.array([200, 200]),
             "moved": 1.0,
             **more,
@@ -61,8 +61,8 @@ def symptoms(network: Pair | None, *, losses: tuple[float, ...] = CALM, **more: 
     )
 
 
-def faults(found: Symptoms) -> list[str]:
-    return [each.fault for each in findings(found)]
+def faults(found: DiagnosisInputs) -> list[str]:
+    return [each.fault for each in run_checks(found)]
 
 
 def test_a_network_that_does_well_has_none() -> None:
@@ -70,26 +70,26 @@ def test_a_network_that_does_well_has_none() -> None:
 
 
 def test_a_gap_between_the_parts_is_overfitting_and_asks_for_restraint() -> None:
-    (found,) = findings(symptoms(pair(1.0, 0.85)))
+    (found,) = run_checks(symptoms(pair(1.0, 0.85)))
     assert found.fault == "overfitting"
     assert found.figures[0] == "100.0% on its 400 training samples, 85.0% on 400 validation samples"
     assert found.overrides == ("callbacks=[default,augmentation]",)
 
 
 def test_a_gap_that_may_be_chance_is_none() -> None:
-    few = Pair(scored(1.0, size=60), scored(0.9, size=20))
+    few = PredictorOutputs(scored(1.0, size=60), scored(0.9, size=20))
     assert faults(symptoms(few, neighbours=few)) == []
 
 
 def test_a_network_below_its_neighbours_underfits() -> None:
-    (found,) = findings(symptoms(pair(0.6, 0.6)))
+    (found,) = run_checks(symptoms(pair(0.6, 0.6)))
     assert found.fault == "underfitting" and found.overrides == ("model.widths=[64,128]",)
-    (found,) = findings(symptoms(pair(0.6, 0.6), settings=SETTINGS | {"regularizer.l2.strength": 9.0}))
+    (found,) = run_checks(symptoms(pair(0.6, 0.6), settings=SETTINGS | {"regularizer.l2.strength": 9.0}))
     assert found.overrides == ("regularizer=none",)
 
 
 def test_weights_that_hardly_moved_speak_of_short_steps() -> None:
-    (found,) = findings(symptoms(pair(0.6, 0.6), moved=0.01))
+    (found,) = run_checks(symptoms(pair(0.6, 0.6), moved=0.01))
     assert found.fault == "learning rate too low" and found.overrides == ("optimizer.learning_rate=0.3",)
 
 
@@ -103,14 +103,14 @@ def test_weights_that_hardly_moved_speak_of_short_steps() -> None:
     ],
 )
 def test_a_loss_that_ran_away_speaks_of_long_steps(more: dict[str, Any]) -> None:
-    (found,) = findings(symptoms(pair(0.5, 0.5), **more))
+    (found,) = run_checks(symptoms(pair(0.5, 0.5), **more))
     assert found.fault == "learning rate too high" and found.overrides == ("optimizer.learning_rate=0.001",)
 
 
 def test_a_loss_that_still_falls_at_the_end_wants_more_epochs() -> None:
-    (found,) = findings(symptoms(pair(0.95, 0.95), losses=(0.6, 0.4, 0.3)))
+    (found,) = run_checks(symptoms(pair(0.95, 0.95), losses=(0.6, 0.4, 0.3)))
     assert found.fault == "stopped too early" and found.overrides == ("trainer.max_epochs=40",) and not found.resumes
-    (found,) = findings(
+    (found,) = run_checks(
         symptoms(pair(0.95, 0.95), losses=(0.6, 0.4, 0.3), settings=SETTINGS | {"scheduler": "constant"})
     )
     assert found.resumes
@@ -118,46 +118,52 @@ def test_a_loss_that_still_falls_at_the_end_wants_more_epochs() -> None:
 
 def test_probabilities_that_are_too_high_or_too_low_are_miscalibrated() -> None:
     too_sure, too_modest = pair(0.9, 0.9, sureness=0.999), pair(0.95, 0.95, sureness=0.6)
-    (found,) = findings(symptoms(too_sure))
+    (found,) = run_checks(symptoms(too_sure))
     assert found.fault == "miscalibration" and "surer" in found.told
     assert found.overrides == ("task.label_smoothing=0.05",)
-    (found,) = findings(symptoms(too_modest, settings=SETTINGS | {"task.label_smoothing": 0.4}))
+    (found,) = run_checks(symptoms(too_modest, settings=SETTINGS | {"task.label_smoothing": 0.4}))
     assert "less sure" in found.told and found.overrides == ("task.label_smoothing=0",)
 
 
 def test_few_samples_are_off_by_themselves() -> None:
-    few = Pair(scored(0.95, size=20, sureness=0.85), scored(0.95, size=20, sureness=0.85))
+    few = PredictorOutputs(scored(0.95, size=20, sureness=0.85), scored(0.95, size=20, sureness=0.85))
     assert faults(symptoms(few, neighbours=few)) == []
 
 
 def test_copies_across_parts_are_leakage_unless_rows_are_alike_by_chance() -> None:
     clean = symptoms(pair(0.97, 0.96)).copies
-    leaked = clean | {"test": Copies(40, 40, 400)}
-    (found,) = findings(symptoms(pair(0.97, 0.96), copies=leaked))
+    leaked = clean | {"test": DuplicateCount(40, 40, 400)}
+    (found,) = run_checks(symptoms(pair(0.97, 0.96), copies=leaked))
     assert found.fault == "leakage" and found.overrides == ("data.on_copies=drop",)
     assert "40 of 400 test samples (10.0%)" in found.figures[0]
-    coarse = {"train": Copies(44, 38, 400), "validation": Copies(40, 33, 400), "test": Copies(39, 35, 400)}
+    coarse = {
+        "train": DuplicateCount(44, 38, 400),
+        "validation": DuplicateCount(40, 33, 400),
+        "test": DuplicateCount(39, 35, 400),
+    }
     assert faults(symptoms(pair(0.97, 0.96), copies=coarse)) == []
-    assert faults(symptoms(pair(0.97, 0.96), copies=clean | {"test": Copies(1, 1, 30)})) == []
+    assert faults(symptoms(pair(0.97, 0.96), copies=clean | {"test": DuplicateCount(1, 1, 30)})) == []
 
 
 def test_a_rare_class_that_is_not_found_is_named() -> None:
     targets = np.array([0] * 380 + [1] * 20)
     answers = np.tile([0.97, 0.03], (400, 1))
-    blind = Scored(answers, targets, np.zeros(400), np.arange(400))
-    rare = symptoms(Pair(blind, blind), counts=np.array([380, 20]), neighbours=Pair(blind, blind))
-    (found,) = [each for each in findings(rare) if each.fault == "class imbalance"]
+    blind = SplitOutputs(answers, targets, np.zeros(400), np.arange(400))
+    rare = symptoms(
+        PredictorOutputs(blind, blind), counts=np.array([380, 20]), neighbours=PredictorOutputs(blind, blind)
+    )
+    (found,) = [each for each in run_checks(rare) if each.fault == "class imbalance"]
     assert "dog: 20 of 400 training samples (5.0%), and 0 of 20 validation samples found" in found.figures
     assert found.overrides[:2] == ("checkpoint.monitor=val/f1_macro", "checkpoint.mode=max")
     weighted = replace(rare, settings=SETTINGS | {"task.class_weights": None})
-    assert findings(weighted)[0].overrides == ("task.class_weights=balanced",)
+    assert run_checks(weighted)[0].overrides == ("task.class_weights=balanced",)
     assert "class imbalance" not in faults(replace(rare, counts=np.array([200, 200])))
 
 
 def test_labels_that_contradict_clear_neighbours_are_suspicious_the_worst_first() -> None:
     around = scored(0.85, sureness=0.95)
     by_heart = pair(1.0, 0.84)
-    found = findings(symptoms(by_heart, neighbours=Pair(around, scored(0.85))))
+    found = run_checks(symptoms(by_heart, neighbours=PredictorOutputs(around, scored(0.85))))
     assert [each.fault for each in found] == ["label noise", "overfitting"]
     suspects = found[0].suspects
     assert {each.row for each in suspects} == set(np.flatnonzero(~around.right).tolist())
@@ -168,23 +174,25 @@ def test_classes_that_overlap_are_no_wrong_labels() -> None:
     generator = np.random.default_rng(0)
     sure = generator.uniform(0.5, 1.0, 2_000)
     targets = (generator.random(2_000) < sure).astype(np.int64)
-    honest = Scored(np.stack([1 - sure, sure], axis=1), targets, -np.log(np.maximum(sure, 1e-9)), np.arange(2_000))
-    assert faults(symptoms(Pair(honest, honest), neighbours=Pair(honest, honest))) == []
+    honest = SplitOutputs(
+        np.stack([1 - sure, sure], axis=1), targets, -np.log(np.maximum(sure, 1e-9)), np.arange(2_000)
+    )
+    assert faults(symptoms(PredictorOutputs(honest, honest), neighbours=PredictorOutputs(honest, honest))) == []
 
 
 def test_numbers_are_asked_what_makes_sense_for_them() -> None:
-    def numbers(error: float, seed: int) -> Scored:
+    def numbers(error: float, seed: int) -> SplitOutputs:
         generator = np.random.default_rng(seed)
         true = generator.normal(size=(400, 1))
         said = true + error * generator.normal(size=(400, 1))
-        return Scored(said, true, np.square(said - true)[:, 0], np.arange(400))
+        return SplitOutputs(said, true, np.square(said - true)[:, 0], np.arange(400))
 
-    def predicted(train: float, validation: float) -> Symptoms:
+    def predicted(train: float, validation: float) -> DiagnosisInputs:
         return symptoms(
-            Pair(numbers(train, 1), numbers(validation, 2)),
+            PredictorOutputs(numbers(train, 1), numbers(validation, 2)),
             class_names=(),
             counts=np.zeros(0, dtype=np.int64),
-            neighbours=Pair(numbers(0.5, 1), numbers(0.5, 2)),
+            neighbours=PredictorOutputs(numbers(0.5, 1), numbers(0.5, 2)),
         )
 
     assert faults(predicted(0.4, 0.4)) == []
@@ -194,12 +202,12 @@ def test_numbers_are_asked_what_makes_sense_for_them() -> None:
 
 def test_what_is_tried_next_keeps_the_other_overrides_of_the_run() -> None:
     before = ["model=mlp", "regularizer=l2", "regularizer.l2.strength=9", "optimizer.learning_rate=1", "~callbacks.ema"]
-    assert merged(before, ["regularizer=none", "optimizer.learning_rate=0.1"]) == [
+    assert merge_overrides(before, ["regularizer=none", "optimizer.learning_rate=0.1"]) == [
         *("model=mlp", "~callbacks.ema", "regularizer=none", "optimizer.learning_rate=0.1")
     ]
 
 
 def test_a_module_of_the_users_own_is_judged_by_its_curves() -> None:
-    bare = Symptoms(settings={}, curves={"val/loss": [(1, 0.5), (2, float("inf"))]})
+    bare = DiagnosisInputs(settings={}, curves={"val/loss": [(1, 0.5), (2, float("inf"))]})
     assert faults(bare) == ["learning rate too high"]
-    assert faults(Symptoms(settings={}, curves={})) == []
+    assert faults(DiagnosisInputs(settings={}, curves={})) == []

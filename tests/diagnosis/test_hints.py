@@ -9,22 +9,22 @@ import pytest
 from pipeline.config.compose import compose
 from pipeline.diagnosis import advice, render
 from pipeline.diagnosis.finding import Finding
-from pipeline.diagnosis.symptoms import Symptoms
+from pipeline.diagnosis.inputs import DiagnosisInputs
 from pipeline.lifecycle.preflight import is_accepted
 from pipeline.lifecycle.summaries import logged_parameters
 from pipeline.runs.run_directory import Run
 
 RMSPROP = "_target_: torch.optim.RMSprop\n_partial_: true\nlr: 1e-3\n"
 OWN = "_target_: torch.optim.Rprop\n_partial_: true\netas: [0.5, 1.2]\n"
-HINTS: dict[str, Callable[[Symptoms], tuple[str, ...]]] = {
-    "rate": lambda symptoms: advice.learning_rate(symptoms, times=0.1),
-    "longer": lambda symptoms: advice.longer(symptoms, times=4),
-    "less": advice.less_restraint,
-    "more": advice.more_restraint,
-    "rare": advice.rare_classes_count,
-    "modest": advice.modest,
-    "too sure": lambda symptoms: advice.trusted(symptoms, is_too_sure=True),
-    "not sure": lambda symptoms: advice.trusted(symptoms, is_too_sure=False),
+HINTS: dict[str, Callable[[DiagnosisInputs], tuple[str, ...]]] = {
+    "rate": lambda symptoms: advice.scale_learning_rate(symptoms, times=0.1),
+    "longer": lambda symptoms: advice.train_longer(symptoms, times=4),
+    "less": advice.less_regularization,
+    "more": advice.more_regularization,
+    "rare": advice.weigh_rare_classes,
+    "modest": advice.soften_labels,
+    "too sure": lambda symptoms: advice.improve_calibration(symptoms, is_too_sure=True),
+    "not sure": lambda symptoms: advice.improve_calibration(symptoms, is_too_sure=False),
 }
 
 
@@ -36,9 +36,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def symptoms_of(words: list[str], kind: str = "image") -> Symptoms:
+def symptoms_of(words: list[str], kind: str = "image") -> DiagnosisInputs:
     composed = compose(words)
-    return Symptoms(settings=logged_parameters(composed.config, composed.choices), curves={}, kind=kind)
+    return DiagnosisInputs(settings=logged_parameters(composed.config, composed.choices), curves={}, kind=kind)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def symptoms_of(words: list[str], kind: str = "image") -> Symptoms:
 def test_the_learning_rate_goes_by_the_name_that_the_runs_optimiser_has_for_it(
     words: list[str], kind: str, expected: tuple[str, ...]
 ) -> None:
-    assert advice.learning_rate(symptoms_of(words, kind), times=0.1) == expected
+    assert advice.scale_learning_rate(symptoms_of(words, kind), times=0.1) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_learning_rate_goes_by_the_name_that_the_runs_optimiser_has_for_it(
 def test_what_is_suggested_is_accepted(words: list[str], kind: str) -> None:
     symptoms = symptoms_of(words, kind)
     for name, hint in HINTS.items():
-        assert is_accepted(advice.merged(words, hint(symptoms))), name
+        assert is_accepted(advice.merge_overrides(words, hint(symptoms))), name
 
 
 def finding_of(*overrides: str) -> Finding:
@@ -90,7 +90,7 @@ def test_what_the_check_refuses_is_not_printed(tmp_path: Path, overrides: tuple[
     run = Run(tmp_path / "20260101-000000-run-0000")
     run.folder.mkdir()
     (run.folder / "overrides.txt").write_text("optimizer=rmsprop\n")
-    typed = render.command(run, finding_of(*overrides))
+    typed = render.suggested_command(run, finding_of(*overrides))
     expected = shlex.join(["pipeline", "train", "optimizer=rmsprop", *overrides]) if is_printed else None
     assert typed == expected
-    assert ("```sh" in render.markdown(run, [(finding_of(*overrides), [])], [])) is is_printed
+    assert ("```sh" in render.diagnosis_markdown(run, [(finding_of(*overrides), [])], [])) is is_printed

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from pipeline.reports import predictions, run_report
-from pipeline.reports.statistics import calibration
+from pipeline.reports.evaluation_statistics import calibration
 from pipeline.runs.run_directory import Run
 from pipeline.tracking.journal import history, read
 
 
 @pytest.fixture(scope="module")
 def page(finished: Any) -> str:
-    text: str = (finished.folder / run_report.NAME).read_text(encoding="utf-8")
+    text: str = (finished.folder / run_report.REPORT_FILE).read_text(encoding="utf-8")
     return text
 
 
@@ -64,22 +64,22 @@ def test_the_journal_says_where_the_time_went(finished: Any) -> None:
 def test_the_directory_alone_is_enough_to_make_it_again(program: Any, finished: Any, page: str, tmp_path: Path) -> None:
     folder = tmp_path / "moved here"
     shutil.copytree(finished.folder, folder, symlinks=True)
-    (folder / run_report.NAME).unlink()
+    (folder / run_report.REPORT_FILE).unlink()
     ended = program.run(tmp_path / "nowhere", "report", f"run={folder}")
-    assert (ended.code, ended.err) == (0, "") and ended.out.strip() == str(folder / run_report.NAME)
-    again = (folder / run_report.NAME).read_text(encoding="utf-8")
+    assert (ended.code, ended.err) == (0, "") and ended.out.strip() == str(folder / run_report.REPORT_FILE)
+    again = (folder / run_report.REPORT_FILE).read_text(encoding="utf-8")
     assert again.replace(folder.name, finished.folder.name) == page
 
 
 def test_an_older_run_is_given_what_it_lacks_by_evaluate(program: Any, finished: Any, tmp_path: Path) -> None:
     folder = finished.copied_to(tmp_path)
-    for name in (run_report.NAME, predictions.NAME, "assembled.json"):
+    for name in (run_report.REPORT_FILE, predictions.PREDICTIONS_FILE, "assembled.json"):
         (folder / name).unlink()
     refused = program.run(tmp_path, "report")
     assert refused.code == 2 and f"pipeline evaluate run={folder.name}" in refused.err
     assert program.run(tmp_path, "evaluate").code == 0
     assert program.run(tmp_path, "report").code == 0
-    text = (folder / run_report.NAME).read_text(encoding="utf-8")
+    text = (folder / run_report.REPORT_FILE).read_text(encoding="utf-8")
     assert "Closest calls" in text and "Confusion matrix" in text
 
 

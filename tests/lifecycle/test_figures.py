@@ -16,8 +16,8 @@ from pipeline.lifecycle import figures
 from pipeline.reports import charts, run_report
 from pipeline.reports import predictions as saved
 from pipeline.reports.charts import Chart
-from pipeline.reports.predictions import Saved, SavedLabels
-from pipeline.reports.report_data import gather
+from pipeline.reports.predictions import MultilabelPredictions, TestPredictions
+from pipeline.reports.report_data import load_report_data
 from pipeline.runs.run_directory import Run
 
 HOSTILE = "<script>alert(1)</script>"
@@ -29,14 +29,14 @@ class NoData:
     data = None
 
 
-def labels(count: int = 3) -> SavedLabels:
+def labels(count: int = 3) -> MultilabelPredictions:
     generator = np.random.default_rng(0)
     true = generator.random((50, count)) < 0.3
     chances = np.clip(true + generator.normal(0, 0.4, true.shape), 0, 1).astype(np.float32)
-    return SavedLabels(chances, true, np.arange(50), np.zeros(50, np.float32), "the test set")
+    return MultilabelPredictions(chances, true, np.arange(50), np.zeros(50, np.float32), "the test set")
 
 
-def lost(columns: int) -> Saved:
+def lost(columns: int) -> TestPredictions:
     kept = numbers(columns)
     kept.predicted[:] = np.nan
     return kept
@@ -44,10 +44,10 @@ def lost(columns: int) -> Saved:
 
 @pytest.fixture
 def drawn(tmp_path: Path) -> Callable[..., dict[str, ElementTree.Element]]:
-    def draw(kept: Saved | None, classes: tuple[str, ...]) -> dict[str, ElementTree.Element]:
+    def draw(kept: TestPredictions | None, classes: tuple[str, ...]) -> dict[str, ElementTree.Element]:
         run = make_run(tmp_path / "20261123-120000-cnn-pets-aaaa", None, classes=classes)
         if kept is not None:
-            saved.save(run.folder, kept)
+            saved.write_predictions(run.folder, kept)
         assembly: Any = NoData()
         return {path.stem: ElementTree.parse(path).getroot() for path in figures.write_figures(run, assembly)}
 
@@ -55,7 +55,7 @@ def drawn(tmp_path: Path) -> Callable[..., dict[str, ElementTree.Element]]:
 
 
 MANY = tuple(f"class {number}" for number in range(charts.READABLE + 1))
-CASES: dict[str, tuple[Saved | None, tuple[str, ...], set[str]]] = {
+CASES: dict[str, tuple[TestPredictions | None, tuple[str, ...], set[str]]] = {
     "classes": (network(0.8), ("cat", "dog", "eel"), {"confusion_matrix", "reliability"}),
     "classes whose samples are pictures": (
         with_pictures(network(0.8)),
@@ -88,7 +88,7 @@ def test_each_file_is_whole_and_needs_nothing_else(drawn: Any, case: str) -> Non
 
 def test_the_page_and_the_files_show_the_same_charts(tmp_path: Path) -> None:
     run = make_run(tmp_path / "20261123-120000-cnn-pets-aaaa", network(0.8))
-    page = run_report.render(gather(run))
+    page = run_report.render_run_report(load_report_data(run))
     assembly: Any = NoData()
     files = {path.stem: path.read_text(encoding="utf-8") for path in figures.write_figures(run, assembly)}
     for name in ("learning_curves", "reliability"):
@@ -97,17 +97,17 @@ def test_the_page_and_the_files_show_the_same_charts(tmp_path: Path) -> None:
 
 
 def test_a_name_longer_than_its_chart_is_not_cut_off() -> None:
-    chart = Chart("x" * 200, charts.join())
-    assert float(ElementTree.fromstring(charts.sheet([chart])).attrib["width"]) > 1_400
+    chart = Chart("x" * 200, charts.join_html())
+    assert float(ElementTree.fromstring(charts.svg_file([chart])).attrib["width"]) > 1_400
 
 
 def test_every_chart_has_a_name_for_those_who_do_not_see_it(run_of_numbers: Run) -> None:
-    page = run_report.render(gather(run_of_numbers))
+    page = run_report.render_run_report(load_report_data(run_of_numbers))
     assert len(re.findall(r"<figure>", page)) == len(re.findall(r'<svg[^>]*role="img" aria-label="\w', page)) > 3
 
 
 @pytest.fixture
 def run_of_numbers(tmp_path: Path) -> Run:
     run = make_run(tmp_path / "20261123-120000-cnn-pets-aaaa", None, classes=())
-    saved.save(run.folder, replace(numbers()))
+    saved.write_predictions(run.folder, replace(numbers()))
     return run

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.reports import predictions as saved
-from pipeline.reports.predictions import SavedPredictions
+from pipeline.reports.predictions import ClassPredictions
 from pipeline.runs.run_directory import Run
 from pipeline.tracking.journal import Journal
 
@@ -29,7 +29,7 @@ CLASSES = ("cat", "dog", "eel")
 
 def network(
     right: float, *, size: int = 400, classes: int = 3, seed: int = 0, digest: str = "the test set"
-) -> SavedPredictions:
+) -> ClassPredictions:
     """What a network of this accuracy would have said of the same test set."""
     targets = (np.arange(size) % classes).astype(np.int32)
     generator = np.random.default_rng(seed)
@@ -37,7 +37,7 @@ def network(
     scores = generator.normal(size=(size, classes))
     scores[np.arange(size), said] = scores.max(axis=1) + generator.exponential(size=size) + 0.01
     log_probabilities = (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype(np.float32)
-    return SavedPredictions(
+    return ClassPredictions(
         log_probabilities=log_probabilities,
         said=said,
         targets=targets,
@@ -49,14 +49,14 @@ def network(
     )
 
 
-def with_pictures(predictions: SavedPredictions) -> SavedPredictions:
+def with_pictures(predictions: ClassPredictions) -> ClassPredictions:
     rows = np.union1d(predictions.worst_mistakes, predictions.closest_calls)
     return replace(predictions, pictured=rows, pictures=np.full((len(rows), 8, 8), 200, dtype=np.uint8))
 
 
 def make_run(
     folder: Path,
-    predictions: SavedPredictions | None,
+    predictions: ClassPredictions | None,
     *,
     name: str = "cnn-pets",
     classes: tuple[str, ...] = CLASSES,
@@ -100,17 +100,17 @@ def make_run(
         "result.json", {"status": status, "metrics": metrics, "seconds": 8.0, "command": "pipeline train seed=0"}
     )
     if predictions is not None:
-        saved.save(folder, predictions)
+        saved.write_predictions(folder, predictions)
     return run
 
 
 @pytest.fixture
-def predicted() -> Callable[..., SavedPredictions]:
+def predicted() -> Callable[..., ClassPredictions]:
     return network
 
 
 @pytest.fixture
-def pictured() -> Callable[[SavedPredictions], SavedPredictions]:
+def pictured() -> Callable[[ClassPredictions], ClassPredictions]:
     return with_pictures
 
 

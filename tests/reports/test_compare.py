@@ -10,10 +10,10 @@ import pytest
 from pipeline.commands import compare
 from pipeline.errors import ConfigError, RunError
 from pipeline.reports import run_report
-from pipeline.reports.predictions import SavedLabels, SavedPredictions, save
+from pipeline.reports.predictions import ClassPredictions, MultilabelPredictions, write_predictions
 from pipeline.runs.run_directory import Run
 
-Predicted = Callable[..., SavedPredictions]
+Predicted = Callable[..., ClassPredictions]
 MakeRun = Callable[..., Run]
 GOOD, ALIKE, BAD = (f"2026010{day}-120000-cnn-pets-{tail}" for day, tail in ((1, "aaaa"), (2, "bbbb"), (3, "cccc")))
 
@@ -97,10 +97,13 @@ def test_runs_of_several_labels_are_compared_by_samples_with_all_labels_right(
         run = run_like(tmp_path / identity, None)
         probabilities = np.where(true, 0.9, 0.1).astype(np.float32)
         probabilities[:wrong, 2] = 1 - probabilities[:wrong, 2]
-        save(run.folder, SavedLabels(probabilities, true, np.arange(100), np.ones(100, np.float32), "the test set"))
+        write_predictions(
+            run.folder,
+            MultilabelPredictions(probabilities, true, np.arange(100), np.ones(100, np.float32), "the test set"),
+        )
     compare.compare(runs=f"{BAD},{GOOD}", runs_dir=str(tmp_path), output="")
     said = capsys.readouterr().out
     assert "cnn-pets-aaaa over cnn-pets-cccc: +35.00% accuracy" in said and "right alone 35 : 0" in said
     assert "cnn-pets-aaaa is the best" in said
-    page = run_report.write(Run(tmp_path / GOOD)).read_text(encoding="utf-8")
+    page = run_report.write_run_report(Run(tmp_path / GOOD)).read_text(encoding="utf-8")
     assert "95 of 100 test samples right, 5 wrong" in page and "95.00%" in page and "95% interval: 9" in page

@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.reports.charts import MOST_POINTS, Axis, Line, around, line_chart, round_numbers, short, thinned
-from pipeline.reports.formatting import duration
-from pipeline.reports.html import Html, element, png, table
+from pipeline.reports.charts import (
+    MOST_POINTS,
+    Axis,
+    Line,
+    axis_around,
+    downsample,
+    format_tick,
+    line_chart,
+    round_numbers,
+)
+from pipeline.reports.formatting import format_duration
+from pipeline.reports.html import Html, element, encode_png, table
 
 
 class TestMarkup:
@@ -31,19 +40,25 @@ class TestMarkup:
 class TestAxis:
     @pytest.mark.parametrize("values", [[0.1, 0.9], [5.0, 5.0], [0.0, 0.0], [-3.0, 8.0], [1e-9, 2e-9]])
     def test_every_value_has_a_place_on_it(self, values: list[float]) -> None:
-        axis = around(values, 100)
+        axis = axis_around(values, 100)
         assert all(0 <= axis.place(value) <= 100 for value in values)
         assert 1 <= len(axis.ticks()) <= 6
 
     def test_values_over_several_powers_of_ten_are_drawn_by_their_logarithms(self) -> None:
-        axis = around([0.001, 2.0], 100, may_be_logarithmic=True)
+        axis = axis_around([0.001, 2.0], 100, may_be_logarithmic=True)
         assert axis.logarithmic and set(axis.ticks()) <= {0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0}
-        assert not around([0.0, 2.0], 100, may_be_logarithmic=True).logarithmic  # there is none of zero
+        assert not axis_around([0.0, 2.0], 100, may_be_logarithmic=True).logarithmic  # there is none of zero
 
     def test_its_numbers_are_round(self) -> None:
         assert round_numbers(0, 6, 6) == [0, 1, 2, 3, 4, 5, 6]
         assert round_numbers(0.913, 0.987, 5) == [0.92, 0.94, 0.96, 0.98]
-        assert [short(value) for value in (0.0, 0.5, 12.0, 25_000.0, 0.00005)] == ["0", "0.5", "12", "25k", "5e-5"]
+        assert [format_tick(value) for value in (0.0, 0.5, 12.0, 25_000.0, 0.00005)] == [
+            "0",
+            "0.5",
+            "12",
+            "25k",
+            "5e-5",
+        ]
 
     def test_its_ends_are_at_its_ends(self) -> None:
         assert (Axis(2, 4, 50).place(2), Axis(2, 4, 50).place(4)) == (0, 50)
@@ -63,15 +78,15 @@ class TestChart:
 
     def test_a_long_curve_is_thinned_and_ends_where_it_ended(self) -> None:
         points = [(float(step), math.sin(step)) for step in range(10_000)]
-        few = thinned(points)
+        few = downsample(points)
         assert len(few) <= MOST_POINTS and few[-1] == points[-1]
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
 def test_a_picture_reads_back_as_it_was(shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(pixels)))), pixels)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(pixels)))), pixels)
 
 
 def test_a_duration_is_told_in_its_own_unit() -> None:
-    assert [duration(each) for each in (3.21, 75, 3 * 3600 + 120)] == ["3.2 s", "1 min 15 s", "3 h 02 min"]
+    assert [format_duration(each) for each in (3.21, 75, 3 * 3600 + 120)] == ["3.2 s", "1 min 15 s", "3 h 02 min"]

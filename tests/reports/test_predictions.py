@@ -11,14 +11,14 @@ import torch
 from pipeline.lifecycle.final_test import Predictions
 from pipeline.lifecycle.save_predictions import class_predictions, shorten_sentence, spectrograms, thumbnails
 from pipeline.reports import predictions
-from pipeline.reports.predictions import SavedLabels, SavedNumbers, SavedPredictions
+from pipeline.reports.predictions import ClassPredictions, MultilabelPredictions, RegressionPredictions
 
-Predicted = Callable[..., SavedPredictions]
+Predicted = Callable[..., ClassPredictions]
 
 
 def test_they_read_back_as_they_were_written_without_pickle(predicted: Predicted, tmp_path: Path) -> None:
     written = predicted(0.8)
-    predictions.save(tmp_path, written)
+    predictions.write_predictions(tmp_path, written)
     read = predictions.load(tmp_path)
     assert read is not None and read.digest == "the test set"
     assert np.array_equal(read.log_probabilities, written.log_probabilities)
@@ -27,8 +27,8 @@ def test_they_read_back_as_they_were_written_without_pickle(predicted: Predicted
 
 def test_a_file_that_is_cut_off_counts_as_none(predicted: Predicted, tmp_path: Path) -> None:
     assert predictions.load(tmp_path) is None
-    predictions.save(tmp_path, predicted(0.8))
-    path = tmp_path / predictions.NAME
+    predictions.write_predictions(tmp_path, predicted(0.8))
+    path = tmp_path / predictions.PREDICTIONS_FILE
     path.write_bytes(path.read_bytes()[:500])
     assert predictions.load(tmp_path) is None
 
@@ -36,55 +36,62 @@ def test_a_file_that_is_cut_off_counts_as_none(predicted: Predicted, tmp_path: P
 def test_sentences_read_back_without_pickle(predicted: Predicted, tmp_path: Path) -> None:
     network = predicted(0.8)
     sentences = np.array([f"Łódź 🐈 {row}" for row in network.shown])
-    predictions.save(tmp_path, replace(network, pictured=network.shown, sentences=sentences))
+    predictions.write_predictions(tmp_path, replace(network, pictured=network.shown, sentences=sentences))
     read = predictions.load(tmp_path)
     worst = int(network.worst_mistakes[0])
     assert read is not None and read.sentence(worst) == f"Łódź 🐈 {worst}" and read.picture(worst) is None
 
 
 def test_a_file_from_before_there_were_sentences_is_read(predicted: Predicted, tmp_path: Path) -> None:
-    predictions.save(tmp_path, predicted(0.8))
-    with np.load(tmp_path / predictions.NAME) as arrays:
-        np.savez(tmp_path / predictions.NAME, **{name: arrays[name] for name in arrays.files if name != "sentences"})
+    predictions.write_predictions(tmp_path, predicted(0.8))
+    with np.load(tmp_path / predictions.PREDICTIONS_FILE) as arrays:
+        np.savez(
+            tmp_path / predictions.PREDICTIONS_FILE,
+            **{name: arrays[name] for name in arrays.files if name != "sentences"},
+        )
     read = predictions.load(tmp_path)
     assert read is not None and read.sentence(int(read.worst_mistakes[0])) is None
 
 
 def test_a_long_sentence_is_cut() -> None:
     assert shorten_sentence("a film") == "a film"
-    assert len(shorten_sentence("a " * 1_000)) == predictions.LONGEST and shorten_sentence("a" * 1_000).endswith(
-        "a ..."
-    )
+    assert len(shorten_sentence("a " * 1_000)) == predictions.LONGEST_SENTENCE and shorten_sentence(
+        "a" * 1_000
+    ).endswith("a ...")
 
 
 def test_numbers_and_classes_are_told_apart_and_each_has_its_digest(predicted: Predicted, tmp_path: Path) -> None:
-    predictions.save(tmp_path, predicted(0.8))
-    assert predictions.load_numbers(tmp_path) is None and predictions.digest_of_test(tmp_path) == "the test set"
+    predictions.write_predictions(tmp_path, predicted(0.8))
+    assert predictions.load_numbers(tmp_path) is None and predictions.saved_test_digest(tmp_path) == "the test set"
     column = np.arange(20, dtype=np.float32)[:, None]
-    predictions.save(tmp_path, SavedNumbers(column + 1, column, np.arange(20), column[:, 0], "of numbers"))
+    predictions.write_predictions(
+        tmp_path, RegressionPredictions(column + 1, column, np.arange(20), column[:, 0], "of numbers")
+    )
     read = predictions.load_numbers(tmp_path)
-    assert predictions.load(tmp_path) is None and predictions.digest_of_test(tmp_path) == "of numbers"
+    assert predictions.load(tmp_path) is None and predictions.saved_test_digest(tmp_path) == "of numbers"
     assert read is not None and (read.residuals == -1).all() and read.furthest.tolist() == list(range(19, 7, -1))
 
 
 def test_labels_are_told_apart_from_both_and_have_their_digest(tmp_path: Path) -> None:
     true = np.array([[True, False], [False, False]])
-    written = SavedLabels(np.full((2, 2), 0.5, np.float32), true, np.arange(2), np.ones(2, np.float32), "of labels")
-    predictions.save(tmp_path, written)
+    written = MultilabelPredictions(
+        np.full((2, 2), 0.5, np.float32), true, np.arange(2), np.ones(2, np.float32), "of labels"
+    )
+    predictions.write_predictions(tmp_path, written)
     assert predictions.load(tmp_path) is None and predictions.load_numbers(tmp_path) is None
     read = predictions.load_labels(tmp_path)
-    assert read is not None and (read.true == true).all() and predictions.digest_of_test(tmp_path) == "of labels"
+    assert read is not None and (read.true == true).all() and predictions.saved_test_digest(tmp_path) == "of labels"
 
 
 def test_ten_thousand_samples_of_ten_classes_take_less_than_a_megabyte(predicted: Predicted, tmp_path: Path) -> None:
-    predictions.save(tmp_path, predicted(0.9, size=10_000, classes=10))
-    assert (tmp_path / predictions.NAME).stat().st_size < 1_000_000
+    predictions.write_predictions(tmp_path, predicted(0.9, size=10_000, classes=10))
+    assert (tmp_path / predictions.PREDICTIONS_FILE).stat().st_size < 1_000_000
 
 
 def test_many_values_are_kept_in_half_the_room_and_stay_finite() -> None:
     values = np.full((2_100, 1_000), -1e6, dtype=np.float32)
     values[:, 0] = -1e-4
-    kept = predictions.compact(values)
+    kept = predictions.compact_log_probabilities(values)
     assert kept.dtype == np.float16 and np.isfinite(kept).all()
     assert kept[0, 0] == pytest.approx(-1e-4, rel=1e-3)
 
@@ -101,7 +108,7 @@ def test_scores_become_probabilities_losses_and_classes() -> None:
 def test_the_worst_mistakes_are_wrong_and_cost_the_most(predicted: Predicted) -> None:
     network = predicted(0.8)
     worst = network.worst_mistakes
-    assert len(worst) == predictions.MISTAKES and not network.right[worst].any()
+    assert len(worst) == predictions.WORST_MISTAKES and not network.right[worst].any()
     assert network.losses[worst].min() >= np.sort(network.losses[~network.right])[-len(worst)]
 
 
@@ -109,7 +116,7 @@ def test_the_closest_calls_have_the_smallest_margins(predicted: Predicted) -> No
     network = predicted(0.8)
     ordered = np.sort(np.exp(network.log_probabilities), axis=1)
     margins = ordered[:, -1] - ordered[:, -2]
-    assert margins[network.closest_calls] == pytest.approx(np.sort(margins)[: predictions.CLOSEST], abs=1e-6)
+    assert margins[network.closest_calls] == pytest.approx(np.sort(margins)[: predictions.LOWEST_MARGINS], abs=1e-6)
 
 
 def test_pictures_are_made_small_and_keep_their_shape_and_colours() -> None:

@@ -12,26 +12,26 @@ from pipeline.commands import compare
 from pipeline.errors import RunError
 from pipeline.reports import predictions as saved
 from pipeline.reports import run_report
-from pipeline.reports.predictions import SavedNumbers
+from pipeline.reports.predictions import RegressionPredictions
 from pipeline.runs.run_directory import Run
 
 
-def numbers(columns: int = 1, size: int = 100) -> SavedNumbers:
+def numbers(columns: int = 1, size: int = 100) -> RegressionPredictions:
     generator = np.random.default_rng(0)
     true = generator.normal(150, 70, (size, columns)).astype(np.float32)
     predicted = true + generator.normal(0, 20, (size, columns)).astype(np.float32)
     losses = np.square((true - predicted) / 70).mean(axis=1)
-    return SavedNumbers(predicted, true, np.arange(size), losses, "the test set")
+    return RegressionPredictions(predicted, true, np.arange(size), losses, "the test set")
 
 
 @pytest.fixture
 def page_of(run_like: Callable[..., Run], changed: Callable[..., None], tmp_path: Path) -> Callable[..., str]:
-    def render(kept: SavedNumbers, metrics: dict[str, Any]) -> str:
+    def render(kept: RegressionPredictions, metrics: dict[str, Any]) -> str:
         run = run_like(tmp_path / "20261123-120000-linear-dust-aaaa", None, classes=())
         changed(run, "assembled.json", {"headline": "val/r2"})
         changed(run, "result.json", {"metrics": metrics})
-        saved.save(run.folder, kept)
-        return run_report.write(run).read_text()
+        saved.write_predictions(run.folder, kept)
+        return run_report.write_run_report(run).read_text()
 
     return render
 
@@ -60,7 +60,9 @@ def two(run_like: Callable[..., Run], changed: Callable[..., None], tmp_path: Pa
     runs = [run_like(tmp_path / f"2026112{day}-120000-linear-dust-{day}aaa", None, classes=()) for day in (1, 2)]
     for run, distance in zip(runs, (2.0, 1.0), strict=True):
         kept = numbers()
-        saved.save(run.folder, replace(kept, predicted=kept.true + distance * (kept.predicted - kept.true)))
+        saved.write_predictions(
+            run.folder, replace(kept, predicted=kept.true + distance * (kept.predicted - kept.true))
+        )
         changed(run, "assembled.json", {"headline": "val/r2"})
         changed(run, "result.json", {"metrics": {"test/r2": 1 - 0.08 * distance**2, "test/mae": 16.0 * distance}})
     return runs
@@ -76,7 +78,7 @@ def test_two_are_compared_sample_by_sample(two: list[Run], capsys: pytest.Captur
 
 
 def test_one_whose_numbers_are_none_is_not_compared(two: list[Run]) -> None:
-    saved.save(two[0].folder, replace(numbers(), predicted=np.full((100, 1), np.nan, np.float32)))
+    saved.write_predictions(two[0].folder, replace(numbers(), predicted=np.full((100, 1), np.nan, np.float32)))
     with pytest.raises(RunError, match=rf"{two[0].id} predicts numbers that are none .*: leave it out"):
         compare.evidence_of(two[0])
 

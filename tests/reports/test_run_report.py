@@ -14,11 +14,11 @@ import pytest
 from pipeline.commands.report import remake
 from pipeline.errors import RunError
 from pipeline.reports import run_report
-from pipeline.reports.predictions import SavedPredictions
+from pipeline.reports.predictions import ClassPredictions
 from pipeline.runs.run_directory import Run
 from pipeline.tracking.journal import Journal
 
-Predicted = Callable[..., SavedPredictions]
+Predicted = Callable[..., ClassPredictions]
 MakeRun = Callable[..., Run]
 HOSTILE = '<script>alert("1")</script>&amp;\u202e'
 VOID = {"br", "img", "meta"}
@@ -60,7 +60,9 @@ def words(page: str) -> str:
 class TestAFinishedRun:
     @pytest.fixture
     def page(self, predicted: Predicted, pictured: Any, run_like: MakeRun, tmp_path: Path) -> str:
-        return run_report.write(run_like(tmp_path / "run", pictured(predicted(0.8)))).read_text(encoding="utf-8")
+        return run_report.write_run_report(run_like(tmp_path / "run", pictured(predicted(0.8)))).read_text(
+            encoding="utf-8"
+        )
 
     def test_is_one_file_that_fetches_nothing(self, page: str) -> None:
         assert not re.search(r"https?://|//[a-z]|@import|url\(", page)
@@ -110,7 +112,7 @@ def test_names_from_outside_are_shown_and_never_obeyed(predicted: Predicted, run
         classes=(HOSTILE, "Łódź 🐈", '" onload="x'),
         params={HOSTILE: HOSTILE},
     )
-    page = run_report.write(run).read_text(encoding="utf-8")
+    page = run_report.write_run_report(run).read_text(encoding="utf-8")
     found = parsed(page)
     assert "script" not in found.seen and "onload" not in re.sub(r"&quot;.*?&quot;", "", page)
     assert HOSTILE in "".join(found.text) and "Łódź 🐈" in "".join(found.text)
@@ -121,7 +123,7 @@ def test_a_run_under_way_shows_its_curves_and_no_test(run_like: MakeRun, tmp_pat
     (run.folder / "result.json").unlink()
     writer = Journal(run.journal_path)
     writer.note("still here")
-    said = words(run_report.write(run).read_text(encoding="utf-8"))
+    said = words(run_report.write_run_report(run).read_text(encoding="utf-8"))
     writer.close()
     assert "under way" in said and "accuracy, validation 0.9000" in said
     assert "Learning curves" in said and "By class" not in said
@@ -130,7 +132,7 @@ def test_a_run_under_way_shows_its_curves_and_no_test(run_like: MakeRun, tmp_pat
 
 def test_a_run_that_was_killed_and_could_not_say_so_is_not_called_under_way(run_like: MakeRun, tmp_path: Path) -> None:
     run = run_like(tmp_path / "run", None, status="RUNNING")
-    assert "ended before it was done" in words(run_report.write(run).read_text(encoding="utf-8"))
+    assert "ended before it was done" in words(run_report.write_run_report(run).read_text(encoding="utf-8"))
 
 
 def test_a_run_that_goes_on_does_not_show_the_test_of_its_earlier_life(
@@ -139,7 +141,7 @@ def test_a_run_that_goes_on_does_not_show_the_test_of_its_earlier_life(
     run = run_like(tmp_path / "run", predicted(0.8))
     for name in ("result.json", "predictions.npz"):
         os.utime(run.folder / name, (1e9, 1e9))  # written before the journal's newest start
-    said = words(run_report.write(run).read_text(encoding="utf-8"))
+    said = words(run_report.write_run_report(run).read_text(encoding="utf-8"))
     assert "80.00%" not in said and "By class" not in said and "Learning curves" in said
 
 
@@ -148,7 +150,7 @@ def test_a_run_that_was_killed_and_judged_since_shows_what_its_predictions_tell(
 ) -> None:
     run = run_like(tmp_path / "run", predicted(0.8), status="KILLED")
     changed(run, "result.json", {"metrics": {}})
-    said = words(run_report.write(run).read_text(encoding="utf-8"))
+    said = words(run_report.write_run_report(run).read_text(encoding="utf-8"))
     assert "ended before it was done" in said and "accuracy 80.00% 95% interval" in said
 
 
@@ -156,7 +158,7 @@ def test_a_password_in_an_address_is_not_shown(predicted: Predicted, run_like: M
     run = run_like(tmp_path / "run", predicted(0.8))
     (run.folder / "overrides.txt").write_text("tracking.uri=postgresql://ann:s3cret@host/db\n")
     run.config_path.write_text(run.config_path.read_text() + "uri: postgresql://ann:s3cret@host/db\n")
-    assert "s3cret" not in run_report.write(run).read_text(encoding="utf-8")
+    assert "s3cret" not in run_report.write_run_report(run).read_text(encoding="utf-8")
 
 
 def test_a_network_that_lost_its_numbers_still_has_a_page(
@@ -166,13 +168,15 @@ def test_a_network_that_lost_its_numbers_still_has_a_page(
     broken = replace(
         network, log_probabilities=np.full_like(network.log_probabilities, np.nan), losses=network.losses * np.nan
     )
-    assert "Closest calls" in words(run_report.write(run_like(tmp_path / "run", broken)).read_text(encoding="utf-8"))
+    assert "Closest calls" in words(
+        run_report.write_run_report(run_like(tmp_path / "run", broken)).read_text(encoding="utf-8")
+    )
 
 
 def test_a_network_that_is_always_right_has_no_mistakes(
     predicted: Predicted, run_like: MakeRun, tmp_path: Path
 ) -> None:
-    said = words(run_report.write(run_like(tmp_path / "run", predicted(1.0))).read_text(encoding="utf-8"))
+    said = words(run_report.write_run_report(run_like(tmp_path / "run", predicted(1.0))).read_text(encoding="utf-8"))
     assert "None: every test sample was right." in said
     assert "100.00% 95% interval: 99.08 to 100.00%" in said
 
@@ -182,7 +186,7 @@ def test_many_classes_get_their_confusions_instead_of_a_matrix(
 ) -> None:
     names = tuple(f"class {number}" for number in range(200))
     run = run_like(tmp_path / "run", predicted(0.5, classes=200), classes=names)
-    page = run_report.write(run).read_text(encoding="utf-8")
+    page = run_report.write_run_report(run).read_text(encoding="utf-8")
     assert "Most frequent confusions" in page and '<table class="confusion"' not in page
     assert len(page.encode()) < 2_000_000
 
@@ -191,7 +195,7 @@ def test_samples_that_are_no_images_are_named_by_their_rows(
     predicted: Predicted, run_like: MakeRun, tmp_path: Path
 ) -> None:
     network = predicted(0.8)
-    page = run_report.write(run_like(tmp_path / "run", network)).read_text(encoding="utf-8")
+    page = run_report.write_run_report(run_like(tmp_path / "run", network)).read_text(encoding="utf-8")
     assert "<img" not in page and f"row {network.ids[network.worst_mistakes[0]]}" in words(page)
 
 
@@ -201,7 +205,7 @@ def test_mistakes_in_text_are_shown_as_sentences_and_never_obeyed(
     network = predicted(0.8)
     sentences = np.array([f"{HOSTILE} film number {row}" for row in network.shown])
     kept = replace(network, pictured=network.shown, sentences=sentences)
-    page = run_report.write(run_like(tmp_path / "run", kept)).read_text(encoding="utf-8")
+    page = run_report.write_run_report(run_like(tmp_path / "run", kept)).read_text(encoding="utf-8")
     worst = network.worst_mistakes[0]
     names = [("cat", "dog", "eel")[label] for label in (network.targets[worst], network.said[worst])]
     said = f"{HOSTILE} film number {worst} {names[0]} → {names[1]} {network.confidence[worst]:.1%}"
@@ -215,14 +219,14 @@ def test_a_run_of_an_older_version_is_told_what_adds_the_rest(
     run = run_like(tmp_path / "run", predicted(0.8))
     (run.folder / "assembled.json").unlink()
     with pytest.raises(RunError, match=r"older version made it.*pipeline evaluate run=run"):
-        run_report.write(run)
+        run_report.write_run_report(run)
 
 
 def test_a_run_that_has_not_started_has_nothing_to_report(run_like: MakeRun, tmp_path: Path) -> None:
     run = run_like(tmp_path / "run", None)
     run.journal_path.unlink()
     with pytest.raises(RunError, match="has not started"):
-        run_report.write(run)
+        run_report.write_run_report(run)
 
 
 def test_the_verb_says_where_the_page_is_and_what_it_lacks(

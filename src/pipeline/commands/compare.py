@@ -12,8 +12,8 @@ from rich.text import Text
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.reports import formatting, significance
 from pipeline.reports import predictions as saved
-from pipeline.reports.comparison_page import Comparison, best_value, compared, render
-from pipeline.reports.report_data import Evidence, gather
+from pipeline.reports.comparison_page import RunComparison, best_value, compare_runs, render_comparison
+from pipeline.reports.report_data import ReportData, load_report_data
 from pipeline.runs.run_directory import Run, find_run
 from pipeline.system.files import write_atomically
 
@@ -28,11 +28,11 @@ def compare(*, runs: str, runs_dir: str, output: str) -> int:
     """
     chosen = [find_run(each, runs_dir, key="runs") for each in runs.split(",") if each]
     check(chosen)
-    comparison = compared([evidence_of(run) for run in chosen], short_names([run.id for run in chosen]))
+    comparison = compare_runs([evidence_of(run) for run in chosen], short_names([run.id for run in chosen]))
     path = Path(output) if output else Path(runs_dir) / file_name(chosen)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, render(comparison))
+        write_atomically(path, render_comparison(comparison))
     except OSError as problem:
         raise RunError(f"cannot write {path}: {problem.strerror}; choose another file, output=FILE.html") from problem
     console = Console(highlight=False)
@@ -54,12 +54,12 @@ def check(chosen: Sequence[Run]) -> None:
         raise ConfigError(f"{', '.join(twice)} is named twice: compare takes different runs")
 
 
-def evidence_of(run: Run) -> Evidence:
-    found = gather(run)
+def evidence_of(run: Run) -> ReportData:
+    found = load_report_data(run)
     if found.judged is None:
         raise RunError(
-            f"{run.id} has no test predictions ({saved.NAME} is not there, damaged, or older than the weights): "
-            f"pipeline evaluate run={run.id} writes them"
+            f"{run.id} has no test predictions ({saved.PREDICTIONS_FILE} is not there, damaged, or older than the "
+            f"weights): pipeline evaluate run={run.id} writes them"
         )
     if found.numbers is not None and not np.isfinite(found.numbers.predicted).all():
         raise RunError(
@@ -81,7 +81,7 @@ def file_name(chosen: Sequence[Run]) -> str:
     return f"compare-{'-'.join(tails[:NAMED])}{more}.html"
 
 
-def lines_of(comparison: Comparison) -> list[Table | Text]:
+def lines_of(comparison: RunComparison) -> list[Table | Text]:
     settings = _settings(comparison)
     lines: list[Table | Text] = [_metrics(comparison), Text()]
     if settings is not None:
@@ -89,22 +89,22 @@ def lines_of(comparison: Comparison) -> list[Table | Text]:
     return [*lines, *map(Text, _duels(comparison)), Text(comparison.verdict, style="bold")]
 
 
-def _metrics(comparison: Comparison) -> Table:
-    table = _table(f"test set, with each figure's {formatting.LEVEL}", comparison)
+def _metrics(comparison: RunComparison) -> Table:
+    table = _table(f"test set, with each figure's {formatting.INTERVAL_LABEL}", comparison)
     for metric in comparison.metrics:
         cells = []
         for run, intervals in zip(comparison.runs, comparison.intervals, strict=True):
             value = run.metrics.get(metric)
             style = "bold" if value == best_value(comparison, metric) else ""
-            cell = Text("" if value is None else formatting.value_of(metric, value), style=style)
+            cell = Text("" if value is None else formatting.format_metric(metric, value), style=style)
             if metric in intervals:
-                cell.append(f"\n{formatting.interval_of(metric, intervals[metric])}", style="dim not bold")
+                cell.append(f"\n{formatting.format_interval(metric, intervals[metric])}", style="dim not bold")
             cells.append(cell)
-        table.add_row(Text(formatting.name_of(metric)), *cells)
+        table.add_row(Text(formatting.metric_title(metric)), *cells)
     return table
 
 
-def _table(title: str, comparison: Comparison) -> Table:
+def _table(title: str, comparison: RunComparison) -> Table:
     table = Table(title=title, title_justify="left", show_edge=False)
     table.add_column("")
     for name in comparison.names:
@@ -112,22 +112,22 @@ def _table(title: str, comparison: Comparison) -> Table:
     return table
 
 
-def _settings(comparison: Comparison) -> Table | None:
+def _settings(comparison: RunComparison) -> Table | None:
     if not comparison.differing:
         return None
     table = _table("settings that differ", comparison)
     for key in comparison.differing:
-        values = [formatting.setting(run.settings.get(key, "")) for run in comparison.runs]
+        values = [formatting.format_setting(run.settings.get(key, "")) for run in comparison.runs]
         table.add_row(Text(key), *map(Text, values))
     return table
 
 
-def _duels(comparison: Comparison) -> list[str]:
-    names, measure = comparison.names, significance.measure_of(comparison.networks)
+def _duels(comparison: RunComparison) -> list[str]:
+    names, measure = comparison.names, significance.criterion_of(comparison.networks)
     return [
         f"{names[duel.first]} over {names[duel.second]}: "
-        f"{formatting.change_of(measure.score, duel.difference)} {formatting.name_of(measure.score)} "
-        f"({formatting.interval_of_change(measure.score, duel.interval)}), "
-        f"{measure.alone} {duel.won:,} : {duel.lost:,}, adjusted p {formatting.p_value(duel.adjusted)}"
+        f"{formatting.format_change(measure.score, duel.difference)} {formatting.metric_title(measure.score)} "
+        f"({formatting.format_change_interval(measure.score, duel.interval)}), "
+        f"{measure.alone} {duel.won:,} : {duel.lost:,}, adjusted p {formatting.format_p_value(duel.adjusted)}"
         for duel in comparison.duels or ()
     ]

@@ -7,15 +7,15 @@ from rich.text import Text
 
 from pipeline.data.datamodule import DataModule
 from pipeline.diagnosis import render
-from pipeline.diagnosis.checks import findings
-from pipeline.diagnosis.examine import examine
+from pipeline.diagnosis.checks import run_checks
+from pipeline.diagnosis.examine import collect_inputs
 from pipeline.diagnosis.finding import Finding
-from pipeline.diagnosis.symptoms import Symptoms
+from pipeline.diagnosis.inputs import DiagnosisInputs
 from pipeline.lifecycle import exit_codes
 from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.console import open_console
 from pipeline.lifecycle.summaries import relative_to_working_directory
-from pipeline.reports.report_data import gather
+from pipeline.reports.report_data import load_report_data
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
 from pipeline.system.files import write_atomically
@@ -35,19 +35,19 @@ def diagnose(reference: str, runs_dir: str, data_root: str | None = None, packag
 
 
 def _tell(run: Run, console: Console, data_root: str | None) -> None:
-    symptoms, assembly = examine(run, gather(run), data_root)
-    found, unseen = findings(symptoms), unseen_in(symptoms)
+    symptoms, assembly = collect_inputs(run, load_report_data(run), data_root)
+    found, unseen = run_checks(symptoms), unseen_in(symptoms)
     told = [(each, _samples(each, symptoms, assembly)) for each in found]
-    write_atomically(run.folder / NAME, render.markdown(run, told, unseen))
-    console.print(Text(f"{run.id}: {render.heading(found, unseen)}"), soft_wrap=True)
+    write_atomically(run.folder / NAME, render.diagnosis_markdown(run, told, unseen))
+    console.print(Text(f"{run.id}: {render.diagnosis_heading(found, unseen)}"), soft_wrap=True)
     for finding, samples in told:
-        console.print(render.printed(run, finding, samples), soft_wrap=True)
+        console.print(render.render_finding(run, finding, samples), soft_wrap=True)
     console.print(Text(f"\nwritten to  {relative_to_working_directory(run.folder / NAME)}"), soft_wrap=True)
     if (page := _pictures(run, found, symptoms, assembly)) is not None:
         console.print(Text(f"pictures    {page}"), soft_wrap=True)
 
 
-def unseen_in(symptoms: Symptoms) -> list[str]:
+def unseen_in(symptoms: DiagnosisInputs) -> list[str]:
     """What could not be looked for."""
     if not symptoms.kind:
         return ["all that needs the samples, because their kind of task or a module of your own hides them"]
@@ -55,19 +55,19 @@ def unseen_in(symptoms: Symptoms) -> list[str]:
     return unseen if symptoms.is_of_classes else [*unseen, "what concerns classes, because numbers are predicted"]
 
 
-def _samples(finding: Finding, symptoms: Symptoms, assembly: Components) -> render.Samples:
+def _samples(finding: Finding, symptoms: DiagnosisInputs, assembly: Components) -> render.Samples:
     if not finding.suspects:
         return []
     assert isinstance(assembly.data, DataModule)
-    return render.described(finding.suspects, assembly.data.parts, symptoms.class_names)
+    return render.describe_suspects(finding.suspects, assembly.data.parts, symptoms.class_names)
 
 
-def _pictures(run: Run, found: list[Finding], symptoms: Symptoms, assembly: Components) -> str | None:
+def _pictures(run: Run, found: list[Finding], symptoms: DiagnosisInputs, assembly: Components) -> str | None:
     """The page of the suspicious ones, where samples are pictures."""
     suspects = next((each.suspects for each in found if each.suspects), ())
     if not suspects or symptoms.kind != "image":
         return None
     assert isinstance(assembly.data, DataModule)
-    content = render.pictured(run.id, suspects, assembly.data.parts, symptoms.class_names)
+    content = render.suspects_page(run.id, suspects, assembly.data.parts, symptoms.class_names)
     write_atomically(run.folder / PICTURES, content)
     return relative_to_working_directory(run.folder / PICTURES)

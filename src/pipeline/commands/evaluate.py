@@ -14,7 +14,7 @@ from pipeline.lifecycle.final_test import EvaluationResult, checkpoint_to_evalua
 from pipeline.lifecycle.load_run import load_run
 from pipeline.lifecycle.save_predictions import digest_of_test_set, save_component_facts, save_test_predictions
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.reports.report_data import is_judged
+from pipeline.reports.report_data import has_test_predictions
 from pipeline.runs import run_directory as runs
 from pipeline.runs import test_set_uses
 from pipeline.runs.run_directory import Run
@@ -39,7 +39,7 @@ def evaluate_and_record(run: Run, data_root: str | None) -> EvaluationResult:
     assembly, trainer, verdict = _run_test(run, data_root)
     if not run_files.ASSEMBLED.is_sound(run.folder):
         save_component_facts(run, assembly, trainer)
-    if verdict.predictions is not None and not is_judged(run):
+    if verdict.predictions is not None and not has_test_predictions(run):
         save_test_predictions(run, assembly, verdict.predictions)
     digest = digest_of_test_set(assembly, verdict.predictions)
     if digest is not None and verdict.metrics:

@@ -40,7 +40,7 @@ def register(
     check_name(name, run.config().name)
     metrics, store = _judged(run), _store(run, typed)
     uri = store.uri
-    digest = predictions.digest_of_test(run.folder)
+    digest = predictions.saved_test_digest(run.folder)
     if digest is not None:
         _look(run, digest)
     try:

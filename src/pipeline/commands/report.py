@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline.errors import DONE, RunError
-from pipeline.reports.report_data import is_judged
-from pipeline.reports.run_report import NAME, write
+from pipeline.reports.report_data import has_test_predictions
+from pipeline.reports.run_report import REPORT_FILE, write_run_report
 from pipeline.runs import lock
 from pipeline.runs import run_directory as runs
 from pipeline.runs.run_directory import Run
@@ -15,16 +15,16 @@ from pipeline.tracking import journal, sidecar, sync_state
 def remake(*, run: str, runs_dir: str) -> int:
     """Its exit code: 0 as soon as the page stands in the run directory."""
     found = runs.find_run(run, runs_dir)
-    before = _content(found.folder / NAME)
+    before = _content(found.folder / REPORT_FILE)
     try:
-        path = write(found)
+        path = write_run_report(found)
     except OSError as problem:
         raise RunError(
-            f"cannot write {found.folder / NAME}: {problem.strerror or problem}; copy the run directory to where you "
-            "may write, and give the copy: pipeline report run=COPY"
+            f"cannot write {found.folder / REPORT_FILE}: {problem.strerror or problem}; copy the run directory to "
+            "where you may write, and give the copy: pipeline report run=COPY"
         ) from problem
     print(path)
-    if not is_judged(found):
+    if not has_test_predictions(found):
         print(f"without the test set: {found.id} has no predictions; pipeline evaluate run={found.id} writes them")
     if path.read_bytes() != before and sync_state.load(found.folder) is not None:
         try:
@@ -49,7 +49,7 @@ def _send(run: Run) -> None:
     if store is None:
         return
     record = journal.Journal(run.journal_path)
-    record.artifact(NAME)
+    record.artifact(REPORT_FILE)
     record.close()
     state = sidecar.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
     if state.complete:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.diagnosis import advice, sample_checks
-from pipeline.diagnosis.finding import MARGIN, STANDARD_ERRORS, Finding, merit_of
-from pipeline.diagnosis.symptoms import Symptoms
-from pipeline.reports.statistics import Floats, calibration
+from pipeline.diagnosis.finding import MARGIN, STANDARD_ERRORS, Finding, format_score
+from pipeline.diagnosis.inputs import DiagnosisInputs
+from pipeline.reports.evaluation_statistics import Floats, calibration
 
 # A loss this many times that of an answer which never varies is not slow progress: something threw the weights there.
 LEAP = 1.5
@@ -28,7 +28,7 @@ STILL_FALLING = 0.01
 STEADILY = 4
 
 
-def too_high(symptoms: Symptoms) -> Finding | None:
+def learning_rate_too_high(symptoms: DiagnosisInputs) -> Finding | None:
     """The loss is no number, or was thrown far above where an uninformed answer stands and never got well."""
     losses = symptoms.validation_losses
     told = ""
@@ -44,17 +44,17 @@ def too_high(symptoms: Symptoms) -> Finding | None:
         )
     if not told:
         return None
-    rate = advice.rate_of(symptoms)
+    rate = advice.learning_rate_of(symptoms)
     return Finding(
         fault="learning rate too high",
         told=told,
         figures=(*figures, *([] if rate is None else [f"{rate[0]} was {rate[1]:g}"])),
-        overrides=advice.learning_rate(symptoms, times=0.1),
+        overrides=advice.scale_learning_rate(symptoms, times=0.1),
         advice="A tenth of it; if that is still unsteady, trainer.gradient_clip_val=1.0 as well.",
     )
 
 
-def too_low(symptoms: Symptoms) -> Finding | None:
+def learning_rate_too_low(symptoms: DiagnosisInputs) -> Finding | None:
     """The network is far from what the data allows, and its weights are nearly where they set out."""
     epochs = len(symptoms.validation_losses)
     if not _behind(symptoms) or symptoms.moved is None or epochs == 0:
@@ -70,12 +70,12 @@ def too_low(symptoms: Symptoms) -> Finding | None:
             f"the validation loss went from {first:.3f} to {last:.3f}",
             *_against_neighbours(symptoms),
         ),
-        overrides=advice.learning_rate(symptoms, times=30),
+        overrides=advice.scale_learning_rate(symptoms, times=30),
         advice="Thirty times as long steps; a search over the learning rate finds the best.",
     )
 
 
-def stopped_early(symptoms: Symptoms) -> Finding | None:
+def stopped_early(symptoms: DiagnosisInputs) -> Finding | None:
     """The validation loss was still falling when the training ended."""
     losses = symptoms.validation_losses
     pace = _pace(losses)
@@ -97,13 +97,13 @@ def stopped_early(symptoms: Symptoms) -> Finding | None:
             else "there was only one epoch",
             f"training took {_epochs(len(losses))}",
         ),
-        overrides=advice.longer(symptoms, times=4),
+        overrides=advice.train_longer(symptoms, times=4),
         advice="It goes on from its last checkpoint." if goes_on else "Anew, because its schedule has come to its end.",
         resumes=goes_on,
     )
 
 
-def underfitting(symptoms: Symptoms) -> Finding | None:
+def underfitting(symptoms: DiagnosisInputs) -> Finding | None:
     """The network does not even fit what it was shown, and training it longer would not help."""
     if not _behind(symptoms):
         return None
@@ -111,12 +111,12 @@ def underfitting(symptoms: Symptoms) -> Finding | None:
         fault="underfitting",
         told="The network cannot fit what it is shown, and it has stopped learning: it is too small, or held back.",
         figures=_against_neighbours(symptoms),
-        overrides=advice.less_restraint(symptoms),
+        overrides=advice.less_regularization(symptoms),
         advice="More freedom: a weaker penalty, less dropout, or a larger model.",
     )
 
 
-def _behind(symptoms: Symptoms) -> bool:
+def _behind(symptoms: DiagnosisInputs) -> bool:
     """The training samples around a sample tell more of it than the network, on both parts."""
     network, neighbours = symptoms.network, symptoms.neighbours
     if network is None or neighbours is None:
@@ -134,19 +134,19 @@ def _standard_errors(differences: Floats) -> float:
     return float(differences.mean() / max(error, 1e-12))
 
 
-def _against_neighbours(symptoms: Symptoms) -> tuple[str, ...]:
+def _against_neighbours(symptoms: DiagnosisInputs) -> tuple[str, ...]:
     network, neighbours = symptoms.network, symptoms.neighbours
     if network is None or neighbours is None:
         return ()
-    mine, theirs = (merit_of(symptoms, each.train.merit) for each in (network, neighbours))
-    unseen, known = (merit_of(symptoms, each.validation.merit) for each in (network, neighbours))
+    mine, theirs = (format_score(symptoms, each.train.merit) for each in (network, neighbours))
+    unseen, known = (format_score(symptoms, each.validation.merit) for each in (network, neighbours))
     return (
         f"on its own training samples the network reaches {mine}; to ask the ten nearest others reaches {theirs}",
         f"on the validation samples {unseen} and {known}",
     )
 
 
-def _leap(symptoms: Symptoms) -> float | None:
+def _leap(symptoms: DiagnosisInputs) -> float | None:
     """The highest loss, if it is beyond any slow start. Training losses hold the penalties on the weights, too."""
     is_plain = not any(key.startswith("regularizer.") for key in symptoms.settings)
     training = symptoms.training_losses if is_plain else np.zeros(0)
@@ -178,7 +178,7 @@ CHANCE = 1e-3
 DRAWS = 2_000
 
 
-def overfitting(symptoms: Symptoms) -> Finding | None:
+def overfitting(symptoms: DiagnosisInputs) -> Finding | None:
     """Far better on what was shown than on what was not."""
     network = symptoms.network
     if network is None or not np.isfinite(network.validation.losses).all():
@@ -195,8 +195,8 @@ def overfitting(symptoms: Symptoms) -> Finding | None:
         fault="overfitting",
         told="The network knows its training samples by heart, and others much less well.",
         figures=(
-            f"{merit_of(symptoms, shown.mean())} on its {len(shown):,} training samples, "
-            f"{merit_of(symptoms, unseen.mean())} on {len(unseen):,} validation samples",
+            f"{format_score(symptoms, shown.mean())} on its {len(shown):,} training samples, "
+            f"{format_score(symptoms, unseen.mean())} on {len(unseen):,} validation samples",
             *(
                 [
                     f"the validation loss was lowest, {losses[lowest]:.3f}, in epoch {lowest + 1} of {len(losses)}, "
@@ -206,12 +206,12 @@ def overfitting(symptoms: Symptoms) -> Finding | None:
                 else []
             ),
         ),
-        overrides=advice.more_restraint(symptoms),
+        overrides=advice.more_regularization(symptoms),
         advice="More samples help most; without them, this makes it harder to learn by heart.",
     )
 
 
-def miscalibration(symptoms: Symptoms) -> Finding | None:
+def miscalibration(symptoms: DiagnosisInputs) -> Finding | None:
     """Not as often right as it is sure: beyond what chance would make of a network that tells the truth."""
     if symptoms.network is None or not symptoms.is_of_classes:
         return None
@@ -228,7 +228,7 @@ def miscalibration(symptoms: Symptoms) -> Finding | None:
             f"on average it is {sure:.1%} sure, and right in {right:.1%} of {len(judged.right):,} validation samples",
             f"expected calibration error {found.error:.3f}",
         ),
-        overrides=advice.trusted(symptoms, is_too_sure=sure > right),
+        overrides=advice.improve_calibration(symptoms, is_too_sure=sure > right),
         advice="Smoothed labels, and the weights of the lowest loss, keep it modest."
         if sure > right
         else "What makes it modest is stronger than need be.",
@@ -245,20 +245,20 @@ def _error_by_chance(confidence: np.ndarray) -> float:
     return float(np.quantile(errors, 1 - CHANCE))
 
 
-Look = Callable[[Symptoms], Finding | None]
+Check = Callable[[DiagnosisInputs], Finding | None]
 
 # Of each row the first that applies is told: those after it would be its consequences.
-LOOKS: tuple[tuple[Look, ...], ...] = (
+CHECKS: tuple[tuple[Check, ...], ...] = (
     (sample_checks.leakage,),
     (sample_checks.imbalance,),
     (sample_checks.label_noise,),
     (
-        *(too_high, too_low, stopped_early, underfitting),
+        *(learning_rate_too_high, learning_rate_too_low, stopped_early, underfitting),
         *(overfitting, miscalibration),
     ),
 )
 
 
-def findings(symptoms: Symptoms) -> list[Finding]:
-    found = (next((each for look in row if (each := look(symptoms)) is not None), None) for row in LOOKS)
+def run_checks(symptoms: DiagnosisInputs) -> list[Finding]:
+    found = (next((each for look in row if (each := look(symptoms)) is not None), None) for row in CHECKS)
     return [each for each in found if each is not None]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.diagnosis.symptoms import Symptoms
+from pipeline.diagnosis.inputs import DiagnosisInputs
 
 # One test in a thousand such runs says too much by chance; a run is asked nine of them.
 STANDARD_ERRORS = 3.0
@@ -11,7 +11,7 @@ MARGIN = 0.05
 
 
 @dataclass(frozen=True)
-class Suspect:
+class SuspectLabel:
     """A training sample: what its label says, what it looks like instead, and how sure that is, 0 to 1."""
 
     row: int
@@ -37,9 +37,9 @@ class Finding:
     overrides: tuple[str, ...]
     advice: str
     resumes: bool = False
-    suspects: tuple[Suspect, ...] = ()
+    suspects: tuple[SuspectLabel, ...] = ()
 
 
-def merit_of(symptoms: Symptoms, value: float) -> str:
+def format_score(symptoms: DiagnosisInputs, value: float) -> str:
     """An accuracy, or a share of explained variance, as a person reads it."""
     return f"{value:.1%}" if symptoms.is_of_classes else f"R² {value:.3f}"

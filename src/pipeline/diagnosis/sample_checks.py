@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from pipeline.diagnosis import advice
-from pipeline.diagnosis.finding import MARGIN, STANDARD_ERRORS, Finding, Suspect
-from pipeline.diagnosis.symptoms import Copies, Pair, Scored, Symptoms
-from pipeline.reports.statistics import Floats
+from pipeline.diagnosis.finding import MARGIN, STANDARD_ERRORS, Finding, SuspectLabel
+from pipeline.diagnosis.inputs import DiagnosisInputs, DuplicateCount, PredictorOutputs, SplitOutputs
+from pipeline.reports.evaluation_statistics import Floats
 
 # Of a part; fewer copies cannot lift its accuracy by a point.
 COPIED = 0.01
@@ -28,7 +28,7 @@ AS_ANYWHERE = 0.5
 SHOWN = 24
 
 
-def leakage(symptoms: Symptoms) -> Finding | None:
+def leakage(symptoms: DiagnosisInputs) -> Finding | None:
     """Samples of the validation or test part that stand in the training part."""
     found = {
         name: each
@@ -54,7 +54,7 @@ def leakage(symptoms: Symptoms) -> Finding | None:
     )
 
 
-def _is_leak(part: Copies, train: Copies) -> bool:
+def _is_leak(part: DuplicateCount, train: DuplicateCount) -> bool:
     if part.alike < 2 or part.share < COPIED:
         return False
     # What is alike inside the training part may be alike across parts, by chance; only more than that is a leak.
@@ -62,7 +62,7 @@ def _is_leak(part: Copies, train: Copies) -> bool:
     return part.same >= AGREEING * part.alike or part.share - train.share >= max(COPIED, STANDARD_ERRORS * spread)
 
 
-def imbalance(symptoms: Symptoms) -> Finding | None:
+def imbalance(symptoms: DiagnosisInputs) -> Finding | None:
     """A class that is rare, and found far less often than the others."""
     if symptoms.network is None or not symptoms.is_of_classes:
         return None
@@ -90,7 +90,7 @@ def imbalance(symptoms: Symptoms) -> Finding | None:
             f"{symptoms.class_names[largest]}: {shares[largest]:.1%} of the training samples; accuracy over all "
             f"validation samples {judged.merit:.1%}",
         ),
-        overrides=advice.rare_classes_count(symptoms),
+        overrides=advice.weigh_rare_classes(symptoms),
         advice="Classes count alike, however many samples each has.",
     )
 
@@ -106,7 +106,7 @@ def _log_ways(hits: int, size: int) -> float:
     return math.lgamma(size + 1) - math.lgamma(hits + 1) - math.lgamma(size - hits + 1)
 
 
-def label_noise(symptoms: Symptoms) -> Finding | None:
+def label_noise(symptoms: DiagnosisInputs) -> Finding | None:
     """Labels that nobody would give who has not seen them, among the samples that should be the clearest.
 
     Suspects are those of confident learning (Northcutt et al. 2021): another class is at least as probable as it is,
@@ -132,14 +132,14 @@ def label_noise(symptoms: Symptoms) -> Finding | None:
             f"{len(suspects):,} of {len(scored.targets):,} training samples ({len(suspects) / len(scored.targets):.1%})"
             " are suspicious",
         ),
-        overrides=advice.modest(symptoms),
+        overrides=advice.soften_labels(symptoms),
         advice="First look at the suspicious samples below, and correct or remove what is wrong; this makes the rest "
         "weigh less.",
         suspects=tuple(suspects),
     )
 
 
-def _judge(symptoms: Symptoms) -> tuple[str, Scored] | None:
+def _judge(symptoms: DiagnosisInputs) -> tuple[str, SplitOutputs] | None:
     """The neighbours, or a network that is far more often right on the validation samples.
 
     Only far more, because it was trained on the very labels that it is to judge: it doubts the wrong ones too little.
@@ -152,13 +152,13 @@ def _judge(symptoms: Symptoms) -> tuple[str, Scored] | None:
     return "their ten nearest neighbours", neighbours.train
 
 
-def _judges(network: Pair, neighbours: Pair) -> bool:
+def _judges(network: PredictorOutputs, neighbours: PredictorOutputs) -> bool:
     """What knows its samples by heart can only repeat their labels."""
     unseen = network.validation.merit
     return network.train.merit < unseen + MARGIN and unseen >= neighbours.validation.merit + MARGIN
 
 
-def _suspects(scored: Scored) -> list[Suspect]:
+def _suspects(scored: SplitOutputs) -> list[SuspectLabel]:
     """The worst first."""
     rows = np.arange(len(scored.targets))
     given: Floats = scored.answers[rows, scored.targets]
@@ -172,7 +172,7 @@ def _suspects(scored: Scored) -> list[Suspect]:
     found = np.flatnonzero((margins.max(axis=1) > 0) & (given < typical[scored.targets]) & (sureness > 0))
     order = found[np.argsort(-sureness[found], kind="stable")]
     return [
-        Suspect(int(scored.ids[row]), int(scored.targets[row]), int(instead[row]), float(sureness[row]))
+        SuspectLabel(int(scored.ids[row]), int(scored.targets[row]), int(instead[row]), float(sureness[row]))
         for row in order.tolist()
     ]
 

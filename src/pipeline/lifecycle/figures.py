@@ -9,9 +9,9 @@ from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.save_predictions import thumbnails
 from pipeline.reports import charts, classification_sections, regression_sections, sections
 from pipeline.reports.charts import Chart
-from pipeline.reports.predictions import SavedPredictions
-from pipeline.reports.report_data import Evidence, gather
-from pipeline.reports.statistics import calibration, label_scores
+from pipeline.reports.evaluation_statistics import calibration, label_scores
+from pipeline.reports.predictions import ClassPredictions
+from pipeline.reports.report_data import ReportData, load_report_data
 from pipeline.runs.run_directory import Run
 from pipeline.system.files import write_atomically
 from pipeline.training.callbacks.image_augmentation import Augmentation, augment_images
@@ -22,8 +22,8 @@ MAX_TRAINING_INPUTS = 32
 def write_figures(run: Run, assembly: Components) -> Iterator[Path]:
     """Write figures/*.svg from the run's directory, and say which."""
     run.figures.mkdir(exist_ok=True)
-    evidence = gather(run)
-    drawn = {"learning_curves": sections.curves(evidence)}
+    evidence = load_report_data(run)
+    drawn = {"learning_curves": sections.learning_curve_charts(evidence)}
     for name, found in charts_of_test(evidence).items():
         drawn[name] = [replace(each, title=f"{each.title}, test set") for each in found]
     if evidence.predictions is not None and isinstance(assembly.data, DataModule) and evidence.data is not None:
@@ -31,41 +31,41 @@ def write_figures(run: Run, assembly: Components) -> Iterator[Path]:
     for name, found in drawn.items():
         if found:
             path = run.figures / f"{name}.svg"
-            write_atomically(path, charts.sheet(found))
+            write_atomically(path, charts.svg_file(found))
             yield path
 
 
-def charts_of_test(evidence: Evidence) -> dict[str, Sequence[Chart]]:
+def charts_of_test(evidence: ReportData) -> dict[str, Sequence[Chart]]:
     """What the network said of the test samples."""
     names, labels, predictions = evidence.class_names, evidence.labels, evidence.predictions
     if evidence.numbers is not None:
-        found = regression_sections.charts(evidence.numbers)
+        found = regression_sections.regression_charts(evidence.numbers)
         against = found[:: regression_sections.CHARTS]
         return {"prediction_against_truth": against, "residuals": [each for each in found if each not in against]}
     if labels is not None:
         scores = label_scores(labels.true, labels.said)
         rows = [f"{name} ({count:,})" for name, count in zip(names, scores.support.tolist(), strict=True)]
         title = "Labels, and how many samples have them"
-        return {"labels": [charts.shares(title, rows, {"precision": scores.precision, "recall": scores.recall})]}
+        return {"labels": [charts.share_bars(title, rows, {"precision": scores.precision, "recall": scores.recall})]}
     if predictions is None:
         return {}
     return {
-        "confusion_matrix": [charts.matrix("Rows are true, columns said", names, evidence.confusion)],
-        "reliability": [charts.reliability(calibration(predictions.confidence, predictions.right))],
+        "confusion_matrix": [charts.confusion_chart("Rows are true, columns said", names, evidence.confusion)],
+        "reliability": [charts.reliability_chart(calibration(predictions.confidence, predictions.right))],
         "worst_mistakes": chart_worst_mistakes(predictions, names),
     }
 
 
-def chart_worst_mistakes(predictions: SavedPredictions, names: Sequence[str]) -> list[Chart]:
+def chart_worst_mistakes(predictions: ClassPredictions, names: Sequence[str]) -> list[Chart]:
     """The test samples that cost the most, where samples can be looked at: true -> said, and how sure."""
     rows = [row for row in predictions.worst_mistakes.tolist() if predictions.picture(row) is not None]
     pictures = [pixels for row in rows if (pixels := predictions.picture(row)) is not None]
     captions = [
-        f"{classification_sections.mistaken(predictions, row, names)}  {predictions.confidence[row]:.0%}"
+        f"{classification_sections.describe_mistake(predictions, row, names)}  {predictions.confidence[row]:.0%}"
         for row in rows
     ]
     title = f"Worst of {int((~predictions.right).sum()):,} mistakes: true → said"
-    return [charts.tiles(title, pictures, captions)] if rows else []
+    return [charts.image_grid(title, pictures, captions)] if rows else []
 
 
 def chart_training_inputs(assembly: Components) -> list[Chart]:
@@ -80,4 +80,4 @@ def chart_training_inputs(assembly: Components) -> list[Chart]:
             transform.to("cpu")
         images = augment_images(images, augmentation.transforms)
         title = "Training inputs, augmented"
-    return [charts.tiles(title, list(thumbnails(images)), [""] * len(images))]
+    return [charts.image_grid(title, list(thumbnails(images)), [""] * len(images))]

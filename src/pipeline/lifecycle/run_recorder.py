@@ -219,9 +219,9 @@ class RunRecorder:
     def _end(self, status: Status, error: str | None) -> SyncState | None:
         self._write_result(status, None)
         self.journal.artifact("result.json")
-        with self._harmless(run_report.NAME):
-            run_report.write(self.run, status)
-            self.journal.artifact(run_report.NAME)
+        with self._harmless(run_report.REPORT_FILE):
+            run_report.write_run_report(self.run, status)
+            self.journal.artifact(run_report.REPORT_FILE)
         if status == "FINISHED":
             self.journal.model()  # after every file: it takes the longest
         else:

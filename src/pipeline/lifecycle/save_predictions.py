@@ -19,8 +19,8 @@ from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.final_test import Predictions
 from pipeline.models.layers.log_mel import LogMel
 from pipeline.reports import predictions as saved
+from pipeline.reports.evaluation_statistics import Ints
 from pipeline.reports.report_data import ASSEMBLED
-from pipeline.reports.statistics import Ints
 from pipeline.runs.run_directory import Run
 from pipeline.spec import TaskKind
 from pipeline.system.files import write_atomically
@@ -116,10 +116,10 @@ def save_test_predictions(run: Run, assembly: Components, predictions: Predictio
     assert assembly.spec is not None
     digest = digest_of_test_set(assembly, predictions)
     assert digest is not None
-    saved.save(run.folder, TO_SAVED[assembly.spec.task](assembly, predictions, digest))
+    saved.write_predictions(run.folder, TO_SAVED[assembly.spec.task](assembly, predictions, digest))
 
 
-def _saved_classes(assembly: Components, predictions: Predictions, digest: str) -> saved.SavedPredictions:
+def _saved_classes(assembly: Components, predictions: Predictions, digest: str) -> saved.ClassPredictions:
     kept = class_predictions(predictions, digest)
     if not isinstance(assembly.data, DataModule):
         return kept
@@ -133,8 +133,8 @@ def _saved_classes(assembly: Components, predictions: Predictions, digest: str) 
     return kept
 
 
-def _saved_numbers(assembly: Components, predictions: Predictions, digest: str) -> saved.SavedNumbers:
-    return saved.SavedNumbers(
+def _saved_numbers(assembly: Components, predictions: Predictions, digest: str) -> saved.RegressionPredictions:
+    return saved.RegressionPredictions(
         predicted=predictions.answers.numpy(),
         true=predictions.targets.numpy(),
         ids=predictions.ids.numpy().astype(np.int64),
@@ -143,8 +143,8 @@ def _saved_numbers(assembly: Components, predictions: Predictions, digest: str) 
     )
 
 
-def _saved_labels(assembly: Components, predictions: Predictions, digest: str) -> saved.SavedLabels:
-    return saved.SavedLabels(
+def _saved_labels(assembly: Components, predictions: Predictions, digest: str) -> saved.MultilabelPredictions:
+    return saved.MultilabelPredictions(
         probabilities=predictions.answers.numpy(),
         true=predictions.targets.bool().numpy(),
         ids=predictions.ids.numpy().astype(np.int64),
@@ -153,7 +153,7 @@ def _saved_labels(assembly: Components, predictions: Predictions, digest: str) -
     )
 
 
-TO_SAVED: dict[TaskKind, Callable[[Components, Predictions, str], saved.Saved]] = {
+TO_SAVED: dict[TaskKind, Callable[[Components, Predictions, str], saved.TestPredictions]] = {
     "multiclass": _saved_classes,
     "binary": _saved_classes,
     "multilabel": _saved_labels,
@@ -161,10 +161,10 @@ TO_SAVED: dict[TaskKind, Callable[[Components, Predictions, str], saved.Saved]] 
 }
 
 
-def class_predictions(predictions: Predictions, digest_of_test: str) -> saved.SavedPredictions:
+def class_predictions(predictions: Predictions, digest_of_test: str) -> saved.ClassPredictions:
     log_probabilities = F.log_softmax(predictions.answers.float(), dim=1)
-    return saved.SavedPredictions(
-        log_probabilities=saved.compact(log_probabilities.numpy()),
+    return saved.ClassPredictions(
+        log_probabilities=saved.compact_log_probabilities(log_probabilities.numpy()),
         said=predictions.answers.argmax(dim=1).numpy().astype(np.int32),
         targets=predictions.targets.numpy().astype(np.int32),
         ids=predictions.ids.numpy().astype(np.int64),
@@ -176,7 +176,7 @@ def class_predictions(predictions: Predictions, digest_of_test: str) -> saved.Sa
 
 
 def shorten_sentence(sentence: str) -> str:
-    return sentence if len(sentence) <= saved.LONGEST else f"{sentence[: saved.LONGEST - 4]} ..."
+    return sentence if len(sentence) <= saved.LONGEST_SENTENCE else f"{sentence[: saved.LONGEST_SENTENCE - 4]} ..."
 
 
 def digest_of_split(assembly: Components, part: str) -> str | None:

@@ -169,7 +169,7 @@ def run_description(
 
     `pictures` are files of the run directory. The carrier makes a page's address of each `artifact:`.
     """
-    links = " · ".join(f"[{_title(path)}](artifact:{path})" for path in (run_report.NAME, *pictures))
+    links = " · ".join(f"[{_title(path)}](artifact:{path})" for path in (run_report.REPORT_FILE, *pictures))
     parts = [headline, links, f"{_data(assembly)}; {_model(assembly)}"]
     if verdict is not None and verdict.metrics:
         rows = (f"| {name} | {value:.4f} |" for name, value in _headline_first(verdict.metrics))

@@ -8,8 +8,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from pipeline.reports.html import Html, address, element, join, png, style
-from pipeline.reports.statistics import BINS, Calibration, Floats, Ints
+from pipeline.reports.evaluation_statistics import BINS, Calibration, Floats, Ints
+from pipeline.reports.html import Html, chart_style, element, encode_png, join_html, png_data_uri
 
 LOGARITHMIC_FROM = 20.0  # times the smallest value
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -49,7 +49,7 @@ def round_numbers(low: float, high: float, at_most: int) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def around(values: Sequence[float], length: float, *, may_be_logarithmic: bool = False) -> Axis:
+def axis_around(values: Sequence[float], length: float, *, may_be_logarithmic: bool = False) -> Axis:
     """An axis on which all of these finite values can be seen, with a little room."""
     low, high = min(values), max(values)
     if may_be_logarithmic and low > 0 and high / low > LOGARITHMIC_FROM:
@@ -58,7 +58,7 @@ def around(values: Sequence[float], length: float, *, may_be_logarithmic: bool =
     return Axis(low - room, high + room, length)
 
 
-def short(value: float) -> str:
+def format_tick(value: float) -> str:
     """As few characters as tell it: 0.003, 12, 1.5k."""
     if abs(value) >= 10_000:
         return f"{value / 1000:g}k"
@@ -121,14 +121,14 @@ def line_chart(
     title: str, lines: Sequence[Line], *, x_label: str, marks: Sequence[Mark] = (), may_be_logarithmic: bool = False
 ) -> Chart | None:
     """None where there is nothing to draw."""
-    drawn = [Line(each.label, thinned(finite(each.points)), each.style, each.dotted) for each in lines]
+    drawn = [Line(each.label, downsample(finite_points(each.points)), each.style, each.dotted) for each in lines]
     drawn = [each for each in drawn if each.points]
     if not drawn:
         return None
     across = Axis(0, max(x for line in drawn for x, _ in line.points) or 1, WIDTH - LEFT - RIGHT)
     values = [value for line in drawn for value in _shown(line)]
-    up = around(values, HEIGHT - TOP - BOTTOM, may_be_logarithmic=may_be_logarithmic)
-    drawing = join(
+    up = axis_around(values, HEIGHT - TOP - BOTTOM, may_be_logarithmic=may_be_logarithmic)
+    drawing = join_html(
         _grid(across, up, x_label),
         *(_mark(mark, across) for mark in marks if mark.x <= across.high),
         # An svg inside cuts off what lies beyond its edges.
@@ -145,24 +145,26 @@ def line_chart(
     return Chart(title, drawing, [(line.label, line.style) for line in drawn if line.label])
 
 
-def scatter(title: str, points: Points, *, x_label: str, across: Axis, up: Axis, ideal: tuple[Points, str]) -> Chart:
+def scatter_chart(
+    title: str, points: Points, *, x_label: str, across: Axis, up: Axis, ideal: tuple[Points, str]
+) -> Chart:
     """Points, and a dashed line through those of `ideal`, on axes of values alone: their lengths are ours."""
     across, up = replace(across, length=WIDTH - LEFT - RIGHT), replace(up, length=HEIGHT - TOP - BOTTOM)
     floor = TOP + up.length
     dots = [
         element("circle", cx=f"{LEFT + across.place(x):.1f}", cy=f"{floor - up.place(y):.1f}", r=3)
-        for x, y in finite(points)[:MOST_DOTS]
+        for x, y in finite_points(points)[:MOST_DOTS]
     ]
     (x1, y1), (x2, y2) = ((LEFT + across.place(x), floor - up.place(y)) for x, y in ideal[0])
     line = element("line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_="ideal")
-    drawing = join(_grid(across, up, x_label), element("g", *dots, class_="line s0", opacity=0.7), line)
+    drawing = join_html(_grid(across, up, x_label), element("g", *dots, class_="line s0", opacity=0.7), line)
     return Chart(title, drawing, [(ideal[1], "ideal")])
 
 
 def histogram(title: str, values: Sequence[float], *, x_label: str) -> Chart:
     """How many of these finite values lie where."""
     counts, edges = np.histogram(values, bins=2 * BINS)
-    across = around(edges.tolist(), WIDTH - LEFT - RIGHT)
+    across = axis_around(edges.tolist(), WIDTH - LEFT - RIGHT)
     up = Axis(0, 1.06 * int(counts.max()), HEIGHT - TOP - BOTTOM)
     bars = []
     for count, left, right in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
@@ -170,10 +172,10 @@ def histogram(title: str, values: Sequence[float], *, x_label: str) -> Chart:
         tip = element("title", f"{left:.4g} to {right:.4g}: {count:,}")
         y, width = TOP + up.length - tall, LEFT + across.place(right) - x - 0.5
         bars.append(element("rect", tip, x=f"{x:.1f}", y=f"{y:.1f}", width=f"{width:.1f}", height=f"{tall:.1f}"))
-    return Chart(title, join(_grid(across, up, x_label), element("g", *bars, class_="bar s0")))
+    return Chart(title, join_html(_grid(across, up, x_label), element("g", *bars, class_="bar s0")))
 
 
-def reliability(calibration: Calibration) -> Chart:
+def reliability_chart(calibration: Calibration) -> Chart:
     """Above, how often the network is right by how sure it is; below, how many samples there are of each."""
     across = Axis(0, 1, WIDTH - LEFT - RIGHT)
     up, few = Axis(0, 1, HEIGHT - TOP - BOTTOM - 52), Axis(0, math.sqrt(int(calibration.counts.max())), 34)
@@ -195,10 +197,10 @@ def reliability(calibration: Calibration) -> Chart:
     counted = element("text", "samples", x=LEFT - 7, y=HEIGHT - BOTTOM - 12, class_="end")
     grid = _grid(across, up, "how sure it was", percent=True, bottom=HEIGHT - BOTTOM)
     legend = [("accuracy", "s0"), ("as sure as right", "ideal")]
-    return Chart("How often it was right", join(grid, *bars, diagonal, counted), legend)
+    return Chart("How often it was right", join_html(grid, *bars, diagonal, counted), legend)
 
 
-def shares(title: str, names: Sequence[str], values: dict[str, Floats]) -> Chart:
+def share_bars(title: str, names: Sequence[str], values: dict[str, Floats]) -> Chart:
     """For each name a bar for each of `values`, from 0 to 1."""
     left, row = 9.0 + 6.5 * max(map(len, names)), 12.0 * len(values) + 8
     across = Axis(0, 1, 2 * WIDTH - left - RIGHT)
@@ -216,16 +218,18 @@ def shares(title: str, names: Sequence[str], values: dict[str, Floats]) -> Chart
         for share in across.ticks()
     ]
     legend = [(what, f"s{number}") for number, what in enumerate(values)]
-    return Chart(title, join(*bars), legend, 2 * WIDTH, bottom + BOTTOM)
+    return Chart(title, join_html(*bars), legend, 2 * WIDTH, bottom + BOTTOM)
 
 
-def matrix(title: str, names: Sequence[str], counts: Ints) -> Chart:
+def confusion_chart(title: str, names: Sequence[str], counts: Ints) -> Chart:
     """(K, K) counts: rows are the truth, columns what the network said; colour is the share of the row."""
     rows = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if len(names) > READABLE:
-        blue = np.array(style()[1]["s0-rgb"].split(), dtype=float)
+        blue = np.array(chart_style()[1]["s0-rgb"].split(), dtype=float)
         pixels = (255 - rows[:, :, None] * (255 - blue)).round().astype(np.uint8)
-        return Chart(title, element("image", href=address(png(pixels)), width=WIDTH, height=WIDTH), (), WIDTH, WIDTH)
+        return Chart(
+            title, element("image", href=png_data_uri(encode_png(pixels)), width=WIDTH, height=WIDTH), (), WIDTH, WIDTH
+        )
     left, top = 9 + 6.5 * max(map(len, names)), 9 + 6.5 * max(map(len, names))
     parts = []
     for row, name in enumerate(names):
@@ -241,24 +245,24 @@ def matrix(title: str, names: Sequence[str], counts: Ints) -> Chart:
             kind = "middle strong" if share > 0.5 else "middle title"
             parts.append(element("text", f"{count:,}", x=x + CELL / 2, y=y, class_=kind))
     size = len(names) * CELL + RIGHT
-    return Chart(title, join(*parts), (), left + size, top + size)
+    return Chart(title, join_html(*parts), (), left + size, top + size)
 
 
-def tiles(title: str, pictures: Sequence[Ints], captions: Sequence[str]) -> Chart:
+def image_grid(title: str, pictures: Sequence[Ints], captions: Sequence[str]) -> Chart:
     """Pictures (H, W) or (H, W, 3), TILES in a row."""
     parts, deep = [], TILE + (22 if any(captions) else 6)
     for number, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
         x, y = number % TILES * (TILE + 6), number // TILES * deep
-        parts.append(element("image", href=address(png(pixels)), x=x, y=y, width=TILE, height=TILE))
+        parts.append(element("image", href=png_data_uri(encode_png(pixels)), x=x, y=y, width=TILE, height=TILE))
         parts.append(element("text", caption, x=x + TILE / 2, y=y + TILE + 13, class_="middle"))
     rows = math.ceil(len(pictures) / TILES)
-    return Chart(title, join(*parts), (), min(len(pictures), TILES) * (TILE + 6), rows * deep)
+    return Chart(title, join_html(*parts), (), min(len(pictures), TILES) * (TILE + 6), rows * deep)
 
 
-def sheet(charts: Sequence[Chart]) -> str:
+def svg_file(charts: Sequence[Chart]) -> str:
     """A file with these charts side by side, on light paper. Many viewers know no var(), so colours are written out."""
     at_most = 2 if len(charts) in (2, 4) else 3
-    style_sheet, colours = style()
+    style_sheet, colours = chart_style()
     plain = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], style_sheet)
     wide, deep = max(max(each.width, *_places(each)) for each in charts), max(each.height for each in charts) + 44
     places = [(GAP + at % at_most * (wide + GAP), GAP + at // at_most * deep) for at in range(len(charts))]
@@ -270,7 +274,7 @@ def sheet(charts: Sequence[Chart]) -> str:
     title = ", ".join(each.title for each in charts)
     paper = element("rect", width="100%", height="100%", fill=colours["paper"])
     size: dict[str, object] = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
-    head = join(element("title", title), element("style", Html(plain)), paper)
+    head = join_html(element("title", title), element("style", Html(plain)), paper)
     return f"{element('svg', head, *placed, xmlns='http://www.w3.org/2000/svg', **size, role='img')}\n"
 
 
@@ -280,14 +284,14 @@ def _titled(chart: Chart) -> Html:
     for (label, kind), x in zip(chart.legend, _places(chart), strict=False):
         parts.append(element("g", element("path", d=f"M{x:g} 6h15"), class_=f"line {kind}"))
         parts.append(element("text", label, x=f"{x + 20:g}", y=10))
-    return join(*parts, element("g", chart.drawing, transform="translate(0 22)"))
+    return join_html(*parts, element("g", chart.drawing, transform="translate(0 22)"))
 
 
-def finite(points: Points) -> Points:
+def finite_points(points: Points) -> Points:
     return [(x, y) for x, y in points if math.isfinite(y)]
 
 
-def thinned(points: Points) -> Points:
+def downsample(points: Points) -> Points:
     """At most MOST_POINTS, each the mean of its neighbours; the last point stays what it is."""
     size = math.ceil(len(points) / MOST_POINTS)
     if size <= 1:
@@ -316,11 +320,11 @@ def _grid(across: Axis, up: Axis, x_label: str, *, percent: bool = False, bottom
         x = LEFT + across.place(value)
         parts.append(element("text", _written(value, percent), x=f"{x:.1f}", y=below + 16, class_="middle"))
     parts.append(element("text", x_label, x=LEFT + across.length / 2, y=below + 33, class_="middle label"))
-    return join(*parts)
+    return join_html(*parts)
 
 
 def _written(value: float, percent: bool) -> str:
-    return f"{value:.0%}" if percent else short(value)
+    return f"{value:.0%}" if percent else format_tick(value)
 
 
 def _line(line: Line, across: Axis, up: Axis) -> Html:

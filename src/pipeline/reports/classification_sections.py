@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from pipeline.reports.charts import READABLE, reliability
-from pipeline.reports.html import Child, Html, columns, element, note, picture, section, table
-from pipeline.reports.predictions import SavedPredictions
-from pipeline.reports.report_data import Evidence
-from pipeline.reports.statistics import ClassScores, calibration, class_scores, label_scores
+from pipeline.reports.charts import READABLE, reliability_chart
+from pipeline.reports.evaluation_statistics import ClassScores, calibration, class_scores, label_scores
+from pipeline.reports.html import Child, Html, columns, element, image, remark, section, table
+from pipeline.reports.predictions import ClassPredictions
+from pipeline.reports.report_data import ReportData
 
 CONFUSIONS = 20
 LONG_NAME = 4  # characters; longer ones stand upright above their column
@@ -14,7 +14,7 @@ MOST_ROWS = 500
 ALIKE = 0.005  # of two shares
 
 
-def by_class(evidence: Evidence) -> Html | None:
+def class_section(evidence: ReportData) -> Html | None:
     if evidence.predictions is None:
         return None
     matrix = _matrix(evidence) if len(evidence.class_names) <= READABLE else _confusions(evidence)
@@ -23,15 +23,15 @@ def by_class(evidence: Evidence) -> Html | None:
     )
 
 
-def by_label(evidence: Evidence) -> Html | None:
+def label_section(evidence: ReportData) -> Html | None:
     labels = evidence.labels
     if labels is None:
         return None
-    told = note("A label is said where its probability is above a half; `samples` have it in truth.")
+    told = remark("A label is said where its probability is above a half; `samples` have it in truth.")
     return section("By label", _scores("label", evidence.class_names, label_scores(labels.true, labels.said)), told)
 
 
-def _matrix(evidence: Evidence) -> Html:
+def _matrix(evidence: ReportData) -> Html:
     names, counts = evidence.class_names, evidence.confusion
     totals = counts.sum(axis=1)
     head = element(
@@ -62,11 +62,11 @@ def _matrix(evidence: Evidence) -> Html:
         "div",
         element("h3", "Confusion matrix"),
         element("div", grid, class_="scroll"),
-        note("Rows are the truth, columns what the network said."),
+        remark("Rows are the truth, columns what the network said."),
     )
 
 
-def _confusions(evidence: Evidence) -> Html:
+def _confusions(evidence: ReportData) -> Html:
     """In place of a matrix that nobody could read."""
     counts, names = evidence.confusion.copy(), evidence.class_names
     for diagonal in range(len(counts)):
@@ -95,11 +95,11 @@ def _scores(what: str, names: list[str], scores: ClassScores) -> Html:
         "div",
         element("h3", "Precision, recall and F1, in %"),
         table([what, "precision", "recall", "F1", "samples"], rows),
-        None if left_out is None else note(left_out),
+        None if left_out is None else remark(left_out),
     )
 
 
-def sureness(evidence: Evidence) -> Html | None:
+def calibration_section(evidence: ReportData) -> Html | None:
     predictions = evidence.predictions
     if predictions is None:
         return None
@@ -116,12 +116,12 @@ def sureness(evidence: Evidence) -> Html | None:
             f"{direction}. The error is the mean distance between the two over {len(found.counts)} equal bins, "
             "weighted by their samples (Guo et al. 2017).",
         ),
-        note("Bars below the dashed line: too sure. The lower bars count the samples, on a square-root scale."),
+        remark("Bars below the dashed line: too sure. The lower bars count the samples, on a square-root scale."),
     )
-    return section("Is it as sure as it is right?", columns(reliability(found).figure, words))
+    return section("Is it as sure as it is right?", columns(reliability_chart(found).figure, words))
 
 
-def mistakes(evidence: Evidence) -> Html | None:
+def mistake_section(evidence: ReportData) -> Html | None:
     predictions = evidence.predictions
     if predictions is None:
         return None
@@ -132,16 +132,16 @@ def mistakes(evidence: Evidence) -> Html | None:
     which = f"All {wrong}" if len(rows) == wrong else f"The {len(rows)} of {wrong:,} that cost the most"
     told = f"{which}: the truth, what was said, and how sure it was."
     names = evidence.class_names
-    items = [(row, mistaken(predictions, row, names), f"{predictions.confidence[row]:.1%}") for row in rows]
-    return section("Worst mistakes", note(told), _samples(predictions, items))
+    items = [(row, describe_mistake(predictions, row, names), f"{predictions.confidence[row]:.1%}") for row in rows]
+    return section("Worst mistakes", remark(told), _samples(predictions, items))
 
 
-def mistaken(predictions: SavedPredictions, row: int, names: Sequence[str]) -> str:
+def describe_mistake(predictions: ClassPredictions, row: int, names: Sequence[str]) -> str:
     """What it is, and what it was taken for."""
     return f"{names[predictions.targets[row]]} → {names[predictions.said[row]]}"
 
 
-def close_calls(evidence: Evidence) -> Html | None:
+def low_margin_section(evidence: ReportData) -> Html | None:
     predictions = evidence.predictions
     if predictions is None:
         return None
@@ -152,10 +152,10 @@ def close_calls(evidence: Evidence) -> Html | None:
         truth = "right" if predictions.right[row] else f"wrong: {names[predictions.targets[row]]}"
         items.append((row, f"{names[first]} or {names[second]}", f"{chances}, {truth}"))
     told = "The samples on which the two likeliest classes were nearest to each other."
-    return section("Closest calls", note(told), _samples(predictions, items))
+    return section("Closest calls", remark(told), _samples(predictions, items))
 
 
-def _samples(predictions: SavedPredictions, items: list[tuple[int, str, str]]) -> Html:
+def _samples(predictions: ClassPredictions, items: list[tuple[int, str, str]]) -> Html:
     """As pictures; as a table where samples are none, with sentences where they are such."""
     if not len(predictions.pictures):
         are_sentences = len(predictions.sentences) > 0
@@ -167,7 +167,7 @@ def _samples(predictions: SavedPredictions, items: list[tuple[int, str, str]]) -
     cards = []
     for row, what, more in items:
         pixels = predictions.picture(row)
-        shown = None if pixels is None else picture(pixels, what)
+        shown = None if pixels is None else image(pixels, what)
         words = element("span", element("b", what), element("br"), more)
         cards.append(element("li", shown, words, title=f"row {predictions.ids[row]} of the test part"))
     return element("ul", *cards, class_="samples")

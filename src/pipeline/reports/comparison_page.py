@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pipeline.metrics import Mode, mode_of
 from pipeline.reports import formatting, sections, significance
 from pipeline.reports.charts import Line, line_chart
-from pipeline.reports.html import Child, Html, columns, command, element, join, note, page, section, table
-from pipeline.reports.predictions import Saved
-from pipeline.reports.report_data import Evidence
-from pipeline.reports.significance import NO_WINNER, Duel
-from pipeline.reports.statistics import SIGNIFICANCE, Interval
+from pipeline.reports.evaluation_statistics import SIGNIFICANCE, Interval
+from pipeline.reports.html import Child, Html, code_block, columns, element, join_html, page, remark, section, table
+from pipeline.reports.predictions import TestPredictions
+from pipeline.reports.report_data import ReportData
+from pipeline.reports.significance import NO_WINNER, PairwiseTest
 from pipeline.tracking import tracking_uri
 
 STYLES = 8  # colours of the style sheet: s0 to s7
@@ -22,20 +22,20 @@ CAUTION = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Runs with predictions, their short names, and every pair's duel; None where they judged different samples."""
 
-    runs: Sequence[Evidence]
+    runs: Sequence[ReportData]
     names: Sequence[str]
-    networks: Sequence[Saved]
+    networks: Sequence[TestPredictions]
     intervals: Sequence[dict[str, Interval]]
-    duels: Sequence[Duel] | None
+    duels: Sequence[PairwiseTest] | None
 
     @property
     def verdict(self) -> str:
         if self.duels is None:
             return self.refusal
-        return significance.verdict(self.names, self.networks, self.duels)
+        return significance.conclusion(self.names, self.networks, self.duels)
 
     @property
     def refusal(self) -> str:
@@ -53,7 +53,7 @@ class Comparison:
 
     @property
     def metrics(self) -> list[str]:
-        return formatting.in_order({name: value for run in self.runs for name, value in run.metrics.items()})
+        return formatting.metric_order({name: value for run in self.runs for name, value in run.metrics.items()})
 
     @property
     def differing(self) -> list[str]:
@@ -62,21 +62,21 @@ class Comparison:
         return [key for key in keys if len({str(run.settings.get(key, "")) for run in self.runs}) > 1]
 
 
-def compared(runs: Sequence[Evidence], names: Sequence[str]) -> Comparison:
+def compare_runs(runs: Sequence[ReportData], names: Sequence[str]) -> RunComparison:
     """All of them with predictions."""
     networks = [run.judged for run in runs if run.judged is not None]
     assert len(networks) == len(runs)
-    fought = significance.duels(networks) if significance.are_comparable(networks) else None
-    return Comparison(runs, names, networks, [sections.intervals(run) for run in runs], fought)
+    fought = significance.pairwise_tests(networks) if significance.are_comparable(networks) else None
+    return RunComparison(runs, names, networks, [sections.metric_intervals(run) for run in runs], fought)
 
 
-def render(comparison: Comparison) -> str:
+def render_comparison(comparison: RunComparison) -> str:
     title = f"{len(comparison.runs)} runs side by side"
     return page(
         title,
         element("header", element("h1", title)),
         element("p", _as_sentence(comparison.verdict), class_="verdict"),
-        note(CAUTION) if comparison.duels is not None else None,
+        remark(CAUTION) if comparison.duels is not None else None,
         _metrics(comparison),
         _duels(comparison),
         _curves(comparison),
@@ -89,11 +89,11 @@ def _as_sentence(verdict: str) -> str:
     return verdict.replace(NO_WINNER, NO_WINNER.capitalize(), 1) if verdict.startswith(NO_WINNER) else verdict
 
 
-def _named(comparison: Comparison, place: int) -> Html:
-    return join(element("i", class_=f"swatch s{place % STYLES}"), comparison.names[place])
+def _named(comparison: RunComparison, place: int) -> Html:
+    return join_html(element("i", class_=f"swatch s{place % STYLES}"), comparison.names[place])
 
 
-def _metrics(comparison: Comparison) -> Html | None:
+def _metrics(comparison: RunComparison) -> Html | None:
     names = comparison.metrics
     rows: list[list[Child]] = []
     for place, run in enumerate(comparison.runs):
@@ -101,25 +101,27 @@ def _metrics(comparison: Comparison) -> Html | None:
         for name in names:
             interval = comparison.intervals[place].get(name)
             value = run.metrics.get(name)
-            below = None if interval is None else _small(formatting.interval_of(name, interval))
-            shown = "" if value is None else formatting.value_of(name, value)
+            below = None if interval is None else _small(formatting.format_interval(name, interval))
+            shown = "" if value is None else formatting.format_metric(name, value)
             best = value is not None and value == best_value(comparison, name)
             figure = element("span", shown, class_="best" if best else None)
             cells.append(figure if below is None else _over(figure, below))
         rows.append(cells)
-    told = note(f"Below a figure stands its {formatting.LEVEL} by bootstrap over the test samples; the best is bold.")
-    return section("Test set", table(["run", *map(formatting.name_of, names)], rows, class_="runs"), told)
+    told = remark(
+        f"Below a figure stands its {formatting.INTERVAL_LABEL} by bootstrap over the test samples; the best is bold."
+    )
+    return section("Test set", table(["run", *map(formatting.metric_title, names)], rows, class_="runs"), told)
 
 
 def _over(upper: Child, lower: Child) -> Html:
-    return join(upper, element("br"), lower)
+    return join_html(upper, element("br"), lower)
 
 
 def _small(text: str) -> Html:
     return element("small", text, class_="quiet")
 
 
-def best_value(comparison: Comparison, metric: str) -> float:
+def best_value(comparison: RunComparison, metric: str) -> float:
     """NaN, which equals none of them, for a metric of which nothing tells which way is better."""
     values = [run.metrics[metric] for run in comparison.runs if metric in run.metrics]
     own: dict[str, Mode] = {}
@@ -128,40 +130,42 @@ def best_value(comparison: Comparison, metric: str) -> float:
     return {"min": min, "max": max}[mode](values) if (mode := mode_of(metric, own)) else math.nan
 
 
-def _duels(comparison: Comparison) -> Html | None:
+def _duels(comparison: RunComparison) -> Html | None:
     if comparison.duels is None:
         return None
-    measure = significance.measure_of(comparison.networks)
+    measure = significance.criterion_of(comparison.networks)
     rows: list[list[Child]] = [
         [
-            _over(_named(comparison, duel.first), join("over ", _named(comparison, duel.second))),
+            _over(_named(comparison, duel.first), join_html("over ", _named(comparison, duel.second))),
             f"{duel.won:,} : {duel.lost:,}",
             _change(measure.score, duel.difference, duel.interval),
             _change(measure.cost, duel.cost_difference, duel.cost_interval),
             _over(
-                element("span", formatting.p_value(duel.adjusted), class_="best" if duel.is_decided else None),
-                _small(f"alone {formatting.p_value(duel.p_value)}"),
+                element("span", formatting.format_p_value(duel.adjusted), class_="best" if duel.is_decided else None),
+                _small(f"alone {formatting.format_p_value(duel.p_value)}"),
             ),
         ]
         for duel in comparison.duels
     ]
-    head = ["", measure.alone, *map(formatting.name_of, (measure.score, measure.cost)), "p"]
+    head = ["", measure.alone, *map(formatting.metric_title, (measure.score, measure.cost)), "p"]
     return section(
         "Pair by pair, on the same samples",
         table(head, rows, class_="runs"),
-        note(
+        remark(
             f"{measure.explained}: how often chance alone would part two equals so far, adjusted for the number of "
-            f"pairs (Holm 1979) and bold below {SIGNIFICANCE:g}. Below a difference stands its {formatting.LEVEL} by "
-            "paired bootstrap (Efron 1979)."
+            f"pairs (Holm 1979) and bold below {SIGNIFICANCE:g}. Below a difference stands its "
+            f"{formatting.INTERVAL_LABEL} by paired bootstrap (Efron 1979)."
         ),
     )
 
 
 def _change(metric: str, difference: float, interval: Interval) -> Html:
-    return _over(formatting.change_of(metric, difference), _small(formatting.interval_of_change(metric, interval)))
+    return _over(
+        formatting.format_change(metric, difference), _small(formatting.format_change_interval(metric, interval))
+    )
 
 
-def _curves(comparison: Comparison) -> Html | None:
+def _curves(comparison: RunComparison) -> Html | None:
     in_epochs = all(run.assembled.get("steps_per_epoch") for run in comparison.runs)
     headlines = dict.fromkeys(run.headline for run in comparison.runs)
 
@@ -182,7 +186,7 @@ def _curves(comparison: Comparison) -> Html | None:
     return section(
         "Learning curves",
         columns(
-            *(chart(f"Validation {formatting.name_of(each)}", each) for each in headlines if each != "val/loss"),
+            *(chart(f"Validation {formatting.metric_title(each)}", each) for each in headlines if each != "val/loss"),
             chart("Validation loss", "val/loss", logarithmic=True),
             chart("Training loss", "train/loss", logarithmic=True),
             chart("Learning rate", "train/learning_rate"),
@@ -190,22 +194,24 @@ def _curves(comparison: Comparison) -> Html | None:
     )
 
 
-def _settings(comparison: Comparison) -> Html | None:
+def _settings(comparison: RunComparison) -> Html | None:
     keys = comparison.differing
     if not keys:
         return section("Settings", element("p", "All the same."))
     rows: list[list[Child]] = [
-        [key, *(formatting.setting(run.settings.get(key, "")) for run in comparison.runs)] for key in keys
+        [key, *(formatting.format_setting(run.settings.get(key, "")) for run in comparison.runs)] for key in keys
     ]
     head = ["", *comparison.names]
-    return section("Settings that differ", table(head, rows, class_="words"), note("All others are the same."))
+    return section("Settings that differ", table(head, rows, class_="words"), remark("All others are the same."))
 
 
-def _commands(comparison: Comparison) -> Html | None:
+def _commands(comparison: RunComparison) -> Html | None:
     ids = ",".join(run.run.id for run in comparison.runs)
-    again = [command(f"pipeline compare runs={ids}")]
+    again = [code_block(f"pipeline compare runs={ids}")]
     each = [
-        join(element("h3", _named(comparison, place)), command(tracking_uri.redacted(run.result["command"] or "")))
+        join_html(
+            element("h3", _named(comparison, place)), code_block(tracking_uri.redacted(run.result["command"] or ""))
+        )
         for place, run in enumerate(comparison.runs)
     ]
     return section("To type", *each, element("h3", "This page again"), *again)

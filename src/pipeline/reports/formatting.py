@@ -1,12 +1,12 @@
 """Numbers as a person reads them."""
 
 from pipeline import metrics
-from pipeline.reports.statistics import CONFIDENCE, Interval
+from pipeline.reports.evaluation_statistics import CONFIDENCE, Interval
 
-LEVEL = f"{CONFIDENCE:.0%} interval"
+INTERVAL_LABEL = f"{CONFIDENCE:.0%} interval"
 
 
-def name_of(metric: str) -> str:
+def metric_title(metric: str) -> str:
     """Of one of the test set, or of the validation set."""
     ours = metrics.known_metric(metric)
     return metric.rpartition("/")[2] if ours is None else ours.title
@@ -17,25 +17,25 @@ def is_percentage(metric: str) -> bool:
     return ours is not None and ours.is_percentage
 
 
-def value_of(metric: str, value: float) -> str:
+def format_metric(metric: str, value: float) -> str:
     return f"{value:.2%}" if is_percentage(metric) else f"{value:.4f}"
 
 
-def interval_of(metric: str, interval: Interval) -> str:
+def format_interval(metric: str, interval: Interval) -> str:
     if is_percentage(metric):
         return f"{100 * interval.low:.2f} to {interval.high:.2%}"
     return f"{interval.low:.4f} to {interval.high:.4f}"
 
 
-def change_of(metric: str, difference: float) -> str:
+def format_change(metric: str, difference: float) -> str:
     return f"{difference:+.2%}" if is_percentage(metric) else f"{difference:+.4f}"
 
 
-def interval_of_change(metric: str, interval: Interval) -> str:
-    return f"{change_of(metric, interval.low)} to {change_of(metric, interval.high)}"
+def format_change_interval(metric: str, interval: Interval) -> str:
+    return f"{format_change(metric, interval.low)} to {format_change(metric, interval.high)}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, left = divmod(round(seconds), 60)
@@ -44,15 +44,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def in_order(values: dict[str, float]) -> list[str]:
+def metric_order(values: dict[str, float]) -> list[str]:
     """Names of the test set's metrics: ours first, in the order of their definition."""
     known = [name for name in (f"test/{ours}" for ours in metrics.METRICS) if name in values]
     return known + sorted(values.keys() - set(known))
 
 
-def p_value(value: float) -> str:
+def format_p_value(value: float) -> str:
     return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def setting(value: object) -> str:
+def format_setting(value: object) -> str:
     return "none" if value is None else str(value)

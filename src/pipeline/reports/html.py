@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
-from pipeline.reports.statistics import Ints
+from pipeline.reports.evaluation_statistics import Ints
 
-VOID = frozenset(("br", "img", "meta", "link", "hr"))
+VOID_TAGS = frozenset(("br", "img", "meta", "link", "hr"))
 
 
 class Html(str):
@@ -27,12 +27,12 @@ def element(tag: str, *children: Child, **attributes: object) -> Html:
         for name, value in attributes.items()
         if value is not None
     )
-    if tag in VOID:
+    if tag in VOID_TAGS:
         return Html(f"<{tag}{written}>")
-    return Html(f"<{tag}{written}>{join(*children)}</{tag}>")
+    return Html(f"<{tag}{written}>{join_html(*children)}</{tag}>")
 
 
-def join(*children: Child) -> Html:
+def join_html(*children: Child) -> Html:
     return Html("".join(each if isinstance(each, Html) else html.escape(each) for each in children if each is not None))
 
 
@@ -47,24 +47,26 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Child]], *, class_: str |
     return element("div", whole, class_="scroll")
 
 
-def facts(rows: Iterable[tuple[str, Child]]) -> Html:
+def definition_list(rows: Iterable[tuple[str, Child]]) -> Html:
     """Names and what they stand for."""
-    return element("dl", *(join(element("dt", name), element("dd", value)) for name, value in rows), class_="facts")
+    return element(
+        "dl", *(join_html(element("dt", name), element("dd", value)) for name, value in rows), class_="facts"
+    )
 
 
-def command(text: str) -> Html:
+def code_block(text: str) -> Html:
     return element("pre", element("code", text))
 
 
 # A browser is told to fetch nothing, whatever might have found its way into the page.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def page(title: str, *content: Child) -> str:
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=CONTENT_POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", title),
         element("style", Html(_read("style.css") + _read("chart.css"))),
@@ -72,7 +74,7 @@ def page(title: str, *content: Child) -> str:
     return f"<!doctype html>\n{element('html', head, element('body', *content), lang='en')}\n"
 
 
-def style() -> tuple[str, dict[str, str]]:
+def chart_style() -> tuple[str, dict[str, str]]:
     """Of charts alone, and {name: its colour on light paper}."""
     light = _read("style.css").partition("}")[0]
     return _read("chart.css"), dict(re.findall(r"--([\w-]+): ([^;]+);", light))
@@ -93,7 +95,7 @@ def columns(*content: Child) -> Html | None:
     return element("div", *present, class_="columns") if present else None
 
 
-def headline(figures: list[tuple[str, str, str]]) -> Html:
+def headline_figures(figures: list[tuple[str, str, str]]) -> Html:
     """(name, value, remark) each; the first is the one that counts."""
     boxes = [
         element(
@@ -108,18 +110,18 @@ def headline(figures: list[tuple[str, str, str]]) -> Html:
     return element("div", *boxes, class_="headline")
 
 
-def note(text: str) -> Html:
+def remark(text: str) -> Html:
     return element("p", text, class_="quiet small")
 
 
 def paragraphs(*sentences: str) -> Html:
-    return join(*(element("p", sentence) for sentence in sentences))
+    return join_html(*(element("p", sentence) for sentence in sentences))
 
 
 GREY, COLOUR = 0, 2  # colour types of PNG (ISO/IEC 15948, 11.2.2)
 
 
-def png(pixels: Ints) -> bytes:
+def encode_png(pixels: Ints) -> bytes:
     """(H, W) or (H, W, 3) uint8."""
     height, width = pixels.shape[:2]
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # each row led by its filter: none
@@ -128,13 +130,13 @@ def png(pixels: Ints) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def address(content: bytes) -> str:
+def png_data_uri(content: bytes) -> str:
     """Of a PNG that is part of the page."""
     return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def picture(pixels: Ints, description: str) -> Html:
-    return element("img", src=address(png(pixels)), alt=description)
+def image(pixels: Ints, description: str) -> Html:
+    return element("img", src=png_data_uri(encode_png(pixels)), alt=description)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

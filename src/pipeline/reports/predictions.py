@@ -36,11 +36,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import run_files
-from pipeline.reports.statistics import Bools, Floats, Ints
+from pipeline.reports.evaluation_statistics import Bools, Floats, Ints
 from pipeline.run_files import DamagedFileError
 from pipeline.system.files import write_atomically
 
-NAME = run_files.PREDICTIONS.name
+PREDICTIONS_FILE = run_files.PREDICTIONS.name
 OF_ALL = ("log_probabilities", "said", "targets", "ids", "losses", "predicted", "true", "probabilities")
 WIDE = ("log_probabilities", "predicted", "true", "probabilities")
 UNREADABLE = (  # what numpy and zipfile raise over a damaged file
@@ -59,16 +59,16 @@ UNREADABLE = (  # what numpy and zipfile raise over a damaged file
     struct.error,
 )
 FULL_VALUES = 2_000_000
-LOWEST = -60_000.0  # float16 ends at -65,504
-MISTAKES = 24
-CLOSEST = 12
-LONGEST = 600
+LOWEST_LOG_PROBABILITY = -60_000.0  # float16 ends at -65,504
+WORST_MISTAKES = 24
+LOWEST_MARGINS = 12
+LONGEST_SENTENCE = 600
 
 Strings = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True)
-class SavedPredictions:
+class ClassPredictions:
     log_probabilities: Floats
     said: Ints
     targets: Ints
@@ -107,7 +107,7 @@ class SavedPredictions:
     def worst_mistakes(self) -> Ints:
         """Places of the mistakes that cost the most."""
         wrong = np.flatnonzero(~self.right)
-        return wrong[np.argsort(-self.losses[wrong], kind="stable")][:MISTAKES]
+        return wrong[np.argsort(-self.losses[wrong], kind="stable")][:WORST_MISTAKES]
 
     @cached_property
     def closest_calls(self) -> Ints:
@@ -115,7 +115,7 @@ class SavedPredictions:
         values = np.take_along_axis(self.log_probabilities, self.likeliest_two, axis=1).astype(np.float32)
         margin = np.exp(values[:, 0]) - np.exp(values[:, 1])
         order: Ints = np.argsort(margin, kind="stable")
-        return order[:CLOSEST]
+        return order[:LOWEST_MARGINS]
 
     @cached_property
     def shown(self) -> Ints:
@@ -135,7 +135,7 @@ class SavedPredictions:
 
 
 @dataclass(frozen=True)
-class SavedNumbers:
+class RegressionPredictions:
     predicted: Floats
     true: Floats
     ids: Ints
@@ -152,11 +152,11 @@ class SavedNumbers:
     def furthest(self) -> Ints:
         """Places of the samples that cost the most."""
         order: Ints = np.argsort(-self.losses, kind="stable")
-        return order[:CLOSEST]
+        return order[:LOWEST_MARGINS]
 
 
 @dataclass(frozen=True)
-class SavedLabels:
+class MultilabelPredictions:
     probabilities: Floats
     true: Bools
     ids: Ints
@@ -182,40 +182,40 @@ class SavedLabels:
         return found
 
 
-Saved = SavedPredictions | SavedNumbers | SavedLabels
-Kind = TypeVar("Kind", SavedPredictions, SavedNumbers, SavedLabels)
+TestPredictions = ClassPredictions | RegressionPredictions | MultilabelPredictions
+Kind = TypeVar("Kind", ClassPredictions, RegressionPredictions, MultilabelPredictions)
 
 
-def compact(log_probabilities: Floats) -> Floats:
+def compact_log_probabilities(log_probabilities: Floats) -> Floats:
     """As they are kept."""
     if log_probabilities.size <= FULL_VALUES:
         return log_probabilities.astype(np.float32)
-    return np.maximum(log_probabilities, LOWEST).astype(np.float16)
+    return np.maximum(log_probabilities, LOWEST_LOG_PROBABILITY).astype(np.float16)
 
 
-def save(folder: Path, predictions: Saved) -> None:
+def write_predictions(folder: Path, predictions: TestPredictions) -> None:
     arrays: dict[str, Any] = {each.name: getattr(predictions, each.name) for each in fields(predictions)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    write_atomically(folder / NAME, buffer.getvalue())
+    write_atomically(folder / PREDICTIONS_FILE, buffer.getvalue())
 
 
-def load(folder: Path) -> SavedPredictions | None:
+def load(folder: Path) -> ClassPredictions | None:
     """None where there are none, or where they are not whole, or numbers."""
-    return _read(folder, SavedPredictions)
+    return _read(folder, ClassPredictions)
 
 
-def load_numbers(folder: Path) -> SavedNumbers | None:
+def load_numbers(folder: Path) -> RegressionPredictions | None:
     """None where there are none, or where they are not whole, or classes."""
-    return _read(folder, SavedNumbers)
+    return _read(folder, RegressionPredictions)
 
 
-def load_labels(folder: Path) -> SavedLabels | None:
+def load_labels(folder: Path) -> MultilabelPredictions | None:
     """None where there are none, or where they are not whole, or something else."""
-    return _read(folder, SavedLabels)
+    return _read(folder, MultilabelPredictions)
 
 
-def digest_of_test(folder: Path) -> str | None:
+def saved_test_digest(folder: Path) -> str | None:
     """Whatever was predicted."""
     kept = load(folder) or load_numbers(folder) or load_labels(folder)
     return None if kept is None else kept.digest

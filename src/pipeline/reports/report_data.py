@@ -12,21 +12,21 @@ import numpy as np
 from pipeline import run_files
 from pipeline.errors import RunError
 from pipeline.reports import predictions as saved
-from pipeline.reports.predictions import Saved, SavedLabels, SavedNumbers, SavedPredictions
-from pipeline.reports.statistics import Ints, confusion, r2
+from pipeline.reports.evaluation_statistics import Ints, confusion, r2
+from pipeline.reports.predictions import ClassPredictions, MultilabelPredictions, RegressionPredictions, TestPredictions
 from pipeline.runs.run_directory import Run
 from pipeline.tracking import journal
 
 ASSEMBLED = run_files.ASSEMBLED.name
 CLOCK_TOLERANCE_MS = 2  # file systems round
 
-PART = re.compile(r"^(train|val)_")
+SPLIT_PREFIX = re.compile(r"^(train|val)_")
 
 Curves = dict[str, list[tuple[int, float]]]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportData:
     """assembled   what the configuration turned into (`save_predictions.save_component_facts`)
     start       the journal's record of the newest start
     result      result.json; status RUNNING and no metrics where there is none yet
@@ -43,12 +43,12 @@ class Evidence:
     start: dict[str, Any]
     result: dict[str, Any]
     curves: Curves
-    predictions: SavedPredictions | None
-    numbers: SavedNumbers | None
-    labels: SavedLabels | None
+    predictions: ClassPredictions | None
+    numbers: RegressionPredictions | None
+    labels: MultilabelPredictions | None
 
     @property
-    def judged(self) -> Saved | None:
+    def judged(self) -> TestPredictions | None:
         """Whichever was predicted."""
         return self.predictions or self.numbers or self.labels
 
@@ -65,7 +65,7 @@ class Evidence:
         kept = self.judged
         if metrics or kept is None:
             return metrics
-        if isinstance(kept, SavedNumbers):
+        if isinstance(kept, RegressionPredictions):
             explained = r2(kept.true, kept.predicted)
             return {} if math.isnan(explained) else {"test/r2": explained}  # all are alike: nothing is to be explained
         return {"test/accuracy": float(kept.right.mean()), "test/loss": float(kept.losses.mean())}
@@ -103,7 +103,7 @@ class Evidence:
     @property
     def headline(self) -> str:
         """The validation metric by which a run is known."""
-        return PART.sub(r"\1/", str(self.assembled.get("headline") or "val/accuracy"))
+        return SPLIT_PREFIX.sub(r"\1/", str(self.assembled.get("headline") or "val/accuracy"))
 
     @property
     def monitored(self) -> tuple[str, str]:
@@ -130,12 +130,12 @@ class Evidence:
         return step / (self.assembled.get("steps_per_epoch") or 1)
 
 
-def gather(run: Run, status: str | None = None) -> Evidence:
+def load_report_data(run: Run, status: str | None = None) -> ReportData:
     """Raises RunError for a run that has not started, or that an older version of the program made.
 
     `status` is how a training ends that writes no result.json, which tells of an earlier one.
     """
-    start = newest_start(run)
+    start = latest_start(run)
     if start is None:
         raise RunError(
             f"{run.id} has not started yet, or its journal.jsonl is damaged, which tells no start: there is nothing to "
@@ -147,8 +147,8 @@ def gather(run: Run, status: str | None = None) -> Evidence:
             f"{run.id} has no {ASSEMBLED}: an older version made it. What a report needs is added by  "
             f"pipeline evaluate run={run.id}"
         )
-    result = run.result() if _is_of_this_life(run.folder / "result.json", start) else None
-    return Evidence(
+    result = run.result() if _is_from_latest_start(run.folder / "result.json", start) else None
+    return ReportData(
         run=run,
         config_yaml=run_files.CONFIG.text_or_warn(run.folder) or "",
         environment=run.environment(),
@@ -156,10 +156,10 @@ def gather(run: Run, status: str | None = None) -> Evidence:
         start=start,
         result={"status": status or _broken(run) or "RUNNING", "metrics": {}, "seconds": None, "command": None}
         | (result or {}),
-        curves=in_parts(journal.history(run.journal_path)),
-        predictions=saved.load(run.folder) if is_judged(run) else None,
-        numbers=saved.load_numbers(run.folder) if is_judged(run) else None,
-        labels=saved.load_labels(run.folder) if is_judged(run) else None,
+        curves=normalize_curve_names(journal.history(run.journal_path)),
+        predictions=saved.load(run.folder) if has_test_predictions(run) else None,
+        numbers=saved.load_numbers(run.folder) if has_test_predictions(run) else None,
+        labels=saved.load_labels(run.folder) if has_test_predictions(run) else None,
     )
 
 
@@ -168,23 +168,23 @@ def _broken(run: Run) -> str | None:
     return None if status == "INTERRUPTED" else status
 
 
-def in_parts(curves: Curves) -> Curves:
+def normalize_curve_names(curves: Curves) -> Curves:
     """With val_loss, as Lightning's guides have it, under val/loss, which charts are made of."""
-    return {PART.sub(r"\1/", name): points for name, points in curves.items()} | curves
+    return {SPLIT_PREFIX.sub(r"\1/", name): points for name, points in curves.items()} | curves
 
 
-def is_judged(run: Run) -> bool:
+def has_test_predictions(run: Run) -> bool:
     """There are predictions of the weights that it has now."""
-    start = newest_start(run)
-    is_newest = start is not None and _is_of_this_life(run.folder / saved.NAME, start)
-    return is_newest and saved.digest_of_test(run.folder) is not None
+    start = latest_start(run)
+    is_newest = start is not None and _is_from_latest_start(run.folder / saved.PREDICTIONS_FILE, start)
+    return is_newest and saved.saved_test_digest(run.folder) is not None
 
 
-def newest_start(run: Run) -> dict[str, Any] | None:
+def latest_start(run: Run) -> dict[str, Any] | None:
     starts = (record for record, _ in journal.read(run.journal_path) if record["kind"] == "start")
     return max(starts, key=lambda record: record["time"], default=None)
 
 
-def _is_of_this_life(path: Path, start: dict[str, Any]) -> bool:
+def _is_from_latest_start(path: Path, start: dict[str, Any]) -> bool:
     """Written since the run was started, or taken up again, for the last time."""
     return path.exists() and path.stat().st_mtime * 1000 >= start["time"] - CLOCK_TOLERANCE_MS

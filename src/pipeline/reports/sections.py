@@ -4,16 +4,28 @@ import numpy as np
 
 from pipeline.reports import formatting
 from pipeline.reports.charts import Chart, Line, Mark, line_chart
-from pipeline.reports.html import Child, Html, columns, command, element, facts, headline, join, note, section, table
-from pipeline.reports.predictions import SavedNumbers
-from pipeline.reports.report_data import Evidence
-from pipeline.reports.statistics import (
+from pipeline.reports.evaluation_statistics import (
     Interval,
     interval_of_accuracy,
     interval_of_f1,
     interval_of_mean,
     interval_of_r2,
 )
+from pipeline.reports.html import (
+    Child,
+    Html,
+    code_block,
+    columns,
+    definition_list,
+    element,
+    headline_figures,
+    join_html,
+    remark,
+    section,
+    table,
+)
+from pipeline.reports.predictions import RegressionPredictions
+from pipeline.reports.report_data import ReportData
 from pipeline.tracking import tracking_uri
 
 CURVES = ("loss", "accuracy", "r2", "mae")  # that are drawn where there are any
@@ -31,7 +43,7 @@ STATES = {
 }
 
 
-def intervals(evidence: Evidence) -> dict[str, Interval]:
+def metric_intervals(evidence: ReportData) -> dict[str, Interval]:
     """Of the metrics that are means over samples or classes."""
     predictions, numbers, labels = evidence.predictions, evidence.numbers, evidence.labels
     if numbers is not None:
@@ -55,18 +67,18 @@ def intervals(evidence: Evidence) -> dict[str, Interval]:
     }
 
 
-def top(evidence: Evidence) -> Html:
+def header_section(evidence: ReportData) -> Html:
     name, status = str(evidence.start["name"]), evidence.status
     lines: list[Child] = [
         element("h1", name),
-        element("p", trained_on(evidence), class_="quiet"),
+        element("p", training_summary(evidence), class_="quiet"),
     ]
     if status in STATES:
         lines.append(element("p", element("span", STATES[status], class_="status")))
     return element("header", *lines)
 
 
-def trained_on(evidence: Evidence) -> str:
+def training_summary(evidence: ReportData) -> str:
     model, data, devices = evidence.assembled["model"], evidence.data, evidence.assembled["devices"]
     what = f"{model['name']} with {model['parameters']:,} parameters"
     if data is not None:
@@ -82,29 +94,29 @@ def trained_on(evidence: Evidence) -> str:
 LIMITS = ("trainer.max_epochs", "trainer.max_steps")  # of which a run has one or both
 
 
-def figures(evidence: Evidence) -> Html | None:
+def headline_section(evidence: ReportData) -> Html | None:
     """The headline, and the other metrics of the test set beside it."""
-    metrics, found = evidence.metrics, intervals(evidence)
+    metrics, found = evidence.metrics, metric_intervals(evidence)
     if not metrics:
         return _newest(evidence)
     boxes = [
         (
-            formatting.name_of(name),
-            formatting.value_of(name, metrics[name]),
-            formatting.interval_of(name, found[name]) if name in found else "",
+            formatting.metric_title(name),
+            formatting.format_metric(name, metrics[name]),
+            formatting.format_interval(name, found[name]) if name in found else "",
         )
-        for name in formatting.in_order(metrics)
+        for name in formatting.metric_order(metrics)
     ]
     name, value, remark = boxes[0]
-    boxes[0] = (name, value, f"{formatting.LEVEL}: {remark}" if remark else "")
-    return join(headline(boxes), _how_judged(evidence))
+    boxes[0] = (name, value, f"{formatting.INTERVAL_LABEL}: {remark}" if remark else "")
+    return join_html(headline_figures(boxes), _how_judged(evidence))
 
 
-def _how_judged(evidence: Evidence) -> Html | None:
+def _how_judged(evidence: ReportData) -> Html | None:
     judged, step = evidence.judged, evidence.best_step
     if judged is None:
         return None
-    if isinstance(judged, SavedNumbers):
+    if isinstance(judged, RegressionPredictions):
         told = f"{len(judged.true):,} test samples; the loss is in units of the training targets' variance."
     else:
         wrong, size = int((~judged.right).sum()), len(judged.right)
@@ -113,11 +125,13 @@ def _how_judged(evidence: Evidence) -> Html | None:
     best = "on the validation set" if monitor.startswith("val") else f"by {monitor}"
     chosen = "" if step is None else f" The weights are those of step {step:,}, the best {best}."
     for name, why in evidence.undefined.items():
-        told += f" {formatting.name_of(name)} is not defined: {why} in the test set."
-    return note(f"{told} Below a figure stands its {formatting.LEVEL} by bootstrap over the test samples.{chosen}")
+        told += f" {formatting.metric_title(name)} is not defined: {why} in the test set."
+    return remark(
+        f"{told} Below a figure stands its {formatting.INTERVAL_LABEL} by bootstrap over the test samples.{chosen}"
+    )
 
 
-def _newest(evidence: Evidence) -> Html | None:
+def _newest(evidence: ReportData) -> Html | None:
     """While there is no test: the newest values of the validation set."""
     newest = {name: points[-1][1] for name, points in evidence.curves.items() if name.startswith("val/")}
     if not newest:
@@ -125,15 +139,17 @@ def _newest(evidence: Evidence) -> Html | None:
     first = evidence.headline if evidence.headline in newest else min(newest)
     names = [first, *sorted(newest.keys() - {first})]
     boxes = [(f"{name.removeprefix('val/')}, validation", f"{newest[name]:.4f}", "") for name in names]
-    return join(headline(boxes), note("The newest validation; the test set is judged when the training is done."))
+    return join_html(
+        headline_figures(boxes), remark("The newest validation; the test set is judged when the training is done.")
+    )
 
 
-def learning_curves(evidence: Evidence) -> Html | None:
-    drawn = columns(*(each.figure for each in curves(evidence)), _best(evidence))
+def learning_curve_section(evidence: ReportData) -> Html | None:
+    drawn = columns(*(each.figure for each in learning_curve_charts(evidence)), _best(evidence))
     return section("Learning curves", drawn if evidence.curves else None)
 
 
-def curves(evidence: Evidence) -> list[Chart]:
+def learning_curve_charts(evidence: ReportData) -> list[Chart]:
     """Training and validation by each metric of CURVES and by the headline, and the learning rate."""
     unit = "epoch" if evidence.assembled.get("steps_per_epoch") else "optimiser step"
     step = evidence.best_step
@@ -145,7 +161,7 @@ def curves(evidence: Evidence) -> list[Chart]:
     def chart(name: str) -> Chart | None:
         train = Line("training", points(f"train/{name}"), "train")
         judged = Line("validation", points(f"val/{name}"), "s0", dotted=True)
-        title = formatting.name_of(name) if name != "loss" else "Loss"
+        title = formatting.metric_title(name) if name != "loss" else "Loss"
         return line_chart(
             f"{title[0].upper()}{title[1:]}",
             [train, judged],
@@ -159,7 +175,7 @@ def curves(evidence: Evidence) -> list[Chart]:
     return [each for each in (*map(chart, names), rate) if each is not None]
 
 
-def _best(evidence: Evidence) -> Html | None:
+def _best(evidence: ReportData) -> Html | None:
     """The checkpoint that was judged, and how training stood then."""
     step, epochs = evidence.best_step, len(evidence.curves.get("system/seconds_per_epoch", []))
     if step is None:
@@ -176,14 +192,14 @@ def _best(evidence: Evidence) -> Html | None:
         there = dict(evidence.curves.get(name, []))
         if step in there:
             rows.append((f"{name.removesuffix('_epoch')} there", f"{there[step]:.4f}"))
-    return element("div", element("h3", "The best weights"), facts(rows))
+    return element("div", element("h3", "The best weights"), definition_list(rows))
 
 
 def _short_epoch(epochs: float) -> str:
     return f"epoch {epochs:.0f}" if abs(epochs - round(epochs)) < 0.01 else f"epoch {epochs:.1f}"
 
 
-def timing(evidence: Evidence) -> Html | None:
+def timing_section(evidence: ReportData) -> Html | None:
     spent = {label: sum(value for _, value in evidence.curves.get(name, [])) for label, name in SPENT.items()}
     total = max(evidence.result["seconds"] or 0.0, sum(spent.values()))
     if not any(spent.values()) or total == 0:
@@ -197,38 +213,38 @@ def timing(evidence: Evidence) -> Html | None:
     )
     rows: list[list[Child]] = [
         [
-            join(element("i", class_=f"swatch {styles[label]}"), label),
-            formatting.duration(seconds),
+            join_html(element("i", class_=f"swatch {styles[label]}"), label),
+            formatting.format_duration(seconds),
             f"{seconds / total:.1%}",
         ]
         for label, seconds in spent.items()
     ]
     speeds = sorted(value for _, value in evidence.curves.get("system/samples_per_second", []))
     speed = f" Median speed: {speeds[len(speeds) // 2]:,.0f} samples a second." if speeds else ""
-    told = note(
+    told = remark(
         f"As the first process saw it: of an accelerator's work it sees the waiting. {UNMEASURED.capitalize()}: start, "
         f"callbacks, and what was cut off by an interruption.{speed}"
     )
     return section(
-        f"Where the {formatting.duration(total)} went", bar, columns(table(["", "time", "share"], rows), told)
+        f"Where the {formatting.format_duration(total)} went", bar, columns(table(["", "time", "share"], rows), told)
     )
 
 
-def settings(evidence: Evidence) -> Html | None:
-    rows: list[list[Child]] = [[key, formatting.setting(value)] for key, value in evidence.settings.items()]
+def settings_section(evidence: ReportData) -> Html | None:
+    rows: list[list[Child]] = [[key, formatting.format_setting(value)] for key, value in evidence.settings.items()]
     middle = (len(rows) + 1) // 2
     halves = columns(*(table(["", ""], part, class_="words") for part in (rows[:middle], rows[middle:]) if part))
     whole = element(
-        "details", element("summary", "the whole config.yaml"), command(tracking_uri.redacted(evidence.config_yaml))
+        "details", element("summary", "the whole config.yaml"), code_block(tracking_uri.redacted(evidence.config_yaml))
     )
     given = [each for each in evidence.run.overrides() if each]
-    typed = note(
+    typed = remark(
         f"Other than the defaults: {tracking_uri.redacted(', '.join(given))}." if given else "All at their defaults."
     )
     return section("Settings", typed, halves, whole)
 
 
-def environment(evidence: Evidence) -> Html | None:
+def environment_section(evidence: ReportData) -> Html | None:
     found = evidence.environment
     git = found.get("git")
     code = "no git repository" if git is None else f"{git['commit'][:12]}{', with changes' if git['dirty'] else ''}"
@@ -242,10 +258,10 @@ def environment(evidence: Evidence) -> Html | None:
     if evidence.data is not None:
         left.append(("data, SHA-256", evidence.data["digest"][:16] or "not told"))
     right: list[tuple[str, Child]] = [("Python", found.get("python")), *(found.get("packages") or {}).items()]
-    return section("Environment", columns(facts(left), facts(right)))
+    return section("Environment", columns(definition_list(left), definition_list(right)))
 
 
-def commands(evidence: Evidence) -> Html | None:
+def command_section(evidence: ReportData) -> Html | None:
     name = evidence.run.id
     again = evidence.result["command"] or evidence.start["tags"].get("command", "")
     rows = [("Another run like it", again)]
@@ -259,5 +275,5 @@ def commands(evidence: Evidence) -> Html | None:
         ("Make this page again", f"pipeline report run={name}"),
     ]
     return section(
-        "To type", *(join(element("h3", title), command(tracking_uri.redacted(text))) for title, text in rows)
+        "To type", *(join_html(element("h3", title), code_block(tracking_uri.redacted(text))) for title, text in rows)
     )

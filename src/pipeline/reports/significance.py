@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.reports.predictions import Saved, SavedLabels, SavedNumbers, SavedPredictions
-from pipeline.reports.statistics import (
+from pipeline.reports.evaluation_statistics import (
     SIGNIFICANCE,
     Floats,
     Interval,
-    holm,
+    holm_adjusted,
     interval_of_mean,
-    mcnemar,
-    sign_flips,
+    mcnemar_test,
+    sign_flip_test,
 )
+from pipeline.reports.predictions import ClassPredictions, MultilabelPredictions, RegressionPredictions, TestPredictions
 
 # N test samples, T numbers to predict
 
@@ -24,7 +24,7 @@ NO_WINNER = "no clear winner"
 
 
 @dataclass(frozen=True)
-class Measure:
+class Criterion:
     """By what networks are told apart.
 
     score, cost    metrics of the test set, each the mean of what the next two say of each sample (N,)
@@ -41,11 +41,11 @@ class Measure:
     explained: str
 
 
-def _correct(said: SavedPredictions | SavedLabels) -> Floats:
+def _correct(said: ClassPredictions | MultilabelPredictions) -> Floats:
     return said.right.astype(np.float32)
 
 
-def _explained(said: SavedNumbers) -> Floats:
+def _explained(said: RegressionPredictions) -> Floats:
     """Whose mean is R2: 1 less the squared errors (N, T), in units of the variance of what is true."""
     variance = said.true.var(axis=0, dtype=np.float64)
     missed = np.square(said.residuals, dtype=np.float64) / np.where(variance > 0, variance, 1.0)
@@ -53,16 +53,16 @@ def _explained(said: SavedNumbers) -> Floats:
     return found
 
 
-def _missed(said: SavedNumbers) -> Floats:
+def _missed(said: RegressionPredictions) -> Floats:
     found: Floats = np.abs(said.residuals).mean(axis=1)
     return found
 
 
 def _counted(gained: Floats) -> float:
-    return mcnemar(int((gained > 0).sum()), int((gained < 0).sum()))
+    return mcnemar_test(int((gained > 0).sum()), int((gained < 0).sum()))
 
 
-RIGHT = Measure(
+ACCURACY_CRITERION = Criterion(
     score="test/accuracy",
     cost="test/loss",
     scores=_correct,
@@ -71,20 +71,20 @@ RIGHT = Measure(
     test=_counted,
     explained="Right alone: samples that only the one got right, and only the other. p by McNemar's test (1947, mid-p)",
 )
-NEAR = Measure(
+R2_CRITERION = Criterion(
     score="test/r2",
     cost="test/mae",
     scores=_explained,
     costs=_missed,
     alone="nearer",
-    test=sign_flips,
+    test=sign_flip_test,
     explained="Nearer: samples on which the one was nearer to the truth, and the other. p by the exchange of signs "
     "(Fisher 1935)",
 )
 
 
 @dataclass(frozen=True)
-class Duel:
+class PairwiseTest:
     """Of two networks, by their places; the first scores at least as high.
 
     won, lost      samples on which the first scores higher, and the second
@@ -108,24 +108,24 @@ class Duel:
         return self.adjusted < SIGNIFICANCE
 
 
-def measure_of(networks: Sequence[Saved]) -> Measure:
+def criterion_of(networks: Sequence[TestPredictions]) -> Criterion:
     """Of networks that judged the same samples."""
-    return NEAR if isinstance(networks[0], SavedNumbers) else RIGHT
+    return R2_CRITERION if isinstance(networks[0], RegressionPredictions) else ACCURACY_CRITERION
 
 
-def duels(networks: Sequence[Saved]) -> list[Duel]:
+def pairwise_tests(networks: Sequence[TestPredictions]) -> list[PairwiseTest]:
     """Every pair, better network first. All must have judged the same samples (`are_comparable`)."""
-    measure = measure_of(networks)
+    measure = criterion_of(networks)
     scores, costs = ([of(each) for each in networks] for of in (measure.scores, measure.costs))
     mean = [float(each.mean(dtype=np.float64)) for each in scores]
     pairs = [sorted(pair, key=lambda place: -mean[place]) for pair in combinations(range(len(networks)), 2)]
     gains = [scores[first] - scores[second] for first, second in pairs]
     p_values = [measure.test(each) for each in gains]
     found = []
-    for (first, second), gained, p_value, adjusted in zip(pairs, gains, p_values, holm(p_values), strict=True):
+    for (first, second), gained, p_value, adjusted in zip(pairs, gains, p_values, holm_adjusted(p_values), strict=True):
         extra = costs[first] - costs[second]
         found.append(
-            Duel(
+            PairwiseTest(
                 first,
                 second,
                 won=int((gained > 0).sum()),
@@ -141,15 +141,15 @@ def duels(networks: Sequence[Saved]) -> list[Duel]:
     return found
 
 
-def are_comparable(networks: Sequence[Saved]) -> bool:
+def are_comparable(networks: Sequence[TestPredictions]) -> bool:
     """Whether they judged the same samples."""
     first = networks[0]
     return all(each.digest == first.digest and np.array_equal(each.ids, first.ids) for each in networks[1:])
 
 
-def verdict(names: Sequence[str], networks: Sequence[Saved], fought: Sequence[Duel]) -> str:
+def conclusion(names: Sequence[str], networks: Sequence[TestPredictions], fought: Sequence[PairwiseTest]) -> str:
     """In one sentence: the highest score has won if it beats every other beyond chance; else these share its place."""
-    scores = measure_of(networks).scores
+    scores = criterion_of(networks).scores
     best = max(range(len(names)), key=lambda place: float(scores(networks[place]).mean(dtype=np.float64)))
     beaten = {duel.second for duel in fought if duel.is_decided and duel.first == best}
     rivals = [names[place] for place in range(len(names)) if place not in beaten and place != best]

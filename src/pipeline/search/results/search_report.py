@@ -12,15 +12,15 @@ from pipeline.reports import formatting
 from pipeline.reports.html import (
     Child,
     Html,
-    address,
+    code_block,
     columns,
-    command,
+    definition_list,
     element,
-    facts,
-    headline,
-    join,
-    note,
+    headline_figures,
+    join_html,
     page,
+    png_data_uri,
+    remark,
     section,
     table,
 )
@@ -50,7 +50,7 @@ def estimate_section(standing: Standing) -> Html | None:
     return section(
         "Estimate",
         table(["configuration", f"{metric}, mean", "spread", f"each {repeats}"], rows),
-        note(f"The mean over {repeats} is the estimate; the best single trial was lucky."),
+        remark(f"The mean over {repeats} is the estimate; the best single trial was lucky."),
     )
 
 
@@ -95,7 +95,7 @@ def render(standing: Standing, pictures: Sequence[Path]) -> str:
         _gaps(standing),
         *_pictures(pictures),
         section(
-            "Trials", trial_table(standing) if standing.trials else None, note("A click on a heading sorts by it.")
+            "Trials", trial_table(standing) if standing.trials else None, remark("A click on a heading sorts by it.")
         ),
         _searched(standing),
         _commands(standing),
@@ -107,7 +107,7 @@ def _top(standing: Standing) -> Html:
     settings = standing.plan.settings
     seconds = sum(seconds_of(each) or 0.0 for each in standing.trials)
     sampler = str(settings.sampler._target_).rpartition(".")[2]
-    told = f"{standing.counts}; {sampler}; {formatting.duration(seconds)} of training"
+    told = f"{standing.counts}; {sampler}; {formatting.format_duration(seconds)} of training"
     state = None if standing.state == "finished" else element("p", element("span", _state(standing), class_="status"))
     return element("header", element("h1", f"search {standing.name}"), element("p", told, class_="quiet"), state)
 
@@ -125,7 +125,7 @@ def _verdict(standing: Standing) -> Html:
     if standing.estimates:
         found = standing.estimates[0]
         spread = "" if found.spread is None else f"± {found.spread:.4f} between {len(found.values)} trials"
-        return headline([(f"{found.metric}, mean", f"{found.mean:.4f}", spread)])
+        return headline_figures([(f"{found.metric}, mean", f"{found.mean:.4f}", spread)])
     figures = [
         (name, score, f"validation, trial {best.number}" if place == 0 else f"trial {best.number}")
         for place, (name, score) in enumerate(zip(standing.plan.objectives, scores_of(standing, best), strict=True))
@@ -140,7 +140,7 @@ def _verdict(standing: Standing) -> Html:
             if values
         ]
     sentence = "Not yet judged on the test set." if comparison is None else f"On the test set: {comparison.verdict}."
-    return join(headline(figures), element("p", sentence, class_="verdict"))
+    return join_html(headline_figures(figures), element("p", sentence, class_="verdict"))
 
 
 def _seeds(values: Sequence[float]) -> str:
@@ -163,18 +163,18 @@ def _best(standing: Standing) -> Html | None:
             key,
             text
             if defaults.get(key) in (text, None)
-            else join(text, element("span", f"  default: {shown(defaults[key])}", class_="quiet small")),
+            else join_html(text, element("span", f"  default: {shown(defaults[key])}", class_="quiet small")),
         )
         for key, text in plan.space.texts(params).items()
     ]
     typed = shlex.join(command_of(plan, params))
     return section(
         "The best configuration",
-        facts(rows),
+        definition_list(rows),
         element("h3", "As a command", style="margin-top:1.4rem"),
-        command(redacted(typed)),
+        code_block(redacted(typed)),
         None if recipe is None else element("h3", f"As a recipe, conf/experiment/{standing.name}.yaml"),
-        None if recipe is None else command(redacted(recipe)),
+        None if recipe is None else code_block(redacted(recipe)),
     )
 
 
@@ -195,7 +195,7 @@ def _test(standing: Standing) -> Html | None:
     return section(
         "On the test set",
         table([comparison.metric, "mean", "spread", "each seed"], rows),
-        note(_fairness(comparison)),
+        remark(_fairness(comparison)),
     )
 
 
@@ -228,7 +228,7 @@ def _gaps(standing: Standing) -> Html | None:
     if found is None:
         return None
     title = f"From training to {found.part}"
-    return section(title, table(found.head, [found.cells(row) for row in found.rows]), note(found.sentence))
+    return section(title, table(found.head, [found.cells(row) for row in found.rows]), remark(found.sentence))
 
 
 def _pictures(pictures: Sequence[Path]) -> list[Html | None]:
@@ -236,13 +236,13 @@ def _pictures(pictures: Sequence[Path]) -> list[Html | None]:
     for path in pictures:
         by_kind[path.stem.partition("_")[0]].append(path)
     return [
-        section(title, *(_inlined(path, title) for path in by_kind[kind]), note(sentence) if by_kind[kind] else None)
+        section(title, *(_inlined(path, title) for path in by_kind[kind]), remark(sentence) if by_kind[kind] else None)
         for kind, (title, sentence) in SAYS.items()
     ]
 
 
 def _inlined(path: Path, title: str) -> Html:
-    return element("figure", element("img", src=address(path.read_bytes()), alt=title), class_="chart")
+    return element("figure", element("img", src=png_data_uri(path.read_bytes()), alt=title), class_="chart")
 
 
 def _searched(standing: Standing) -> Html | None:
@@ -251,14 +251,18 @@ def _searched(standing: Standing) -> Html | None:
         [key, text, _condition(plan.space.conditions.get(key, {}))] for key, text in plan.settings.space.items()
     ]
     names = ("n_trials", "workers", "timeout", "max_failures", "final_seeds")
-    rows: list[tuple[str, Child]] = [(name, formatting.setting(plan.settings[name])) for name in names]
+    rows: list[tuple[str, Child]] = [(name, formatting.format_setting(plan.settings[name])) for name in names]
     rows += [(f"objective {name}", direction) for name, direction in plan.objectives.items()]
     rows += [(part, str(plan.settings[part]._target_).rpartition(".")[2]) for part in ("sampler", "pruner")]
     fixed = redacted(shlex.join(plan.fixed)) or "none"
     return section(
         "What was searched, and how",
         table(["key", "values", "where"], searched, class_="words"),
-        element("div", columns(facts(rows), facts([("in all trials", fixed)])), style="margin-top:1.4rem"),
+        element(
+            "div",
+            columns(definition_list(rows), definition_list([("in all trials", fixed)])),
+            style="margin-top:1.4rem",
+        ),
     )
 
 
@@ -274,4 +278,4 @@ def _commands(standing: Standing) -> Html | None:
     ]
     if not standing.is_under_way:
         rows.insert(0, ("Go on with it", standing.command_to_go_on))
-    return section("To type", *(join(element("h3", title), command(text)) for title, text in rows))
+    return section("To type", *(join_html(element("h3", title), code_block(text)) for title, text in rows))

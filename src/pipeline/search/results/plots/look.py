@@ -9,10 +9,10 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from optuna.trial import TrialState
 
-from pipeline.reports.html import style
+from pipeline.reports.html import chart_style
 from pipeline.search.results.search_results import Objective
 
-_, COLOURS = style()
+_, COLOURS = chart_style()
 PAPER, INK, QUIET, RULE, SOFT = (COLOURS[name] for name in ("paper", "ink", "quiet", "rule", "soft"))
 BLUE, ORANGE, GREEN, RED = (COLOURS[name] for name in ("s0", "s1", "s2", "s5"))
 # From the worst to the best; the best is the darkest, and none is so light that it cannot be seen.

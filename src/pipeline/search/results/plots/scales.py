@@ -11,7 +11,7 @@ from matplotlib.axis import Axis, XAxis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from pipeline.reports import charts
-from pipeline.reports.charts import short
+from pipeline.reports.charts import format_tick
 from pipeline.search.space import Choices, Dimension, Value
 
 ROOM = 0.04  # of an axis, beyond its first and last value
@@ -74,7 +74,7 @@ class Scale:
             return [(self.place(each), text) for each, text in zip(named, texts, strict=True)]
         low, high = self._ends()
         if low == high:
-            return [(low, short(low))]
+            return [(low, format_tick(low))]
         inside = charts.Axis(low, high, 1.0, logarithmic=self.is_log).ticks(4)
         if self.dimension.is_whole:
             inside = [each for each in inside if each == int(each)]
@@ -131,7 +131,7 @@ def number(axis: Axis, low: float, high: float, *, is_log: bool, is_whole: bool 
 
 
 def written(value: float) -> str:
-    return short(float(f"{value:.4g}"))
+    return format_tick(float(f"{value:.4g}"))
 
 
 def brief(keys: Iterable[str]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.reports.evaluation_statistics import Bools, Floats, Ints
 from pipeline.reports.report_data import Curves
-from pipeline.reports.statistics import Bools, Floats, Ints
 
 # N samples, K classes, T numbers to predict
 
@@ -18,7 +18,7 @@ VALIDATION_LOSS = "val/loss"
 
 
 @dataclass(frozen=True)
-class Scored:
+class SplitOutputs:
     """Samples of one part as somebody sees them: the best weights, without augmentation or dropout; or neighbours.
 
     answers  (N, K) probabilities, or (N, T) predicted numbers
@@ -63,15 +63,15 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PredictorOutputs:
     """The same judge's view of training and validation samples."""
 
-    train: Scored
-    validation: Scored
+    train: SplitOutputs
+    validation: SplitOutputs
 
 
 @dataclass(frozen=True)
-class Copies:
+class DuplicateCount:
     """Samples of a part whose inputs stand in the training part, too.
 
     alike   how many
@@ -89,7 +89,7 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Symptoms:
+class DiagnosisInputs:
     """kind        image, table, ...; empty where the data is a module of the user's own
     network     what the best weights say; None without a checkpoint, or for a module of the user's own
     neighbours  what the nearest training samples say, each of which is not asked about itself
@@ -103,9 +103,9 @@ class Symptoms:
     curves: Curves
     kind: str = ""
     class_names: tuple[str, ...] = ()
-    network: Pair | None = None
-    neighbours: Pair | None = None
-    copies: dict[str, Copies] = field(default_factory=dict)
+    network: PredictorOutputs | None = None
+    neighbours: PredictorOutputs | None = None
+    copies: dict[str, DuplicateCount] = field(default_factory=dict)
     counts: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     moved: float | None = None
     broke: str | None = None

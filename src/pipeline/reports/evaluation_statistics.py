@@ -165,7 +165,7 @@ def calibration(confidence: Floats, right: Bools) -> Calibration:
     return Calibration(counts, accuracy, np.bincount(bins, weights=sure, minlength=BINS) / divisor)
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
+def mcnemar_test(only_first: int, only_second: int) -> float:
     """The two-sided mid-p value (McNemar 1947; Fagerland et al. 2013) that two networks are right equally often.
 
     Given how many samples only the first got right, and only the second; what both got right, or neither, says nothing.
@@ -175,7 +175,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return 1.0 if only_first == only_second else min(2 * below + _heads(fewer, discordant), 1.0)
 
 
-def sign_flips(differences: Floats, *, seed: int = 0) -> float:
+def sign_flip_test(differences: Floats, *, seed: int = 0) -> float:
     """The two-sided p value that the paired differences (N,) of two networks are 0 on average: how often their sum is
     as far from 0 when a coin decides the sign of each (Fisher 1935), by FLIPS draws.
 
@@ -199,7 +199,7 @@ def _heads(heads: int, tosses: int) -> float:
     return math.exp(ways - tosses * math.log(2))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
     """Adjusted for their number (Holm 1979), in the order given: none below SIGNIFICANCE by chance alone but in 1 of
     20 such families."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)

@@ -7,19 +7,19 @@ from scipy import stats
 from sklearn import metrics
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from pipeline.reports.statistics import (
+from pipeline.reports.evaluation_statistics import (
     calibration,
     class_scores,
     confusion,
-    holm,
+    holm_adjusted,
     interval_of_accuracy,
     interval_of_f1,
     interval_of_mean,
     interval_of_r2,
     label_scores,
-    mcnemar,
+    mcnemar_test,
     r2,
-    sign_flips,
+    sign_flip_test,
 )
 
 
@@ -120,38 +120,38 @@ class TestMcNemar:
     def test_is_the_mid_p_value_of_the_binomial_test(self, counts: tuple[int, int]) -> None:
         fewer, size = min(counts), sum(counts)
         expected = stats.binomtest(fewer, size).pvalue - stats.binom.pmf(fewer, size, 0.5)
-        assert mcnemar(*counts) == pytest.approx(expected)
-        assert mcnemar(*counts) == mcnemar(*reversed(counts))
+        assert mcnemar_test(*counts) == pytest.approx(expected)
+        assert mcnemar_test(*counts) == mcnemar_test(*reversed(counts))
 
     def test_sees_nothing_where_both_are_right_alone_equally_often(self) -> None:
-        assert mcnemar(0, 0) == mcnemar(8, 8) == 1.0
+        assert mcnemar_test(0, 0) == mcnemar_test(8, 8) == 1.0
 
 
 class TestSignFlips:
     def test_agree_with_the_permutation_test_of_scipy(self) -> None:
         differences = np.random.default_rng(5).standard_t(3, size=60) + 0.35
         theirs = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9_999, rng=1)
-        assert sign_flips(differences) == pytest.approx(theirs.pvalue, abs=0.01)
+        assert sign_flip_test(differences) == pytest.approx(theirs.pvalue, abs=0.01)
 
     def test_of_few_samples_are_the_share_of_all_signs_worked_out_by_hand(self) -> None:
         # All five on one side: 2 of 32 ways to draw the signs are as far from 0.
-        assert sign_flips(np.full(5, 0.1, dtype=np.float32)) == pytest.approx(2 / 32, abs=0.01)
+        assert sign_flip_test(np.full(5, 0.1, dtype=np.float32)) == pytest.approx(2 / 32, abs=0.01)
 
     def test_see_nothing_where_nothing_differs(self) -> None:
-        assert sign_flips(np.zeros(50)) == 1.0
+        assert sign_flip_test(np.zeros(50)) == 1.0
 
     def test_of_more_samples_than_signs_find_what_is_there_and_nothing_else(self) -> None:
         differences = np.random.default_rng(6).normal(0, 1, 50_000)
         differences -= differences.mean()
-        assert sign_flips(differences) == pytest.approx(1.0, abs=0.01)
-        assert sign_flips(differences + 0.02) < 0.001
+        assert sign_flip_test(differences) == pytest.approx(1.0, abs=0.01)
+        assert sign_flip_test(differences + 0.02) < 0.001
 
 
 def test_holm_adjusts_as_worked_out_by_hand() -> None:
     # Sorted 0.01, 0.02, 0.03, 0.6 times 4, 3, 2, 1, never falling, at most 1.
-    assert holm([0.02, 0.6, 0.01, 0.03]) == pytest.approx([0.06, 0.6, 0.04, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
+    assert holm_adjusted([0.02, 0.6, 0.01, 0.03]) == pytest.approx([0.06, 0.6, 0.04, 0.06])
+    assert holm_adjusted([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm_adjusted([]) == []
 
 
 def test_labels_have_scores_of_their_own() -> None:
