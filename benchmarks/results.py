@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figure import Figure
-from pipeline.runs import environment_variables
+from pipeline.runs import environment
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COLUMNS = ("name", "figure", "ours", "baseline", "value", "target", "met", "measured")
@@ -41,7 +41,7 @@ def read(path: Path) -> tuple[list[list[str]], dict[str, str]]:
 
 @cache  # asked before anything is written: RESULTS.md would be a change of its own
 def _here() -> tuple[str, str]:
-    machine: dict[str, Any] = environment_variables.describe_environment([])
+    machine: dict[str, Any] = environment.describe_environment([])
     git = machine["git"] or {"commit": "no commit", "dirty": False}
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return (

@@ -7,9 +7,8 @@ import pytest
 from pipeline.commands.register import check_name, figures_of_test, verdict
 from pipeline.errors import ConfigError
 from pipeline.metrics import mode_of
-from pipeline.runs import test_set_uses
+from pipeline.runs.model_selection import ValidationScore, record_test_use, score_from_tags, validation_score
 from pipeline.runs.run_directory import Run
-from pipeline.runs.validation_score import ValidationScore, score_from_tags, validation_score
 from pipeline.tracking.journal import Journal, read
 from pipeline.tracking.mlflow.registry import Version
 
@@ -108,8 +107,8 @@ class TestTheScoreOfARun:
 def test_a_look_at_a_test_set_is_noted_once_for_the_same_weights(tmp_path: Path) -> None:
     run, journal = Run(tmp_path), Journal(tmp_path / "journal.jsonl")
     for weights in ("step-1.ckpt", "step-1.ckpt", "step-2.ckpt", "step-1.ckpt"):
-        test_set_uses.record_test_use(run, "a" * 64, weights, journal)
-    test_set_uses.record_test_use(run, "b" * 64, "step-1.ckpt", journal)
+        record_test_use(run, "a" * 64, weights, journal)
+    record_test_use(run, "b" * 64, "step-1.ckpt", journal)
     journal.close()
     tags = [record["tags"] for record, _ in read(run.journal_path)]
     first, other = "test_looks." + "a" * 12, "test_looks." + "b" * 12

@@ -27,7 +27,7 @@ REPORT_IMPORTS = "import sys, atexit; atexit.register(lambda: print('torch' in s
 def theirs(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run = runs.create_run_directory(name="theirs", runs_dir="runs")
     runs.fill_run_directory(run, config_yaml=CONFIG, overrides=[], environment={})
-    run.become_latest()
+    run.update_latest_link()
     monkeypatch.setenv("XDG_STATE_HOME", str(empty_folder / "state"))
     return empty_folder
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runs import environment_variables
+from pipeline.runs import environment
 
 
 @pytest.fixture
@@ -19,25 +19,25 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_a_clean_tree_is_told_from_a_changed_one(repository: Path) -> None:
-    clean = environment_variables.git_state(repository)
+    clean = environment.git_state(repository)
     assert clean is not None and len(clean["commit"]) == 40
     assert not clean["dirty"] and clean["branch"] == "trunk"
     (repository / "runs").mkdir()
     (repository / "runs/new").write_text("untracked files are no change of the code")
-    assert environment_variables.git_state(repository) == clean
+    assert environment.git_state(repository) == clean
     (repository / "code.py").write_text("2")
-    assert environment_variables.git_state(repository) == clean | {"dirty": True}
+    assert environment.git_state(repository) == clean | {"dirty": True}
 
 
 def test_outside_a_repository_and_without_git_there_is_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert environment_variables.git_state(tmp_path) is None
+    assert environment.git_state(tmp_path) is None
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert environment_variables.git_state(Path(__file__).parent) is None
+    assert environment.git_state(Path(__file__).parent) is None
 
 
 def test_versions_and_hardware_are_plain_values() -> None:
-    described = environment_variables.describe_environment(["pipeline", "train"])
+    described = environment.describe_environment(["pipeline", "train"])
     assert described["command"] == ["pipeline", "train"]
     assert described["packages"]["torch"] and described["processor"] and described["cores"] >= 1

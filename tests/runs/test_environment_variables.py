@@ -17,7 +17,7 @@ from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.trainer import build_trainer
-from pipeline.runs.environment_variables import (
+from pipeline.runs.environment import (
     check_variables,
     describe_environment,
     ignored_variables,
@@ -107,10 +107,18 @@ def test_a_process_of_a_run_refuses_them_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name, typed, told",
     [
-        ("MLFLOW_TRACKING_URI", "", 'runs/mlflow.db; for the other, tracking.uri="$MLFLOW_TRACKING_URI"'),
-        ("MLFLOW_EXPERIMENT_NAME", "", 'tracking.experiment=mnist5k; for the other, tracking.experiment="$'),
-        ("MLFLOW_RUN_ID", "", "does not count"),
-        ("MLFLOW_EXPERIMENT_ID", "", "does not count"),
+        (
+            "MLFLOW_TRACKING_URI",
+            "",
+            'runs/mlflow.db is used; to use the variable, type tracking.uri="$',
+        ),
+        (
+            "MLFLOW_EXPERIMENT_NAME",
+            "",
+            '=mnist5k is used; to use the variable, type tracking.experiment="$',
+        ),
+        ("MLFLOW_RUN_ID", "", "ignored"),
+        ("MLFLOW_EXPERIMENT_ID", "", "ignored"),
         ("MLFLOW_TRACKING_URI", "tracking.uri=http://127.0.0.1:1", None),
         ("MLFLOW_EXPERIMENT_NAME", "tracking.experiment=x", None),
         ("MLFLOW_TRACKING_URI", "tracking=none", None),

@@ -94,7 +94,7 @@ def test_it_lives_as_long_as_a_process_that_inherited_it(
     holder = hold(lock.TRAINED)
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with pytest.raises(lock.RunLockedError, match="by what is left of process"), lock.run_lock(tmp_path, "trained"):
+    with pytest.raises(lock.RunLockedError, match="by child processes of process"), lock.run_lock(tmp_path, "trained"):
         pass
     (tmp_path / "alive").unlink()
     monkeypatch.setattr(lock, "ORPHANS_TIMEOUT_SECONDS", PATIENCE_SECONDS)
@@ -119,7 +119,7 @@ def test_a_patient_one_waits_for_a_live_holder(hold: Hold, tmp_path: Path) -> No
             sys.executable,
             "-c",
             "import sys; from pathlib import Path; from pipeline.runs import lock\n"
-            "with lock.run_lock(Path(sys.argv[1]), 'trained', is_patient=True): print('mine')",
+            "with lock.run_lock(Path(sys.argv[1]), 'trained', is_cluster_job=True): print('mine')",
             str(tmp_path),
         ],
         stdout=subprocess.PIPE,

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.runs import run_directory as runs
+from pipeline.runs.find_run import find_run
 from pipeline.runs.run_directory import Run
 from pipeline.tracking import sync_state
 
@@ -35,7 +36,7 @@ def three(empty_folder: Path) -> Path:
         folder = empty_folder / "runs" / name
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text("seed: 0\n")
-    Run(empty_folder / "runs" / NAMES[1]).become_latest()
+    Run(empty_folder / "runs" / NAMES[1]).update_latest_link()
     return empty_folder
 
 
@@ -69,7 +70,7 @@ class TestMaking:
 
     def test_latest_moves_from_one_to_the_next(self, three: Path) -> None:
         for name in NAMES:
-            Run(three / "runs" / name).become_latest()
+            Run(three / "runs" / name).update_latest_link()
             assert (three / "runs/latest").resolve().name == name
         assert {path.name for path in (three / "runs").iterdir()} == {*NAMES, "latest"}
 
@@ -89,35 +90,35 @@ class TestFinding:
         ],
     )
     def test_by_latest_name_ending_part_or_path(self, three: Path, reference: str, found: str) -> None:
-        assert runs.find_run(reference, "runs").folder == three / "runs" / found
+        assert find_run(reference, "runs").folder == three / "runs" / found
 
     def test_by_a_path_anywhere(self, three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir("/")
-        assert runs.find_run(str(three / "runs" / NAMES[0]), "runs").id == NAMES[0]
-        assert runs.find_run("5e6f", str(three / "runs")).id == NAMES[2]
+        assert find_run(str(three / "runs" / NAMES[0]), "runs").id == NAMES[0]
+        assert find_run("5e6f", str(three / "runs")).id == NAMES[2]
 
     def test_a_part_of_several_names_is_ambiguous(self, three: Path) -> None:
         with pytest.raises(RunError, match=rf"run=cnn could be any of {NAMES[0]}, {NAMES[1]}: give more of the name"):
-            runs.find_run("cnn", "runs")
+            find_run("cnn", "runs")
 
     @pytest.mark.parametrize("reference", ["20260103-120000-mlp-mnist5k-5e6e", "mpl-mnist5k-5e6f"])
     def test_what_is_not_there_gets_the_nearest_names(self, three: Path, reference: str) -> None:
         with pytest.raises(RunError, match=rf"run={reference} is not in .*did you mean {NAMES[2]}.*or run=latest"):
-            runs.find_run(reference, "runs")
+            find_run(reference, "runs")
 
     @pytest.mark.parametrize("reference", ["../../etc", "*", "[", "", " "])
     def test_odd_characters_find_nothing(self, three: Path, reference: str) -> None:
         with pytest.raises(RunError):
-            runs.find_run(reference, "runs")
+            find_run(reference, "runs")
 
     def test_where_there_is_no_run_yet_it_says_how_to_make_one(self, empty_folder: Path) -> None:
         with pytest.raises(RunError, match=r"there is no run in .* yet; `make train` makes one"):
-            runs.find_run("latest", "runs")
+            find_run("latest", "runs")
 
     def test_a_link_to_a_run_that_was_deleted_is_no_run(self, three: Path) -> None:
         (three / "runs" / NAMES[1] / "config.yaml").unlink()
         with pytest.raises(RunError, match="run=latest"):
-            runs.find_run("latest", "runs")
+            find_run("latest", "runs")
 
 
 def test_a_result_is_read_back_as_it_was_written(empty_folder: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_result_is_read_back_as_it_was_written(empty_folder: Path) -> None:
 def test_a_run_is_found_by_what_mlflow_calls_it(three: Path) -> None:
     run = Run(three / "runs" / NAMES[0])
     sync_state.save(run.folder, sync_state.Progress(uri="sqlite:///x.db", mlflow_run_id="ab" * 16))
-    assert runs.find_run("ab" * 16, "runs").id == run.id
+    assert find_run("ab" * 16, "runs").id == run.id
 
 
 def test_a_new_run_was_made_here_and_a_changed_one_was_not(empty_folder: Path) -> None:

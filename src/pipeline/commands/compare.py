@@ -14,7 +14,8 @@ from pipeline.reports import formatting, significance
 from pipeline.reports import predictions as saved
 from pipeline.reports.comparison_page import RunComparison, best_value, compare_runs, render_comparison
 from pipeline.reports.report_data import ReportData, load_report_data
-from pipeline.runs.run_directory import Run, find_run
+from pipeline.runs.find_run import find_run
+from pipeline.runs.run_directory import Run
 from pipeline.system.files import write_atomically
 
 STAMP = re.compile(r"^\d{8}-\d{6}-")

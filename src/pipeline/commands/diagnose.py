@@ -16,7 +16,7 @@ from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.console import open_console
 from pipeline.lifecycle.summaries import relative_to_working_directory
 from pipeline.reports.report_data import load_report_data
-from pipeline.runs import run_directory as runs
+from pipeline.runs.find_run import find_run
 from pipeline.runs.run_directory import Run
 from pipeline.system.files import write_atomically
 
@@ -29,7 +29,7 @@ def diagnose(reference: str, runs_dir: str, data_root: str | None = None, packag
 
     `data_root` is where the data lies now, if no longer where the run found it; `packages` may be called besides.
     """
-    run = runs.find_run(reference, runs_dir, packages=packages)
+    run = find_run(reference, runs_dir, packages=packages)
     console = open_console(run.folder / "diagnose.log")
     return exit_codes.run_to_exit_code(lambda: _tell(run, console, data_root), run.folder)
 

@@ -15,8 +15,8 @@ from pipeline.lifecycle.load_run import load_run
 from pipeline.lifecycle.save_predictions import digest_of_test_set, save_component_facts, save_test_predictions
 from pipeline.lifecycle.trainer import build_trainer
 from pipeline.reports.report_data import has_test_predictions
-from pipeline.runs import run_directory as runs
-from pipeline.runs import test_set_uses
+from pipeline.runs.find_run import find_run
+from pipeline.runs.model_selection import record_test_use
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import SINGLE_PROCESS
 from pipeline.tracking.journal import Journal
@@ -27,7 +27,7 @@ def evaluate(reference: str, runs_dir: str, data_root: str | None = None, packag
 
     `data_root` is where the data lies now, if no longer where the run found it; `packages` may be called besides.
     """
-    run = runs.find_run(reference, runs_dir, packages=packages)
+    run = find_run(reference, runs_dir, packages=packages)
     console = open_console(run.folder / "evaluate.log")
     return exit_codes.run_to_exit_code(
         lambda: console.print(comparison_table(run, evaluate_and_record(run, data_root))), run.folder
@@ -44,9 +44,7 @@ def evaluate_and_record(run: Run, data_root: str | None) -> EvaluationResult:
     digest = digest_of_test_set(assembly, verdict.predictions)
     if digest is not None and verdict.metrics:
         writer = Journal(run.journal_path)
-        test_set_uses.record_test_use(
-            run, digest, verdict.weights, writer
-        )  # MLflow hears of it with the next `pipeline sync`
+        record_test_use(run, digest, verdict.weights, writer)  # MLflow hears of it with the next `pipeline sync`
         writer.close()
     return verdict
 

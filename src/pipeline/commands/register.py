@@ -12,10 +12,9 @@ from pipeline.errors import DONE, ConfigError, RunError, TrackingError
 from pipeline.lifecycle.final_test import TEST_HEADLINES
 from pipeline.lifecycle.summaries import UI_ADDRESS, train_command
 from pipeline.reports import predictions
-from pipeline.runs import run_directory as runs
-from pipeline.runs import test_set_uses, validation_score
+from pipeline.runs.find_run import find_run
+from pipeline.runs.model_selection import record_test_use, score_from_tags, tag_of_test_set, validation_score
 from pipeline.runs.run_directory import Run
-from pipeline.runs.test_set_uses import tag_of_test_set
 from pipeline.runs.tracking_store import TrackingStore, export_command, tracking_store_of
 from pipeline.tracking import sidecar, tracking_uri
 from pipeline.tracking.journal import Journal
@@ -36,7 +35,7 @@ def register(
     packages: Sequence[str] = (),
 ) -> int:
     """Its exit code. Raises RunError for a run without a model, ConfigError for a name that MLflow does not take."""
-    run = runs.find_run(reference, runs_dir, packages=packages)
+    run = find_run(reference, runs_dir, packages=packages)
     check_name(name, run.config().name)
     metrics, store = _judged(run), _store(run, typed)
     uri = store.uri
@@ -102,7 +101,7 @@ def verdict(new: Version, champion: Version | None) -> tuple[bool, str]:
         return True, "the first of its name"
     if champion.number == new.number:
         return False, "that is this one"
-    mine, theirs = validation_score.score_from_tags(new.tags), validation_score.score_from_tags(champion.tags)
+    mine, theirs = score_from_tags(new.tags), score_from_tags(champion.tags)
     for version, score in ((new, mine), (champion, theirs)):
         if score is None:
             return False, f"not comparable, version {version.number} has no validation score"
@@ -140,11 +139,11 @@ def _figures(version: Version) -> dict[str, float]:
 
 
 def _tags(run: Run, metrics: dict[str, float], digest: str | None, looks: int) -> dict[str, str]:
-    score = validation_score.validation_score(run)
+    score = validation_score(run)
     return {
         "run_uid": run.id,
         DIGEST_TAG: digest or "",
-        LOOKS_TAG: str(test_set_uses),
+        LOOKS_TAG: str(looks),
         **({} if score is None else score.tags()),
         **{key: repr(value) for key, value in metrics.items()},
     }
@@ -154,7 +153,7 @@ def _look(run: Run, digest: str) -> None:
     """A run of an older version has not noted by itself that it was tested."""
     best = (run.result() or {}).get("best_checkpoint")
     writer = Journal(run.journal_path)
-    test_set_uses.record_test_use(run, digest, "last" if best is None else Path(best).name, writer)
+    record_test_use(run, digest, "last" if best is None else Path(best).name, writer)
     writer.close()
 
 
@@ -162,7 +161,7 @@ def _judged(run: Run) -> dict[str, float]:
     result: dict[str, Any] | None = run.result()
     if result is None or result["status"] != "FINISHED":
         raise RunError(f"{run.id} is not finished, so it has no model to register: pipeline resume run={run.id}")
-    if (name := run.lost_checkpoint) is not None:
+    if (name := run.missing_checkpoint) is not None:
         raise RunError(
             f"{run.id}: its figures are those of {name}, which is gone, and its training has gone on since; to "
             f"end that and judge it anew: pipeline resume run={run.id}"

@@ -6,7 +6,7 @@ from pipeline.errors import DONE, RunError
 from pipeline.reports.report_data import has_test_predictions
 from pipeline.reports.run_report import REPORT_FILE, write_run_report
 from pipeline.runs import lock
-from pipeline.runs import run_directory as runs
+from pipeline.runs.find_run import find_run
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import export_command, tracking_store_of
 from pipeline.tracking import journal, sidecar, sync_state
@@ -14,7 +14,7 @@ from pipeline.tracking import journal, sidecar, sync_state
 
 def remake(*, run: str, runs_dir: str) -> int:
     """Its exit code: 0 as soon as the page stands in the run directory."""
-    found = runs.find_run(run, runs_dir)
+    found = find_run(run, runs_dir)
     before = _content(found.folder / REPORT_FILE)
     try:
         path = write_run_report(found)

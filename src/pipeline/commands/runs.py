@@ -11,7 +11,7 @@ from pipeline.durations import format_age
 from pipeline.errors import DONE, RunError, UserError
 from pipeline.launch import job_record
 from pipeline.run_files import warn_once
-from pipeline.runs import run_directory as runs
+from pipeline.runs.find_run import find_run, runs_in
 from pipeline.runs.run_directory import Run
 from pipeline.runs.status import (
     ENDED_STATES,
@@ -36,7 +36,7 @@ HEADLINES = (
 
 def list_runs(runs_dir: str, *, last: int | None) -> int:
     """The newest `last` of them, the newest at the end."""
-    found = runs.runs_in(runs_dir)
+    found = runs_in(runs_dir)
     if not found:
         raise RunError(f"there is no run in {Path(runs_dir).absolute()} yet; `pipeline train` makes one")
     shown = found if last is None else found[-last:]
@@ -56,17 +56,17 @@ def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
     try:
         with damage_as_run_error(run):
             config = run.config()
-            standing = read_run_status(run, config, silent)
+            status = read_run_status(run, config, silent)
             total = OmegaConf.select(config, "trainer.max_epochs")
-            epochs = f"{standing.epochs}/{total}" if total else str(standing.epochs)
-            return run.id, standing.status, epochs, _headline(standing.metrics), age, _where(run, config)
+            epochs = f"{status.epochs}/{total}" if total else str(status.epochs)
+            return run.id, status.state, epochs, _headline(status.metrics), age, _where(run, config)
     except UserError:
         return run.id, "DAMAGED", "", "why: pipeline runs show NAME", age, ""
 
 
 def show(reference: str, runs_dir: str) -> int:
     """Raises RunError for one that cannot be read."""
-    run = runs.find_run(reference, runs_dir)
+    run = find_run(reference, runs_dir)
     with damage_as_run_error(run):
         rows = _described(run)
     width = max(len(label) for label, _ in rows) + 2
@@ -76,24 +76,24 @@ def show(reference: str, runs_dir: str) -> int:
 
 def _described(run: Run) -> list[tuple[str, str]]:
     config = run.config()
-    standing = read_run_status(run, config)
+    status = read_run_status(run, config)
     number = (run_files.JOB.record_or_warn(run.folder) or {}).get("job")
     return [
         ("run", run.id),
-        ("status", standing.status),
+        ("status", status.state),
         ("directory", str(run.folder)),
         ("where", _where(run, config)),
         *([] if number is None else [("job", str(number))]),
         ("command", " ".join(run.environment().get("command") or [])),
-        ("step", f"{standing.step} ({standing.epochs} epochs)"),
+        ("step", f"{status.step} ({status.epochs} epochs)"),
         ("checkpoints", ", ".join(sorted(path.name for path in run.checkpoints.glob("step-*.ckpt"))) or "none yet"),
-        *((name, f"{value:.5g}") for name, value in sorted(standing.metrics.items())),
+        *((name, f"{value:.5g}") for name, value in sorted(status.metrics.items())),
     ]
 
 
 def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
     """What the run recorded and logged, file by file; with `follow` until it ends."""
-    run = runs.find_run(reference, runs_dir)
+    run = find_run(reference, runs_dir)
     config = run.config()
     tails: dict[Path, Tail] = {}
     told = ""
@@ -115,7 +115,7 @@ def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
 
 def cancel(reference: str, runs_dir: str) -> int:
     """Raises RunError for a run that is not under way."""
-    run = runs.find_run(reference, runs_dir)
+    run = find_run(reference, runs_dir)
     with damage_as_run_error(run):
         config = run.config()
         is_open, launched = journal.is_open(run.journal_path), launcher_state(run, config)

@@ -10,6 +10,7 @@ from rich.console import Console
 from pipeline.errors import DONE, FAILED, RunError, UserError
 from pipeline.runs import lock
 from pipeline.runs import run_directory as runs
+from pipeline.runs.find_run import find_run, runs_in
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import TrackingStore, export_command, tracking_store_of
 from pipeline.system.streams import print_labelled, printable
@@ -32,7 +33,7 @@ def sync(
     send them, if not to their own store; see `store_of`. `packages` may be called to make a model of one.
     """
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    chosen = _all(runs_dir) if all_runs else [runs.find_run(reference or runs.LATEST, runs_dir, packages=packages)]
+    chosen = _all(runs_dir) if all_runs else [find_run(reference or runs.LATEST, runs_dir, packages=packages)]
     stores: dict[Run, TrackingStore | None] = {}
     for run in chosen:
         try:
@@ -74,7 +75,7 @@ def _note_run_id(run: Run, mlflow_run_id: str | None) -> None:
 
 
 def _all(runs_dir: str) -> list[Run]:
-    found = [run for run in runs.runs_in(runs_dir) if run.has_started]
+    found = [run for run in runs_in(runs_dir) if run.has_started]
     if not found:
         raise RunError(f"there is no run in {Path(runs_dir).absolute()} yet; `pipeline train` makes one")
     return found

@@ -1,4 +1,4 @@
-"""`pipeline train`: what was typed becomes a configuration and is checked; whatever is heavy is imported after that."""
+"""`pipeline train`: compose the configuration and check it, then import the heavy packages and launch the run."""
 
 import gc
 import os
@@ -23,7 +23,7 @@ def train(arguments: list[str]) -> int:
     try:
         from pipeline.config.compose import compose, to_yaml
         from pipeline.lifecycle.preflight import check_composed
-        from pipeline.runs.environment_variables import check_variables
+        from pipeline.runs.environment import check_variables
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
         if options.cfg is not None:
@@ -41,32 +41,32 @@ def train(arguments: list[str]) -> int:
 
 
 def check_run_config(reference: str, runs_dir: str, packages: Sequence[str]) -> None:
-    """Raises UserError where there is no such run, where something in the environment would change its figures, and
-    where it calls what nobody allowed.
+    """Check a run before torch is imported, which takes seconds.
 
-    In the name of verbs that import torch, which takes seconds.
+    Raises UserError if there is no such run, if the environment would change its results, and if its configuration
+    calls code that nobody allowed.
     """
     from pipeline.config.checks.check_config import check_targets
-    from pipeline.runs import run_directory
-    from pipeline.runs.environment_variables import check_variables
+    from pipeline.runs.environment import check_variables
+    from pipeline.runs.find_run import find_run
 
     check_variables(os.environ)
-    check_targets(run_directory.find_run(reference, runs_dir, packages=packages).config())
+    check_targets(find_run(reference, runs_dir, packages=packages).config())
 
 
 @contextmanager
 def locked_run(reference: str, runs_dir: str, packages: Sequence[str], work: str) -> Iterator[str]:
-    """The directory of a run in which nobody else writes meanwhile. Raises UserError where there is no such run, and
-    where somebody does."""
-    from pipeline.runs import lock, run_directory
+    """Hold the lock of a run, and give its directory. Raises UserError if there is no such run, or if it is locked."""
+    from pipeline.runs.find_run import find_run
+    from pipeline.runs.lock import run_lock
 
-    folder = run_directory.find_run(reference, runs_dir, packages=packages).folder
-    with lock.run_lock(folder, work):
+    folder = find_run(reference, runs_dir, packages=packages).folder
+    with run_lock(folder, work):
         yield str(folder)
 
 
 def check_run_exists(reference: str, runs_dir: str, packages: Sequence[str] = (), *, key: str = "run") -> None:
-    """Raises UserError where there is no such run: for verbs that import what takes seconds."""
-    from pipeline.runs import run_directory
+    """Raise UserError if there is no such run, before torch is imported."""
+    from pipeline.runs.find_run import find_run
 
-    run_directory.find_run(reference, runs_dir, key=key, packages=packages)
+    find_run(reference, runs_dir, key=key, packages=packages)

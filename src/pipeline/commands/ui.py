@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.config import compose
 from pipeline.errors import RunError, TrackingError, TrainingFailed
-from pipeline.runs import run_directory as runs
+from pipeline.runs.find_run import find_run
 from pipeline.runs.tracking_store import tracking_store_of
 from pipeline.tracking import sync_state
 from pipeline.tracking.mlflow import ui_server as tracking_ui
@@ -22,7 +22,7 @@ def ui(runs_dir: str, reference: str | None, port: int) -> int:
         tracking = compose.compose([f"runs_dir={runs_dir}"]).config.tracking
         uri, artifacts = tracking.uri, tracking.artifacts
     else:
-        run = runs.find_run(reference, runs_dir)
+        run = find_run(reference, runs_dir)
         store = tracking_store_of(run, verb="sync")
         if store is None:
             raise RunError(f"{run.id} was trained with tracking=none, so MLflow does not know it")

@@ -73,7 +73,7 @@ class Components:
             why = self.undefined.get(monitor.removeprefix("val/"))
             reason = "nothing produces" if why is None else f"is not defined ({why} in the validation part)"
             raise ConfigError(f"{who} monitors {monitor}, which {reason}; choose one of {', '.join(sorted(produced))}")
-        better = self.own_modes.get(monitor.rpartition("/")[2])
+        better = self.custom_modes.get(monitor.rpartition("/")[2])
         if better is not None and mode in ("min", "max") and mode != better:
             node = {"Checkpointing": "checkpoint", "Watch": "checkpoint", "Scheduler": "scheduler"}.get(
                 who, "callbacks.early_stopping"
@@ -81,7 +81,7 @@ class Components:
             raise ConfigError(metrics.wrong_mode_message(f"{who} monitors {monitor}, which", better, f"{node}.mode"))
 
     @property
-    def own_modes(self) -> dict[str, Mode]:
+    def custom_modes(self) -> dict[str, Mode]:
         """Which way the metrics that the user added are better."""
         task = self.module.task if isinstance(self.module, Learner) else None
         return task.modes if isinstance(task, CustomTask) else {}

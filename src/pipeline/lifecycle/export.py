@@ -45,7 +45,7 @@ def load_exported_model(run: Run) -> ExportedModel | None:
 def main() -> int:
     add_working_directory_to_path()
     try:
-        found = load_exported_model(Run.told(sys.argv[1:]))
+        found = load_exported_model(Run.from_arguments(sys.argv[1:]))
         if found is not None:
             # Where to is told through the environment, since an address may hold a password.
             uri, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]

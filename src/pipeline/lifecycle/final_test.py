@@ -94,9 +94,9 @@ def checkpoint_to_evaluate(run: Run) -> Path | None:
 
     Raises RunError as `best_checkpoint` does.
     """
-    if (name := run.lost_checkpoint) is not None:
+    if (name := run.missing_checkpoint) is not None:
         warn_once(f"{run.id}: result.json tells of {name}, which is gone; the best weights since then are taken")
-    return run.judged_checkpoint or best_checkpoint(run)
+    return run.tested_checkpoint or best_checkpoint(run)
 
 
 def best_checkpoint(run: Run) -> Path | None:
@@ -105,7 +105,7 @@ def best_checkpoint(run: Run) -> Path | None:
     Raises RunError for a link that leads out of the run: it would be judged, exported and sent as if of this run."""
     best = run.checkpoints / "best.ckpt"
     if best.exists():
-        return run.within(best)
+        return run.resolve_inside(best)
     newest, _ = checkpoints.newest_intact(run.checkpoints)
     return newest
 

@@ -17,10 +17,10 @@ from pipeline.config.frozen import TrustPolicy
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.launch.launcher import Launcher, Resources
 from pipeline.lifecycle import resume
-from pipeline.runs import environment_variables, lock
+from pipeline.runs import environment, lock
 from pipeline.runs import run_directory as runs
-from pipeline.runs.claim import NamedRun
-from pipeline.runs.environment_variables import check_variables, ignored_variables
+from pipeline.runs.environment import check_variables, ignored_variables
+from pipeline.runs.find_run import NamedRun, find_run, find_weights
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import tracking_store_of
 from pipeline.system.process import Rank, launch_id, module_command, rank_from_environment, unset_command
@@ -36,7 +36,7 @@ def launch_training(composed: compose.Composed, command: list[str]) -> int:
     config = composed.config
     _make_absolute(config)
     if config.init_from is not None:
-        config.init_from = str(runs.find_weights(config.init_from, config.runs_dir))
+        config.init_from = str(find_weights(config.init_from, config.runs_dir))
     here = rank_from_environment()
     if here is None:
         _launcher_and_resources(config)  # refuses before anything is written
@@ -56,12 +56,12 @@ def launch_training(composed: compose.Composed, command: list[str]) -> int:
         return _join_named_run(claim, config, here, trust)
     with ExitStack() as stack:
         with claim.locked():
-            before = claim.held()
+            before = claim.find()
             if before is not None and before.is_finished and not config.auto_resume:
                 before = None  # of an earlier job that had the same id
             if before is None:
                 new = stack.enter_context(_new_run(composed, command))
-                claim.hold(new)
+                claim.assign(new)
         if before is None:
             return _launch(new, config, here)
         before = replace(before, trust=trust)
@@ -78,7 +78,7 @@ def resume_run(reference: str, overrides: list[str], runs_dir: str, packages: Se
     Raises RunError for a run that has nothing left to do, and for overrides that would change what it means.
     """
     check_variables(os.environ)
-    run, here = runs.find_run(reference, runs_dir, packages=packages), rank_from_environment()
+    run, here = find_run(reference, runs_dir, packages=packages), rank_from_environment()
     if here is not None and not here.is_first:
         config = _changed_config(run, overrides)
         resume.wait_for_request(run, config)
@@ -143,7 +143,7 @@ def _new_run(composed: compose.Composed, command: list[str]) -> Iterator[Run]:
             run,
             config_yaml=compose.to_yaml(config),
             overrides=composed.overrides,
-            environment={"choices": composed.choices, **environment_variables.describe_environment(command)},
+            environment={"choices": composed.choices, **environment.describe_environment(command)},
         )
         try:
             yield run
@@ -189,7 +189,8 @@ def _launch(run: Run, config: DictConfig, here: Rank | None, changes: Sequence[s
     resume.request_config(run, config, changes)
     is_to_come = False
     try:
-        code = launcher.run(module_command("pipeline.lifecycle.training_process", *run.words), resources, run.folder)
+        command = module_command("pipeline.lifecycle.training_process", *run.process_arguments)
+        code = launcher.run(command, resources, run.folder)
         is_to_come = run.is_submitted
         return code
     finally:

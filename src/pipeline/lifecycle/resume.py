@@ -138,7 +138,7 @@ def request_config(run: Run, config: DictConfig, overrides: Sequence[str]) -> No
     following = _request_of(run)
     try:
         following.folder.mkdir()
-        following.freeze(compose.to_yaml(config), [*run.overrides(), *overrides])
+        following.write_config(compose.to_yaml(config), [*run.overrides(), *overrides])
     except OSError as problem:
         withdraw_request(run)
         raise RunError(f"{run.folder} cannot be written: {problem.strerror}") from problem

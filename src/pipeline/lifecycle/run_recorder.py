@@ -23,7 +23,7 @@ from pipeline.lifecycle.final_test import EvaluationResult
 from pipeline.lifecycle.save_predictions import digest_of_test_set, save_component_facts, save_test_predictions
 from pipeline.reports import run_report
 from pipeline.reports.report_data import ASSEMBLED
-from pipeline.runs import test_set_uses
+from pipeline.runs.model_selection import record_test_use
 from pipeline.runs.run_directory import Run, checkpoint_step
 from pipeline.runs.tracking_store import export_command
 from pipeline.system.process import Rank, module_command
@@ -151,7 +151,7 @@ class RunRecorder:
         if self.is_writer:
             self._write_result("RUNNING", None)  # the figures come first, but the result must not wait for them
             if (digest := digest_of_test_set(self.assembly, verdict.predictions)) is not None and verdict.metrics:
-                test_set_uses.record_test_use(self.run, digest, verdict.weights, self.journal)
+                record_test_use(self.run, digest, verdict.weights, self.journal)
 
     def begin(self, trainer: pl.Trainer) -> None:
         """From here on the run is what was asked; once."""
@@ -166,7 +166,7 @@ class RunRecorder:
             self.journal.resume(step=step)  # first: a kill in this moment leaves a run that is not finished
         resume.apply_request(self.run)
         save_component_facts(self.run, self.assembly, trainer)
-        self.run.become_latest()
+        self.run.update_latest_link()
         start = summaries.run_start_record(self.run, self.config, self.assembly)
         if goes_on:
             changed = summaries.changed_setting_tags(before, start["params"], step)
@@ -192,7 +192,7 @@ class RunRecorder:
                 uri=self.config.tracking.uri,
                 artifacts=self.config.tracking.artifacts,
                 on_model=export_command(self.run),
-                on_validation=module_command("pipeline.reports.run_report", *self.run.words),
+                on_validation=module_command("pipeline.reports.run_report", *self.run.process_arguments),
             )
         self.started_at = time.monotonic()
 

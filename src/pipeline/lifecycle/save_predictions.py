@@ -81,7 +81,7 @@ def save_component_facts(run: Run, assembly: Components, trainer: pl.Trainer) ->
         },
         "devices": {"count": trainer.world_size, "kind": kind, "precision": str(trainer.precision)},
         "headline": assembly.headline,
-        "metrics": assembly.own_modes,
+        "metrics": assembly.custom_modes,
         "monitor": _monitored(run, trainer),
         "validation_digest": digest_of_split(assembly, "validation"),
         "steps_per_epoch": assembly.steps_per_epoch,

@@ -23,7 +23,7 @@ from pipeline.lifecycle.trainer import (
     lightning_errors_as_config_errors,
     monitoring_callbacks,
 )
-from pipeline.runs.environment_variables import check_variables
+from pipeline.runs.environment import check_variables
 from pipeline.runs.run_directory import Run
 from pipeline.system.heartbeat import HeartbeatWriter
 from pipeline.system.process import Rank, process_rank
@@ -66,7 +66,7 @@ def train_run(run: Run, here: Rank, pulse: HeartbeatWriter, console: Console, in
         build_progress_display(config, assembly, console),
         EpochTiming(),
         Checkpointing(
-            folder=run.checkpoints, interruption=interruption, judged=run.judged_checkpoint, **config.checkpoint
+            folder=run.checkpoints, interruption=interruption, judged=run.tested_checkpoint, **config.checkpoint
         ),
     ]
     callbacks = [

@@ -46,7 +46,7 @@ def run_training_process(run: Run) -> int:
     # whoever looks at the run just now: nobody would put the job into the queue again.
     with (
         broken_pipe_safe_output(),
-        lock.run_lock(run.folder, lock.TRAINED, is_patient=True) if process_rank().is_first else nullcontext(),
+        lock.run_lock(run.folder, lock.TRAINED, is_cluster_job=True) if process_rank().is_first else nullcontext(),
     ):
         from pipeline.lifecycle import train
 
@@ -70,4 +70,4 @@ def main(run: Run) -> int:
 
 
 if __name__ == "__main__":
-    exit_without_teardown(main(Run.told(sys.argv[1:])))
+    exit_without_teardown(main(Run.from_arguments(sys.argv[1:])))

@@ -50,7 +50,7 @@ def render_run_report(evidence: ReportData) -> str:
 
 if __name__ == "__main__":
     try:
-        write_run_report(Run.told(sys.argv[1:]))
+        write_run_report(Run.from_arguments(sys.argv[1:]))
     except UserError as problem:
         streams.print_labelled("error", str(problem), sys.stderr)
         sys.exit(USER_ERROR)

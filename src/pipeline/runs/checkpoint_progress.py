@@ -1,6 +1,6 @@
-"""How far a run has been trained, from its newest checkpoint. Read without torch, and without calling anything of it.
+"""How far a run has been trained, read from its newest checkpoint without torch and without calling any code of it.
 
-A checkpoint is a zip archive, in which a pickle holds all but the numbers of the tensors.
+A checkpoint is a zip archive, in which a pickle holds everything except the values of the tensors.
 """
 
 import io
@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 from pipeline.system.files import open_inside
 
 PICKLE_NAME = "/data.pkl"
-MAX_PICKLE_BYTES = 16 << 20  # of all but the numbers; of a network with a thousand tensors about one million
+MAX_PICKLE_BYTES = 16 << 20  # a network with a thousand tensors needs about one million
 
 
 @dataclass(frozen=True)
 class CheckpointProgress:
-    """epochs    whole ones
-    steps     optimiser steps
-    is_over   a callback, such as early stopping, ended training there: from there it does not go on
+    """How far a checkpoint is: finished epochs, optimiser steps.
+
+    is_over   a callback, such as early stopping, ended training there, so training cannot go on from it
     """
 
     epochs: int
@@ -30,11 +30,11 @@ class CheckpointProgress:
 
 
 def read_checkpoint_progress(checkpoints: Path) -> CheckpointProgress | None:
-    """None before the first checkpoint, and where none can be read."""
+    """Read the newest readable checkpoint; None if there is none."""
     for path in sorted(checkpoints.glob("step-*.ckpt"), reverse=True):
-        found = _progress_in(path)
-        if found is not None:
-            return found
+        progress = _progress_in(path)
+        if progress is not None:
+            return progress
     return None
 
 
@@ -47,17 +47,17 @@ def _progress_in(path: Path) -> CheckpointProgress | None:
         if len(content) > MAX_PICKLE_BYTES:
             return None
         checkpoint = _InertUnpickler(io.BytesIO(content)).load()
-        own = [state for name, state in checkpoint["callbacks"].items() if name.startswith("Checkpointing")]
-        is_over = any(state.get("is_over") is True for state in own)
+        states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("Checkpointing")]
+        is_over = any(state.get("is_over") is True for state in states)
         return CheckpointProgress(int(checkpoint["epoch"]), int(checkpoint["global_step"]), is_over)
-    except Exception:  # noqa: BLE001  a damaged pickle may raise anything; training finds the damage, and tells
+    except Exception:  # noqa: BLE001  a damaged pickle may raise anything; training reports the damage
         return None
 
 
 class _InertUnpickler(pickle._Unpickler):
-    """In Python, as the one in C makes room for whatever place of its memo a pickle names."""
+    """An unpickler that calls nothing. In Python: the one in C allocates whatever size of memo a pickle asks for."""
 
-    # A bytearray is made before it is known whether its bytes are there; torch writes none.
+    # BYTEARRAY8 allocates before it checks whether the bytes are there; torch writes none.
     dispatch: ClassVar = {
         code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
     }
@@ -66,11 +66,11 @@ class _InertUnpickler(pickle._Unpickler):
         return _Placeholder
 
     def persistent_load(self, pid: Any) -> None:
-        """The numbers of a tensor stay where they are."""
+        """Skip the values of a tensor."""
 
 
 class _Placeholder(dict[Any, Any]):
-    """In the place of every class and function that a checkpoint names; an OrderedDict keeps its items."""
+    """Stands in for every class and function that a checkpoint names; keeps the items of an OrderedDict."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How a run is getting on, from its directory and from whoever launched it. No torch in here."""
+"""The status of a run, from its directory and from its launcher. No torch here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,27 +15,22 @@ from pipeline.runs.run_directory import Run
 from pipeline.tracking import journal
 
 UNKNOWN = "UNKNOWN"
-ENDED_STATES = (
-    "NOT STARTED",
-    "FINISHED",
-    "FAILED",
-    "KILLED",
-    "INTERRUPTED",
-    UNKNOWN,
-)  # nobody works on it, or waits to
+ENDED_STATES = ("NOT STARTED", "FINISHED", "FAILED", "KILLED", "INTERRUPTED", UNKNOWN)  # no process works or waits
 EPOCH_METRIC = "system/seconds_per_epoch"
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """status   NOT STARTED, PENDING (in a queue; or what else the cluster calls it), RUNNING, FINISHED, FAILED,
-             KILLED, INTERRUPTED (it could not say), UNKNOWN (its cluster cannot be asked from here)
-    epochs      how many are done
-    step        the newest optimiser step that was recorded
-    metrics     the newest value of each
+    """How far a run is.
+
+    state    NOT STARTED, PENDING (in a queue; or the cluster's own word), RUNNING, FINISHED, FAILED, KILLED,
+             INTERRUPTED (it ended without a record), UNKNOWN (its cluster cannot be reached)
+    epochs   number of finished epochs
+    step     the newest optimiser step in the journal
+    metrics  the newest value of each metric
     """
 
-    status: str
+    state: str
     epochs: int
     step: int
     metrics: dict[str, float]
@@ -43,15 +38,15 @@ class RunStatus:
 
 @contextmanager
 def damage_as_run_error(run: Run) -> Iterator[None]:
-    """Raises RunError, naming the directory, where what it holds cannot be understood."""
+    """Raise RunError, which names the directory, for any error from reading damaged files."""
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
         raise RunError(f"{run.folder} is damaged ({type(problem).__name__}: {problem})") from problem
 
 
-def read_run_status(run: Run, config: DictConfig, silent: set[str] | None = None) -> RunStatus:
-    """`config` is the run's own: to read it takes longer than all the rest."""
+def read_run_status(run: Run, config: DictConfig, unreachable: set[str] | None = None) -> RunStatus:
+    """Read the status; `config` is the run's own, which takes longest to load. `unreachable`: see `run_state`."""
     step, epochs = 0, set()
     metrics: dict[str, float] = {}
     for record, _ in journal.read(run.journal_path):
@@ -60,27 +55,30 @@ def read_run_status(run: Run, config: DictConfig, silent: set[str] | None = None
             metrics |= record["values"]
             if EPOCH_METRIC in record["values"]:
                 epochs.add(step)
-    return RunStatus(run_state(run, config, silent), len(epochs), step, metrics)
+    return RunStatus(run_state(run, config, unreachable), len(epochs), step, metrics)
 
 
-def run_state(run: Run, config: DictConfig, silent: set[str] | None = None) -> str:
-    """One word. Of launchers in `silent`, which did not answer before, none is asked again; another may join them."""
+def run_state(run: Run, config: DictConfig, unreachable: set[str] | None = None) -> str:
+    """Return one of the words of RunStatus.state.
+
+    Launchers in `unreachable` did not answer before and are not asked again; one that does not answer is added.
+    """
     if journal.is_open(run.journal_path):
         return "RUNNING"
-    launched = launcher_state(run, config, silent)
+    launched = launcher_state(run, config, unreachable)
     if launched not in (None, UNKNOWN):
         return str(launched)
     result = run.result()
     if result is not None and result["status"] != "RUNNING":
-        again = journal.taken_up_again(run.journal_path) if result["status"] == "FINISHED" else None
-        return again or str(result["status"])
+        resumed = journal.taken_up_again(run.journal_path) if result["status"] == "FINISHED" else None
+        return resumed or str(result["status"])
     if launched == UNKNOWN:
         return UNKNOWN
     return "INTERRUPTED" if run.has_started else "NOT STARTED"
 
 
-def launcher_state(run: Run, config: DictConfig, silent: set[str] | None = None) -> str | None:
-    """What its launcher says of it; None where it is not under way, UNKNOWN where that cannot be asked."""
+def launcher_state(run: Run, config: DictConfig, unreachable: set[str] | None = None) -> str | None:
+    """Return the state that the launcher reports; None if no job runs or waits, UNKNOWN if it cannot be reached."""
     try:
         if job_record.read(run.folder) is None:
             return None
@@ -88,13 +86,13 @@ def launcher_state(run: Run, config: DictConfig, silent: set[str] | None = None)
         warn_once(str(damaged))
         return UNKNOWN
     name = str(config.launch.get("_target_"))
-    if silent is not None and name in silent:
+    if unreachable is not None and name in unreachable:
         return UNKNOWN
     try:
         return build_launcher(config).state(run.folder)
     except UserError:  # no client of the cluster on this machine, or it does not answer
-        if silent is not None:
-            silent.add(name)
+        if unreachable is not None:
+            unreachable.add(name)
         return UNKNOWN
 
 

@@ -1,4 +1,4 @@
-"""To which MLflow a run's journal goes. Who wrote the run's configuration may not choose who learns our password."""
+"""The MLflow store of a run. The author of a run's configuration must not choose who receives our password."""
 
 import os
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ class TrackingStore(NamedTuple):
 
 
 def tracking_store_of(run: Run, typed: Mapping[str, str] | None = None, *, verb: str = "sync") -> TrackingStore | None:
-    """The run's own, unless another one is typed; None for a run that goes to none.
+    """Return the store that the user typed, else the run's own; None for a run that is not tracked.
 
-    Raises RunError where the run directory was not made by this user and names a place of which nobody has asked them:
-    user, password and token would go there.
+    Raises RunError if another user made the run and the user has not typed the store that it names: user, password and
+    token would go there.
     """
     named, typed = run.config().tracking, {key: value for key, value in (typed or {}).items() if value}
     uri = typed.get(URI, named.uri)
     if uri is None:
         return None
-    # Where other runs keep their files says nothing of where those of a store that was typed are to be.
+    # The artifact folder of the run's own store says nothing about the artifacts of another store.
     artifacts = typed.get(ARTIFACTS, None if URI in typed and typed[URI] != named.uri else named.artifacts)
     for key, place in ((URI, uri), (ARTIFACTS, artifacts)):
         if place is not None and key not in typed and not may_receive_credentials(run, place):
@@ -40,12 +40,12 @@ def tracking_store_of(run: Run, typed: Mapping[str, str] | None = None, *, verb:
 
 
 def export_command(run: Run) -> list[str]:
-    """Puts the run's best model into MLflow; run by whoever carries the journal there."""
-    return module_command("pipeline.lifecycle.export", *run.words)
+    """Return the command that logs the run's best model to MLflow; the process that sends the journal runs it."""
+    return module_command("pipeline.lifecycle.export", *run.process_arguments)
 
 
 def may_receive_credentials(run: Run, place: str) -> bool:
-    """Whether this user has chosen the place, or nothing secret goes there."""
+    """Return whether this user chose the address, or nothing secret is sent to it."""
     database = tracking_uri.sqlite_file(place)
     if database is not None and database.exists():
         return True

@@ -124,7 +124,7 @@ def trial_run(folder: Path, number: int, plan: Plan, picked: Picked, config: Dic
     """The trial's own run directory, with its frozen configuration: a run that `train` could have made."""
     run = Run(folder / TRIALS / f"{number:04}")
     run.folder.mkdir(exist_ok=True)
-    run.freeze(compose.to_yaml(config), [*plan.fixed, *plan.space.overrides(picked)])
+    run.write_config(compose.to_yaml(config), [*plan.fixed, *plan.space.overrides(picked)])
     run.write_json("environment.json", {**facts, "choices": plan.composed(picked).choices})
     return run
 

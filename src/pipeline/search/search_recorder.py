@@ -7,7 +7,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from pipeline.runs import environment_variables
+from pipeline.runs import environment
 from pipeline.search import study as studies
 from pipeline.search.display import best_of
 from pipeline.search.plan import CONFIG, FIXED, Plan
@@ -83,7 +83,7 @@ class Recording:
 
     def _begin(self) -> Journal:
         config, settings = self.plan.config, self.plan.settings
-        git = environment_variables.git_state(Path.cwd()) or {}
+        git = environment.git_state(Path.cwd()) or {}
         tags = {"search": self.folder.name, "mlflow.source.git.commit": git.get("commit")}
         journal = Journal(self.folder / JOURNAL)
         journal.start(

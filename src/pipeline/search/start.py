@@ -17,7 +17,7 @@ from pipeline.config.completion import SEARCH_SUBCOMMANDS
 from pipeline.config.frozen import TrustPolicy
 from pipeline.config.suggestions import did_you_mean, nearest_names
 from pipeline.errors import ConfigError
-from pipeline.runs.environment_variables import check_variables, ignored_variables
+from pipeline.runs.environment import check_variables, ignored_variables
 from pipeline.search import arguments, recipe
 from pipeline.search import plan as plans
 from pipeline.search.arguments import OF_THE_SEARCH

@@ -24,7 +24,7 @@ from pipeline.lifecycle.final_test import evaluate_splits
 from pipeline.lifecycle.save_predictions import digest_of_split
 from pipeline.lifecycle.train import build_checked_trainer
 from pipeline.metrics import lower_is_better
-from pipeline.runs import test_set_uses
+from pipeline.runs.model_selection import record_test_use
 from pipeline.runs.run_directory import Run
 from pipeline.search import directory
 from pipeline.search.directory import DIVERGED, FINISHED, PRUNED
@@ -72,7 +72,7 @@ class Watch(Checkpoint, BestScore):
                 instead = self._instead_of(name, assembly.metric_names, assembly.module)
                 raise NoSuchMetric(f"{name} is no metric of this run: {instead}")
         for name, direction in self.plan.objectives.items():
-            if (better := assembly.own_modes.get(name.rpartition("/")[2])) is not None:
+            if (better := assembly.custom_modes.get(name.rpartition("/")[2])) is not None:
                 check_direction(name, direction, better)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -189,7 +189,7 @@ def train(
     judged = judge(trainer, assembly, watch) if state == FINISHED else None
     if here.is_first:
         if judged is not None and "test" in judged and (digest := digest_of_split(assembly, "test")) is not None:
-            test_set_uses.record_test_use(run, digest, "last", journal)
+            record_test_use(run, digest, "last", journal)
         journal.tags({"trial.state": state.lower()})
         journal.end("FAILED" if state == DIVERGED else "FINISHED", error=reason)
         journal.close()

@@ -27,7 +27,7 @@ from pipeline.launch.devices import process_count
 from pipeline.launch.local import free_port
 from pipeline.lifecycle.console import log_to_file
 from pipeline.lifecycle.exit_codes import DISK_FULL, find_os_error
-from pipeline.runs import environment_variables
+from pipeline.runs import environment
 from pipeline.runs.run_directory import Run
 from pipeline.search import directory as folders
 from pipeline.search import plan as plans
@@ -62,7 +62,7 @@ class Worker:
         self.study = studies.open_study(self.plan, folder)
         self.facts = {
             "choices": {},
-            **environment_variables.describe_environment(["pipeline", "search", f"name={folder.name}"]),
+            **environment.describe_environment(["pipeline", "search", f"name={folder.name}"]),
         }
         self.loaded: DataModule | None = None  # the data of the trial before, which is mostly that of the next
 
