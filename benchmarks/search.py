@@ -104,7 +104,7 @@ def _trials(home: str, *words: str) -> list[FrozenTrial]:
 
 def _trials_in(place: Path) -> list[FrozenTrial]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return studies.open_study(plans.load(place), place).get_trials()
+    return studies.open_study(plans.load_plan(place), place).get_trials()
 
 
 def _searched(*, workers: int) -> tuple[float, float]:

@@ -66,13 +66,13 @@ def test_optuna_keeps_storage_and_numbers_where_a_search_looks_for_them() -> Non
 
     study = optuna.create_study(storage=optuna.storages.RDBStorage("sqlite://", heartbeat_interval=60))
     trial = study.ask()
-    assert hasattr(study, "_storage"), "Study._storage moved: search/optuna_private.py storage_of writes through it"
+    assert hasattr(study, "_storage"), "Study._storage moved: search/optuna_private.py study_storage writes through it"
     assert hasattr(study, "_study_id"), "Study._study_id moved: search/optuna_private.py stale_trial_ids"
-    assert hasattr(trial, "_trial_id"), "Trial._trial_id moved: search/optuna_private.py id_of"
+    assert hasattr(trial, "_trial_id"), "Trial._trial_id moved: search/optuna_private.py trial_id_of"
     frozen = study.trials[0]
-    assert getattr(frozen, "_trial_id", None) == private.id_of(trial), "FrozenTrial._trial_id moved: the same"
-    database = private.database_of(study)
-    assert database is not None, "the cache around RDBStorage no longer keeps it in _backend: database_of"
+    assert getattr(frozen, "_trial_id", None) == private.trial_id_of(trial), "FrozenTrial._trial_id moved: the same"
+    database = private.study_database(study)
+    assert database is not None, "the cache around RDBStorage no longer keeps it in _backend: study_database"
     assert hasattr(database, "_get_stale_trial_ids"), "RDBStorage._get_stale_trial_ids moved: stale_trial_ids"
     assert private.stale_trial_ids(study, database) == []
     private.set_user_attr(study, frozen, "worker", "w1")

@@ -178,7 +178,7 @@ def register(arguments: list[str]) -> int:
 def search(arguments: list[str]) -> int:
     from pipeline.search import start
 
-    return start.search(arguments)
+    return start.run_search_command(arguments)
 
 
 def completion(arguments: list[str]) -> int:

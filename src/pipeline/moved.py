@@ -154,7 +154,8 @@ MOVED = {
     "pipeline.download": "pipeline.system.download",
     "pipeline.lifecycle.rank": "pipeline.lifecycle.training_process",
     "pipeline.lifecycle.run": "pipeline.runs.run_directory",
-    "pipeline.search.array": "pipeline.search.job_array",
+    "pipeline.search.array": "pipeline.search.session",
+    "pipeline.search.job_array": "pipeline.search.session",
 }
 
 

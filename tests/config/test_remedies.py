@@ -56,7 +56,7 @@ def test_several_values_are_sent_to_a_search(typed: str, capsys: pytest.CaptureF
     command = re.search("pipeline search (.*)", told(capsys, typed))
     assert command is not None
     assert shlex.split(command[1]) == [typed]
-    plan.make([typed])
+    plan.create_plan([typed])
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,11 @@ PATIENCE_SECONDS = 120.0
 def trials_in(home: Path) -> list[FrozenTrial]:
     folder = home / "runs" / "searches" / "s"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return studies.open_study(plans.load(folder, TrustPolicy()), folder).get_trials()
+    return studies.open_study(plans.load_plan(folder, TrustPolicy()), folder).get_trials()
 
 
 def done(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in trials if trial.state in studies.DONE]
+    return [trial for trial in trials if trial.state in studies.DONE_STATES]
 
 
 def wait_for(home: Path, *, ended: int, running: int) -> list[FrozenTrial]:

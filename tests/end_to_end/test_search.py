@@ -93,7 +93,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_tried_again(program: Any, tmp
     trials = trials_in(home)
     assert len(done(trials)) == 4 and trials[victim.number].state == TrialState.FAIL
     (again,) = [trial for trial in trials if trial.user_attrs.get(studies.RETRY_OF) == victim.number]
-    assert again.params == victim.params and again.state in studies.DONE
+    assert again.params == victim.params and again.state in studies.DONE_STATES
     assert not [trial for trial in trials if not trial.state.is_finished()]
 
 
@@ -135,7 +135,7 @@ def test_ctrl_c_keeps_what_there_is_and_the_same_name_goes_on(program: Any, tmp_
     trials = trials_in(home)
     assert len(done(trials)) == 3
     assert running.params in [trial.params for trial in done(trials)], "what was stopped is tried again"
-    assert studies.failures(trials) == []
+    assert studies.failed_trials(trials) == []
 
 
 def test_a_trial_that_is_worse_than_the_others_is_pruned(program: Any, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_worker_that_is_told_twice_to_end_still_puts_its_trial_back(program: A
         worker.send_signal(signal.SIGTERM)
     ended = process.end()
     trials = trials_in(home)
-    assert studies.failures(trials) == [] and trials[victim.number].user_attrs.get(studies.STOPPED), ended.out
+    assert studies.failed_trials(trials) == [] and trials[victim.number].user_attrs.get(studies.STOPPED), ended.out
 
 
 def test_a_trial_computes_what_a_training_computes(program: Any, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_what_a_machine_that_is_gone_was_training_is_trained_by_another(
     trials = trials_in(here)
     assert len(done(trials)) == 3 and trials[victim.number].state == TrialState.FAIL
     (again,) = [trial for trial in trials if trial.user_attrs.get(studies.RETRY_OF) == victim.number]
-    assert again.params == victim.params and again.state in studies.DONE
+    assert again.params == victim.params and again.state in studies.DONE_STATES
     assert not [trial for trial in trials if not trial.state.is_finished()]
     assert left_behind(here) == []
 

@@ -94,10 +94,10 @@ def test_a_preempted_job_comes_back_and_no_trial_is_lost_or_doubled(submit: Any,
     slurm("scontrol", "update", f"jobid={job}", "StartTime=now")
     until(lambda: is_over(number), home)
     trials = trials_in(home)
-    assert len(done(trials)) == 5 and studies.failures(trials) == []
+    assert len(done(trials)) == 5 and studies.failed_trials(trials) == []
     assert trials[victim.number].user_attrs.get(studies.STOPPED)
     (instead,) = [each for each in trials if each.user_attrs.get(studies.INSTEAD_OF) == victim.number]
-    assert instead.params == victim.params and instead.state in studies.DONE
+    assert instead.params == victim.params and instead.state in studies.DONE_STATES
     assert len({str(trial.params) for trial in done(trials)}) == 5
     assert "back to the queue" in logs(home)
 
@@ -126,4 +126,4 @@ def test_a_cancelled_search_goes_on_when_it_is_submitted_again(submit: Any, prog
     ended = program.run(home, "search", "name=s", "launch=local", "search.workers=1")
     assert ended.code == 0, ended.out + ended.err
     trials = trials_in(home)
-    assert len(done(trials)) == 4 and studies.failures(trials) == []
+    assert len(done(trials)) == 4 and studies.failed_trials(trials) == []

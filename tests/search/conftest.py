@@ -21,7 +21,7 @@ from optuna.trial import TrialState, create_trial
 from pipeline.search import directory as folders
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
-from pipeline.search.plan import SEARCHES, Plan
+from pipeline.search.plan import SEARCHES_FOLDER, Plan
 from pipeline.search.results.search_results import Standing, standing_of
 from pipeline.search.space import Choices, Dimension
 from pipeline.search.storage import open_storage
@@ -61,9 +61,9 @@ def make_search(tmp_path: Path) -> MakeSearch:
 
     def make(words: Sequence[str], trials: Sequence[Ended], name: str = "s") -> Search:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        folder = tmp_path / "runs" / SEARCHES / name
-        folders.make(folder)
-        plan = plans.make([*words, f"runs_dir={tmp_path / 'runs'}"])
+        folder = tmp_path / "runs" / SEARCHES_FOLDER / name
+        folders.create_search_directory(folder)
+        plan = plans.create_plan([*words, f"runs_dir={tmp_path / 'runs'}"])
         plan.save(folder)
         directions = list(plan.objectives.values())
         study = optuna.create_study(study_name=name, storage=open_storage(None, folder), directions=directions)

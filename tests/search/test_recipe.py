@@ -32,27 +32,27 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_recipe_composes_to_what_its_trial_was_trained_with(words: list[str], picked: dict[str, object]) -> None:
-    plan = plans.make([*words, "search.save_as=found"])
-    path = recipe.save(plan, picked, "trial 3", "mine")
+    plan = plans.create_plan([*words, "search.save_as=found"])
+    path = recipe.save_recipe(plan, picked, "trial 3", "mine")
     assert path is not None and recipe.MARK in path.read_text()
     composed = compose.compose(["experiment=found"]).config
-    wanted = plan.config_of(picked)
+    wanted = plan.trial_config(picked)
     composed.name = wanted.name  # one of them is named by what varies
     assert composed == wanted
 
 
 def test_what_a_file_cannot_say_is_left_to_be_typed() -> None:
-    plan = plans.make(["seed=1,2", "~callbacks.ema"])
-    assert "# To be typed as well: ~callbacks.ema\n" in recipe.recipe_of(plan, {"seed": 2})
+    plan = plans.create_plan(["seed=1,2", "~callbacks.ema"])
+    assert "# To type as well: ~callbacks.ema\n" in recipe.format_recipe(plan, {"seed": 2})
 
 
 def test_a_file_that_no_search_wrote_is_not_overwritten() -> None:
-    path = recipe.place_of("mine")
+    path = recipe.recipe_path("mine")
     path.parent.mkdir(parents=True)
     path.write_text("seed: 3\n")
     with pytest.raises(ConfigError) as refused:
-        recipe.check_place("mine")
+        recipe.check_recipe_path("mine")
     assert "search.save_as=best_mine" in str(refused.value)
     path.write_text(f"# @package _global_\n{recipe.MARK}\nseed: 3\n")
-    recipe.check_place("mine")
-    recipe.check_place(None)
+    recipe.check_recipe_path("mine")
+    recipe.check_recipe_path(None)

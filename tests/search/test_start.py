@@ -1,14 +1,15 @@
-"""A search is what stands in its directory when it is led, not what stood there when it was read."""
+"""A search does what its directory says when it starts, not what was there when its command was read."""
 
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.errors import ConfigError, RunError
-from pipeline.search import directory as folders
-from pipeline.search import plan as plans
-from pipeline.search import session, start
+from pipeline.search import recipe, session, start
+from pipeline.search.directory import lock_search
+from pipeline.search.plan import Plan, read_plan_texts
 
 NEW = ("name=s", "data=iris", "model=mlp", "tracking=none", "search.n_trials=3")
 RATE = "optimizer.learning_rate=interval(1e-4,1e-1)"
@@ -16,59 +17,67 @@ WIDTHS = "model.widths=[4],[8]"
 
 
 @pytest.fixture
-def led(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[plans.Plan]:
-    """The plans that are led from now on; each only saved."""
-    found: list[plans.Plan] = []
+def started(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """Return the plans that are started from now on; they are only saved."""
+    plans: list[Plan] = []
 
-    def sit(plan: plans.Plan, folder: Path) -> int:
+    def run_search(plan: Plan, folder: Path) -> int:
         plan.save(folder)
-        found.append(plan)
+        plans.append(plan)
         return 0
 
-    monkeypatch.setattr(session, "sit", sit)
-    return found
+    monkeypatch.setattr(session, "run_search", run_search)
+    return plans
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, *typed: str) -> None:
-    """Another command runs, once, after the next one has read what it is to do and before that is begun."""
-    place = start.recipe.check_place
+def meanwhile(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Run another command, once, between the reading and the start of the next one."""
+    original = recipe.check_recipe_path
 
-    def check_place(path: Any) -> None:
-        monkeypatch.setattr(start.recipe, "check_place", place)
-        start.search(typed)
-        place(path)
+    def check_recipe_path(name: str | None) -> None:
+        monkeypatch.setattr(recipe, "check_recipe_path", original)
+        start.run_search_command(arguments)
+        original(name)
 
-    monkeypatch.setattr(start.recipe, "check_place", check_place)
+    monkeypatch.setattr(recipe, "check_recipe_path", check_recipe_path)
 
 
 def test_what_another_command_changed_meanwhile_stays_changed(
-    led: list[plans.Plan], monkeypatch: pytest.MonkeyPatch
+    started: list[Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start.search([*NEW, RATE])
+    start.run_search_command([*NEW, RATE])
     meanwhile(monkeypatch, "name=s", "search.n_trials=7")
-    start.search(["name=s", "search.max_failures=9"])
-    assert (led[-1].settings.n_trials, led[-1].settings.max_failures) == (7, 9)
+    start.run_search_command(["name=s", "search.max_failures=9"])
+    assert (started[-1].settings.n_trials, started[-1].settings.max_failures) == (7, 9)
 
 
-def test_one_that_another_command_began_meanwhile_is_not_made_another(
-    led: list[plans.Plan], monkeypatch: pytest.MonkeyPatch
+def test_a_search_that_another_command_started_meanwhile_is_not_overwritten(
+    started: list[Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     meanwhile(monkeypatch, *NEW, RATE)
     with pytest.raises(ConfigError, match="the search s has begun without it"):
-        start.search([*NEW, WIDTHS])
-    (first,) = led
+        start.run_search_command([*NEW, WIDTHS])
+    (first,) = started
     assert list(first.space.dimensions) == ["optimizer.learning_rate"]
-    assert plans.texts_in(Path("runs/searches/s").absolute()) == first.texts()
+    assert read_plan_texts(Path("runs/searches/s").absolute()) == first.to_texts()
 
 
-def test_two_without_a_name_in_one_second_are_two(led: list[plans.Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_searches_without_a_name_in_one_second_get_two_directories(
+    started: list[Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
     meanwhile(monkeypatch, *NEW[1:], RATE)
-    start.search([*NEW[1:], WIDTHS])
-    assert len(led) == 2 and len(list(Path("runs/searches").iterdir())) == 2
+    start.run_search_command([*NEW[1:], WIDTHS])
+    assert len(started) == 2 and len(list(Path("runs/searches").iterdir())) == 2
 
 
-def test_a_search_that_is_led_is_not_changed(led: list[plans.Plan]) -> None:
-    start.search([*NEW, RATE])
-    with folders.led(Path("runs/searches/s").absolute()), pytest.raises(RunError, match="is under way already"):
-        start.search(["name=s", "search.n_trials=7"])
-    assert len(led) == 1
+def test_a_search_that_is_under_way_cannot_be_changed(started: list[Plan]) -> None:
+    start.run_search_command([*NEW, RATE])
+    with lock_search(Path("runs/searches/s").absolute()), pytest.raises(RunError, match="is under way already"):
+        start.run_search_command(["name=s", "search.n_trials=7"])
+    assert len(started) == 1
+
+
+def test_a_mistake_is_answered_without_importing_optuna() -> None:
+    code = "import sys, pipeline.search.start; print({'optuna', 'torch'} & sys.modules.keys())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "set()\n"

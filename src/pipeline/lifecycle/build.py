@@ -75,7 +75,7 @@ class Components:
             raise ConfigError(f"{who} monitors {monitor}, which {reason}; choose one of {', '.join(sorted(produced))}")
         better = self.custom_modes.get(monitor.rpartition("/")[2])
         if better is not None and mode in ("min", "max") and mode != better:
-            node = {"Checkpointing": "checkpoint", "Watch": "checkpoint", "Scheduler": "scheduler"}.get(
+            node = {"Checkpointing": "checkpoint", "PruningCallback": "checkpoint", "Scheduler": "scheduler"}.get(
                 who, "callbacks.early_stopping"
             )
             raise ConfigError(metrics.wrong_mode_message(f"{who} monitors {monitor}, which", better, f"{node}.mode"))

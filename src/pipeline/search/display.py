@@ -1,4 +1,4 @@
-"""How far a search is: a table that changes where there is a terminal, else a line for each trial."""
+"""The progress of a search on the console: a live table in a terminal, else a line for each trial that ends."""
 
 import time
 from types import TracebackType
@@ -6,34 +6,28 @@ from types import TracebackType
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
-from pipeline.search import study as studies
 from pipeline.search.plan import Plan
+from pipeline.search.study import DONE_STATES, EXCESS, REASON, STATE_NAMES, best_trial, failed_trials
 
-NEWEST = 8
-STATES = {
-    TrialState.COMPLETE: "finished",
-    TrialState.PRUNED: "pruned",
-    TrialState.RUNNING: "running",
-    TrialState.FAIL: "failed",
-    TrialState.WAITING: "waiting",
-}
+MAX_ROWS = 8
 
 
-class Display:
-    """To be entered; `show` is for the driver."""
+class SearchDisplay:
+    """Shows progress while it is entered; the supervisor calls `show`."""
 
-    def __init__(self, plan: Plan, wanted: int, console: Console) -> None:
+    def __init__(self, plan: Plan, total: int, console: Console) -> None:
         self.plan = plan
-        self.wanted = wanted
+        self.total = total
         self.console = console
-        self.began = time.monotonic()
-        self.told: set[int] | None = None
+        self.started_at = time.monotonic()
+        self.shown: set[int] | None = None  # numbers of the trials that had ended at the last call
         self.done_before = 0
         self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "SearchDisplay":
         if self.live is not None:
             self.live.start()
         return self
@@ -46,74 +40,65 @@ class Display:
 
     def show(self, trials: list[FrozenTrial]) -> None:
         ended = {trial.number for trial in trials if trial.state.is_finished()}
-        if self.told is None:  # what an earlier search had done
-            self.told, self.done_before = ended, _done(trials)
+        if self.shown is None:  # the work of earlier sessions
+            self.shown, self.done_before = ended, _count_done(trials)
         if self.live is not None:
             self.live.update(self._table(trials))
         else:
             for trial in trials:
-                if trial.number in ended - self.told and not trial.user_attrs.get(studies.SURPLUS):
+                if trial.number in ended - self.shown and not trial.user_attrs.get(EXCESS):
                     self.console.print(self._line(trial, trials), soft_wrap=True, highlight=False)
-        self.told = self.told | ended
+        self.shown = self.shown | ended
 
     def _line(self, trial: FrozenTrial, trials: list[FrozenTrial]) -> str:
-        values = " ".join(self.plan.space.overrides(trial.params))
-        return (
-            f"[{_done(trials)}/{self.wanted}] trial {trial.number} {STATES[trial.state]:<8} "
-            f"{self._score(trial)}  {values}{self._left(trials)}".replace("[", r"\[")
+        return escape(
+            f"[{_count_done(trials)}/{self.total}] trial {trial.number} {STATE_NAMES[trial.state]:<8} "
+            f"{self._score(trial)}  {self._values(trial)}{self._time_left(trials)}"
         )
 
     def _table(self, trials: list[FrozenTrial]) -> Table:
-        counts = {state: sum(trial.state == state for trial in trials) for state in STATES}
+        counts = {state: sum(trial.state == state for trial in trials) for state in STATE_NAMES}
         title = (
-            f"{_done(trials)} of {self.wanted}: {counts[TrialState.RUNNING]} running, "
-            f"{counts[TrialState.PRUNED]} pruned, {len(studies.failures(trials))} failed{self._left(trials)}"
+            f"{_count_done(trials)} of {self.total}: {counts[TrialState.RUNNING]} running, "
+            f"{counts[TrialState.PRUNED]} pruned, {len(failed_trials(trials))} failed{self._time_left(trials)}"
         )
         table = Table("trial", "state", *self.plan.objectives, "values", title=title, title_justify="left")
-        shown = [trial for trial in trials if trial.state != TrialState.WAITING][-NEWEST:]
-        first = best_of(trials, self.plan)
-        for trial in shown if first is None or first in shown else [first, *shown]:
-            style = "bold" if first is not None and trial.number == first.number else None
+        rows = [trial for trial in trials if trial.state != TrialState.WAITING][-MAX_ROWS:]
+        best = best_trial(trials, self.plan)
+        for trial in rows if best is None or best in rows else [best, *rows]:
+            style = "bold" if best is not None and trial.number == best.number else None
             scores = [f"{value:.4f}" for value in trial.values or []] or [self._score(trial)]
             scores += [""] * (len(self.plan.objectives) - len(scores))
-            values = " ".join(self.plan.space.overrides(trial.params))
-            table.add_row(str(trial.number), STATES[trial.state], *scores, values.replace("[", r"\["), style=style)
+            cells = (str(trial.number), STATE_NAMES[trial.state], *scores, escape(self._values(trial)))
+            table.add_row(*cells, style=style)
         return table
 
-    def _score(self, trial: FrozenTrial) -> str:
-        if trial.values is not None:
-            return ", ".join(
-                f"{name} {value:.4f}" for name, value in zip(self.plan.objectives, trial.values, strict=True)
-            )
-        if trial.state == TrialState.FAIL or studies.REASON in trial.user_attrs:
-            return str(trial.user_attrs.get(studies.REASON, "")).partition("\n")[0]
-        newest = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None
-        return "" if newest is None else f"{next(iter(self.plan.objectives))} {newest:.4f}"
+    def _values(self, trial: FrozenTrial) -> str:
+        return " ".join(self.plan.space.overrides(trial.params))
 
-    def _left(self, trials: list[FrozenTrial]) -> str:
-        done = _done(trials) - self.done_before
-        left = self.wanted - _done(trials)
+    def _score(self, trial: FrozenTrial) -> str:
+        """Return the scores of a trial, else the reason why it has none, else its newest score."""
+        if trial.values is not None:
+            return self.plan.format_scores(trial.values)
+        if trial.state == TrialState.FAIL or REASON in trial.user_attrs:
+            return str(trial.user_attrs.get(REASON, "")).partition("\n")[0]
+        if not trial.intermediate_values:
+            return ""
+        return f"{next(iter(self.plan.objectives))} {trial.intermediate_values[max(trial.intermediate_values)]:.4f}"
+
+    def _time_left(self, trials: list[FrozenTrial]) -> str:
+        done = _count_done(trials) - self.done_before
+        left = self.total - _count_done(trials)
         if done < 2 or left <= 0:
             return ""
-        return f", about {_duration((time.monotonic() - self.began) / done * left)} left"
+        return f", about {_format_seconds((time.monotonic() - self.started_at) / done * left)} left"
 
 
-def best_of(trials: list[FrozenTrial], plan: Plan) -> FrozenTrial | None:
-    """By the first objective, of those that keep all constraints."""
-    finished = [
-        trial
-        for trial in trials
-        if trial.state == TrialState.COMPLETE and trial.values and max(trial.constraints.values(), default=0.0) <= 0
-    ]
-    sign = 1 if next(iter(plan.objectives.values())) == "maximize" else -1
-    return max(finished, key=lambda trial: sign * trial.values[0], default=None)
+def _count_done(trials: list[FrozenTrial]) -> int:
+    return sum(trial.state in DONE_STATES for trial in trials)
 
 
-def _done(trials: list[FrozenTrial]) -> int:
-    return sum(trial.state in studies.DONE for trial in trials)
-
-
-def _duration(seconds: float) -> str:
+def _format_seconds(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds} s"

@@ -1,69 +1,67 @@
-"""What a search leaves in MLflow: a run of its own, above those of its trials."""
+"""The MLflow run of a search, which is the parent of the runs of its trials."""
 
 import shlex
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from pipeline.runs import environment
-from pipeline.search import study as studies
-from pipeline.search.display import best_of
-from pipeline.search.plan import CONFIG, FIXED, Plan
-from pipeline.search.recipe import command_of, recipe_of
-from pipeline.search.storage import Turn, held, held_in
+from pipeline.search.plan import CONFIG_FILE, OVERRIDES_FILE, Plan
+from pipeline.search.recipe import format_recipe, train_command
+from pipeline.search.storage import LeaderLock, try_lock_folder, try_lock_study
+from pipeline.search.study import DONE_STATES, best_trial
 from pipeline.tracking import sidecar, tracking_uri
 from pipeline.tracking.journal import Journal, Status
 from pipeline.tracking.shipping.sync_worker import Errand
 from pipeline.tracking.sync_state import JOURNAL
 
-PATIENCE_SECONDS = 10.0
+SYNC_WAIT_SECONDS = 10.0
 
 
-class Recording:
-    """A journal in the search's directory, and the process that carries it and the trials' to MLflow.
+class SearchRecorder:
+    """Writes a journal in the search's directory, which a process of its own sends to MLflow with those of the trials.
 
-    Where several processes work on a search, one of each folder records and one of all leads (notes the best so far,
-    and has the last word); when it is gone, another one takes its turn.
+    Where several sessions work on a search, one in each directory writes a journal, and one of them all leads: it
+    records the best score so far, and the results. When that process is gone, another one takes over.
     """
 
     def __init__(self, plan: Plan, folder: Path, study: Study) -> None:
         self.plan = plan
         self.folder = folder
-        self.records = Turn(lambda: held_in(folder, "recording"))
-        self.leads = Turn(lambda: held(study, folder, "lead"))
+        self.journal_lock = LeaderLock(lambda: try_lock_folder(folder, "recording"))
+        self.leader_lock = LeaderLock(lambda: try_lock_study(study, folder, "lead"))
         self.journal: Journal | None = None
-        self.noted: set[int] = set()
-        self.carrier: sidecar.Sidecar | None = None
+        self.recorded: set[int] = set()
+        self.sync_worker: sidecar.Sidecar | None = None
 
-    def note(self, trials: list[FrozenTrial]) -> None:
-        """The best so far, at each trial that has ended since."""
-        ended = {trial.number for trial in trials if trial.state in studies.DONE}
-        if not self.records.is_mine():
+    def record_best(self, trials: list[FrozenTrial]) -> None:
+        """Record the best score so far, for each trial that has ended since the last call."""
+        ended = {trial.number for trial in trials if trial.state in DONE_STATES}
+        if not self.journal_lock.acquire():
             return
         if self.journal is None:
             self.journal = self._begin()
-            self.noted = ended  # by whoever recorded before
-        if not self.leads.is_mine():
+            self.recorded = ended  # by an earlier session
+        if not self.leader_lock.acquire():
             return
-        for number in sorted(ended - self.noted):
-            self.noted.add(number)
-            best = best_of([each for each in trials if each.number <= number], self.plan)
+        for number in sorted(ended - self.recorded):
+            self.recorded.add(number)
+            best = best_trial([trial for trial in trials if trial.number <= number], self.plan)
             if best is not None:
                 self.journal.metrics(dict(zip(self.plan.objectives, best.values, strict=True)), step=number)
 
-    def concludes(self) -> bool:
-        """Whether the last word is this process's."""
-        if self.journal is None and self.records.is_mine(at_once=True):
+    def writes_results(self) -> bool:
+        """Return whether this process leads the search, so that it writes the results; otherwise end the journal."""
+        if self.journal is None and self.journal_lock.acquire(at_once=True):
             self.journal = self._begin()
-        if self.journal is not None and self.leads.is_mine(at_once=True):
+        if self.journal is not None and self.leader_lock.acquire(at_once=True):
             return True
         self.conclude(None, [], None, "FINISHED")
         return False
 
     def conclude(self, best: FrozenTrial | None, files: list[str], sentence: str | None, status: Status) -> None:
-        """`files` of the search's directory; those in a folder go into the same in MLflow."""
+        """End the journal, with `files` of the search's directory (a folder stays one in MLflow) and the best trial."""
         if self.journal is None:
             return
         for name in files:
@@ -73,13 +71,13 @@ class Recording:
         self.journal.end(status)
 
     def close(self) -> None:
-        """Whatever is there has been sent, or is sent when the search is taken up again."""
+        """Wait for MLflow, but not long: what was not sent yet is sent when the search is resumed."""
         if self.journal is not None:
             self.journal.close()
-        if self.carrier is not None:
-            self.carrier.wait(PATIENCE_SECONDS, for_model=False)
-        self.leads.give_back()
-        self.records.give_back()
+        if self.sync_worker is not None:
+            self.sync_worker.wait(SYNC_WAIT_SECONDS, for_model=False)
+        self.leader_lock.release()
+        self.journal_lock.release()
 
     def _begin(self) -> Journal:
         config, settings = self.plan.config, self.plan.settings
@@ -90,29 +88,28 @@ class Recording:
             name=self.folder.name,
             experiment=config.tracking.get("experiment") or config.name,
             run_uid=self.folder.name,
-            params={**self._searched(), "sampler": str(settings.sampler._target_).rpartition(".")[2]},
+            params={
+                **{f"search.{key}": text for key, text in settings.space.items()},
+                "sampler": str(settings.sampler._target_).rpartition(".")[2],
+            },
             tags={key: value for key, value in tags.items() if value is not None},
         )
-        for name in (CONFIG, FIXED):
+        for name in (CONFIG_FILE, OVERRIDES_FILE):
             journal.artifact(name)
         if config.tracking.uri is not None:
             errand = Errand(tracking_uri.absolute(config.tracking.uri), config.tracking.artifacts, None)
-            self.carrier = sidecar.launch(self.folder, errand, module="pipeline.tracking.shipping.sync_trials")
+            self.sync_worker = sidecar.launch(self.folder, errand, module="pipeline.tracking.shipping.sync_trials")
         return journal
 
-    def _searched(self) -> dict[str, Any]:
-        return {f"search.{key}": text for key, text in self.plan.settings.space.items()}
-
     def _note(self, best: FrozenTrial, sentence: str | None, files: list[str]) -> str:
-        """The carrier makes a page's address of each `artifact:`."""
+        """Return the note in Markdown. Its `artifact:` links become addresses when it is sent to MLflow."""
         pages = [name for name in files if name.endswith((".html", ".png"))]
         links = " · ".join(f"[{_title(name)}](artifact:{name})" for name in sorted(pages, key=_is_picture))
         pictures = "\n\n".join(f"![{_title(name)}](artifact:{name})" for name in pages if _is_picture(name))
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(self.plan.objectives, best.values, strict=True))
-        command = shlex.join(command_of(self.plan, dict(best.params)))
-        recipe = recipe_of(self.plan, dict(best.params))
+        command = shlex.join(train_command(self.plan, dict(best.params)))
+        recipe = format_recipe(self.plan, dict(best.params))
         return (
-            f"**{scores}** (trial {best.number}, on the validation set)\n\n"
+            f"**{self.plan.format_scores(best.values)}** (trial {best.number}, on the validation set)\n\n"
             + (f"{links}\n\n" if links else "")
             + (f"{sentence}\n\n" if sentence is not None else "")
             + f"```\n{command}\n```\n\nAs a recipe, `conf/experiment/{self.folder.name}.yaml`:\n\n"

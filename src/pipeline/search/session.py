@@ -1,8 +1,14 @@
-"""One sitting of a search: from the first worker to what was found. The same search may have several."""
+"""One session of a search: from starting its workers to its results. A search may have several, one after another.
+
+On a cluster, the jobs of an array (`python -m pipeline.search.session FOLDER`) are sessions side by side, each with one
+worker; nobody has to wait for them.
+"""
 
 import shlex
 import signal
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,137 +18,172 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, TrainingFailed
+from pipeline.config import instantiate
+from pipeline.config.frozen import TrustPolicy
+from pipeline.errors import DONE, FAILED, INTERRUPTED, PREEMPTED, RunError, TrainingFailed
 from pipeline.lifecycle.exit_codes import DISK_FULL, find_os_error
-from pipeline.search import directory as folders
-from pipeline.search import recipe
-from pipeline.search import study as studies
-from pipeline.search.display import Display, best_of
-from pipeline.search.plan import Plan
+from pipeline.search.directory import is_search_stopped, reopen_search
+from pipeline.search.display import SearchDisplay
+from pipeline.search.plan import Plan, load_plan
+from pipeline.search.recipe import format_recipe, save_recipe, train_command
 from pipeline.search.results import final_evaluation
 from pipeline.search.results.cross_validation import chosen, estimates_of, told
-from pipeline.search.search_recorder import Recording
-from pipeline.search.storage import StudyLost, patiently
-from pipeline.search.supervisor import Driver
+from pipeline.search.search_recorder import SearchRecorder
+from pipeline.search.storage import StudyLost, with_retry
+from pipeline.search.study import DONE_STATES, best_trial, best_trials, create_study, failed_trials, total_trials
+from pipeline.search.supervisor import Supervisor
 from pipeline.system.files import write_atomically
+from pipeline.system.process import add_working_directory_to_path, leave_slurm_array, module_command
 
-BEST = "best.yaml"
+BEST_RECIPE = "best.yaml"
 
 
-def sit(plan: Plan, folder: Path) -> int:
-    """Lead a search until it has its trials, its time is up, or Ctrl-C; the exit code."""
+def run_search(plan: Plan, folder: Path) -> int:
+    """Run a search with all its workers until it has its trials, its time is up, or Ctrl-C; return the exit code."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     plan.save(folder)
-    folders.open_again(folder)
-    return attend(plan, folder, range(int(plan.settings.workers)))
+    reopen_search(folder)
+    return join_search(plan, folder, range(int(plan.settings.workers)))
 
 
-def attend(plan: Plan, folder: Path, names: Sequence[int]) -> int:
-    """As `sit`, of several that work on the same search: these workers, and what only one does while it is its turn."""
+def submit_job_array(plan: Plan, folder: Path) -> int:
+    """Submit a job for each worker; return the exit code. Raises RunError while earlier jobs are under way."""
+    launcher: Any = instantiate.instantiate(plan.config.launch, plan.config)
+    state = launcher.state(folder)
+    if state is not None:
+        raise RunError(f"the search {folder.name} is under way already ({state}); another one needs another name=")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    plan.save(folder)
+    reopen_search(folder)
+    create_study(plan, folder)
+    command = module_command("pipeline.search.session", str(folder), *plan.trust.arguments(folder))
+    return int(launcher.run_workers(command, int(plan.settings.workers), folder))
+
+
+def main(folder: Path, trust: TrustPolicy) -> int:
+    """Run one job of an array."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    add_working_directory_to_path()
+    return join_search(load_plan(folder, trust), folder, [leave_slurm_array()])
+
+
+def join_search(plan: Plan, folder: Path, worker_numbers: Sequence[int]) -> int:
+    """Run these workers, and write the results if no other session of the search does; return the exit code."""
     console = Console(highlight=False, soft_wrap=True)
-    study = studies.create(plan, folder)
-    wanted = studies.total(plan)
-    console.print(f"search      {folder}\nsearched    {', '.join(plan.space.dimensions)}; {wanted} trials")
-    for key in plan.outside():
+    study = create_study(plan, folder)
+    console.print(f"search      {folder}\nsearched    {', '.join(plan.space.dimensions)}; {total_trials(plan)} trials")
+    for key in plan.keys_without_default():
         console.print(f"[yellow]the default of {key} is not among its values; trial 0 takes the first[/]")
-    recording = Recording(plan, folder, study)
+    recorder = SearchRecorder(plan, folder, study)
+    session = _Session(plan, folder, study, recorder, console)
     try:
-        stopped_by = _drive(plan, folder, study, recording, console, names)
+        stopped_by = session.run_workers(worker_numbers)
         if stopped_by == signal.SIGUSR1:
             return PREEMPTED
-        if not recording.concludes():
-            console.print("the rest is done where the search is led from")
+        if not recorder.writes_results():
+            console.print("another process leads this search; it writes the results")
             return DONE
-        return _conclude(plan, folder, study, recording, console, is_stopped=stopped_by != 0)
+        return session.conclude(is_stopped=stopped_by != 0)
     finally:
-        recording.close()
+        recorder.close()
 
 
-def _conclude(
-    plan: Plan, folder: Path, study: Study, recording: Recording, console: Console, *, is_stopped: bool
-) -> int:
-    trials, wanted = patiently(lambda: study.get_trials(deepcopy=False)), studies.total(plan)
-    done = sum(trial.state in studies.DONE for trial in trials)
-    best = best_of(trials, plan)
-    if best is None:
-        recording.conclude(None, _shown(plan, folder, study, console), None, "KILLED")
-        fitting = " within search.constraints" if plan.constraints else ""
-        console.print(f"{done} of {wanted} trials, and none of them finished{fitting}")
-        return INTERRUPTED if is_stopped else FAILED
-    params = chosen(trials, plan, best)
-    if plan.repeats is None:
-        _tell_best(plan, studies.best(study), console)
-    for line in told(estimates_of(trials, plan), plan):
-        console.print(f"estimate    {line}".replace("[", r"\["))
-    _save(plan, folder, best, params, console)
-    sentence = None if done < wanted else _judged(plan, folder, params, console)
-    files = [name for name in (BEST, final_evaluation.FINAL) if (folder / name).exists()]
-    files += _shown(plan, folder, study, console)
-    recording.conclude(best, files, sentence, "KILLED" if is_stopped else "FINISHED")
-    if done < wanted:
-        failed = f"{len(studies.failures(trials))} failed"
-        why = "stopped" if is_stopped else "the time is up" if folders.is_over(folder) else failed
-        console.print(f"{why} after {done} of {wanted} trials; to go on: pipeline search name={folder.name}")
-        return INTERRUPTED if is_stopped else DONE
-    console.print(escape(f"again       {shlex.join(recipe.command_of(plan, params))}"))
-    return DONE
+@dataclass(frozen=True)
+class _Session:
+    """What the steps of a session share."""
+
+    plan: Plan
+    folder: Path
+    study: Study
+    recorder: SearchRecorder
+    console: Console
+
+    def run_workers(self, worker_numbers: Sequence[int]) -> int:
+        """Return the signal that stopped them, or 0."""
+        with SearchDisplay(self.plan, total_trials(self.plan), self.console) as display:
+
+            def on_update(trials: list[FrozenTrial]) -> None:
+                display.show(trials)
+                self.recorder.record_best(trials)
+
+            supervisor = Supervisor(self.plan, self.folder, self.study, on_update, worker_numbers)
+            try:
+                supervisor.run()
+            except BaseException as problem:
+                files = [] if isinstance(problem, StudyLost) else self.publish()
+                self.recorder.conclude(None, files, None, "FAILED")
+                if find_os_error(problem, DISK_FULL) is None:
+                    raise
+                raise TrainingFailed(
+                    f"the disk of {self.folder} is full; finished trials are safe. When there is room: "
+                    f"pipeline search name={self.folder.name}"
+                ) from problem
+        return supervisor.stopped_by
+
+    def conclude(self, *, is_stopped: bool) -> int:
+        """Write and print the results; return the exit code."""
+        plan, folder, console = self.plan, self.folder, self.console
+        trials, total = with_retry(lambda: self.study.get_trials(deepcopy=False)), total_trials(plan)
+        done = sum(trial.state in DONE_STATES for trial in trials)
+        best = best_trial(trials, plan)
+        if best is None:
+            self.recorder.conclude(None, self.publish(), None, "KILLED")
+            within = " within search.constraints" if plan.constraints else ""
+            console.print(f"{done} of {total} trials, and none of them finished{within}")
+            return INTERRUPTED if is_stopped else FAILED
+        params = chosen(trials, plan, best)
+        if plan.repeats is None:
+            self._print_best()
+        for line in told(estimates_of(trials, plan), plan):
+            console.print(escape(f"estimate    {line}"))
+        self._save_recipes(best, params)
+        comparison = None if done < total else self._evaluate_best(params)
+        files = [name for name in (BEST_RECIPE, final_evaluation.FINAL) if (folder / name).exists()]
+        files += self.publish()
+        self.recorder.conclude(best, files, comparison, "KILLED" if is_stopped else "FINISHED")
+        if done < total:
+            failed = f"{len(failed_trials(trials))} failed"
+            why = "stopped" if is_stopped else "the time is up" if is_search_stopped(folder) else failed
+            console.print(f"{why} after {done} of {total} trials; to go on: pipeline search name={folder.name}")
+            return INTERRUPTED if is_stopped else DONE
+        console.print(escape(f"again       {shlex.join(train_command(plan, params))}"))
+        return DONE
+
+    def publish(self) -> list[str]:
+        """Make pictures and report, as far as possible; return their names."""
+        from pipeline.search.results import publish
+
+        def warn(sentence: str) -> None:
+            self.console.print(f"[yellow]{escape(sentence)}[/]")
+
+        files = publish.publish(self.plan, self.folder, self.study, warn, is_under_way=False)
+        if publish.REPORT in files:
+            self.console.print(f"report      {self.folder / publish.REPORT}")
+        return files
+
+    def _print_best(self) -> None:
+        for trial in best_trials(self.study):
+            values = " ".join(self.plan.space.overrides(trial.params))
+            scores = self.plan.format_scores(trial.values)
+            self.console.print(escape(f"best        trial {trial.number}: {scores}  {values}"))
+
+    def _save_recipes(self, best: FrozenTrial, params: dict[str, Any]) -> None:
+        path = self.folder / BEST_RECIPE
+        write_atomically(path, format_recipe(self.plan, params))
+        remark = f"trial {best.number}, {self.plan.format_scores(best.values)}"
+        saved = save_recipe(self.plan, params, remark, self.folder.name)
+        self.console.print(f"as a recipe {path}" if saved is None else f"as a recipe {saved}: experiment={saved.stem}")
+
+    def _evaluate_best(self, params: dict[str, Any]) -> str | None:
+        """Train and test the best and the default configuration; return how they compare."""
+        if self.plan.settings.final_seeds == 0:
+            return None
+        comparison = final_evaluation.judge(self.plan, self.folder, params, self.console.print)
+        if comparison is None:
+            return None
+        self.console.print(f"test set    {comparison.sentence}")
+        return comparison.sentence
 
 
-def _drive(plan: Plan, folder: Path, study: Study, recording: Recording, console: Console, names: Sequence[int]) -> int:
-    """The signal that stopped it, or 0."""
-    with Display(plan, studies.total(plan), console) as display:
-
-        def show(trials: list[FrozenTrial]) -> None:
-            display.show(trials)
-            recording.note(trials)
-
-        driver = Driver(plan, folder, study, show, names)
-        try:
-            driver.run()
-        except BaseException as problem:
-            shown = [] if isinstance(problem, StudyLost) else _shown(plan, folder, study, console)
-            recording.conclude(None, shown, None, "FAILED")
-            if find_os_error(problem, DISK_FULL) is None:
-                raise
-            raise TrainingFailed(
-                f"the disk of {folder} is full; what was finished stands. When there is room: "
-                f"pipeline search name={folder.name}"
-            ) from problem
-    return driver.stopped_by
-
-
-def _shown(plan: Plan, folder: Path, study: Study, console: Console) -> list[str]:
-    """Pictures and report, as far as they can be made; which."""
-    from pipeline.search.results import publish
-
-    def warn(sentence: str) -> None:
-        console.print(f"[yellow]{escape(sentence)}[/]")
-
-    made = publish.publish(plan, folder, study, warn, is_under_way=False)
-    if publish.REPORT in made:
-        console.print(f"report      {folder / publish.REPORT}")
-    return made
-
-
-def _judged(plan: Plan, folder: Path, params: dict[str, Any], console: Console) -> str | None:
-    if plan.settings.final_seeds == 0:
-        return None
-    comparison = final_evaluation.judge(plan, folder, params, lambda line: console.print(line))
-    if comparison is None:
-        return None
-    console.print(f"test set    {comparison.sentence}")
-    return comparison.sentence
-
-
-def _tell_best(plan: Plan, front: list[FrozenTrial], console: Console) -> None:
-    for trial in front:
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, trial.values, strict=True))
-        values = " ".join(plan.space.overrides(trial.params))
-        console.print(f"best        trial {trial.number}: {scores}  {values}".replace("[", r"\["))
-
-
-def _save(plan: Plan, folder: Path, best: FrozenTrial, params: dict[str, Any], console: Console) -> None:
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, best.values, strict=True))
-    write_atomically(folder / BEST, recipe.recipe_of(plan, params))
-    saved = recipe.save(plan, params, f"trial {best.number}, {scores}", folder.name)
-    console.print(f"as a recipe {folder / BEST}" if saved is None else f"as a recipe {saved}: experiment={saved.stem}")
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), TrustPolicy.from_arguments(sys.argv[2:])))

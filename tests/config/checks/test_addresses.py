@@ -9,7 +9,7 @@ from pipeline.cli import main
 from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose, to_yaml
 from pipeline.errors import ConfigError
-from pipeline.search.plan import check_storage
+from pipeline.search.plan import check_storage_address
 
 
 def accepted(*overrides: str) -> str:
@@ -154,7 +154,7 @@ def test_a_place_for_files_of_an_unknown_kind_does_not() -> None:
 )
 def test_nor_does_a_password_pass_where_trials_are_kept(address: str) -> None:
     with pytest.raises(ConfigError, match=r"search\.storage") as caught:
-        check_storage(address)
+        check_storage_address(address)
     assert "hunter2" not in str(caught.value)
 
 

@@ -17,16 +17,16 @@ TRIALS = [Ended({"model": model, "data.fold": fold}, [SCORES[model][fold]]) for 
 
 
 def test_five_folds_are_searched_and_another_number_of_them_on_demand() -> None:
-    plan = plans.make(["search=folds"])
-    assert [each["data.fold"] for each in plan.space.combinations(plan.settled)] == [0, 1, 2, 3, 4]
+    plan = plans.create_plan(["search=folds"])
+    assert [each["data.fold"] for each in plan.space.combinations(plan.fixed_options)] == [0, 1, 2, 3, 4]
     assert plan.fixed == ["data.folds=5"] and plan.settings.final_seeds == 0
-    plan = plans.make(["search=folds", "data.folds=3"])
-    assert plan.fixed == ["data.folds=3"] and len(plan.space.combinations(plan.settled)) == 3
+    plan = plans.create_plan(["search=folds", "data.folds=3"])
+    assert plan.fixed == ["data.folds=3"] and len(plan.space.combinations(plan.fixed_options)) == 3
 
 
 def test_what_is_repeated_has_to_be_searched() -> None:
     with pytest.raises(ConfigError, match=r"search\.repeats=seed: expected a key that is searched"):
-        plans.make(["search=grid", "model=mlp,cnn", "search.repeats=seed"])
+        plans.create_plan(["search=grid", "model=mlp,cnn", "search.repeats=seed"])
 
 
 def test_the_best_mean_is_the_best_though_a_fold_of_another_is_higher(make_search: MakeSearch) -> None:
@@ -49,6 +49,6 @@ def test_report_and_show_tell_mean_and_spread(
     page = search_report.render(search.standing(), [])
     assert "val/accuracy, mean" in page and "0.9000" in page and "± 0.0158 between 5 trials" in page
     assert "pipeline train data.folds=5 model=cnn" in page
-    assert start.search(["show", "s", f"runs_dir={tmp_path / 'runs'}"]) == 0
+    assert start.run_search_command(["show", "s", f"runs_dir={tmp_path / 'runs'}"]) == 0
     said = capsys.readouterr().out
     assert "estimate    val/accuracy 0.9000 ± 0.0158" in said and "model=cnn" in said

@@ -91,13 +91,13 @@ def test_without_several_sizes_there_is_no_curve(make_search: MakeSearch) -> Non
 
 
 def test_the_searches_that_we_ship_fit_together() -> None:
-    plan = plans.make(["experiment=overfitting", "search=remedies"])
-    assert plan.default() == {"remedy": "none", "seed": 0} and plan.judged == ["train", "test"]
-    assert plans.make(["search=learning_curve"]).judged == ["train", "validation"]
-    one_seed = plans.make(["search=learning_curve", "seed=3"])
+    plan = plans.create_plan(["experiment=overfitting", "search=remedies"])
+    assert plan.default_params() == {"remedy": "none", "seed": 0} and plan.scored_splits == ["train", "test"]
+    assert plans.create_plan(["search=learning_curve"]).scored_splits == ["train", "validation"]
+    one_seed = plans.create_plan(["search=learning_curve", "seed=3"])
     assert list(one_seed.space.dimensions) == ["data.train_fraction"] and one_seed.config.seed == 3
 
 
 def test_an_unknown_part_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"search\.judged: tset is no part of the data; choose among train, val"):
-        plans.make([*WORDS[:-1], "search.judged=[tset]"])
+    with pytest.raises(ConfigError, match=r"search\.judged: tset is no split of the data; choose among train, val"):
+        plans.create_plan([*WORDS[:-1], "search.judged=[tset]"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.search.plan import Plan
-from pipeline.search.space import Picked, Value
+from pipeline.search.space import Params, Value
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Estimate:
     `wanted`."""
 
     metric: str
-    params: Picked
+    params: Params
     values: list[float]
     wanted: int
 
@@ -48,7 +48,7 @@ def estimates_of(trials: Sequence[FrozenTrial], plan: Plan) -> list[Estimate]:
             params = tuple((name, value) for name, value in trial.params.items() if name != key)
             found.setdefault(params, []).append(trial)
     metric, direction = next(iter(plan.objectives.items()))
-    wanted = len(plan.space.dimensions[key].all() or ())
+    wanted = len(plan.space.dimensions[key].all_values() or ())
     estimates = [
         Estimate(metric, dict(params), [each.values[0] for each in _by_repeat(same, key)], wanted)
         for params, same in found.items()

@@ -89,7 +89,7 @@ def kept(plan: Plan, folder: Path, params: dict[str, Any]) -> Comparison | None:
 
 
 def _kinds(plan: Plan, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    is_default = params == plan.default() and not plan.outside()
+    is_default = params == plan.default_params() and not plan.keys_without_default()
     return {BEST: params} if is_default else {BEST: params, DEFAULT: {}}
 
 
@@ -102,7 +102,7 @@ def _train(plan: Plan, folder: Path, values: dict[str, Any], kind: str, seed: in
     runs = Path(plan.config.runs_dir).absolute()
     name = f"{folder.name}-{kind}"
     before = set(runs.glob(f"*-{name}-*"))
-    words = [*recipe.command_of(plan, values)[2:], f"seed={seed}", f"name={name}", f"runs_dir={runs}"]
+    words = [*recipe.train_command(plan, values)[2:], f"seed={seed}", f"name={name}", f"runs_dir={runs}"]
     with (folder / "final.log").open("ab") as log:
         done = subprocess.run(module_command("pipeline", "train", *words), stdout=log, stderr=log, check=False)
     made = sorted(set(runs.glob(f"*-{name}-*")) - before)

@@ -24,7 +24,7 @@ from pipeline.reports.html import (
     section,
     table,
 )
-from pipeline.search.recipe import command_of, recipe_of
+from pipeline.search.recipe import format_recipe, train_command
 from pipeline.search.results.cross_validation import chosen
 from pipeline.search.results.final_evaluation import Comparison
 from pipeline.search.results.search_results import Standing, scores_of, seconds_of
@@ -155,7 +155,7 @@ def _best(standing: Standing) -> Html | None:
         return None
     params = chosen(standing.trials, plan, best)
     try:
-        defaults, recipe = plan.space.texts(plan.default()), recipe_of(plan, params)
+        defaults, recipe = plan.space.texts(plan.default_params()), format_recipe(plan, params)
     except ConfigError:  # options that were there when the search began
         defaults, recipe = {}, None
     rows: list[tuple[str, Child]] = [
@@ -167,7 +167,7 @@ def _best(standing: Standing) -> Html | None:
         )
         for key, text in plan.space.texts(params).items()
     ]
-    typed = shlex.join(command_of(plan, params))
+    typed = shlex.join(train_command(plan, params))
     return section(
         "The best configuration",
         definition_list(rows),

@@ -12,14 +12,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.errors import ConfigError
 from pipeline.search import study as studies
-from pipeline.search.display import STATES, best_of
 from pipeline.search.plan import Plan
 from pipeline.search.results import final_evaluation
 from pipeline.search.results.cross_validation import Estimate, chosen, estimates_of
 from pipeline.search.results.final_evaluation import Comparison
-from pipeline.search.storage import patiently
+from pipeline.search.storage import with_retry
+from pipeline.search.study import STATE_NAMES, best_trial
 
-ORDER = {state: place for place, state in enumerate(STATES)}
+ORDER = {state: place for place, state in enumerate(STATE_NAMES)}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Standing:
 
     @cached_property
     def best(self) -> FrozenTrial | None:
-        return best_of(self.trials, self.plan)
+        return best_trial(self.trials, self.plan)
 
     @cached_property
     def comparison(self) -> Comparison | None:
@@ -87,7 +87,7 @@ class Standing:
 
     @property
     def done(self) -> int:
-        return sum(trial.state in studies.DONE for trial in self.trials)
+        return sum(trial.state in studies.DONE_STATES for trial in self.trials)
 
     @property
     def state(self) -> str:
@@ -111,7 +111,7 @@ class Standing:
     def counts(self) -> str:
         """`20 of 20 trials: 12 finished, 8 pruned`"""
         found = Counter(trial.state for trial in self.trials)
-        parts = [f"{found[state]} {word}" for state, word in STATES.items() if found[state]]
+        parts = [f"{found[state]} {word}" for state, word in STATE_NAMES.items() if found[state]]
         return f"{self.done} of {self.wanted} trials" + (f": {', '.join(parts)}" if parts else "")
 
     def ranked(self) -> list[FrozenTrial]:
@@ -126,9 +126,9 @@ class Standing:
 
 
 def standing_of(plan: Plan, folder: Path, study: Study, *, is_under_way: bool) -> Standing:
-    told = patiently(lambda: study.get_trials(deepcopy=False))
-    trials = [each for each in told if not each.user_attrs.get(studies.SURPLUS)]
-    return Standing(plan, folder, trials, studies.best(study), studies.total(plan), is_under_way)
+    told = with_retry(lambda: study.get_trials(deepcopy=False))
+    trials = [each for each in told if not each.user_attrs.get(studies.EXCESS)]
+    return Standing(plan, folder, trials, studies.best_trials(study), studies.total_trials(plan), is_under_way)
 
 
 def scores_of(standing: Standing, trial: FrozenTrial) -> list[str]:

@@ -39,10 +39,10 @@ def judgements(standing: Standing) -> list[Judgement]:
     metric = metric_of(standing)
     found: dict[tuple[object, ...], Judgement] = {}
     for trial in sorted(standing.trials, key=lambda each: each.number):
-        told = trial.user_attrs.get(studies.JUDGED)
+        told = trial.user_attrs.get(studies.SPLIT_SCORES)
         if trial.state != TrialState.COMPLETE or told is None:
             continue
-        parts = {part: told[part][metric] for part in standing.plan.judged if metric in told.get(part, {})}
+        parts = {part: told[part][metric] for part in standing.plan.scored_splits if metric in told.get(part, {})}
         values = {key: value for key, value in trial.params.items() if key != SEED}
         key = (*sorted(values.items()), told["samples"])
         one = found.setdefault(key, Judgement(values, told["samples"], {part: [] for part in parts}))
@@ -104,8 +104,8 @@ class Gaps:
 
 def gaps(standing: Standing) -> Gaps | None:
     """To the test part, or validation where only that is judged; None where nothing was judged on both."""
-    others = [part for part in ("test", "validation") if part in standing.plan.judged]
-    if LEARNED_FROM not in standing.plan.judged or not others:
+    others = [part for part in ("test", "validation") if part in standing.plan.scored_splits]
+    if LEARNED_FROM not in standing.plan.scored_splits or not others:
         return None
     metric, part = metric_of(standing), others[0]
     found = [each for each in judgements(standing) if {LEARNED_FROM, part} <= each.scores.keys()]

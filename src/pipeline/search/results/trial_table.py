@@ -6,9 +6,9 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.reports.html import Child, Html, element
-from pipeline.search.display import STATES
 from pipeline.search.results.plots.scales import brief
 from pipeline.search.results.search_results import ORDER, Standing, reason_of, scores_of, seconds_of
+from pipeline.search.study import STATE_NAMES
 
 ABSENT = "-"
 
@@ -64,7 +64,7 @@ def _cells(standing: Standing, trial: FrozenTrial, keys: Sequence[str]) -> list[
     seconds = seconds_of(trial)
     return [
         str(trial.number),
-        STATES[trial.state],
+        STATE_NAMES[trial.state],
         *scores,
         *(shown(texts[key]) if key in texts else ABSENT for key in keys),
         "" if seconds is None else f"{seconds:.1f}",

@@ -27,7 +27,7 @@ def learning_curve(standing: Standing) -> Figure | None:
     figure = paper(6.6, 4.0)
     panel = figure.subplots()
     for number, (name, line) in enumerate(by_configuration.items()):
-        for place, part in enumerate(standing.plan.judged):
+        for place, part in enumerate(standing.plan.scored_splits):
             here = [each for each in line if part in each.scores]
             colour = COLOURS[(number if len(by_configuration) > 1 else place) % len(COLOURS)]
             _line(panel, here, part, label=" ".join(filter(None, (name, part))), colour=colour)

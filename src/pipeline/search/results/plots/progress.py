@@ -13,7 +13,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.search import study as studies
-from pipeline.search.display import STATES
 from pipeline.search.results.plots.look import (
     BLUE,
     INK,
@@ -28,6 +27,7 @@ from pipeline.search.results.plots.look import (
 )
 from pipeline.search.results.plots.scales import cut, written
 from pipeline.search.results.search_results import Objective, Standing
+from pipeline.search.study import STATE_NAMES
 
 MOST_ROWS = 40
 PAUSE_SHARE = 0.15  # of the time spent training: what is longer and idle is cut out of a timeline
@@ -101,8 +101,8 @@ def curves(standing: Standing) -> Figure | None:
         colour = ORANGE if is_best else STATE_COLOURS[trial.state]
         width, alpha = (2.2, 1.0) if is_best else (1.0, 0.75)
         panel.plot(steps, values, color=colour, linewidth=width, alpha=alpha, zorder=3 if is_best else 2)
-    found = [state for state in STATES if any(each.state == state for each in trials)]
-    keys: list[Any] = [Patch(color=STATE_COLOURS[state], label=STATES[state]) for state in found]
+    found = [state for state in STATE_NAMES if any(each.state == state for each in trials)]
+    keys: list[Any] = [Patch(color=STATE_COLOURS[state], label=STATE_NAMES[state]) for state in found]
     keys += [Patch(color=ORANGE, label="the best")] if best in trials else []
     panel.legend(handles=keys, loc="lower left", bbox_to_anchor=(0.35, 1.0), ncols=4, borderaxespad=0.2, fontsize=8.5)
     if ends:
@@ -140,8 +140,8 @@ def timeline(standing: Standing) -> Figure | None:
         panel.axvline(at, color=INK, linewidth=0.9, linestyle=(0, (2, 3)))
         panel.text(at, -0.43, f" {_spoken(end - start)} later", color=QUIET, size=7.5, va="bottom")
     _name_rows(panel, trials, rows)
-    found = [state for state in STATES if any(each.state == state for each in trials)]
-    keys = [Patch(color=STATE_COLOURS[state], label=STATES[state]) for state in found]
+    found = [state for state in STATE_NAMES if any(each.state == state for each in trials)]
+    keys = [Patch(color=STATE_COLOURS[state], label=STATE_NAMES[state]) for state in found]
     panel.legend(handles=keys, loc="lower left", bbox_to_anchor=(0.35, 1.0), ncols=4, borderaxespad=0.2, fontsize=8.5)
     panel.set(title="Who trained what", xlabel=f"{unit} since the search began{', without pauses' if pauses else ''}")
     panel.grid(visible=False, axis="y")
