@@ -74,7 +74,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("TwoLoaders", "TwoValidations", MonitorChoice("val_loss/dataloader_idx_0", "min"), "logs no val/loss"),
         ("Classifier", "Stream", VAL_LOSS, "logs no val/loss"),
         ("EpochLossOnly", "TrainingOnly", MonitorChoice("train_loss", "min", in_training=True), "logs no val/loss"),
-        ("TrainingLossOnly", "Points", None, "logs train_loss of single batches alone"),
+        ("TrainingLossOnly", "Points", None, "logs train_loss for single batches only"),
         ("Adversaries", "TrainingOnly", None, "logs g_loss, d_loss, by which nobody can tell"),
         ("Silent", "Points", None, "Silent logs nothing"),
     ],

@@ -96,5 +96,5 @@ def test_spec_augment_hands_on_masked_spectrograms_and_leaves_the_rest_of_the_ba
 def test_what_comes_too_late_is_told() -> None:
     shift, noise = TimeShift(share=0.1), WaveformNoise(decibels=[10, 40], p=0.5)
     for callback in (shift, noise):
-        with pytest.raises(ConfigError, match=r"spec_augment has to come after it, callbacks=\[default,"):
+        with pytest.raises(ConfigError, match=r"spec_augment must come after it, callbacks=\[default,"):
             callback.transform(trainer(), PICTURES)

@@ -76,7 +76,7 @@ def test_dropping_gradients_does_what_sparing_them_does(
     from pipeline.training.callbacks import unfreezing as module
 
     freeze = module.freeze
-    monkeypatch.setattr(module, "freeze", lambda *parts, **_: freeze(*parts, spares_gradients=False))
+    monkeypatch.setattr(module, "freeze", lambda *parts, **_: freeze(*parts, skip_gradients=False))
     _, dropped, _ = fit(tmp_path / "dropped", callbacks=lambda: [unfreezing()], epochs=2)
     ours, theirs = spared.state_dict(), dropped.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -107,5 +107,5 @@ class TestStages:
             network_stages(body, head=["fc"])
 
     def test_a_network_of_one_part_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match=r"has one part alone, .*: callbacks=default"):
+        with pytest.raises(ConfigError, match=r"has only one part, .*: callbacks=default"):
             network_stages(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), head=[])

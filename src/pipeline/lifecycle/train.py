@@ -66,7 +66,7 @@ def train_run(run: Run, here: Rank, pulse: HeartbeatWriter, console: Console, in
         build_progress_display(config, assembly, console),
         EpochTiming(),
         Checkpointing(
-            folder=run.checkpoints, interruption=interruption, judged=run.tested_checkpoint, **config.checkpoint
+            folder=run.checkpoints, interruption=interruption, evaluated=run.tested_checkpoint, **config.checkpoint
         ),
     ]
     callbacks = [

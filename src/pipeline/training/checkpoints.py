@@ -1,6 +1,6 @@
-"""Checkpoint files: written whole or not at all, and proven intact before they are used.
+"""Checkpoint files: written whole or not at all, and verified before they are used.
 
-checkpoints/step-00000120.ckpt          everything that training needs to go on
+checkpoints/step-00000120.ckpt          all that training needs to go on
 checkpoints/step-00000120.ckpt.sha256   its digest, in the format of `sha256sum`
 checkpoints/last.ckpt, best.ckpt        links to two of them
 """
@@ -39,9 +39,9 @@ log = logging.getLogger(__name__)
 
 
 class VerifiedCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to the disk, for every checkpoint of a run, also those of a user's own callbacks.
+    """Read and write all checkpoints of a run for Lightning, also those of a user's own callbacks.
 
-    `storage_options` is who writes it in place of this call: takes checkpoint and path.
+    `storage_options` is a function of checkpoint and path that writes the file instead, such as a BackgroundWriter.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -55,7 +55,7 @@ class VerifiedCheckpointIO(TorchCheckpointIO):
 
 
 class _HashingFile:
-    """Takes the digest of what passes through, so that a large checkpoint is not read again."""
+    """Compute the digest of what is written, so that a large checkpoint is not read again."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -70,8 +70,11 @@ class _HashingFile:
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """A reader, or a restart after `kill -9` at any moment, finds the whole file or none of that name."""
-    path.parent.mkdir(exist_ok=True)  # not its parents: where a file system was lost they must not be made anew
+    """Write a checkpoint and its digest.
+
+    A reader, or a restart after `kill -9` at any moment, finds the whole file or none of that name.
+    """
+    path.parent.mkdir(exist_ok=True)  # not its parents: where a file system was lost they must not be created again
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -79,7 +82,7 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
             torch.save(checkpoint, hashing)  # type: ignore[arg-type]  # only write() and flush() are used
             file.flush()
             os.fsync(file.fileno())
-        # The digest first: a checkpoint never stands without one.
+        # The digest first: a checkpoint is never without one.
         write_atomically(digest_path(path), f"{hashing.digest.hexdigest()}  {path.name}\n")
         os.replace(partial, path)
     finally:
@@ -87,20 +90,20 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def load_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
-    """Plain values and tensors only (`weights_only`): a checkpoint can never run code.
+    """Load plain values and tensors only (`weights_only`), so that a checkpoint can never run code.
 
-    Raises RunError for a file that is missing, not what was saved, or no checkpoint.
+    Raise RunError for a file that is missing, damaged, or not a checkpoint.
     """
     real = path.resolve()
-    problem = find_damage(real)
-    if problem is not None:
-        raise RunError(f"checkpoint {path} {problem}")
+    damage = find_damage(real)
+    if damage is not None:
+        raise RunError(f"checkpoint {path} {damage}")
     try:
         checkpoint = torch.load(real, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise RunError(
-            f"checkpoint {path} is not loaded: it holds more than numbers, text and tensors{_what(error)}, which could "
-            "run any code; take one that `pipeline train` saved"
+            f"checkpoint {path} is not loaded: it holds more than numbers, text and tensors{_global(error)}, which "
+            "could run any code; take one that `pipeline train` saved"
         ) from None
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
         if "out of memory" in str(error):
@@ -112,86 +115,90 @@ def load_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file, or None where it is proven to be what was saved.
+    """Return what is wrong with a checkpoint file, or None if it is what was saved.
 
-    The proof is the digest beside it. Where that is lost or damaged, the sums that the file, a zip archive, has of all
-    that is in it: a power cut may take the one and spare the other.
+    It is compared with the digest beside it. If that is lost or damaged, as after a power cut, with the checksums that
+    the file, a zip archive, has of its content.
     """
     if path.exists() and not path.is_file():
-        return "is no plain file"  # nobody waits for a pipe
+        return "is no plain file"  # reading a pipe would wait forever
     try:
-        digest = _recorded(path)
+        digest = _recorded_digest(path)
         if digest is not None:
             intact = digest == sha256_of_file(path)
             return None if intact else "is truncated or altered: its SHA-256 is not the one recorded when it was saved"
         with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
+            damaged = archive.testzip()
     except FileNotFoundError:
         return "does not exist"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         return f"is truncated or altered, and has no digest beside it ({first_line_of_error(error)})"
-    return None if wrong is None else f"is truncated or altered, and has no digest beside it ({wrong} is damaged)"
+    return None if damaged is None else f"is truncated or altered, and has no digest beside it ({damaged} is damaged)"
 
 
-def _recorded(path: Path) -> str | None:
-    """The digest beside a checkpoint, as far as it is one."""
+def _recorded_digest(path: Path) -> str | None:
+    """Return the digest beside a checkpoint, or None if there is no valid one."""
     try:
-        found = read_inside(path.parent, digest_path(path).name, max_bytes=MOST_BYTES_OF_DIGEST).split()[:1]
+        words = read_inside(path.parent, digest_path(path).name, max_bytes=MOST_BYTES_OF_DIGEST).split()[:1]
     except (OSError, ContentError):
         return None
-    text = found[0].decode(errors="replace") if found else ""
+    text = words[0].decode(errors="replace") if words else ""
     return text if DIGEST.fullmatch(text) else None
 
 
-def _what(error: pickle.UnpicklingError) -> str:
-    """Such as " (numpy.core.multiarray.scalar)", of the sixty lines that torch says."""
-    found = GLOBAL.search(str(error))
-    return "" if found is None else f" ({found[1]})"
+def _global(error: pickle.UnpicklingError) -> str:
+    """Return such as " (numpy.core.multiarray.scalar)", from the sixty lines of torch's message."""
+    match = GLOBAL.search(str(error))
+    return "" if match is None else f" ({match[1]})"
 
 
 def first_line_of_error(error: Exception) -> str:
+    """Return the first line of the message, else the name of the class."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def drop_objects(checkpoint: dict[str, Any]) -> None:
-    """Of the hyperparameters that a module of the user's own saved: a checkpoint with objects in it is never loaded
-    again, and the run's configuration has them all. Warns of what it holds elsewhere."""
+    """Remove objects from the hyperparameters that a user's own module saved, and warn of objects elsewhere.
+
+    A checkpoint with objects in it cannot be loaded again; the run's configuration has all hyperparameters.
+    """
     for key in HYPERPARAMETERS:
         saved = checkpoint.get(key, {})
         checkpoint |= (
             {key: {name: value for name, value in saved.items() if not any(find_objects(value))}} if saved else {}
         )
     for place in find_objects(checkpoint):
-        _warn(f"checkpoints of this run hold {place}, so they cannot be loaded again: save plain values and tensors")
+        _warn_once(
+            f"checkpoints of this run hold {place}, so they cannot be loaded again: save plain values and tensors"
+        )
 
 
 def find_objects(value: Any, place: str = "") -> Iterator[str]:
-    """What `weights_only` refuses: where it is, and of which class."""
+    """Yield the place and class of each object that `weights_only` refuses."""
     if isinstance(value, dict):
-        for name, each in value.items():
-            yield from find_objects(each, f"{place}.{name}" if place else str(name))
+        for name, item in value.items():
+            yield from find_objects(item, f"{place}.{name}" if place else str(name))
     elif type(value) in (list, tuple, set):
-        for index, each in enumerate(value):
-            yield from find_objects(each, f"{place}.{index}")
+        for index, item in enumerate(value):
+            yield from find_objects(item, f"{place}.{index}")
     elif not isinstance(value, PLAIN):
         yield f"{place} ({type(value).__module__}.{type(value).__name__})"
 
 
 @lru_cache(maxsize=100)
-def _warn(sentence: str) -> None:
-    """Once, not with each checkpoint."""
-    log.warning("%s", sentence)
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, newest first."""
+    """Return the checkpoints of a run, newest first."""
     return sorted(folder.glob("step-*.ckpt"), reverse=True)
 
 
 def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is what was saved, and a sentence for each newer one that is not."""
+    """Return the newest checkpoint that is not damaged, and a sentence for each newer one that is."""
     damaged: list[str] = []
     for path in list_checkpoints(folder):
         problem = find_damage(path)
@@ -202,7 +209,7 @@ def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def link_checkpoint(folder: Path, name: str, target: Path) -> None:
-    """`name` points to `target` from one instant to the next."""
+    """Point `name` to `target`, atomically."""
     temporary = folder / f".{name}.{os.getpid()}"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.name)
@@ -210,22 +217,22 @@ def link_checkpoint(folder: Path, name: str, target: Path) -> None:
 
 
 def prune_checkpoints(folder: Path, *, keep: int, besides: Path | None = None) -> None:
-    """Leave the newest `keep` checkpoints, the best one, and that `besides`."""
-    spared = {path.name for path in ((folder / "best.ckpt").resolve(), besides) if path is not None}
+    """Remove all but the newest `keep` checkpoints, the best one, and `besides`."""
+    kept = {path.name for path in ((folder / "best.ckpt").resolve(), besides) if path is not None}
     for path in list_checkpoints(folder)[keep:]:
-        if path.name not in spared:  # by name: a link may lead to the folder
+        if path.name not in kept:  # by name: a link may lead to the folder
             path.unlink()
             digest_path(path).unlink(missing_ok=True)
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what a process that was killed in the middle of a checkpoint left of it. Nobody else may be writing."""
+    """Remove what a process left that was killed while it wrote a checkpoint. No other process may be writing."""
     for path in (*folder.glob(".step-*.partial"), *folder.glob(".step-*.tmp")):
         path.unlink(missing_ok=True)
 
 
 def evaluation_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The weights to judge and use: their moving average where one was kept. Raises RunError where there are none."""
+    """Return the weights to evaluate and use: the average if there is one. Raise RunError if there are no weights."""
     weights = checkpoint.get("evaluation_state_dict") or checkpoint.get("state_dict")
     if not isinstance(weights, dict):
         raise RunError("the checkpoint holds no weights of a module; take one that `pipeline train` saved")
@@ -233,35 +240,36 @@ def evaluation_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def digest_path(path: Path) -> Path:
+    """Return the path of the file with a checkpoint's digest."""
     return path.with_name(path.name + ".sha256")
 
 
 NICENESS = 5  # enough: 300 MB are written in 2 s beside a training that uses all cores; with 10 in 5 s
 
-Form = tuple[torch.Size, tuple[int, ...], torch.dtype]
-Copies = dict[tuple[Any, ...], Tensor]  # by where they were copied from
-Spare = dict[Form, list[Tensor]]
+Layout = tuple[torch.Size, tuple[int, ...], torch.dtype]  # shape, strides, type
+Copies = dict[tuple[Any, ...], Tensor]  # by the memory they are copies of
+Buffers = dict[Layout, list[Tensor]]  # memory to use again
 
 
 class BackgroundWriter:
-    """One checkpoint at a time, from a copy of its own: training waits for the copy, and for the checkpoint before.
+    """Write one checkpoint at a time in a thread, from a copy: training waits for the copy and the checkpoint before.
 
-    Until the new one is whole the one before it stands, so a kill costs steps, never the run. What goes wrong is
-    raised by the next call, in the thread that trains. The copy's memory is kept for the next one: to get 300 MB from
-    the system takes four times as long as to fill them.
+    The previous checkpoint stays until the new one is whole, so a kill costs steps, never the run. Errors are raised by
+    the next call, in the thread that trains. The copy's memory is used again for the next one: to get 300 MB from the
+    system takes four times as long as to fill them.
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_step_back)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_lower_priority)
         self._pending: Future[None] | None = None
-        self._spare: list[Tensor] = []
+        self._buffers: list[Tensor] = []
 
     def write(self, checkpoint: dict[str, Any], path: Path, *, then: Callable[[], None]) -> None:
-        """`then` runs when the file stands."""
+        """Write a copy of the checkpoint, and call `then` when the file is complete."""
         self.wait()
         copies: Copies = {}
-        own = copy_to_cpu(checkpoint, copies, _by_form(self._spare))
-        self._spare = list(copies.values())
+        own = copy_to_cpu(checkpoint, copies, _by_layout(self._buffers))
+        self._buffers = list(copies.values())
 
         def work() -> None:
             save_checkpoint(own, path)
@@ -270,47 +278,47 @@ class BackgroundWriter:
         self._pending = self._pool.submit(work)
 
     def wait(self) -> None:
-        """Until the file stands. Raises what went wrong with it."""
+        """Wait until the file is complete. Raise what went wrong with it."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
 
-def _step_back() -> None:
-    """Training comes first where there are no cores to spare. Linux knows a priority of a single thread."""
+def _lower_priority() -> None:
+    """Let training go first if no core is free. Linux has a priority for a single thread."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
-        # A training that was started with `nice` may be further back already, from where only root comes forward.
+        # A training started with `nice` may have a lower priority already, which only root may raise.
         os.setpriority(os.PRIO_PROCESS, thread, max(os.getpriority(os.PRIO_PROCESS, thread), NICENESS))
 
 
-def copy_to_cpu(value: Any, copies: Copies, spare: Spare) -> Any:
-    """The same with copies of all tensors, in memory that nobody else writes to; what shared memory still does.
+def copy_to_cpu(value: Any, copies: Copies, buffers: Buffers) -> Any:
+    """Return `value` with copies of all its tensors; tensors that share memory share it in the copy, too.
 
-    `copies` is filled with what was copied from where, out of `spare` where that has a tensor of the same form.
+    `copies` is filled with the copies, made in tensors out of `buffers` where there is one of the same layout.
     """
     if isinstance(value, Tensor):
-        where = (value.untyped_storage().data_ptr(), value.storage_offset(), *_form(value))
-        if value.numel() == 0 or where not in copies:
-            fitting = spare.get(_form(value))
-            room = fitting.pop() if fitting else torch.empty_like(value, device="cpu")
-            copies[where] = room.copy_(value.detach())
-        return copies[where]
+        source = (value.untyped_storage().data_ptr(), value.storage_offset(), *_layout(value))
+        if value.numel() == 0 or source not in copies:
+            fitting = buffers.get(_layout(value))
+            buffer = fitting.pop() if fitting else torch.empty_like(value, device="cpu")
+            copies[source] = buffer.copy_(value.detach())
+        return copies[source]
     if isinstance(value, dict):
-        made = copy(value)  # an OrderedDict stays one
-        made.update((key, copy_to_cpu(item, copies, spare)) for key, item in value.items())
-        return made
+        copied = copy(value)  # an OrderedDict stays one
+        copied.update((key, copy_to_cpu(item, copies, buffers)) for key, item in value.items())
+        return copied
     if type(value) in (list, tuple):
-        return type(value)(copy_to_cpu(item, copies, spare) for item in value)
+        return type(value)(copy_to_cpu(item, copies, buffers) for item in value)
     return value
 
 
-def _form(tensor: Tensor) -> Form:
+def _layout(tensor: Tensor) -> Layout:
     return tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _by_form(tensors: list[Tensor]) -> Spare:
-    found: Spare = {}
+def _by_layout(tensors: list[Tensor]) -> Buffers:
+    buffers: Buffers = {}
     for tensor in tensors:
-        found.setdefault(_form(tensor), []).append(tensor)
-    return found
+        buffers.setdefault(_layout(tensor), []).append(tensor)
+    return buffers

@@ -26,8 +26,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class HalvingLearner(Learner):
-    """Halve micro-batches that do not fit into memory, from then on: the optimiser sees the gradient of the same
-    samples. (Batch norm takes its statistics from the smaller pieces, in each process.)
+    """Halve micro-batches that do not fit into memory, from then on.
+
+    The optimiser sees the gradient of the same samples. Batch norm takes its statistics from the smaller pieces, in
+    each process.
 
     If one of several processes must halve, all do. They can know that only after backward, so gradients are summed
     over processes when all are computed, not meanwhile: a step takes a little longer than a Learner's.

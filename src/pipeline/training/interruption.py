@@ -1,6 +1,6 @@
-"""Signals that end a run: noticed at once, answered at the next step.
+"""Signals that end a run: remembered at once, acted on at the next step.
 
-It imports nothing heavy: a process of a run sets its handlers before it imports torch.
+The module imports nothing heavy: a process of a run sets its handlers before it imports torch.
 """
 
 import signal
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; `saved` names the checkpoint to go on from, if there is one."""
+    """Training was stopped by a signal; `saved` names the checkpoint to resume from, if there is one."""
 
     def __init__(self, signal_number: int, saved: str | None) -> None:
         super().__init__(f"{signal.Signals(signal_number).name}; saved: {saved or 'nothing'}")
@@ -19,26 +19,29 @@ class Interrupted(Exception):
 
     @property
     def by_user(self) -> bool:
-        """Ctrl-C, not a scheduler that wants its machine back."""
+        """Return whether it was Ctrl-C, and not a scheduler that takes the machine back."""
         return self.signal_number == signal.SIGINT
 
 
 class Interruption:
-    """Remembers the first signal. A handler does nothing else: whatever it ran could meet a half-done step,
-    and with several processes a collective operation inside it deadlocks."""
+    """Remember the first signal.
+
+    The handler does nothing else: it may run in the middle of a step, and with several processes a collective
+    operation in it would deadlock.
+    """
 
     def __init__(self) -> None:
         self.signal_number = 0  # 0: none came
         self.installed = False
 
     def install(self) -> None:
-        """From now on; a second Ctrl-C no longer waits for the step."""
+        """Handle signals from now on; a second Ctrl-C does not wait for the end of the step."""
         for number in SIGNALS:
             signal.signal(number, self._remember)
         self.installed = True
 
     def reinstall_handlers(self) -> None:
-        """Lightning puts handlers of its own around ours when it begins, which enter collective operations and hang."""
+        """Take the place of Lightning's handlers, which it puts around ours and which hang in collective operations."""
         if self.installed:
             self.install()
 

@@ -1,4 +1,4 @@
-"""Optimisers under the names of the field: learning_rate, weight_decay."""
+"""Optimisers, with arguments in the terms of the field: learning_rate, weight_decay."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ class OptimizerFactory(Protocol):
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
-    """Two groups: weights are decayed, biases and norms (one axis or none) are not.
+    """Return two groups of parameters: weights are decayed, biases and norms (one axis or none) are not.
 
     Shrinking a norm's scale or a bias does not make the function smoother (He et al. 2019, section 3.1).
     """
@@ -39,10 +39,10 @@ def check_optimizer(make_optimizer: OptimizerFactory, name: str) -> None:
     weight.grad = torch.zeros(2, 2)
     try:
         make_optimizer([weight]).step()
-    except (TypeError, RuntimeError, ValueError) as problem:
+    except (TypeError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"optimizer: {name} cannot train here, where a step has nothing but the gradients of one batch: {problem}"
-        ) from problem
+            f"optimizer: {name} cannot train here, where a step has nothing but the gradients of one batch: {error}"
+        ) from error
 
 
 def adamw(
@@ -53,7 +53,7 @@ def adamw(
     betas: tuple[ProbabilityBelowOne, ProbabilityBelowOne],
     fused: bool = True,
 ) -> torch.optim.AdamW:
-    """Loshchilov & Hutter 2019. `fused` is one kernel for all tensors of a group."""
+    """Return AdamW (Loshchilov & Hutter 2019). `fused` updates all tensors of a group in one kernel."""
     return torch.optim.AdamW(
         decay_groups(params, weight_decay), lr=learning_rate, betas=(betas[0], betas[1]), fused=fused
     )
@@ -67,7 +67,7 @@ def sgd(
     momentum: ProbabilityBelowOne,
     nesterov: bool,
 ) -> torch.optim.SGD:
-    """With Nesterov's momentum as in Sutskever et al. 2013; without momentum there is nothing to look ahead to."""
+    """Return SGD, with Nesterov's momentum (Sutskever et al. 2013) unless the momentum is 0."""
     return torch.optim.SGD(
         decay_groups(params, weight_decay),
         lr=learning_rate,

@@ -1,4 +1,4 @@
-"""Penalties on the weights, added to the loss. Biases and norms are not weights here: they do not overfit."""
+"""Penalties on the weights, added to the loss. Biases and norms are not penalized: they do not overfit."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -13,26 +13,26 @@ class Regularizer(Protocol):
     """One term of the loss that depends on the network alone."""
 
     def penalty(self, network: nn.Module) -> Tensor:
-        """A scalar with gradient."""
+        """Return a scalar with gradient."""
 
 
 def penalized_weights(network: nn.Module) -> Iterator[Tensor]:
-    """The trainable tensors with two axes or more: matrices and convolution kernels."""
+    """Yield the trainable tensors with two axes or more: matrices and convolution kernels."""
     return (parameter for parameter in network.parameters() if parameter.requires_grad and parameter.ndim > 1)
 
 
 def l1(network: nn.Module) -> Tensor:
-    """sum |w|"""
+    """Return sum |w|."""
     return torch.stack([weight.abs().sum() for weight in penalized_weights(network)]).sum()
 
 
 def l2(network: nn.Module) -> Tensor:
-    """sum w^2 / 2, so that its gradient is w."""
+    """Return sum w^2 / 2, whose gradient is w."""
     return torch.stack([weight.square().sum() for weight in penalized_weights(network)]).sum() / 2
 
 
 class L1:
-    """The lasso (Tibshirani 1996): drives many weights to zero."""
+    """The lasso (Tibshirani 1996), which drives many weights to zero."""
 
     def __init__(self, *, strength: NonNegativeFloat) -> None:
         self.strength = strength

@@ -1,4 +1,4 @@
-"""Learning-rate schedules over the whole of training, in shares of it or in epochs, never in guessed steps."""
+"""Learning-rate schedules over the whole training, in shares of it or in epochs, not in steps."""
 
 import inspect
 import math
@@ -15,11 +15,11 @@ from pipeline.errors import ConfigError
 
 @dataclass(frozen=True)
 class Schedule:
-    """Make a scheduler, and say when it goes on.
+    """Make a scheduler, and say when it is stepped.
 
     build     takes the optimiser, and total_steps and steps_per_epoch if its signature names them
-    interval  whether it goes on after each optimiser step or after each epoch
-    monitor   the metric that it waits for, if it is ReduceLROnPlateau
+    interval  whether it is stepped after each optimiser step or after each epoch
+    monitor   the metric of a ReduceLROnPlateau
     """
 
     build: Callable[..., LRScheduler]
@@ -28,12 +28,12 @@ class Schedule:
 
     def make(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LRScheduler:
         parameters = inspect.signature(self.build).parameters
-        takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+        takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
         lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
         known: dict[str, Any] = {name: value for name, value in lengths.items() if takes_all or name in parameters}
-        if "schedulers" in parameters:  # of SequentialLR and ChainedScheduler, each of which needs the optimiser, too
-            waiting = self.build.keywords["schedulers"]  # type: ignore[attr-defined]  # a partial
-            known["schedulers"] = [make(optimizer) for make in waiting]
+        if "schedulers" in parameters:  # SequentialLR and ChainedScheduler, whose parts need the optimiser, too
+            factories = self.build.keywords["schedulers"]  # type: ignore[attr-defined]  # a partial
+            known["schedulers"] = [make(optimizer) for make in factories]
         if "optimizer" in parameters:  # ChainedScheduler takes it as its second argument
             return self.build(optimizer=optimizer, **known)
         return self.build(optimizer, **known)
@@ -47,11 +47,12 @@ def one_cycle(
     warmup_share: Probability,
     warmup_epochs: NonNegativeFloat | None,
 ) -> LRScheduler:
-    """Smith & Topin 2018: up to the optimiser's learning rate and down to almost nothing, both along a cosine.
+    """Return the 1cycle schedule (Smith & Topin 2018): up to the optimiser's learning rate and down to almost nothing,
+    both along a cosine.
 
     Momentum (the first beta of Adam) goes the other way, from 0.95 to 0.85 and back.
     """
-    # A cycle of a single step would be all descent and train nothing.
+    # In a cycle of a single step the learning rate would be almost nothing.
     steps = max(total_steps, 2)
     rising = warmup_steps(warmup_share, warmup_epochs, steps_per_epoch, total_steps) / total_steps * steps
     if math.isclose(rising, 1) or math.isclose(rising, steps):
@@ -74,7 +75,7 @@ def cosine(
     warmup_epochs: NonNegativeFloat | None,
     final_share: Probability,
 ) -> LRScheduler:
-    """Linear warm-up (Goyal et al. 2017), then half a cosine down to `final_share` of the peak."""
+    """Return a linear warm-up (Goyal et al. 2017), then half a cosine down to `final_share` of the peak."""
     rising = warmup_steps(warmup_share, warmup_epochs, steps_per_epoch, total_steps)
 
     def scale(step: int) -> float:
@@ -87,15 +88,15 @@ def cosine(
 
 
 def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LRScheduler:
-    """The optimiser's learning rate throughout."""
-    del total_steps, steps_per_epoch  # every schedule is offered them
+    """Return a schedule that keeps the optimiser's learning rate."""
+    del total_steps, steps_per_epoch  # every schedule gets them
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
 def warmup_steps(share: float, epochs: float | None, steps_per_epoch: int, total_steps: int) -> float:
-    """Steps spent going up: `epochs` if it is given, else that share of all steps.
+    """Return the steps of the warm-up: `epochs` if given, else that share of all steps.
 
-    Raises ConfigError for a warm-up longer than training.
+    Raise ConfigError for a warm-up longer than training.
     """
     if epochs is not None and not 0 <= epochs * steps_per_epoch <= total_steps:
         raise ConfigError(

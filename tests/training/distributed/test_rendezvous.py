@@ -14,15 +14,15 @@ from pipeline.launch.local import free_port
 PROGRAM = """
 import sys
 from rich.console import Console
-from pipeline.system.process import place
-from pipeline.system.heartbeat import Pulse
+from pipeline.system.process import process_rank
+from pipeline.system.heartbeat import HeartbeatWriter
 from pipeline.training.distributed import rendezvous
 from pipeline.training.interruption import Interruption
 rendezvous.START_SECONDS, rendezvous.TELL_SECONDS = float(sys.argv[1]), 0.3
 interruption = Interruption()
 interruption.install()
-here = place()
-met = rendezvous.Rendezvous(here, Pulse(here.rank), Console(), interruption)
+here = process_rank()
+met = rendezvous.Rendezvous(here, HeartbeatWriter(here.rank), Console(), interruption)
 met.wait_until_started()
 import torch.distributed
 torch.distributed.init_process_group("gloo")
@@ -72,9 +72,10 @@ def test_those_that_came_say_who_did_not(ranks: Ranks) -> None:
 
 
 def test_the_one_that_holds_the_place_may_end_while_others_wait(ranks: Ranks) -> None:
-    first, second = ranks.start(0, 3, 600), ranks.start(2, 3, 600)
-    for each in (first, second):
-        assert each.stdout is not None and "waiting for process 1 of 3" in each.stdout.readline()
+    first = ranks.start(0, 3, 600)
+    assert first.stdout is not None and "waiting for processes 1, 2 of 3" in first.stdout.readline()
+    second = ranks.start(2, 3, 600)
+    assert second.stdout is not None and "waiting for process 1 of 3" in second.stdout.readline()
     first.kill()
     _, err = second.communicate(timeout=90)
     assert "process 0, which holds the place, ended" in err and "unset RANK WORLD_SIZE" in err

@@ -1,4 +1,4 @@
-"""Training recordings changed at random, whole batches at once, on the device."""
+"""Augment training recordings, whole batches at once, on the device."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,12 +23,12 @@ class _AudioTransform(BatchTransform):
         return replace(batch, inputs=self.transform(trainer, batch.inputs))
 
     def transform(self, trainer: pl.Trainer, inputs: Tensor) -> Tensor:
-        """(B, S), or what a callback before this one has made of it -> the same, changed."""
+        """Return changed inputs: waveforms (B, S), or what an earlier callback made of them."""
         raise NotImplementedError
 
 
 class TimeShift(_AudioTransform):
-    """Each recording earlier or later by up to a `share` of its length; silence comes in."""
+    """Shift each recording in time by up to a `share` of its length, either way, and fill with silence."""
 
     name = "time_shift"
 
@@ -41,7 +41,7 @@ class TimeShift(_AudioTransform):
 
 
 class WaveformNoise(_AudioTransform):
-    """White noise in a share `p` of the recordings, fainter than these by `decibels` drawn between two bounds."""
+    """Add white noise to a share `p` of the recordings, fainter than them by `decibels`, drawn between two bounds."""
 
     name = "waveform_noise"
 
@@ -55,10 +55,10 @@ class WaveformNoise(_AudioTransform):
 
 
 class SpecAugment(_AudioTransform):
-    """Bands and frames of the spectrogram masked by its mean (Park et al. 2019, without the warping of time):
+    """Mask bands and frames of the spectrogram with its mean (SpecAugment, Park et al. 2019, without time warping):
     `frequency_masks` of up to `frequency_width` bands, `time_masks` of up to `time_width` frames.
 
-    What follows gets spectrograms, so it comes after whatever changes waveforms.
+    Later callbacks get spectrograms, so it comes after those that change waveforms.
     """
 
     name = "spec_augment"
@@ -74,54 +74,56 @@ class SpecAugment(_AudioTransform):
         self.masks = {2: (frequency_masks, frequency_width), 3: (time_masks, time_width)}
 
     def transform(self, trainer: pl.Trainer, inputs: Tensor) -> Tensor:
-        # The network's own first stage, which takes what it has made as it is.
-        pictures: Tensor = trainer.lightning_module.network.standardize(inputs)  # type: ignore[operator,union-attr]
+        # By the network's own first layer, which leaves spectrograms as they are.
+        spectrograms: Tensor = trainer.lightning_module.network.standardize(inputs)  # type: ignore[operator,union-attr]
         for axis, (count, width) in self.masks.items():
             for _ in range(count):
-                pictures = mask_spectrograms(
-                    pictures, axis, width, rank=trainer.global_rank, world_size=trainer.world_size
+                spectrograms = mask_spectrograms(
+                    spectrograms, axis, width, rank=trainer.global_rank, world_size=trainer.world_size
                 )
-        return pictures
+        return spectrograms
 
 
 def check_waveforms(inputs: Tensor, callback: str) -> None:
+    """Raise ConfigError for inputs that are spectrograms already."""
     if inputs.ndim != 2:
         raise ConfigError(
             f"callbacks.{callback} changes waveforms, and gets inputs of shape {tuple(inputs.shape[1:])}: spec_augment "
-            f"has to come after it, callbacks=[default,{callback},spec_augment]"
+            f"must come after it, callbacks=[default,{callback},spec_augment]"
         )
 
 
-def shift_waveforms(sounds: Tensor, share: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
-    """(B, S) of any number type -> the same, drawn from torch's generator."""
-    samples, furthest = sounds.shape[1], int(share * sounds.shape[1])
-    drawn = torch.randint(-furthest, furthest + 1, (world_size * len(sounds), 1), device=sounds.device)
-    places = torch.arange(samples, device=sounds.device) - local_rows(drawn, rank, len(sounds))
-    there = (places >= 0) & (places < samples)
-    return sounds.gather(1, places.clamp(0, samples - 1)).masked_fill(~there, 0)
+def shift_waveforms(waveforms: Tensor, share: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
+    """Return shifted waveforms (B, S), of the same type; draws from torch's generator."""
+    samples = waveforms.shape[1]
+    limit = int(share * samples)
+    shifts = torch.randint(-limit, limit + 1, (world_size * len(waveforms), 1), device=waveforms.device)
+    sources = torch.arange(samples, device=waveforms.device) - local_rows(shifts, rank, len(waveforms))
+    is_inside = (sources >= 0) & (sources < samples)
+    return waveforms.gather(1, sources.clamp(0, samples - 1)).masked_fill(~is_inside, 0)
 
 
 def add_white_noise(
-    sounds: Tensor, decibels: Sequence[float], p: float, *, rank: int = 0, world_size: int = 1
+    waveforms: Tensor, decibels: Sequence[float], p: float, *, rank: int = 0, world_size: int = 1
 ) -> Tensor:
-    """(B, S) of any number type -> the same in float32, drawn from torch's generator."""
-    total, device = world_size * len(sounds), sounds.device
-    below = torch.empty((total, 1), device=device).uniform_(*decibels)
+    """Return waveforms (B, S) with noise, as float32; draws from torch's generator."""
+    total, device = world_size * len(waveforms), waveforms.device
+    ratios = torch.empty((total, 1), device=device).uniform_(*decibels)
     chosen = torch.rand((total, 1), device=device) < p
-    noise = torch.randn((total, sounds.shape[1]), device=device)
-    below, chosen, noise = (local_rows(each, rank, len(sounds)) for each in (below, chosen, noise))
-    clean = sounds.float()
+    noise = torch.randn((total, waveforms.shape[1]), device=device)
+    ratios, chosen, noise = (local_rows(values, rank, len(waveforms)) for values in (ratios, chosen, noise))
+    clean = waveforms.float()
     loudness = clean.square().mean(dim=1, keepdim=True).sqrt()
-    return clean + noise * loudness * 10 ** (-below / 20) * chosen
+    return clean + noise * loudness * 10 ** (-ratios / 20) * chosen
 
 
-def mask_spectrograms(pictures: Tensor, axis: int, width: int, *, rank: int = 0, world_size: int = 1) -> Tensor:
-    """(B, 1, M, F) -> the same with zeros, the mean, in up to `width` neighbours along the axis, 2 or 3."""
-    size, total = pictures.shape[axis], world_size * len(pictures)
-    drawn = torch.rand((2, total), device=pictures.device)
+def mask_spectrograms(spectrograms: Tensor, axis: int, width: int, *, rank: int = 0, world_size: int = 1) -> Tensor:
+    """Return spectrograms (B, 1, M, F) with zeros, their mean, in up to `width` neighbours along axis 2 or 3."""
+    size, total = spectrograms.shape[axis], world_size * len(spectrograms)
+    drawn = torch.rand((2, total), device=spectrograms.device)
     widths = (drawn[0] * (min(width, size) + 1)).long()
     starts = (drawn[1] * (size - widths + 1)).long()
-    places = torch.arange(size, device=pictures.device)
-    within = (places >= starts[:, None]) & (places < (starts + widths)[:, None])  # (W * B, size)
-    form = (-1, 1, size, 1) if axis == 2 else (-1, 1, 1, size)
-    return pictures.masked_fill(local_rows(within, rank, len(pictures)).view(form), 0)
+    indices = torch.arange(size, device=spectrograms.device)
+    is_masked = (indices >= starts[:, None]) & (indices < (starts + widths)[:, None])  # (W * B, size)
+    shape = (-1, 1, size, 1) if axis == 2 else (-1, 1, 1, size)
+    return spectrograms.masked_fill(local_rows(is_masked, rank, len(spectrograms)).view(shape), 0)

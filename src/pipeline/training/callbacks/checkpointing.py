@@ -1,4 +1,4 @@
-"""When checkpoints are taken, and which is the best."""
+"""Decide when checkpoints are saved, and which is the best."""
 
 import logging
 import time
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class Checkpointing(Checkpoint, StepCallback, BestScore):
-    """At the end of every epoch, and every n steps or minutes; the newest `keep` stay, and the best.
+    """Save a checkpoint at the end of every epoch, and every n steps or minutes; keep the newest `keep` and the best.
 
-    Being a Checkpoint, Lightning calls it after all other callbacks, so it sees what they did. Files are written while
-    training goes on. Ends training, saved, when a signal came to any process: raises Interrupted.
+    It is a Checkpoint, so Lightning calls it after all other callbacks and it saves what they did. Files are written
+    while training goes on. When any process got a signal, it saves and raises Interrupted.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Checkpointing(Checkpoint, StepCallback, BestScore):
         *,
         folder: Path,
         interruption: Interruption,
-        judged: Path | None = None,
+        evaluated: Path | None = None,
         monitor: str | None,
         mode: Literal["min", "max"],
         every_n_steps: PositiveInt | None,
@@ -42,19 +42,19 @@ class Checkpointing(Checkpoint, StepCallback, BestScore):
     ) -> None:
         self.folder = folder
         self.interruption = interruption
-        self.judged = judged  # of an earlier training, whose verdict holds until there is a new one
+        self.evaluated = evaluated  # the checkpoint that an earlier result is of; it is kept until there is a new one
         self.set_monitor(monitor, mode)
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self.keep = keep
         self.best_name: str | None = None
         self.is_new_best = False
-        self.at_limit: dict[str, Any] | None = None  # at the last step of a training that ends in mid-epoch
-        self.is_over = False  # a callback, such as early stopping, ended training with the epoch that was saved
+        self.at_limit: dict[str, Any] | None = None  # the checkpoint of a training whose last step is in mid-epoch
+        self.is_over = False  # a callback, such as early stopping, ended training with the saved epoch
         self.saved_at = time.monotonic()
         self.writer = BackgroundWriter()
-        # One for each kind of moment: a step and a batch of validation take different times.
-        self.after_step, self.while_validating, self.after_epoch = PeriodicMax(), PeriodicMax(), PeriodicMax()
+        # One for each place it is called from: a step and a batch of validation take different times.
+        self.after_step, self.in_validation, self.after_epoch = PeriodicMax(), PeriodicMax(), PeriodicMax()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -72,20 +72,22 @@ class Checkpointing(Checkpoint, StepCallback, BestScore):
 
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         if _ends_in_mid_epoch(trainer, learner):
-            # Under a higher limit of steps the epoch goes on from here: its end, which comes now, is no part of that.
+            # A run resumed with a higher limit of steps goes on from here, so the epoch's end, which comes next, must
+            # not be in the checkpoint.
             self.at_limit = {}
-            trainer.save_checkpoint(self._path(trainer), storage_options=self._keep)
+            trainer.save_checkpoint(self._path(trainer), storage_options=self._hold)
         if trainer.is_last_batch and not calls_step_callbacks(learner):
-            return  # Lightning cannot go on from there; the end of the epoch is near
+            return  # Lightning cannot resume from there; the end of the epoch is next
         by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         device = trainer.strategy.root_device
         by_time, signal = self.after_step.all_reduce(self._time_is_up(), self.interruption.signal_number, device=device)
         self._save_if_due(trainer, by_steps or by_time > 0, signal)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:  # nothing is trained yet that could be lost
-            own, device = self.interruption.signal_number, trainer.strategy.root_device
-            (signal,) = self.while_validating.all_reduce(own, device=device)
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:  # before training there is nothing to lose
+            (signal,) = self.in_validation.all_reduce(
+                self.interruption.signal_number, device=trainer.strategy.root_device
+            )
             self._save_if_due(trainer, False, signal)
 
     @property
@@ -109,9 +111,8 @@ class Checkpointing(Checkpoint, StepCallback, BestScore):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.in_training:
             self._compare(trainer)
-        own, device = self.interruption.signal_number, trainer.strategy.root_device
-        (signal,) = self.after_epoch.all_reduce(own, device=device)
-        # At the limit of steps a Learner stops in the same way, but from there a run may be resumed with a higher one.
+        (signal,) = self.after_epoch.all_reduce(self.interruption.signal_number, device=trainer.strategy.root_device)
+        # At the limit of steps a Learner stops in the same way, but such a run may be resumed with a higher limit.
         self.is_over = trainer.should_stop and trainer.global_step != trainer.max_steps
         self._save_if_due(trainer, True, signal)
 
@@ -126,19 +127,19 @@ class Checkpointing(Checkpoint, StepCallback, BestScore):
                 raise Interrupted(signal, saved.name)
 
     def save(self, trainer: pl.Trainer) -> Path:
-        """All processes together; the file stands when the writer has been waited for."""
+        """Save a checkpoint; all processes call it together. The file is complete once the writer was waited for."""
         path = self._path(trainer)
         is_best, self.is_new_best = self.is_new_best, False
         if is_best:
             self.best_name = path.name
 
-        def settle() -> None:
+        def link_and_prune() -> None:
             checkpoints.link_checkpoint(self.folder, "last.ckpt", path)
             if is_best:
                 checkpoints.link_checkpoint(self.folder, "best.ckpt", path)
-            checkpoints.prune_checkpoints(self.folder, keep=self.keep, besides=self.judged)
+            checkpoints.prune_checkpoints(self.folder, keep=self.keep, besides=self.evaluated)
 
-        write = partial(self.writer.write, then=settle)
+        write = partial(self.writer.write, then=link_and_prune)
         if self.at_limit is None:
             trainer.save_checkpoint(path, storage_options=write)
         elif trainer.is_global_zero:
@@ -149,8 +150,8 @@ class Checkpointing(Checkpoint, StepCallback, BestScore):
     def _path(self, trainer: pl.Trainer) -> Path:
         return self.folder / checkpoints.CHECKPOINT_NAME.format(trainer.global_step)
 
-    def _keep(self, checkpoint: dict[str, Any], _: Path) -> None:
-        self.at_limit = checkpoint  # of the first process; {} in others
+    def _hold(self, checkpoint: dict[str, Any], _: Path) -> None:
+        self.at_limit = checkpoint  # in the first process; {} in others
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.writer.wait()
@@ -158,8 +159,8 @@ class Checkpointing(Checkpoint, StepCallback, BestScore):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         try:
             self.writer.wait()
-        except Exception as problem:  # noqa: BLE001  what ended training counts, whatever it is
-            log.warning("the newest checkpoint could not be written: %s", problem)
+        except Exception as error:  # noqa: BLE001  must not hide what ended training
+            log.warning("the newest checkpoint could not be written: %s", error)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "best_name": self.best_name, "is_over": self.is_over}
@@ -172,5 +173,5 @@ class Checkpointing(Checkpoint, StepCallback, BestScore):
 def _ends_in_mid_epoch(trainer: pl.Trainer, module: pl.LightningModule) -> bool:
     if not calls_step_callbacks(module) or trainer.global_step != trainer.max_steps:
         return False
-    steps_per_epoch: Any = module.steps_per_epoch  # a Learner's
+    steps_per_epoch: Any = module.steps_per_epoch  # of a Learner
     return bool(trainer.global_step % steps_per_epoch)

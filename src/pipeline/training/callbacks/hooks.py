@@ -1,4 +1,4 @@
-"""What a callback can do at every optimiser step."""
+"""Hooks beside Lightning's own: at every optimiser step, and for every training batch."""
 
 from typing import Any, get_args
 
@@ -10,10 +10,10 @@ from pipeline.spec import Batch, DataSpec, Kind
 
 
 class StepCallback(pl.Callback):
-    """Lightning's batch hooks run once a chunk of steps; these run at every step of a Learner.
+    """A callback with a hook after every optimiser step, where Lightning's batch hooks run once a chunk of steps.
 
-    (`on_before_optimizer_step` is Lightning's own and also runs at every step.) A LightningModule of the user's own
-    knows nothing of them: there `after_optimizer_step` follows each batch that ended in a step.
+    (Lightning's own `on_before_optimizer_step` also runs at every step.) A user's own LightningModule does not call
+    `after_optimizer_step`: there it follows each batch that ended in a step.
     """
 
     _steps_seen = 0
@@ -27,16 +27,16 @@ class StepCallback(pl.Callback):
             self.after_optimizer_step(trainer, pl_module)
 
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
-        """The weights have changed; `trainer.global_step` counts this step."""
+        """Run after the weights have changed; `trainer.global_step` counts this step."""
 
 
 def calls_step_callbacks(module: pl.LightningModule) -> bool:
-    """Whether the module is a Learner, as far as a callback has to know."""
+    """Return whether the module calls `after_optimizer_step` itself, as a Learner does."""
     return getattr(module, "calls_step_callbacks", False)
 
 
 DIMENSIONS: dict[Kind, int] = {"image": 3, "table": 1, "audio": 1, "text": 1}  # of one sample
-NEEDED: dict[Kind, str] = {
+DATA_NAMES: dict[Kind, str] = {
     "image": "images (channels, height, width)",
     "table": "tables",
     "audio": "sound",
@@ -45,35 +45,37 @@ NEEDED: dict[Kind, str] = {
 
 
 class BatchTransform(StepCallback):
-    """What is drawn depends on (seed, step) alone and is drawn for the batch of all processes together, of which each
-    takes its rows: any number of processes sees the same samples. A LightningModule of the user's own never calls it.
+    """A callback that changes training batches before the network gets them, such as an augmentation.
 
-    name   the option of `callbacks` that it is
-    kinds  of data that it can change
+    Random numbers depend on (seed, step) alone and are drawn for the global batch, of which each process takes its
+    rows: any number of processes sees the same samples. A user's own LightningModule never calls it.
+
+    name   its option of `callbacks`
+    kinds  the kinds of data that it can change
     """
 
     name: str
     kinds: tuple[Kind, ...] = get_args(Kind)
 
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
-        """A new batch in place of this one, on the device.
+        """Return the batch to train on in place of this one; both are on the device.
 
         torch's generators have just been seeded with (seed, step), equally on all processes.
         """
         raise NotImplementedError
 
     def check_data(self, spec: DataSpec) -> None:
-        """Raises ConfigError for data that it cannot change."""
+        """Raise ConfigError for data that it cannot change."""
         if spec.kind not in self.kinds or len(spec.input_shape) != DIMENSIONS[spec.kind]:
             raise ConfigError(
-                f"callbacks.{self.name} needs {' or '.join(NEEDED[kind] for kind in self.kinds)}; {spec.name} has "
+                f"callbacks.{self.name} needs {' or '.join(DATA_NAMES[kind] for kind in self.kinds)}; {spec.name} has "
                 f"{spec.kind} data of shape {spec.input_shape}: leave it out, ~callbacks.{self.name}"
             )
 
     def check_share(self, samples: int, processes: int) -> None:
-        """Raises ConfigError where it cannot change batches of which each of the processes has so many samples."""
+        """Raise ConfigError if it cannot change batches of which each process has so many samples."""
 
 
-def local_rows(of_all_processes: Tensor, rank: int, count: int) -> Tensor:
-    """The rows of this process."""
-    return of_all_processes[rank * count : (rank + 1) * count]
+def local_rows(global_batch: Tensor, rank: int, count: int) -> Tensor:
+    """Return the `count` rows of this process."""
+    return global_batch[rank * count : (rank + 1) * count]

@@ -1,4 +1,4 @@
-"""Training samples mixed with each other, and their targets with them."""
+"""Mix training samples, and their targets with them: MixUp and CutMix."""
 
 from dataclasses import replace
 from math import sqrt
@@ -18,23 +18,23 @@ Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 class PairedTransform(BatchTransform):
-    """Changes each sample by its neighbour: the first by the second and the second by the first, the third by the
-    fourth, ...; a last one alone stays as it is.
+    """Change each sample with its neighbour: the first with the second and the second with the first, the third with
+    the fourth, ...; a last one without a partner stays as it is.
 
-    The order of an epoch is random already, so neighbours are partners drawn at random.
+    The order of an epoch is random already, so neighbours are random partners.
     """
 
     def check_share(self, samples: int, processes: int) -> None:
         if processes > 1 and samples % 2 == 1:
             raise ConfigError(
                 f"callbacks.{self.name} takes samples in pairs, and data.batch_size={samples * processes} gives each "
-                f"of {processes} processes {samples}, which parts a pair: use a multiple of {2 * processes}, such as "
+                f"of {processes} processes {samples}, which splits a pair: use a multiple of {2 * processes}, such as "
                 f"data.batch_size={(samples + 1) * processes}"
             )
 
 
 class _MixingTransform(PairedTransform):
-    """How much is drawn once a batch, as in the papers. A batch is left as it is with probability 1 - `p`."""
+    """Draw the share once for each batch, as in the papers; leave a batch as it is with probability 1 - `p`."""
 
     def __init__(self, *, alpha: PositiveFloat, p: Probability) -> None:
         self.distribution = torch.distributions.Beta(alpha, alpha)
@@ -42,20 +42,20 @@ class _MixingTransform(PairedTransform):
 
     @torch.no_grad()
     def transform_batch(self, trainer: pl.Trainer, batch: Batch) -> Batch:
-        # Drawn on the CPU, whose generator is seeded with that of the device: to be read without waiting.
-        is_left = float(torch.rand(())) >= self.p
+        # Drawn on the CPU, whose generator is seeded with the same value: reading from a device would wait for it.
+        is_unchanged = float(torch.rand(())) >= self.p
         share = float(self.distribution.sample())
-        return batch if is_left else self.mix(batch, share)
+        return batch if is_unchanged else self.mix(batch, share)
 
     def mix(self, batch: Batch, share: float) -> Batch:
         raise NotImplementedError
 
 
 class MixUp(_MixingTransform):
-    """Zhang et al. 2018: x <- (1 - share) x + share x', and the same of the targets; share ~ Beta(alpha, alpha)."""
+    """MixUp (Zhang et al. 2018): x <- (1 - share) x + share x', likewise for targets; share ~ Beta(alpha, alpha)."""
 
     name = "mixup"
-    kinds = ("image", "table", "audio")  # amounts; tokens are names
+    kinds = ("image", "table", "audio")  # not text: tokens are numbers that stand for words
 
     def check_data(self, spec: DataSpec) -> None:
         super().check_data(spec)
@@ -72,7 +72,7 @@ class MixUp(_MixingTransform):
 
 
 class CutMix(_MixingTransform):
-    """Yun et al. 2019: a box of each picture is its partner's; its area is the partner's share of the target."""
+    """CutMix (Yun et al. 2019): replace a box of each image by its partner's, and that share of its target."""
 
     name = "cutmix"
     kinds = ("image",)
@@ -85,31 +85,31 @@ class CutMix(_MixingTransform):
 
 
 def swap_neighbours(values: Tensor) -> Tensor:
-    """(B, ...) in which the two rows of each pair have changed places; a last row without a partner is its own."""
+    """Return (B, ...) with the two rows of each pair swapped; a last row without a partner stays."""
     paired = len(values) // 2 * 2
     swapped = values[:paired].reshape(-1, 2, *values.shape[1:]).flip(1).flatten(0, 1)
     return torch.cat([swapped, values[paired:]])
 
 
 def mix_targets(batch: Batch, share: float) -> Mixed:
-    """What is in the samples besides their own targets, when `share` of each is its neighbour.
+    """Return the neighbours' targets and their share, when `share` of each sample is its neighbour.
 
-    What was mixed before counts: of the neighbour a part is the sample itself.
+    If the samples were mixed before, a part of the neighbour is the sample itself.
     """
     before = 0.0 if batch.mixed is None else batch.mixed.share
     return Mixed(swap_neighbours(batch.targets), (1 - share) * before + share * (1 - before))
 
 
 def blend_neighbours(inputs: Tensor, share: float) -> Tensor:
-    """(B, ...) of amounts, each with `share` of its neighbour; whole numbers are rounded to such again."""
+    """Return (B, ...) numbers, each with `share` of its neighbour; integers are rounded to integers again."""
     if inputs.is_floating_point():
         return inputs.lerp(swap_neighbours(inputs), share)
-    amounts = inputs.float()
-    return amounts.lerp(swap_neighbours(amounts), share).round().to(inputs.dtype)
+    values = inputs.float()
+    return values.lerp(swap_neighbours(values), share).round().to(inputs.dtype)
 
 
 def draw_box(height: int, width: int, share: float) -> Box:
-    """Of `share` of the area, around a point anywhere in the picture, as far as it lies within."""
+    """Return a random box with `share` of the area around a random point, clipped to the image."""
     row, column = torch.rand(2).tolist()
     half_height, half_width = height * sqrt(share) / 2, width * sqrt(share) / 2
     top, bottom = (round(height * row + offset) for offset in (-half_height, half_height))
@@ -118,7 +118,7 @@ def draw_box(height: int, width: int, share: float) -> Box:
 
 
 def paste_neighbours(images: Tensor, box: Box) -> Tensor:
-    """(B, C, H, W) with each one's neighbour in the box."""
+    """Return images (B, C, H, W), each with its neighbour's pixels in the box."""
     top, bottom, left, right = box
     result = images.clone()
     result[:, :, top:bottom, left:right] = swap_neighbours(images[:, :, top:bottom, left:right])

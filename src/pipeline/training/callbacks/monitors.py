@@ -1,4 +1,4 @@
-"""The learning rate as a metric."""
+"""Record the learning rate, the norm of gradients, the load of the machine, and where the time goes."""
 
 import json
 import logging
@@ -22,10 +22,10 @@ from pipeline.training.distributed.sharding import full_tensor
 
 
 class LearningRate(StepCallback):
-    """Records `train/learning_rate` at every point of logging, for the first group of parameters.
+    """Record `train/learning_rate` at every point of logging, for the first group of parameters.
 
-    With a Learner right after the step, before a checkpoint can be taken: a run that is killed there and resumed would
-    never record the point. With a user's own module, which has no such moment, after each batch.
+    A Learner's is recorded right after the step, before a checkpoint is saved: otherwise a run that is killed there and
+    resumed would miss the point. A user's own module's is recorded after each batch.
     """
 
     def after_optimizer_step(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
@@ -43,18 +43,18 @@ class LearningRate(StepCallback):
 
 
 class GradientNorm(pl.Callback):
-    """Records `train/gradient_norm` at every point of logging: the Euclidean norm over all weights, before clipping.
+    """Record `train/gradient_norm` at every point of logging: the Euclidean norm over all weights, before clipping.
 
-    Of one step, not of an interval: at each step it would have to be waited for.
+    It is the norm of one step, not a mean over the interval: reading it at each step would wait for the device.
     """
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        step = trainer.global_step + 1  # once it is done
+        step = trainer.global_step + 1  # after this step
         if step % trainer.log_every_n_steps != 0:  # type: ignore[attr-defined]  # set by its connector
             return
-        gradients = [each.grad for each in pl_module.parameters() if each.grad is not None]
+        gradients = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
         norm = float(full_tensor(nn.utils.get_total_norm(gradients))) if gradients else 0.0
         for logger in trainer.loggers:
             logger.log_metrics({"train/gradient_norm": norm}, step=step)
@@ -65,7 +65,7 @@ MEGABYTE = 1e6
 
 
 def node_usage(folder: Path) -> dict[str, float]:
-    """Percent of all cores since the last call, of memory, and of the disk that `folder` lies on."""
+    """Return percent of all cores since the last call, of memory, and of the disk that holds `folder`."""
     return {
         "cpu_percent": psutil.cpu_percent(interval=None),
         "memory_percent": psutil.virtual_memory().percent,
@@ -74,13 +74,13 @@ def node_usage(folder: Path) -> dict[str, float]:
 
 
 def process_usage(device: torch.device) -> dict[str, float]:
-    """Resident memory of this process in MB; load (percent) and memory in use (MB) of its GPU, if it has one."""
-    found = {"process_memory_mb": psutil.Process().memory_info().rss / MEGABYTE}
-    return found | (gpu_usage(device) if device.type == "cuda" else {})
+    """Return resident memory of this process in MB; load (percent) and used memory (MB) of its GPU, if it has one."""
+    usage = {"process_memory_mb": psutil.Process().memory_info().rss / MEGABYTE}
+    return usage | (gpu_usage(device) if device.type == "cuda" else {})
 
 
 def gpu_usage(device: torch.device) -> dict[str, float]:
-    """Asked of the driver's own program, which needs no further package; {} where it does not answer."""
+    """Return what nvidia-smi says, which needs no further package; {} if it does not answer."""
     identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     query = ["nvidia-smi", f"--id={identity}", "--query-gpu=utilization.gpu,memory.used"]
     try:
@@ -93,15 +93,15 @@ def gpu_usage(device: torch.device) -> dict[str, float]:
     return {"gpu_percent": load, "gpu_memory_mb": mebibytes * 1024**2 / MEGABYTE}
 
 
-FOLDER = ".system"  # in the run directory: what the other processes have to tell
+FOLDER = ".system"  # in the run directory: samples of the other processes
 
 log = logging.getLogger(__name__)
 
 
 class SystemMetrics(pl.Callback):
-    """Records `system/*` every n seconds, from a thread: training waits for nothing.
+    """Record `system/*` every n seconds, from a thread, so that training does not wait.
 
-    cpu_percent, memory_percent, disk_percent   of the first node; of others with their number before: node1_cpu_percent
+    cpu_percent, memory_percent, disk_percent       of the first node; of others with a prefix: node1_cpu_percent
     process_memory_mb, gpu_percent, gpu_memory_mb   of the first process; of others: rank1_process_memory_mb
 
     Each process samples itself. The first one writes all samples into the journal; the others leave theirs in the run
@@ -114,14 +114,14 @@ class SystemMetrics(pl.Callback):
         self.over = threading.Event()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        node_usage(self._folder(trainer))  # from here on the load is counted
+        node_usage(self._folder(trainer))  # starts the count of processor time
         self.over.clear()
         self.thread = threading.Thread(target=self._watch, args=[trainer], name="system-metrics", daemon=True)
         self.thread.start()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()
-        self._sample(trainer)  # also of a run that was too short for one
+        self._sample(trainer)  # also in a run shorter than the interval
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._stop()
@@ -138,39 +138,39 @@ class SystemMetrics(pl.Callback):
 
     def _sample(self, trainer: pl.Trainer) -> None:
         try:
-            found = self._own(trainer)
+            usage = self._own_usage(trainer)
             if trainer.is_global_zero:
-                found |= self._of_others(trainer)
+                usage |= self._usage_of_others(trainer)
                 for logger in trainer.loggers:
-                    logger.log_metrics({f"system/{name}": value for name, value in found.items()}, trainer.global_step)
+                    logger.log_metrics({f"system/{name}": value for name, value in usage.items()}, trainer.global_step)
             else:
                 folder = self._folder(trainer) / FOLDER
                 folder.mkdir(exist_ok=True)
-                write_atomically(folder / f"rank{trainer.global_rank}.json", json.dumps(found))
-        except OSError as problem:  # a full or a lost disk is for the checkpoints to tell
-            log.info("no system metrics: %s", problem)
+                write_atomically(folder / f"rank{trainer.global_rank}.json", json.dumps(usage))
+        except OSError as error:  # checkpoints report a full or a lost disk
+            log.info("no system metrics: %s", error)
 
-    def _own(self, trainer: pl.Trainer) -> dict[str, float]:
+    def _own_usage(self, trainer: pl.Trainer) -> dict[str, float]:
         rank, node = trainer.global_rank, trainer.node_rank
-        found = _named(f"rank{rank}" if rank > 0 else "", process_usage(trainer.strategy.root_device))
+        usage = _with_prefix(f"rank{rank}" if rank > 0 else "", process_usage(trainer.strategy.root_device))
         if trainer.local_rank == 0:
-            found |= _named(f"node{node}" if node > 0 else "", node_usage(self._folder(trainer)))
-        return found
+            usage |= _with_prefix(f"node{node}" if node > 0 else "", node_usage(self._folder(trainer)))
+        return usage
 
-    def _of_others(self, trainer: pl.Trainer) -> dict[str, float]:
-        found: dict[str, float] = {}
+    def _usage_of_others(self, trainer: pl.Trainer) -> dict[str, float]:
+        usage: dict[str, float] = {}
         for rank in range(1, trainer.world_size):
             path = self._folder(trainer) / FOLDER / f"rank{rank}.json"
             if path.exists():
-                found |= json.loads(path.read_text(encoding="utf-8"))
-        return found
+                usage |= json.loads(path.read_text(encoding="utf-8"))
+        return usage
 
     def _folder(self, trainer: pl.Trainer) -> Path:
         return Path(trainer.default_root_dir)
 
 
-def _named(whose: str, values: dict[str, float]) -> dict[str, float]:
-    return {f"{whose}_{name}" if whose else name: value for name, value in values.items()}
+def _with_prefix(prefix: str, values: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}_{name}" if prefix else name: value for name, value in values.items()}
 
 
 DATA = "system/seconds_data"
@@ -181,7 +181,7 @@ DATA_SHARE = "system/data_wait_percent"
 
 
 class TimedCheckpointIO(VerifiedCheckpointIO):
-    """Counts what it takes to write checkpoints."""
+    """Count the seconds that writing checkpoints takes."""
 
     seconds_saving = 0.0
 
@@ -192,13 +192,13 @@ class TimedCheckpointIO(VerifiedCheckpointIO):
 
 
 class EpochTiming(pl.Callback):
-    """Records for each epoch the seconds that went into data, optimiser steps, validation and checkpoints.
+    """Record for each epoch the seconds spent on data, optimiser steps, validation and checkpoints.
 
-    Data's share is that of the training alone: of data and steps together.
+    The share of data is that of data and steps together.
 
-    As this process sees them, without ever waiting for an accelerator: drawing a batch there is only the order to do
-    so, and the steps hold what is waited for at the next point of logging. Lightning's hooks tell how long a user's
-    own loader takes; ours draws within the steps, and counts for itself (`seconds_drawing`).
+    It never waits for an accelerator: there, drawing a batch only enqueues the work, and the steps contain what is
+    waited for at the next point of logging. Lightning's hooks time a user's own loader; ours draws within the steps
+    and counts its own time (`seconds_drawing`).
     """
 
     def __init__(self) -> None:
@@ -209,7 +209,7 @@ class EpochTiming(pl.Callback):
         self.last = _clocks(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._record(trainer)  # of the epoch before, with the checkpoint at its very end
+        self._record(trainer)  # the epoch before, with the checkpoint at its end
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         self._lap(trainer, DATA)
@@ -231,8 +231,8 @@ class EpochTiming(pl.Callback):
             self._record(trainer)
 
     def _lap(self, trainer: pl.Trainer, name: str | None) -> None:
-        """The seconds since the last lap go to `name`, but for those that the loader or a checkpoint took of them."""
-        if self.last[0] == 0:  # Lightning validates some batches before training begins
+        """Count the seconds since the last lap for `name`, without those that the loader or a checkpoint took."""
+        if self.last[0] == 0:  # Lightning's sanity check, before training
             return
         clocks = _clocks(trainer)
         elapsed, drawing, saving = (now - before for now, before in zip(clocks, self.last, strict=True))

@@ -1,4 +1,4 @@
-"""Stop on a loss that is no number."""
+"""Stop training when the loss is NaN or infinite."""
 
 import math
 
@@ -12,15 +12,15 @@ from pipeline.errors import TrainingFailed
 
 
 class StopOnNaN(pl.Callback):
-    """Ends training before a broken step reaches the weights.
+    """Raise TrainingFailed before a step with such a loss changes the weights.
 
-    Raises TrainingFailed with the step, and the parameter with the largest gradient. On a CPU every step is looked
-    at; on an accelerator looking means waiting for it, so there every `every_n_steps`.
+    The error names the step and the parameter with the largest gradient. On a CPU every step is checked; on an
+    accelerator, where checking means waiting for it, every `every_n_steps`.
     """
 
     def __init__(self, *, every_n_steps: PositiveInt = 10) -> None:
         self.every_n_steps = every_n_steps
-        self.loss: Tensor | None = None  # summed over the micro-batches of the step that is under way
+        self.loss: Tensor | None = None  # summed over the micro-batches of the current step
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         self.loss = loss.detach() if self.loss is None else self.loss + loss.detach()
@@ -42,7 +42,7 @@ class StopOnNaN(pl.Callback):
 
 
 def largest_gradient(module: torch.nn.Module) -> tuple[str, float]:
-    """The parameter with the largest absolute gradient, and that gradient; one that is no number counts most."""
+    """Return the name of the parameter with the largest absolute gradient, and that gradient; NaN counts as largest."""
     sizes = {name: _size(parameter.grad) for name, parameter in module.named_parameters() if parameter.grad is not None}
     if not sizes:
         return "no parameter", 0.0

@@ -1,4 +1,4 @@
-"""What a person sees while training runs: a bar on a terminal, a line an epoch elsewhere."""
+"""Show the progress of training: a bar on a terminal, a line for each epoch elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from pipeline.training.callbacks.hooks import StepCallback
 
-UPDATES_PER_SECOND = 4  # drawing takes 3 ms of the interpreter that the training shares
+UPDATES_PER_SECOND = 4  # drawing takes 3 ms, in which the training waits for the interpreter
 
 
 class ProgressDisplay(StepCallback):
-    """Epoch, step, loss, validation score, samples per second and the time left; records the speed of each epoch.
+    """Show epoch, step, loss, validation score, samples per second and time left; record the speed of each epoch.
 
     total_steps         optimiser steps of the whole run, None if unknown
-    samples_per_step    over all processes, None if unknown
+    samples_per_step    samples of all processes, None if unknown
     headline            the validation metric to show, such as `val/accuracy`
     """
 
@@ -34,7 +34,7 @@ class ProgressDisplay(StepCallback):
         self.epoch_started_at = 0.0
         self.epoch_first_step = 0
         self.epoch = 0  # counted from 1
-        self.training_seconds = 0.0  # of the current epoch, without validation
+        self.training_seconds = 0.0  # in the current epoch, without validation
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.console.is_terminal:
@@ -69,7 +69,7 @@ class ProgressDisplay(StepCallback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         steps = trainer.global_step - self.epoch_first_step
         if steps == 0:
-            return  # taken up again after its last step
+            return  # resumed after its last step
         values = {
             "system/seconds_per_epoch": self.training_seconds,
             "system/step_time_ms": 1000 * self.training_seconds / steps,

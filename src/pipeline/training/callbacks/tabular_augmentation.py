@@ -1,4 +1,4 @@
-"""Rows of training tables changed at random."""
+"""Augment rows of training tables."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from pipeline.training.callbacks.mixup_cutmix import PairedTransform, swap_neigh
 
 
 class FeatureNoise(BatchTransform):
-    """Gaussian noise on every value, of `std` times the standard deviation of its column in the training part.
+    """Add Gaussian noise to every value, of `std` times the standard deviation of its column in the training part.
 
     For a linear model this is ridge regression (Bishop 1995).
     """
@@ -25,7 +25,7 @@ class FeatureNoise(BatchTransform):
 
     def __init__(self, *, std: NonNegativeFloat) -> None:
         self.std = std
-        self.deviations: Tensor | None = None  # (C,) in the columns' own units
+        self.deviations: Tensor | None = None  # (C,) in the columns' units
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         spec: DataSpec = trainer.datamodule.spec  # type: ignore[attr-defined]  # set by its connector
@@ -41,10 +41,10 @@ class FeatureNoise(BatchTransform):
 
 
 class SwapNoise(PairedTransform):
-    """Each value is, with probability `p`, that of another sample in the same column (Jahrer 2017: "inputSwapNoise").
+    """Replace each value, with probability `p`, by that of another sample in the same column (Jahrer 2017,
+    "inputSwapNoise"), so that every value is one that occurs.
 
-    So what is put in is always a value that occurs. The other sample is the neighbour in the batch. Each column is for
-    itself, also those that a category was made into.
+    The other sample is the neighbour in the batch. Columns are independent, also those of one encoded category.
     """
 
     name = "swap_noise"
@@ -60,12 +60,12 @@ class SwapNoise(PairedTransform):
 
 
 def add_gaussian_noise(rows: Tensor, deviations: Tensor, *, rank: int = 0, world_size: int = 1) -> Tensor:
-    """(B, C) and the noise's deviations (C,) -> (B, C), drawn from torch's generator."""
+    """Return rows (B, C) with noise of standard deviations (C,); draws from torch's generator."""
     drawn = torch.randn((world_size * len(rows), rows.shape[1]), device=rows.device)
     return rows + local_rows(drawn, rank, len(rows)) * deviations
 
 
 def swap_values(rows: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
-    """(B, C) -> the same, drawn from torch's generator."""
+    """Return rows (B, C) with values swapped between neighbours; draws from torch's generator."""
     drawn = torch.rand((world_size * len(rows), rows.shape[1]), device=rows.device)
     return torch.where(local_rows(drawn, rank, len(rows)) < p, swap_neighbours(rows), rows)

@@ -1,4 +1,4 @@
-"""Words of the training sentences left out at random."""
+"""Augment training sentences."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ PAD, UNKNOWN = 0, 1
 
 
 class TokenDropout(BatchTransform):
-    """Each token becomes the unknown one with probability `p` (Iyyer et al. 2015): no word may decide by itself."""
+    """Replace each token by the unknown one with probability `p` (Iyyer et al. 2015): no word may decide alone."""
 
     name = "token_dropout"
     kinds = ("text",)
@@ -31,7 +31,7 @@ class TokenDropout(BatchTransform):
 
 
 def drop_tokens(tokens: Tensor, p: float, *, rank: int = 0, world_size: int = 1) -> Tensor:
-    """(B, T) token numbers -> the same, drawn from torch's generator; padding stays padding."""
+    """Return token numbers (B, T) with some unknown, and padding as before; draws from torch's generator."""
     drawn = torch.rand((world_size * len(tokens), tokens.shape[1]), device=tokens.device)
     dropped = local_rows(drawn, rank, len(tokens)) < p
     return tokens.masked_fill(dropped & (tokens != PAD), UNKNOWN)

@@ -1,6 +1,6 @@
 """Batch norm over the samples of all processes (Ioffe & Szegedy 2015), on any device.
 
-Not torch.nn.SyncBatchNorm: that refuses the CPU, and takes the place of modules, which have to be found and changed.
+Not torch.nn.SyncBatchNorm: that does not work on a CPU, and replaces modules, which must be found and changed.
 """
 
 from typing import Any
@@ -23,7 +23,10 @@ def batch_norm_over_processes(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """(B, C, ...) -> the same. All processes call it equally often; it moves the running statistics of all alike."""
+    """Return normed values (B, C, ...), and update the running statistics alike in all processes.
+
+    All processes must call it equally often.
+    """
     normed: Tensor = _BatchNorm.apply(values, weight, bias, running_mean, running_var, momentum, eps)  # type: ignore[no-untyped-call]
     return normed
 
@@ -53,7 +56,7 @@ class _BatchNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        """With x^ the normed values: weight / deviation * (gradient - mean(gradient) - x^ mean(gradient x^))."""
+        """Return weight / deviation * (gradient - mean(gradient) - x^ mean(gradient x^)), with x^ the normed values."""
         values, weight, mean, variance = ctx.saved_tensors
         # The sums over gradient x^ and over gradient come as the gradients of weight and bias.
         _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
@@ -65,11 +68,11 @@ class _BatchNorm(torch.autograd.Function):
             scale *= weight
         slope, offset = (sums * (scale / -ctx.count)).to(variance.dtype)
         # x^ slope + offset + gradient scale
-        whole = _normed(values, slope, offset, mean, variance, ctx.eps)
-        whole.addcmul_(gradient, scale.to(whole.dtype).view(-1, *(1 for _ in values.shape[2:])))
+        result = _normed(values, slope, offset, mean, variance, ctx.eps)
+        result.addcmul_(gradient, scale.to(result.dtype).view(-1, *(1 for _ in values.shape[2:])))
         _, has_weight, has_bias, *others = ctx.needs_input_grad
         parameters = (of_weight if has_weight else None, of_bias if has_bias else None)
-        return whole, *parameters, *(None for _ in others)
+        return result, *parameters, *(None for _ in others)
 
 
 def _normed(
@@ -80,15 +83,15 @@ def _normed(
 
 
 def _statistics(values: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean and variance (C,) float64 over all processes, and how many values they are of in each channel."""
+    """Return mean and variance (C,) float64 over all processes, and the number of values in each channel."""
     exact = values if values.dtype in (torch.float32, torch.float64) else values.float()
     mean, variance = torch.batch_norm_update_stats(exact, None, None, 0.0)
     channels = values.shape[1]
     count = torch.tensor([values.numel() // channels], dtype=torch.float64, device=values.device)
     # Merged from deviations (Chan, Golub & LeVeque 1979), not from sums of squares.
-    together = all_gather(torch.cat([mean, variance, count]))
-    counts = together[:, -1]
+    gathered = all_gather(torch.cat([mean, variance, count]))
+    counts = gathered[:, -1]
     total = float(counts.sum())
     shares = counts / total
-    mean, within = torch.split(shares @ together[:, :-1], channels)
-    return mean, within + shares @ (together[:, :channels] - mean).square(), total
+    mean, within = torch.split(shares @ gathered[:, :-1], channels)
+    return mean, within + shares @ (gathered[:, :channels] - mean).square(), total

@@ -1,7 +1,7 @@
-"""Operations that all processes of a run enter together in the middle of a step.
+"""Collective operations in the middle of a step.
 
-gloo hands each of them to threads of its own, which takes 0.5 to 1.2 ms where there are as many processes as cores.
-Between processes of one host, Unix sockets that are written and read by the thread that computes take 0.02 ms.
+gloo runs each of them in its own threads, which takes 0.5 to 1.2 ms if there are as many processes as cores. Between
+processes of one host, Unix sockets that the computing thread writes and reads itself take 0.02 ms.
 """
 
 import os
@@ -21,14 +21,14 @@ from pipeline.training.torch_private import collectives_of_group
 
 # W processes
 
-_let_others_run = getattr(os, "sched_yield", lambda: None)
-SPIN_SECONDS = 0.002  # of waiting without sleep: to be woken takes longer than others need as a rule
+_yield_processor = getattr(os, "sched_yield", lambda: None)
+SPIN_SECONDS = 0.002  # of waiting without sleep: waking up usually takes longer than the other processes need
 LIMIT_SECONDS = 1800.0  # torch's own
 PEER_ENDED = "another process of the run ended in the middle of a step"
 
 
 def all_gather(own: Tensor) -> Tensor:
-    """(W, ...) in the order of the ranks: what each process has in `own`, which has the same shape everywhere."""
+    """Return (W, ...), in the order of the ranks: `own` of each process, of the same shape everywhere."""
     global _host
     group: Any = distributed.group.WORLD
     if own.device.type == "cpu":
@@ -42,17 +42,17 @@ def all_gather(own: Tensor) -> Tensor:
 
 
 def collectives_entered() -> int:
-    """How many this process has entered so far."""
+    """Return how many collective operations this process has entered so far."""
     group: Any = distributed.group.WORLD
     of_host = 0 if _host is None or _host[1] is None else _host[1].entered
     return 0 if group is None else collectives_of_group(group) + of_host
 
 
-_host: tuple[Any, "HostGroup | None"] | None = None  # of the process group that it was made for
+_host: tuple[Any, "HostGroup | None"] | None = None  # with the process group that it was made for
 
 
 class HostGroup:
-    """A socket to each other process of the run, all of which are on this host."""
+    """A socket to each other process of the run, if all are on this host."""
 
     def __init__(self, rank: int, peers: dict[int, socket.socket]) -> None:
         self.rank, self.peers = rank, peers
@@ -62,31 +62,34 @@ class HostGroup:
 
     @classmethod
     def connect(cls) -> "HostGroup | None":
-        """All processes call it together. None where one cannot be reached so: it is on another host, as a rule."""
+        """Connect all processes, which must call it together; return None if one cannot be reached.
+
+        That is usually on another host.
+        """
         rank = distributed.get_rank()
         with ExitStack() as stack:
-            # A folder that belongs to this user alone.
+            # In a folder that only this user can open.
             address = str(stack.enter_context(temporary_folder()) / "socket")
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
             listens = _succeeds(listener.bind, address) and _succeeds(listener.listen, distributed.get_world_size())
-            places = _gather_objects((platform.node(), address if listens else None))
-            host, addresses = places[0][0], [place[1] for place in places]
+            endpoints = _gather_objects((platform.node(), address if listens else None))
+            host, addresses = endpoints[0][0], [address for _, address in endpoints]
             peers = {lower: socket.socket(socket.AF_UNIX) for lower in range(rank)}
-            reached = all(address is not None and node == host for node, address in places) and all(
+            reached = all(address is not None and node == host for node, address in endpoints) and all(
                 _succeeds(peer.connect, addresses[lower]) and _succeeds(peer.sendall, rank.to_bytes(4, "big"))
                 for lower, peer in peers.items()
             )
-            if not all(_gather_objects(reached)):  # an address that is too long, containers of one name
+            if not all(_gather_objects(reached)):  # an address that is too long, containers with the same name
                 for peer in peers.values():
                     peer.close()
                 return None
-            for _ in range(rank + 1, len(places)):
+            for _ in range(rank + 1, len(endpoints)):
                 peer = listener.accept()[0]
                 peers[int.from_bytes(peer.recv(4, socket.MSG_WAITALL), "big")] = peer
             return cls(rank, peers)
 
     def all_gather(self, own: Tensor) -> Tensor:
-        """Raises ConnectionError where another process ended, TimeoutError where it does not come."""
+        """Raise ConnectionError if another process ended, TimeoutError if one does not come."""
         self.entered += 1
         gathered = torch.empty((len(self.peers) + 1, *own.shape), dtype=own.dtype)
         gathered[self.rank] = own
@@ -104,13 +107,13 @@ class HostGroup:
             if (waited := time.monotonic() - began) > SPIN_SECONDS:
                 self._sleep(unsent, unread, LIMIT_SECONDS - waited)
             else:
-                _let_others_run()
+                _yield_processor()
 
     def _sleep(self, unsent: Any, unread: Any, seconds: float) -> None:
-        """Until something can be sent or read."""
+        """Sleep until something can be sent or read."""
         if seconds <= 0:
             missing = [rank for rank, peer in self.peers.items() if peer in unread]
-            raise TimeoutError(f"process {self.rank} waited {LIMIT_SECONDS:g} s for what others compute: {missing}")
+            raise TimeoutError(f"process {self.rank} waited {LIMIT_SECONDS:g} s for other processes: {missing}")
         with selectors.DefaultSelector() as selector:
             for peer in {*unsent, *unread}:
                 events = (selectors.EVENT_WRITE if peer in unsent else 0) | (
@@ -121,13 +124,13 @@ class HostGroup:
 
 
 def _advance(left: dict[socket.socket, memoryview], peer: socket.socket, move: Callable[[memoryview], int]) -> None:
-    """By as many bytes as can be sent or read at once."""
+    """Send or read as many bytes as possible without waiting."""
     try:
         moved = move(left[peer])
     except BlockingIOError:
         return
-    except ConnectionError as problem:
-        raise ConnectionError(PEER_ENDED) from problem
+    except ConnectionError as error:
+        raise ConnectionError(PEER_ENDED) from error
     if moved == 0:
         raise ConnectionError(PEER_ENDED)
     left[peer] = left[peer][moved:]

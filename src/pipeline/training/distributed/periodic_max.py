@@ -6,34 +6,34 @@ import torch
 from torch import distributed
 
 INTERVAL_SECONDS = 0.5
-MOST_CALLS = 1000
+MAX_CALLS = 1000
 
 
 class PeriodicMax:
-    """All processes call `highest` equally often; about every INTERVAL_SECONDS they meet there and hear each other.
+    """The maximum of values over all processes, exchanged about every INTERVAL_SECONDS.
 
-    A signal reaches them at different moments, and a collective operation that one of them enters alone never
-    ends. To meet at every step would cost a small network a tenth of its speed, so the number of calls up to the next
-    meeting follows from the longest time that a call took in any of them, which all know alike.
+    All processes must call `all_reduce` equally often: a collective operation that one of them enters alone never ends.
+    An exchange at every step would cost a small network a tenth of its speed, so the number of calls up to the next one
+    follows from the longest time that a call took in any process, which all know alike.
     """
 
     def __init__(self) -> None:
         self.calls = 0
-        self.calls_until_meeting = 1
-        self.met_at = time.monotonic()
+        self.calls_until_exchange = 1
+        self.exchanged_at = time.monotonic()
 
-    def all_reduce(self, *wishes: int, device: torch.device) -> tuple[int, ...]:
-        """Of each wish (0: none) the highest that a process has; 0 between two meetings. One process alone always has
-        its way."""
+    def all_reduce(self, *values: int, device: torch.device) -> tuple[int, ...]:
+        """Return the maximum of each value over the processes; 0 between two exchanges. A single process gets its own
+        values at every call."""
         if not (distributed.is_available() and distributed.is_initialized()):
-            return wishes
+            return values
         self.calls += 1
-        if self.calls < self.calls_until_meeting:
-            return (0,) * len(wishes)
-        seconds_a_call = (time.monotonic() - self.met_at) / self.calls
-        heard = torch.tensor([*wishes, seconds_a_call], dtype=torch.float64, device=device)
-        distributed.all_reduce(heard, distributed.ReduceOp.MAX)
-        *wanted, slowest = heard.tolist()
-        self.calls_until_meeting = min(max(int(INTERVAL_SECONDS / max(slowest, 1e-6)), 1), MOST_CALLS)
-        self.calls, self.met_at = 0, time.monotonic()
-        return tuple(int(value) for value in wanted)
+        if self.calls < self.calls_until_exchange:
+            return (0,) * len(values)
+        seconds_a_call = (time.monotonic() - self.exchanged_at) / self.calls
+        exchanged = torch.tensor([*values, seconds_a_call], dtype=torch.float64, device=device)
+        distributed.all_reduce(exchanged, distributed.ReduceOp.MAX)
+        *highest, slowest = exchanged.tolist()
+        self.calls_until_exchange = min(max(int(INTERVAL_SECONDS / max(slowest, 1e-6)), 1), MAX_CALLS)
+        self.calls, self.exchanged_at = 0, time.monotonic()
+        return tuple(int(value) for value in highest)

@@ -1,4 +1,4 @@
-"""Weights, gradients and the optimiser's states divided among the processes (FSDP: Zhao et al. 2023)."""
+"""Shard weights, gradients and the optimiser's states over the processes (FSDP: Zhao et al. 2023)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,13 +21,13 @@ from pipeline.training import checkpoints
 
 LEAST_PARAMETERS = 100_000  # of a part of the network that is gathered by itself
 
-WHOLE = StateDictOptions(full_state_dict=True)
-WHOLE_IN_MEMORY = StateDictOptions(full_state_dict=True, cpu_offload=True)
+FULL = StateDictOptions(full_state_dict=True)
+FULL_ON_CPU = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """`trainer.strategy=fsdp`. Its checkpoints are whole files, as those of any other strategy, and either can go on
-    from the other's.
+    """The strategy `trainer.strategy=fsdp`. Its checkpoints are whole files, like those of any other strategy, and
+    each can resume from the other's.
 
     Not Lightning's FSDPStrategy: that shards around `training_step`, which here holds many optimiser steps.
     """
@@ -36,9 +36,9 @@ class ShardedStrategy(ModelParallelStrategy):
         super().__init__(data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """As `optimizer.state_dict()` would be, whole, in the first process; {} in the others."""
+        """Return the full state, as `optimizer.state_dict()`, in the first process; {} in the others."""
         assert self.model is not None
-        named = get_optimizer_state_dict(self.model, optimizer, options=WHOLE_IN_MEMORY)
+        named = get_optimizer_state_dict(self.model, optimizer, options=FULL_ON_CPU)
         if not named:
             return {}
         numbers = {name: number for number, name in enumerate(self._names(optimizer))}
@@ -59,14 +59,14 @@ class ShardedStrategy(ModelParallelStrategy):
                 {**group, "params": [names[number] for number in group["params"]]} for group in state["param_groups"]
             ]
             named: Any = {
-                "state": {names[number]: each for number, each in state["state"].items()},
+                "state": {names[number]: values for number, values in state["state"].items()},
                 "param_groups": groups,
             }
-            set_optimizer_state_dict(self.model, optimizer, named, options=WHOLE)
+            set_optimizer_state_dict(self.model, optimizer, named, options=FULL)
         return checkpoint
 
     def _names(self, optimizer: Optimizer) -> list[str]:
-        """Of the parameters as the optimizer numbers them, which is not the order they have in the network."""
+        """Return the names of parameters in the optimiser's order, which is not that of the network."""
         assert self.model is not None
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
@@ -76,46 +76,45 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
-    """Once. Large parts that follow each other in a container are gathered one after the other, the rest together."""
+    """Shard a network that is not sharded yet: large parts of its containers one by one, the rest together."""
     if isinstance(network, FSDPModule):
         return
     for parameter in network.parameters():
-        parameter.data = parameter.data.contiguous()  # also what lies channels_last: FSDP takes nothing else
+        parameter.data = parameter.data.contiguous()  # FSDP refuses channels_last
     for module in network.modules():
         if isinstance(module, nn.Sequential | nn.ModuleList):
             for part in module:
-                if sum(each.numel() for each in part.parameters()) >= LEAST_PARAMETERS:
+                if sum(parameter.numel() for parameter in part.parameters()) >= LEAST_PARAMETERS:
                     fully_shard(part, mesh=mesh)
     fully_shard(network, mesh=mesh)
 
 
 def reshard(network: nn.Module) -> None:
-    """Leaves every process with its own parts alone: some are kept whole after a forward pass, for the one that may
-    come next."""
+    """Free the gathered weights: FSDP keeps some of them after a forward pass, for the backward pass that may come."""
     if isinstance(network, FSDPModule):
         network.reshard()
 
 
 def full_tensor(value: Tensor) -> Tensor:
-    """All of a tensor that is divided among the processes, which must all ask for it."""
+    """Return the whole of a tensor that may be sharded; then all processes must call it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def local_tensor(value: Tensor) -> Tensor:
-    """What of it lies in this process; shares memory with it."""
+    """Return the part of a tensor that is in this process; it shares memory with it."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
 def distribute_like(value: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor, where `other` is; this process's part of it where that one is divided."""
+    """Return a whole tensor on the device of `other`, sharded if that one is."""
     if isinstance(value, DTensor) or not isinstance(other, DTensor):
         return value.to(other.device)
     return distribute_tensor(value.to(other.device), other.device_mesh, other.placements)
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
-    """`load_state_dict` for a module that may be divided; `weights` are whole, in every process."""
-    if any(isinstance(each, DTensor) for each in module.parameters()):
-        set_model_state_dict(module, dict(weights), options=WHOLE)
+    """Load `weights`, which are whole in every process, into a module that may be sharded."""
+    if any(isinstance(parameter, DTensor) for parameter in module.parameters()):
+        set_model_state_dict(module, dict(weights), options=FULL)
     else:
         module.load_state_dict(weights)
