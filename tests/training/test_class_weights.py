@@ -55,7 +55,7 @@ def test_two_classes_of_one_score_are_weighed_too() -> None:
     [
         ([1, 2], r"\[1,2\] has 2 weights, and things has 3 classes: .* \[1,1,1\], in the order a, b, c"),
         ([1, -2, 3], "expected 0 or more for each class"),
-        ([0, 0, 0], "not 0 of all"),
+        ([0, 0, 0], "not 0 for all"),
         ("balance", "expected null, balanced, or a weight for each class"),
     ],
 )

@@ -75,7 +75,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("Classifier", "Stream", VAL_LOSS, "logs no val/loss"),
         ("EpochLossOnly", "TrainingOnly", MonitorChoice("train_loss", "min", in_training=True), "logs no val/loss"),
         ("TrainingLossOnly", "Points", None, "logs train_loss for single batches only"),
-        ("Adversaries", "TrainingOnly", None, "logs g_loss, d_loss, by which nobody can tell"),
+        ("Adversaries", "TrainingOnly", None, "logs g_loss, d_loss, which do not measure progress"),
         ("Silent", "Points", None, "Silent logs nothing"),
     ],
 )

@@ -204,7 +204,7 @@ class Multilabel:
 
 
 class Task(Protocol):
-    """What a Learner needs from a task. `scores` (B, DataSpec.num_outputs) are the network's outputs.
+    """The interface of a task for a Learner. `scores` (B, DataSpec.num_outputs) are the network's outputs.
 
     kind                 the kind of task that the model is built for
     headline             the metric that sums a run up
