@@ -10,7 +10,7 @@ from tests.search.conftest import Ended, MakeSearch
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.search import start
-from pipeline.search.lookup import find_search
+from pipeline.search.searches import find_search
 from pipeline.tracking.journal import Journal
 
 RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"

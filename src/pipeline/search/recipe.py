@@ -16,7 +16,7 @@ from pipeline.system.files import write_atomically
 MARK = "# Found by  pipeline search "
 
 
-def train_command(plan: Plan, params: Mapping[str, Any]) -> list[str]:
+def trial_command(plan: Plan, params: Mapping[str, Any]) -> list[str]:
     return ["pipeline", "train", *plan.fixed, *plan.space.overrides(params)]
 
 
@@ -26,7 +26,7 @@ def format_recipe(plan: Plan, params: Mapping[str, Any], remarks: tuple[str, ...
     defaults: dict[str, str] = {}
     values: Any = OmegaConf.create({})
     typed: list[str] = []
-    for override in parse_overrides(train_command(plan, params)[2:]):
+    for override in parse_overrides(trial_command(plan, params)[2:]):
         key = override.key_or_group
         # A recipe cannot delete keys of the defaults, nor allow the code of a package.
         if override.is_delete() or key == search_path.ALLOW_PACKAGES:

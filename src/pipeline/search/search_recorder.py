@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial
 
 from pipeline.runs import environment
 from pipeline.search.plan import CONFIG_FILE, OVERRIDES_FILE, Plan
-from pipeline.search.recipe import format_recipe, train_command
+from pipeline.search.recipe import format_recipe, trial_command
 from pipeline.search.storage import LeaderLock, try_lock_folder, try_lock_study
 from pipeline.search.study import DONE_STATES, best_trial
 from pipeline.tracking import sidecar, tracking_uri
@@ -106,7 +106,7 @@ class SearchRecorder:
         pages = [name for name in files if name.endswith((".html", ".png"))]
         links = " · ".join(f"[{_title(name)}](artifact:{name})" for name in sorted(pages, key=_is_picture))
         pictures = "\n\n".join(f"![{_title(name)}](artifact:{name})" for name in pages if _is_picture(name))
-        command = shlex.join(train_command(self.plan, dict(best.params)))
+        command = shlex.join(trial_command(self.plan, dict(best.params)))
         recipe = format_recipe(self.plan, dict(best.params))
         return (
             f"**{self.plan.format_scores(best.values)}** (trial {best.number}, on the validation set)\n\n"

@@ -25,7 +25,7 @@ from pipeline.lifecycle.exit_codes import DISK_FULL, find_os_error
 from pipeline.search.directory import is_search_stopped, reopen_search
 from pipeline.search.display import SearchDisplay
 from pipeline.search.plan import Plan, load_plan
-from pipeline.search.recipe import format_recipe, save_recipe, train_command
+from pipeline.search.recipe import format_recipe, save_recipe, trial_command
 from pipeline.search.results import final_evaluation
 from pipeline.search.results.cross_validation import chosen, estimates_of, told
 from pipeline.search.search_recorder import SearchRecorder
@@ -146,7 +146,7 @@ class _Session:
             why = "stopped" if is_stopped else "the time is up" if is_search_stopped(folder) else failed
             console.print(f"{why} after {done} of {total} trials; to go on: pipeline search name={folder.name}")
             return INTERRUPTED if is_stopped else DONE
-        console.print(escape(f"again       {shlex.join(train_command(plan, params))}"))
+        console.print(escape(f"again       {shlex.join(trial_command(plan, params))}"))
         return DONE
 
     def publish(self) -> list[str]:

@@ -15,13 +15,13 @@ from pipeline.config.frozen import TrustPolicy
 from pipeline.durations import format_age
 from pipeline.errors import DONE, ConfigError, RunError
 from pipeline.run_files import DamagedFileError
-from pipeline.search.lookup import last_activity, search_directories
 from pipeline.search.optuna_private import study_storage
 from pipeline.search.plan import Plan, load_plan
-from pipeline.search.recipe import train_command
+from pipeline.search.recipe import trial_command
 from pipeline.search.results import publish
 from pipeline.search.results.cross_validation import chosen, told
 from pipeline.search.results.search_results import Standing, scores_of, seconds_of, standing_of
+from pipeline.search.searches import last_activity, search_directories
 from pipeline.search.storage import STUDY_FILE, check_complete
 from pipeline.search.study import STATE_NAMES, open_study
 from pipeline.system.streams import print_labelled
@@ -98,7 +98,7 @@ def _summary_rows(standing: Standing) -> list[tuple[str, str]]:
         rows.append(("best", f"trial {best.number}: {scores}"))
         if len(standing.front) > 1:
             rows.append(("", f"one of {len(standing.front)} trials that none is better than in each objective"))
-        rows.append(("", shlex.join(train_command(plan, chosen(standing.trials, plan, best)))))
+        rows.append(("", shlex.join(trial_command(plan, chosen(standing.trials, plan, best)))))
     if standing.comparison is not None:
         rows.append(("test set", standing.comparison.sentence))
     if not standing.is_under_way:

@@ -18,7 +18,6 @@ from pipeline.config.suggestions import did_you_mean, nearest_names
 from pipeline.errors import ConfigError
 from pipeline.runs.environment import check_variables, ignored_variables
 from pipeline.search import recipe
-from pipeline.search.lookup import LATEST, find_search
 from pipeline.search.plan import (
     CHANGEABLE,
     CONFIG_FILE,
@@ -32,6 +31,7 @@ from pipeline.search.plan import (
     load_plan,
     read_plan_texts,
 )
+from pipeline.search.searches import LATEST, find_search
 from pipeline.search.sweeps import LOCATION_KEYS, is_launch_setting
 from pipeline.system.files import write_atomically
 

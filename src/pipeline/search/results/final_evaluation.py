@@ -102,7 +102,7 @@ def _train(plan: Plan, folder: Path, values: dict[str, Any], kind: str, seed: in
     runs = Path(plan.config.runs_dir).absolute()
     name = f"{folder.name}-{kind}"
     before = set(runs.glob(f"*-{name}-*"))
-    words = [*recipe.train_command(plan, values)[2:], f"seed={seed}", f"name={name}", f"runs_dir={runs}"]
+    words = [*recipe.trial_command(plan, values)[2:], f"seed={seed}", f"name={name}", f"runs_dir={runs}"]
     with (folder / "final.log").open("ab") as log:
         done = subprocess.run(module_command("pipeline", "train", *words), stdout=log, stderr=log, check=False)
     made = sorted(set(runs.glob(f"*-{name}-*")) - before)

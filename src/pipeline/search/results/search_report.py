@@ -24,7 +24,7 @@ from pipeline.reports.html import (
     section,
     table,
 )
-from pipeline.search.recipe import format_recipe, train_command
+from pipeline.search.recipe import format_recipe, trial_command
 from pipeline.search.results.cross_validation import chosen
 from pipeline.search.results.final_evaluation import Comparison
 from pipeline.search.results.search_results import Standing, scores_of, seconds_of
@@ -167,7 +167,7 @@ def _best(standing: Standing) -> Html | None:
         )
         for key, text in plan.space.texts(params).items()
     ]
-    typed = shlex.join(train_command(plan, params))
+    typed = shlex.join(trial_command(plan, params))
     return section(
         "The best configuration",
         definition_list(rows),
