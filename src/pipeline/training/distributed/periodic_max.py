@@ -1,4 +1,4 @@
-"""What one process of a run wants, all do, at the same step."""
+"""Values that all processes of a run act on at the same step, such as a signal that reached one of them."""
 
 import time
 
