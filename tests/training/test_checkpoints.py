@@ -14,12 +14,12 @@ def save(folder, step):
     return path
 
 
-def test_saved_checkpoint_is_loaded_again(tmp_path):
+def test_a_saved_checkpoint_is_loaded_again(tmp_path):
     path = save(tmp_path, 7)
     assert torch.equal(checkpoints.load_checkpoint(path)["weights"], torch.arange(1000) + 7)
 
 
-def test_digest_is_what_sha256sum_would_print(tmp_path):
+def test_the_digest_is_what_sha256sum_prints(tmp_path):
     import hashlib
 
     path = save(tmp_path, 7)
@@ -28,7 +28,7 @@ def test_digest_is_what_sha256sum_would_print(tmp_path):
 
 
 @pytest.mark.parametrize("lost", [None, b"", b"\0" * 85, b"0" * 85, b"abc", b"\xff\xfe", "folder"])
-def test_a_lost_digest_is_no_proof_of_damage(tmp_path, lost):
+def test_a_checkpoint_with_a_lost_digest_is_not_damaged(tmp_path, lost):
     path = save(tmp_path, 8)
     checkpoints.digest_path(path).unlink()
     if lost == "folder":
@@ -64,7 +64,7 @@ def test_a_damaged_checkpoint_is_found_out_with_and_without_a_digest(tmp_path, h
 
 
 @pytest.mark.parametrize("harm", ["truncate", "alter"])
-def test_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(tmp_path, harm):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(tmp_path, harm):
     older, newer = save(tmp_path, 7), save(tmp_path, 8)
     content = newer.read_bytes()
     if harm == "truncate":
@@ -78,7 +78,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(tmp_path, ha
     assert len(damaged) == 1 and damaged[0].startswith("step-00000008.ckpt")
 
 
-def test_checkpoint_cannot_run_code(tmp_path):
+def test_a_checkpoint_cannot_run_code(tmp_path):
     class Trap:
         def __reduce__(self):
             return print, ("code ran",)
@@ -93,7 +93,7 @@ def test_checkpoint_cannot_run_code(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[1, 2], 7, {"state_dict": 3}, {"weights": 1}])
-def test_what_is_no_checkpoint_is_refused_in_a_sentence(tmp_path, content):
+def test_a_file_that_is_no_checkpoint_is_refused_in_a_sentence(tmp_path, content):
     path = tmp_path / "other.ckpt"
     torch.save(content, path)
     with pytest.raises(RunError, match="holds no weights of a module"):
@@ -131,7 +131,7 @@ def test_pruning_keeps_the_best_of_a_folder_that_a_link_leads_to(tmp_path):
     assert checkpoints.list_checkpoints(tmp_path / "link") == [paths[3], paths[1], paths[0]]
 
 
-def test_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkeypatch):
     path = save(tmp_path, 3)
 
     def full(*_):
@@ -144,6 +144,6 @@ def test_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monke
     assert sorted(each.name for each in tmp_path.iterdir()) == [path.name, f"{path.name}.sha256"]
 
 
-def test_evaluation_takes_the_average_where_there_is_one():
+def test_evaluation_weights_are_the_average_if_there_is_one():
     assert checkpoints.evaluation_weights({"state_dict": {"w": 1}}) == {"w": 1}
     assert checkpoints.evaluation_weights({"state_dict": {"w": 1}, "evaluation_state_dict": {"w": 2}}) == {"w": 2}

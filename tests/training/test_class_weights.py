@@ -34,14 +34,14 @@ def test_the_loss_is_the_mean_of_weighted_losses_however_the_batch_is_cut() -> N
     torch.testing.assert_close(sum(halves) / 2, expected)
 
 
-def test_what_is_reported_is_not_weighted() -> None:
+def test_reported_losses_are_not_weighted() -> None:
     weighted = Classification(spec=THINGS, label_smoothing=0.0, class_weights="balanced")
     plain = Classification(spec=THINGS, label_smoothing=0.0)
     scores, targets = torch.randn(5, 3), torch.tensor([0, 1, 2, 2, 1])
     assert torch.equal(weighted.losses(scores, targets), plain.losses(scores, targets))
 
 
-def test_two_classes_of_one_score_are_weighed_too() -> None:
+def test_two_classes_with_one_score_can_have_weights() -> None:
     spec = replace(THINGS, task="binary", class_names=("no", "yes"), class_counts=(8, 2))
     task = task_for_data(spec=spec, label_smoothing=0.0, class_weights="balanced")
     assert isinstance(task, Binary)
@@ -59,12 +59,12 @@ def test_two_classes_of_one_score_are_weighed_too() -> None:
         ("balance", "expected null, balanced, or a weight for each class"),
     ],
 )
-def test_weights_that_are_none_are_refused(asked: Any, told: str) -> None:
+def test_invalid_class_weights_are_refused(asked: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         class_weight_tensor(asked, THINGS)
 
 
-def test_where_there_are_no_classes_or_nobody_counted_it_is_said() -> None:
+def test_class_weights_without_classes_or_counts_are_refused() -> None:
     number = replace(THINGS, task="regression", class_names=(), target_mean=(0.0,), target_std=(1.0,))
     with pytest.raises(ConfigError, match=r"class_weights=balanced weighs classes; things has a number"):
         task_for_data(spec=number, label_smoothing=0.0, class_weights="balanced")

@@ -48,7 +48,7 @@ NUMBERS = torch.tensor([[5.0], [7.0], [4.0], [1.0]])
         ("regression", nn.HuberLoss(), ONE, NUMBERS, F.huber_loss((ONE - 5) / 2, (NUMBERS - 5) / 2)),
     ],
 )  # fmt: skip
-def test_a_loss_takes_what_torch_means_it_to(
+def test_a_users_own_loss_gets_the_tensors_that_torch_defines_for_it(
     kind: TaskKind, loss: nn.Module, scores: Tensor, targets: Tensor, expected: Tensor
 ) -> None:
     own, plain = custom(kind, loss=loss), custom(kind)
@@ -70,7 +70,7 @@ def test_a_loss_takes_what_torch_means_it_to(
          regression.SpearmanCorrCoef()(ONE[:, 0], NUMBERS[:, 0])),
     ],
 )  # fmt: skip
-def test_a_metric_is_judged_beside_the_tasks_own(
+def test_a_users_own_metric_is_computed_beside_the_tasks_own(
     kind: TaskKind, metric: torchmetrics.Metric, scores: Tensor, targets: Tensor, expected: Tensor
 ) -> None:
     evaluation = Evaluation(custom(kind, mine=metric))
@@ -86,7 +86,7 @@ def test_a_metric_is_judged_beside_the_tasks_own(
     torch.testing.assert_close(evaluation.compute()["mine"], expected)
 
 
-def test_two_evaluations_do_not_share_what_they_have_seen() -> None:
+def test_two_evaluations_do_not_share_the_state_of_metrics() -> None:
     one = custom("binary", mine=torchmetrics.Accuracy(task="binary"))
     seen, other = Evaluation(one), Evaluation(one)
     seen.update(ONE, Batch(ONE, SIDES, torch.arange(4)))
@@ -94,7 +94,7 @@ def test_two_evaluations_do_not_share_what_they_have_seen() -> None:
     assert float(seen.compute()["mine"]) == 0.5 and float(other.compute()["mine"]) == 1.0
 
 
-def test_which_way_a_metric_is_better_is_what_its_class_says() -> None:
+def test_the_direction_of_a_users_own_metric_is_the_one_its_class_states() -> None:
     own = custom("multiclass", h=classification.MulticlassHingeLoss(3), f2=classification.MulticlassFBetaScore(2.0, 3))
     assert own.modes == {"h": "min", "f2": "max"}
 
@@ -119,7 +119,9 @@ class Learned(nn.Module):
         ("regression", {"m": classification.MulticlassAccuracy(3)}, "task.metrics.m cannot be computed"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_before_training(kind: TaskKind, parts: dict[str, Any], told: str) -> None:
+def test_a_loss_or_metric_that_does_not_fit_is_refused_before_training(
+    kind: TaskKind, parts: dict[str, Any], told: str
+) -> None:
     state = torch.get_rng_state()
     with pytest.raises(ConfigError) as caught:
         custom(kind, **parts)

@@ -22,7 +22,7 @@ class Counts(pl.Callback):
 
 
 @pytest.mark.parametrize("settings", [{"gradient_clip_val": None}, {"gradient_clip_val": 0.1}])
-def test_the_fast_way_trains_the_same_weights_as_lightnings_own(fit, tmp_path, monkeypatch, settings):
+def test_the_direct_engine_trains_the_same_weights_as_lightnings(fit, tmp_path, monkeypatch, settings):
     def trained(way):
         monkeypatch.setattr(learner_module, "make_engine", way)
         return fit(tmp_path / way.__name__, epochs=2, learner=settings)
@@ -39,7 +39,7 @@ def test_a_callback_gets_its_hooks_at_every_step_in_lightnings_order(fit):
     assert counts.seen == [("before backward", True), ("after backward", True), ("before update", True)] * 20
 
 
-def test_a_hook_that_lives_on_the_instance_is_called_too(fit):
+def test_a_hook_on_the_instance_of_a_callback_is_called_too(fit):
     losses = []
     callback = LambdaCallback(on_before_backward=lambda trainer, module, loss: losses.append(loss))
     fit(epochs=1, callbacks=lambda: [callback])

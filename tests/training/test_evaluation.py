@@ -26,7 +26,9 @@ def saved(*processes: RunningMeans) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_a_mean_covers_what_all_processes_saw_before_whatever_their_number_is_now(world_size: int) -> None:
+def test_a_resumed_mean_covers_the_samples_of_all_earlier_processes_whatever_their_number_is_now(
+    world_size: int,
+) -> None:
     state = saved(summed(1.0, 3.0), summed(5.0))
     now = [RunningMeans() for _ in range(world_size)]
     for rank, means in enumerate(now):
@@ -36,7 +38,7 @@ def test_a_mean_covers_what_all_processes_saw_before_whatever_their_number_is_no
     assert (total, sum(means.count for means in now)) == (9.0, 6)
 
 
-def test_each_process_takes_up_its_own_sums_to_the_last_bit() -> None:
+def test_each_process_resumes_its_own_sums_to_the_last_bit() -> None:
     mine = summed(0.1, 0.2, 0.7)
     state = saved(summed(0.3), mine)
     resumed = RunningMeans()
@@ -44,7 +46,7 @@ def test_each_process_takes_up_its_own_sums_to_the_last_bit() -> None:
     assert torch.equal(resumed.sums["loss"], mine.sums["loss"]) and resumed.count == mine.count
 
 
-def test_what_was_saved_does_not_change_afterwards() -> None:
+def test_saved_sums_do_not_change_afterwards() -> None:
     means = summed(1.0)
     state = saved(means)
     means.add({"loss": torch.tensor(7.0)}, 2)

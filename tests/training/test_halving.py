@@ -53,7 +53,7 @@ def test_halved_batches_train_the_same_network(fit, tmp_path, make_data, dropout
         assert step == same and one == pytest.approx(other, rel=1e-4)
 
 
-def test_with_memory_enough_halving_changes_nothing(fit, tmp_path, make_data):
+def test_halving_changes_nothing_if_there_is_enough_memory(fit, tmp_path, make_data):
     _, whole, _ = fit(tmp_path / "whole", learner={"network": network(make_data, 1000, norm=True)})
     _, halved, _ = fit(tmp_path / "halved", learner=halving(make_data, 1000, norm=True))
     assert halved.parts == 1
@@ -76,14 +76,14 @@ def test_a_failed_attempt_leaves_no_trace_in_batch_norm(fit, tmp_path, make_data
     assert counts == [torch.tensor(20)]
 
 
-def test_resumed_halved_run_matches_the_uninterrupted_run(fit, tmp_path, make_data):
+def test_a_resumed_halved_run_matches_the_uninterrupted_run(fit, tmp_path, make_data):
     _, whole, _ = fit(tmp_path / "whole", learner=halving(make_data, 13, norm=True))
     fit(tmp_path / "parts", learner=halving(make_data, 13, norm=True), interrupt_at=33)
     _, resumed, _ = fit(tmp_path / "parts", learner=halving(make_data, 13, norm=True))
     assert all(torch.equal(one, other) for one, other in zip(values_of(whole), values_of(resumed), strict=True))
 
 
-def test_a_single_sample_that_does_not_fit_ends_the_run_in_words(fit, tmp_path, make_data):
+def test_a_single_sample_that_does_not_fit_ends_the_run_with_a_clear_error(fit, tmp_path, make_data):
     with pytest.raises(TrainingFailed, match="out of memory with a single sample"):
         fit(tmp_path / "run", learner=halving(make_data, 0))
 
@@ -98,7 +98,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(fit, tmp_path, make_dat
         fit(tmp_path / "run", learner=broken)
 
 
-def test_what_torch_says_of_a_full_host_is_understood():
+def test_torchs_errors_of_a_full_host_are_recognised_as_out_of_memory():
     with pytest.raises(RuntimeError) as refused:
         torch.empty(MORE_THAN_THERE_IS)
     assert is_out_of_memory(refused.value)

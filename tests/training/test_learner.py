@@ -9,7 +9,7 @@ from pipeline.training.callbacks.nan import StopOnNaN
 from pipeline.training.regularizers import L1, L2, penalized_weights
 
 
-def test_learner_learns_digits(fit):
+def test_a_learner_learns_digits(fit):
     trainer, _, _ = fit(epochs=6)
     assert trainer.callback_metrics["val/accuracy"] > 0.9
 
@@ -21,20 +21,20 @@ def test_metrics_are_logged_at_optimiser_steps(fit):
     assert [step for step, _ in metrics.named("train/accuracy_epoch")] == [20, 40]
 
 
-def test_epoch_loss_is_the_mean_over_its_intervals(fit):
+def test_the_loss_of_an_epoch_is_the_mean_over_its_intervals(fit):
     _, _, metrics = fit(epochs=1)
     (_, first), (_, second), (_, third) = metrics.named("train/loss")
     [(_, whole)] = metrics.named("train/loss_epoch")
     assert whole == pytest.approx((8 * first + 8 * second + 4 * third) / 20, rel=1e-6)
 
 
-def test_max_steps_ends_in_the_middle_of_an_epoch_and_the_last_weights_are_judged(fit):
+def test_max_steps_ends_training_in_mid_epoch_and_the_last_weights_are_evaluated(fit):
     trainer, _, metrics = fit(epochs=5, max_steps=27)
     assert trainer.global_step == 27
     assert [step for step, _ in metrics.named("val/loss")] == [20, 27]
 
 
-def test_accumulation_sees_the_gradient_of_the_large_batch(fit, tmp_path):
+def test_accumulated_micro_batches_have_the_gradient_of_the_large_batch(fit, tmp_path):
     """Without batch norm's per-batch statistics and dropout, four quarters are the whole."""
 
     def plain(data):
@@ -96,12 +96,12 @@ def test_training_stops_on_nan_and_names_the_step_and_the_gradient(fit):
         fit(callbacks=lambda: [Poison(), StopOnNaN()])
 
 
-def test_early_stopping_stops(fit):
+def test_early_stopping_stops_training(fit):
     trainer, _, _ = fit(epochs=30, callbacks=lambda: [EarlyStopping("val/loss", patience=1, min_delta=10.0)])
     assert trainer.current_epoch == 2
 
 
-def test_ema_is_judged_while_training_goes_on_with_its_own_weights(fit, tmp_path):
+def test_the_ema_is_evaluated_while_training_goes_on_with_its_own_weights(fit, tmp_path):
     _, with_average, averaged = fit(tmp_path / "with", callbacks=lambda: [EMA(decay=0.9)])
     _, without, plain = fit(tmp_path / "without")
     for one, other in zip(with_average.parameters(), without.parameters(), strict=True):

@@ -12,7 +12,7 @@ SCORES = torch.tensor([[0.9, 0.2, 0.6], [2.0, -3.0, 0.4], [-1.0, -2.0, -3.0]])
 TARGETS = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
 
 
-def test_its_loss_is_the_logistic_loss_of_every_label_alike() -> None:
+def test_the_multilabel_loss_is_the_mean_logistic_loss_of_all_labels() -> None:
     task = task_for_data(spec=SPEC, label_smoothing=0.0)
     probabilities = torch.sigmoid(SCORES)
     expected = -torch.where(TARGETS > 0, probabilities, 1 - probabilities).log()
@@ -22,7 +22,7 @@ def test_its_loss_is_the_logistic_loss_of_every_label_alike() -> None:
     assert smooth.loss(9 * (2 * TARGETS - 1), TARGETS) > task.loss(9 * (2 * TARGETS - 1), TARGETS)
 
 
-def test_a_sample_is_right_where_all_of_its_labels_are() -> None:
+def test_a_multilabel_sample_is_right_if_all_of_its_labels_are() -> None:
     task = Multilabel(spec=SPEC, label_smoothing=0.0)
     assert task.sample_metrics(SCORES, TARGETS)["accuracy"].tolist() == [False, True, True]
     metrics = task.metrics()
@@ -32,7 +32,7 @@ def test_a_sample_is_right_where_all_of_its_labels_are() -> None:
     assert found == pytest.approx({"accuracy": 2 / 3, "hamming_loss": 1 / 9, "f1_macro": (1 + 1 + 2 / 3) / 3})
 
 
-def test_a_task_that_the_data_does_not_fit_is_refused() -> None:
+def test_a_task_that_does_not_fit_the_data_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"films has any of 3 labels to predict.*use task=multilabel"):
         Classification(spec=SPEC, label_smoothing=0.0)
     several = DataSpec("films", "table", "multiclass", (4,), ("funny", "sad", "long"), (0.0,) * 4, (1.0,) * 4)

@@ -61,7 +61,7 @@ def fit(tmp_path: Any) -> Callable[..., Line]:
     return run
 
 
-def test_the_average_of_every_step_is_judged_and_training_keeps_its_own_weights(fit: Callable[..., Line]) -> None:
+def test_an_ema_of_a_users_own_module_is_evaluated_and_training_keeps_its_own_weights(fit: Callable[..., Line]) -> None:
     module = Line()
     average = module.layer.weight.detach().clone()
     fit(module, EMA(decay=0.9))
@@ -73,7 +73,7 @@ def test_the_average_of_every_step_is_judged_and_training_keeps_its_own_weights(
     assert not torch.equal(average, module.trained[-1])
 
 
-def test_a_loss_that_is_no_number_stops_it_before_the_weights_are_touched(fit: Callable[..., Line]) -> None:
+def test_a_nan_loss_of_a_users_own_module_stops_training_before_the_weights_change(fit: Callable[..., Line]) -> None:
     module = Line(broken_at=2)
     with pytest.raises(TrainingFailed, match=r"loss is nan at step 2 .* in layer\.(weight|bias)"):
         fit(module, StopOnNaN())

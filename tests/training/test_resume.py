@@ -54,7 +54,7 @@ def same_tensors(one, other):
 
 
 @pytest.mark.parametrize("step", [1, 8, 19, 20, 21, 45, 59, 60])
-def test_run_resumed_at_any_step_matches_the_uninterrupted_run(fit, tmp_path, step):
+def test_a_run_resumed_at_any_step_matches_the_uninterrupted_run(fit, tmp_path, step):
     _, whole, whole_metrics = fit(tmp_path / "whole", callbacks=everything_on)
     _, _, before = fit(tmp_path / "parts", callbacks=everything_on, interrupt_at=step)
     trainer, resumed, after = fit(tmp_path / "parts", callbacks=everything_on)
@@ -69,7 +69,7 @@ def test_run_resumed_at_any_step_matches_the_uninterrupted_run(fit, tmp_path, st
         assert dict(before.named(name)) | dict(after.named(name)) == dict(whole_metrics.named(name))
 
 
-def test_run_resumed_with_accumulation_matches_the_uninterrupted_run(fit, tmp_path):
+def test_a_run_resumed_with_accumulation_matches_the_uninterrupted_run(fit, tmp_path):
     settings = {"data": {"accumulate": 3}}  # 20 batches: six steps of three, one of two
     _, whole, _ = fit(tmp_path / "whole", **settings)
     fit(tmp_path / "parts", interrupt_at=10, **settings)
@@ -78,7 +78,7 @@ def test_run_resumed_with_accumulation_matches_the_uninterrupted_run(fit, tmp_pa
     assert same_tensors(whole.state_dict(), resumed.state_dict())
 
 
-def test_run_resumed_in_mixed_precision_matches_the_uninterrupted_run(fit, tmp_path):
+def test_a_run_resumed_in_mixed_precision_matches_the_uninterrupted_run(fit, tmp_path):
     _, whole, _ = fit(tmp_path / "whole", precision="bf16-mixed")
     fit(tmp_path / "parts", precision="bf16-mixed", interrupt_at=33)
     _, resumed, _ = fit(tmp_path / "parts", precision="bf16-mixed")
@@ -86,7 +86,7 @@ def test_run_resumed_in_mixed_precision_matches_the_uninterrupted_run(fit, tmp_p
 
 
 @pytest.mark.parametrize("precision", PRECISION_OF_WEIGHTS)
-def test_run_resumed_with_weights_of_another_precision_matches_the_uninterrupted_run(fit, tmp_path, precision):
+def test_a_run_resumed_with_weights_of_another_precision_matches_the_uninterrupted_run(fit, tmp_path, precision):
     make = PRECISION_OF_WEIGHTS[precision]
     _, whole, _ = fit(tmp_path / "whole", plugins=[make()], callbacks=everything_on)
     fit(tmp_path / "parts", plugins=[make()], callbacks=everything_on, interrupt_at=33)
@@ -95,7 +95,7 @@ def test_run_resumed_with_weights_of_another_precision_matches_the_uninterrupted
     assert same_tensors(whole.state_dict(), resumed.state_dict())
 
 
-def test_run_resumed_from_a_checkpoint_between_epochs_matches_the_uninterrupted_run(fit, tmp_path):
+def test_a_run_resumed_between_epochs_matches_the_uninterrupted_run(fit, tmp_path):
     _, whole, _ = fit(tmp_path / "whole")
     fit(tmp_path / "parts", checkpoint={"every_n_steps": 7}, interrupt_at=48)
     (tmp_path / "parts" / "step-00000048.ckpt").unlink()  # as if killed there: step 42 is the newest
@@ -103,7 +103,7 @@ def test_run_resumed_from_a_checkpoint_between_epochs_matches_the_uninterrupted_
     assert same_tensors(whole.state_dict(), resumed.state_dict())
 
 
-def test_same_seed_gives_the_same_weights_twice(fit, tmp_path):
+def test_the_same_seed_gives_the_same_weights_twice(fit, tmp_path):
     _, first, _ = fit(tmp_path / "first")
     _, second, _ = fit(tmp_path / "second")
     assert same_tensors(first.state_dict(), second.state_dict())

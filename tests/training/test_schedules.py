@@ -9,7 +9,7 @@ from pipeline.training.schedules import one_cycle
 
 @pytest.mark.parametrize("total_steps", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
-def test_one_cycle_has_a_rate_for_each_step_however_few_there_are(total_steps: int, share: float) -> None:
+def test_one_cycle_has_a_learning_rate_for_each_step_however_few_there_are(total_steps: int, share: float) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
     schedule = one_cycle(optimizer, total_steps=total_steps, steps_per_epoch=1, warmup_share=share, warmup_epochs=None)
     rates = []

@@ -50,7 +50,7 @@ def test_a_run_with_any_scheduler_of_torch_is_resumed_exactly(
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
-def test_a_plateau_waits_for_validation_not_for_epochs_without_one(fit: Any, tmp_path: Any) -> None:
+def test_reduce_on_plateau_counts_validations_not_epochs_without_one(fit: Any, tmp_path: Any) -> None:
     seen: list[float] = []
 
     class Spy(lr_scheduler.ReduceLROnPlateau):

@@ -70,14 +70,14 @@ def test_processes_of_different_hosts_gather_through_gloo(start: Start) -> None:
     assert [process.communicate(timeout=120)[0] for process in start(2, "hosts")] == ["by gloo\n"] * 2
 
 
-def test_a_temporary_folder_with_a_long_path_takes_gloo(start: Start, tmp_path: Path) -> None:
+def test_processes_with_a_long_path_of_temporary_files_gather_through_gloo(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 30)
     folder.mkdir()
     assert [process.communicate(timeout=120)[0] for process in start(2, "long", str(folder))] == ["by gloo\n"] * 2
     assert list(folder.iterdir()) == []
 
 
-def test_a_process_that_waits_learns_that_another_ended(start: Start) -> None:
+def test_a_waiting_process_fails_when_another_has_ended(start: Start) -> None:
     first, second = start(2, "ends")
     assert second.stdout is not None and second.stdout.readline() == "by sockets\n"
     second.send_signal(signal.SIGKILL)

@@ -82,7 +82,7 @@ def result(network: nn.Module, values: Tensor, rows: slice) -> tuple[Tensor, Ten
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_parts_have_what_the_whole_has(network: str, cut: str) -> None:
+def test_parts_of_a_global_batch_have_the_outputs_and_gradients_of_the_whole(network: str, cut: str) -> None:
     torch.manual_seed(0)
     layers, values = NETWORKS[network](), torch.randn(B, 5, 6)
     whole = result(layers, values, slice(0, B))
@@ -93,20 +93,20 @@ def test_parts_have_what_the_whole_has(network: str, cut: str) -> None:
 
 
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name != "all of it"])
-def test_each_draw_is_another(network: str) -> None:
+def test_each_draw_has_other_random_numbers(network: str) -> None:
     torch.manual_seed(0)
     layers, values = NETWORKS[network](), torch.randn(B, 5, 6)
     with global_batch_semantics(LocalRows(B, slice(0, B), sync_batchnorm=False)):
         assert not torch.equal(layers(values), layers(values))
 
 
-def test_what_draws_from_a_generator_of_its_own_is_left_alone() -> None:
+def test_draws_from_an_own_generator_are_left_alone() -> None:
     with global_batch_semantics(LocalRows(B, slice(4, 8), sync_batchnorm=False)):
         found = torch.rand(4, generator=torch.Generator().manual_seed(1))
     assert torch.equal(found, torch.rand(4, generator=torch.Generator().manual_seed(1)))
 
 
-def test_outside_torch_draws_as_ever() -> None:
+def test_torch_draws_as_usual_outside_of_a_global_batch() -> None:
     with global_batch_semantics(None):
         torch.manual_seed(0)
         inside = torch.randn(3), F.dropout(torch.ones(1000), 0.25, True)
@@ -116,7 +116,7 @@ def test_outside_torch_draws_as_ever() -> None:
     assert torch.equal(F.dropout(torch.ones(3), 0.5, False), torch.ones(3))
 
 
-def test_a_forward_pass_that_backward_computes_again_drops_the_same() -> None:
+def test_a_forward_pass_computed_again_in_backward_drops_the_same_values() -> None:
     layers, values = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5)), torch.randn(B, 6)
     found = []
     for again in (False, True):
@@ -129,7 +129,7 @@ def test_a_forward_pass_that_backward_computes_again_drops_the_same() -> None:
     assert torch.equal(found[0], found[1])
 
 
-class TestKeptByDropout:
+class TestDropoutMask:
     """As good as drawn one by one."""
 
     @pytest.fixture
@@ -138,12 +138,12 @@ class TestKeptByDropout:
         share = LocalRows(256, slice(0, 256), sync_batchnorm=False)
         return dropout_mask(share, torch.Size((256, 4096)), 0.2, torch.device("cpu")).double()
 
-    def test_as_many_as_asked_for(self, kept: Tensor) -> None:
+    def test_dropout_keeps_the_requested_share(self, kept: Tensor) -> None:
         assert kept.unique().tolist() == [0, 1]
         assert abs(kept.mean() - 0.8) < 5 * 0.4 / kept.numel() ** 0.5
 
     @pytest.mark.parametrize("along", [0, 1])
-    def test_no_two_rows_or_columns_are_alike(self, kept: Tensor, along: int) -> None:
+    def test_no_two_rows_or_columns_of_a_dropout_mask_are_equal(self, kept: Tensor, along: int) -> None:
         """Correlations are normal, with the deviation of as many independent draws."""
         centred = (kept if along == 0 else kept[:, :512].T) - 0.8
         length = centred.shape[1]
@@ -171,7 +171,9 @@ class TestBatchNormOverProcesses:
             ((16, 3), torch.bfloat16, True, 0.1),
         ],
     )
-    def test_it_is_batch_norm(self, shape: tuple[int, ...], dtype: torch.dtype, affine: bool, momentum: Any) -> None:
+    def test_batch_norm_over_one_process_equals_torchs_own(
+        self, shape: tuple[int, ...], dtype: torch.dtype, affine: bool, momentum: Any
+    ) -> None:
         torch.manual_seed(0)
         kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[len(shape)]
         values, gradient = 3 + 2 * torch.randn(shape, dtype=dtype), torch.randn(shape, dtype=dtype)
@@ -188,7 +190,7 @@ class TestBatchNormOverProcesses:
         for one, other in zip(*found, strict=True):
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
-    def test_low_precision_is_normed_with_weights_in_full_precision(self) -> None:
+    def test_batch_norm_takes_low_precision_values_with_full_precision_weights(self) -> None:
         torch.manual_seed(0)
         norm, values = nn.BatchNorm1d(3), torch.randn(64, 3)
         found = []
@@ -202,7 +204,7 @@ class TestBatchNormOverProcesses:
         for one, other in zip(*found, strict=True):
             torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
 
-    def test_numbers_far_from_0_keep_their_digits(self) -> None:
+    def test_batch_norm_is_exact_for_numbers_far_from_0(self) -> None:
         values = 1e4 + torch.randn(64, 2)
         found = batch_norm_over_processes(values, None, None, None, None, 0.1, 1e-5)
         expected = F.batch_norm(values.double(), None, None, training=True)

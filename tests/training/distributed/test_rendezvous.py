@@ -54,12 +54,12 @@ def ranks() -> Iterator[Ranks]:
         each.communicate()
 
 
-def test_those_that_all_come_go_on_together(ranks: Ranks) -> None:
+def test_processes_that_have_all_come_go_on_together(ranks: Ranks) -> None:
     started = [ranks.start(rank, 3, 60) for rank in (2, 1, 0)]
     assert [each.communicate(timeout=90)[0].splitlines()[-1] for each in started] == ["met"] * 3
 
 
-def test_those_that_came_say_who_did_not(ranks: Ranks) -> None:
+def test_processes_that_have_come_name_the_missing_ones(ranks: Ranks) -> None:
     first, second = ranks.start(0, 4, 8), ranks.start(2, 4, 8)
     for each in (first, second):
         out, err = each.communicate(timeout=90)
@@ -71,7 +71,7 @@ def test_those_that_came_say_who_did_not(ranks: Ranks) -> None:
     assert "waiting for process" in out
 
 
-def test_the_one_that_holds_the_place_may_end_while_others_wait(ranks: Ranks) -> None:
+def test_waiting_processes_fail_when_the_first_one_ends(ranks: Ranks) -> None:
     first = ranks.start(0, 3, 600)
     assert first.stdout is not None and "waiting for processes 1, 2 of 3" in first.stdout.readline()
     second = ranks.start(2, 3, 600)
@@ -81,13 +81,13 @@ def test_the_one_that_holds_the_place_may_end_while_others_wait(ranks: Ranks) ->
     assert "process 0, which holds the place, ended" in err and "unset RANK WORLD_SIZE" in err
 
 
-def test_the_first_is_missed_as_well(ranks: Ranks) -> None:
+def test_the_first_process_is_named_as_missing_too(ranks: Ranks) -> None:
     alone = ranks.start(1, 2, 1)
     _, err = alone.communicate(timeout=90)
     assert f"process 1 waited 1 s for process 0 of 2, which did not come to 127.0.0.1:{ranks.port}" in err
 
 
-def test_a_signal_ends_the_waiting(ranks: Ranks) -> None:
+def test_a_signal_ends_the_wait_for_other_processes(ranks: Ranks) -> None:
     alone = ranks.start(0, 2, 600)
     assert alone.stdout is not None and "waiting for process 1 of 2" in alone.stdout.readline()
     sent = time.monotonic()

@@ -42,7 +42,7 @@ def same_tensors(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_mean_of_the_last_epochs_ends_is_judged_and_training_goes_on_without_it(fit, tmp_path):
+def test_swa_evaluates_the_mean_of_the_last_epochs_ends_and_training_goes_on_with_its_own_weights(fit, tmp_path):
     weights = Weights()
     _, learner, _ = fit(tmp_path / "with", epochs=4, callbacks=lambda: [swa(), weights])
     _, without, _ = fit(tmp_path / "without", epochs=4)
@@ -52,7 +52,7 @@ def test_the_mean_of_the_last_epochs_ends_is_judged_and_training_goes_on_without
     assert same_tensors(learner.state_dict(), without.state_dict())
 
 
-def test_batch_norm_gets_the_statistics_of_the_averaged_weights(fit, tmp_path):
+def test_swa_recomputes_batch_norm_for_the_averaged_weights(fit, tmp_path):
     _, learner, _ = fit(tmp_path / "run", epochs=4, callbacks=lambda: [swa()])
     kept = checkpoints.load_checkpoint(checkpoints.list_checkpoints(tmp_path / "run")[0])["evaluation_state_dict"]
     learner.load_state_dict(kept)
@@ -64,7 +64,7 @@ def test_batch_norm_gets_the_statistics_of_the_averaged_weights(fit, tmp_path):
         torch.testing.assert_close(value, kept[name])
 
 
-def test_statistics_are_the_mean_over_all_batches_and_modes_stay():
+def test_recomputed_statistics_are_the_mean_over_all_batches_and_modes_stay():
     norm, dropout = nn.BatchNorm1d(1, momentum=0.3), nn.Dropout(0.5)
     network = nn.Sequential(dropout, norm).train()
     recompute_batch_norm(
@@ -75,7 +75,7 @@ def test_statistics_are_the_mean_over_all_batches_and_modes_stay():
 
 
 @pytest.mark.parametrize("step", [20, 45, 79])
-def test_a_resumed_run_is_the_uninterrupted_run(fit, tmp_path, step):
+def test_a_resumed_run_with_swa_matches_the_uninterrupted_run(fit, tmp_path, step):
     settings = {"epochs": 4, "callbacks": lambda: [swa(start_share=0.3)]}
     _, whole, whole_metrics = fit(tmp_path / "whole", **settings)
     _, _, before = fit(tmp_path / "parts", interrupt_at=step, **settings)
@@ -88,7 +88,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(fit, tmp_path, step):
     assert dict(before.named("val/loss")) | dict(after.named("val/loss")) == dict(whole_metrics.named("val/loss"))
 
 
-def test_it_can_average_within_an_epoch(fit, tmp_path):
+def test_swa_can_average_within_an_epoch(fit, tmp_path):
     weights = Weights()
     fit(tmp_path / "run", epochs=1, callbacks=lambda: [swa(every_n_steps=8), weights])
     torch.testing.assert_close(weights.judged[0], weights.trained[15])  # step 8 lies before the half, 24 is never
@@ -96,7 +96,7 @@ def test_it_can_average_within_an_epoch(fit, tmp_path):
     assert metrics.named("val/loss")
 
 
-def test_a_module_of_ones_own_is_averaged_too(tmp_path):
+def test_swa_averages_a_users_own_module_too(tmp_path):
     class Line(pl.LightningModule):
         def __init__(self):
             super().__init__()
@@ -122,6 +122,6 @@ def test_a_module_of_ones_own_is_averaged_too(tmp_path):
     torch.testing.assert_close(module.judged[-1], sum(module.ends[1:]) / 3)
 
 
-def test_two_averages_are_refused():
+def test_two_averages_of_weights_are_refused():
     with pytest.raises(ConfigError, match=r"EMA and SWA each judge .* ~callbacks\.ema"):
         check_single_average([EMA(decay=0.9), swa()])

@@ -30,7 +30,7 @@ def drawn(change: Callable[..., Tensor], inputs: Tensor, **process: int) -> Tens
     return change(inputs, **process)
 
 
-def test_a_shifted_recording_is_moved_by_no_more_than_its_share_and_silence_comes_in() -> None:
+def test_a_recording_is_shifted_by_at_most_its_share_and_filled_with_silence() -> None:
     found = drawn(lambda each, **process: shift_waveforms(each, 0.2, **process), SOUNDS)
     assert found.dtype == SOUNDS.dtype
     moves = set()
@@ -43,7 +43,7 @@ def test_a_shifted_recording_is_moved_by_no_more_than_its_share_and_silence_come
     assert torch.equal(shift_waveforms(SOUNDS, 0.0), SOUNDS)
 
 
-def test_noise_is_fainter_than_the_recording_by_as_much_as_is_said() -> None:
+def test_white_noise_is_fainter_than_the_recording_by_the_given_decibels() -> None:
     loud = torch.full((200, 4000), 1000, dtype=torch.int16)
     found = drawn(lambda each, **process: add_white_noise(each, [20.0, 20.0], 0.5, **process), loud)
     deviations = (found - loud).std(dim=1)
@@ -53,7 +53,7 @@ def test_noise_is_fainter_than_the_recording_by_as_much_as_is_said() -> None:
 
 
 @pytest.mark.parametrize("axis, width", [(2, 8), (3, 20)])
-def test_a_mask_takes_up_to_its_width_of_neighbours_and_all_that_is_across(axis: int, width: int) -> None:
+def test_a_mask_covers_up_to_its_width_along_its_axis_and_all_of_the_other_axis(axis: int, width: int) -> None:
     found = drawn(lambda each, **process: mask_spectrograms(each, axis, width, **process), PICTURES)
     across = found.amin(dim=5 - axis).squeeze(1)  # (B, size)
     assert torch.equal(across, found.amax(dim=5 - axis).squeeze(1))
@@ -71,7 +71,7 @@ def test_a_mask_takes_up_to_its_width_of_neighbours_and_all_that_is_across(axis:
         (lambda each, **process: mask_spectrograms(each, 3, 100, **process), PICTURES),
     ],
 )
-def test_two_processes_together_draw_what_one_draws(change: Callable[..., Tensor], inputs: Tensor) -> None:
+def test_two_processes_change_the_same_recordings_as_one(change: Callable[..., Tensor], inputs: Tensor) -> None:
     whole = drawn(change, inputs)
     halves = [drawn(change, half, rank=rank, world_size=2) for rank, half in enumerate(inputs.chunk(2))]
     assert torch.equal(torch.cat(halves), whole)
@@ -85,7 +85,7 @@ def trainer() -> Any:
     return SimpleNamespace(lightning_module=module, global_rank=0, world_size=1)
 
 
-def test_spec_augment_hands_on_masked_spectrograms_and_leaves_the_rest_of_the_batch() -> None:
+def test_spec_augment_returns_masked_spectrograms_and_leaves_the_rest_of_the_batch() -> None:
     batch = Batch(SOUNDS, torch.arange(64), torch.arange(64))
     reseed(0, "augmentation", 0)
     found = SpecAugment(**MASKS).transform_batch(trainer(), batch)
@@ -93,7 +93,7 @@ def test_spec_augment_hands_on_masked_spectrograms_and_leaves_the_rest_of_the_ba
     assert found.targets is batch.targets and found.ids is batch.ids
 
 
-def test_what_comes_too_late_is_told() -> None:
+def test_waveform_augmentation_after_spec_augment_is_refused() -> None:
     shift, noise = TimeShift(share=0.1), WaveformNoise(decibels=[10, 40], p=0.5)
     for callback in (shift, noise):
         with pytest.raises(ConfigError, match=r"spec_augment must come after it, callbacks=\[default,"):

@@ -39,7 +39,7 @@ class Weights(pl.Callback):
         return {".".join(name.split(".")[:2]) if name.startswith("blocks") else "head" for name in changed}
 
 
-def test_one_part_after_another_joins_the_head(fit: Callable[..., Any]) -> None:
+def test_frozen_stages_join_the_head_one_after_another(fit: Callable[..., Any]) -> None:
     weights = Weights()
     _, learner, _ = fit(callbacks=lambda: [unfreezing(), weights])
     assert [weights.moved(epoch) for epoch in range(3)] == [
@@ -50,14 +50,16 @@ def test_one_part_after_another_joins_the_head(fit: Callable[..., Any]) -> None:
     assert all(each.requires_grad for each in learner.parameters())
 
 
-def test_the_whole_backbone_can_join_at_once(fit: Callable[..., Any]) -> None:
+def test_all_frozen_stages_can_join_the_head_at_once(fit: Callable[..., Any]) -> None:
     weights = Weights()
     fit(callbacks=lambda: [unfreezing(epochs_per_stage=0), weights], epochs=2)
     assert weights.moved(0) == {"head"} and weights.moved(1) == {"head", "blocks.1", "blocks.0"}
 
 
 @pytest.mark.parametrize("step", [5, 20, 27, 41])
-def test_a_run_resumed_at_any_step_is_the_uninterrupted_run(fit: Callable[..., Any], tmp_path: Any, step: int) -> None:
+def test_a_run_with_unfreezing_resumed_at_any_step_matches_the_uninterrupted_run(
+    fit: Callable[..., Any], tmp_path: Any, step: int
+) -> None:
     def callbacks() -> list[pl.Callback]:
         return [unfreezing(), EMA(decay=0.98), GradientNorm()]
 
@@ -69,7 +71,7 @@ def test_a_run_resumed_at_any_step_is_the_uninterrupted_run(fit: Callable[..., A
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_dropping_gradients_does_what_sparing_them_does(
+def test_dropping_gradients_of_frozen_weights_equals_not_computing_them(
     fit: Callable[..., Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, spared, _ = fit(tmp_path / "spared", callbacks=lambda: [unfreezing()], epochs=2)
@@ -83,7 +85,7 @@ def test_dropping_gradients_does_what_sparing_them_does(
 
 
 class TestStages:
-    def test_wrappers_and_containers_are_taken_apart_and_blocks_are_not(self) -> None:
+    def test_wrappers_and_containers_are_split_into_stages_and_blocks_are_not(self) -> None:
         block = nn.Module()
         block.first, block.second = nn.Linear(4, 4), nn.Linear(4, 4)
         encoder = nn.Module()
@@ -100,12 +102,12 @@ class TestStages:
         expected = [[body.embedding], [block], [encoder.layer[1]], [encoder.layer[2]], [body.head]]
         assert network_stages(wrapper, head=[]) == expected
 
-    def test_the_head_can_be_named(self) -> None:
+    def test_the_head_of_a_network_can_be_named(self) -> None:
         body = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
         assert network_stages(body, head=["1", "3"]) == [[body[0]], [body[1], body[3]]]
         with pytest.raises(ConfigError, match=r"there is no part fc; this network has 0, 1, 3"):
             network_stages(body, head=["fc"])
 
-    def test_a_network_of_one_part_is_refused(self) -> None:
+    def test_unfreezing_refuses_a_network_with_only_one_part(self) -> None:
         with pytest.raises(ConfigError, match=r"has only one part, .*: callbacks=default"):
             network_stages(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), head=[])

@@ -47,7 +47,7 @@ def judge(case: Evaluation, targets: torch.Tensor) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", LACKING)
-def test_what_is_not_defined_is_left_out_and_told(name: str) -> None:
+def test_an_undefined_metric_is_left_out_and_its_reason_is_given(name: str) -> None:
     case, plain, expected = LACKING[name]
     targets = torch.tensor(plain)
     found = judge(case, targets)
@@ -56,13 +56,13 @@ def test_what_is_not_defined_is_left_out_and_told(name: str) -> None:
     assert all(value == value for value in found.values())
 
 
-def test_what_was_not_defined_is_when_the_next_part_has_all() -> None:
+def test_an_undefined_metric_is_defined_on_a_later_part_that_has_all_classes() -> None:
     case = LACKING["a class of three"][0]
     assert "auroc" not in judge(case, torch.tensor([0, 1])) and "auroc" in judge(case, torch.tensor([0, 1, 2]))
     assert case.undefined == {}
 
 
-def test_a_label_that_neither_holds_nor_is_said_to_hold_does_not_count_in_f1() -> None:
+def test_a_label_that_neither_holds_nor_is_predicted_does_not_count_in_f1() -> None:
     case = evaluation("multilabel", ("funny", "sad", "long"))
     targets = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
     case.update(9 * (2 * targets - 1), Batch(targets, targets, torch.arange(2)))
@@ -81,7 +81,7 @@ class NoNine(Digits):
         return replace(parts, validation=part.rows((part.targets != 9).nonzero().flatten()))
 
 
-def test_it_is_told_once_in_a_run_and_recorded_nowhere(fit, tmp_path, caplog):
+def test_an_undefined_metric_is_warned_of_once_in_a_run_and_not_recorded(fit, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         _, _, metrics = fit(tmp_path / "run", epochs=2, data={"source": NoNine()})
     told = "val/auroc is not defined, and not recorded: no sample of class 9 in the validation part"
@@ -89,7 +89,7 @@ def test_it_is_told_once_in_a_run_and_recorded_nowhere(fit, tmp_path, caplog):
     assert metrics.named("val/auroc") == [] and len(metrics.named("val/accuracy")) == 2
 
 
-def test_nobody_waits_for_a_metric_that_validation_cannot_have(fit, tmp_path):
+def test_a_metric_that_is_undefined_in_validation_cannot_be_monitored(fit, tmp_path):
     trainer, learner, _ = fit(tmp_path / "run", epochs=1, data={"source": NoNine()})
     data = trainer.datamodule
     with pytest.raises(ConfigError, match=r"EarlyStopping monitors val/auroc, which is not defined \(no sample of cla"):

@@ -18,7 +18,7 @@ def recorded(metrics):
     return [values for _, values in metrics.rows if "system/cpu_percent" in values]
 
 
-def test_they_are_sampled_while_training_goes_on_and_once_at_its_end(fit):
+def test_system_metrics_are_sampled_during_training_and_once_at_its_end(fit):
     _, _, metrics = fit(callbacks=lambda: [SystemMetrics(every_n_seconds=0.1), Slow()], epochs=2)
     rows = recorded(metrics)
     assert len(rows) >= 4
@@ -28,12 +28,12 @@ def test_they_are_sampled_while_training_goes_on_and_once_at_its_end(fit):
     assert 0 < last["system/memory_percent"] < 100 and 0 < last["system/disk_percent"] < 100
 
 
-def test_a_run_shorter_than_the_interval_has_one_sample(fit):
+def test_a_run_shorter_than_the_interval_has_one_sample_of_system_metrics(fit):
     _, _, metrics = fit(callbacks=lambda: [SystemMetrics(every_n_seconds=1000)], epochs=1)
     assert len(recorded(metrics)) == 1
 
 
-def test_its_thread_ends_with_the_training_however_that_ends(fit):
+def test_the_thread_of_system_metrics_ends_with_the_training_however_that_ends(fit):
     import threading
 
     fit(callbacks=lambda: [SystemMetrics(every_n_seconds=0.1)], epochs=1)

@@ -9,7 +9,7 @@ from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import EMA, evaluation_weights_now
 
 
-def test_parts_are_judged_by_the_weights_that_a_checkpoint_would_be(fit, tmp_path):
+def test_parts_are_evaluated_with_the_weights_that_a_checkpoint_would_hold(fit, tmp_path):
     trainer, learner, metrics = fit(tmp_path / "run", epochs=1, callbacks=lambda: [EMA(decay=0.9)])
     weights = evaluation_weights_now(trainer, learner)
     kept = checkpoints.load_checkpoint(checkpoints.list_checkpoints(tmp_path / "run")[0])["evaluation_state_dict"]

@@ -19,7 +19,7 @@ def trainer_of(spec: DataSpec) -> Any:
     return SimpleNamespace(datamodule=SimpleNamespace(spec=spec), strategy=strategy, global_rank=0, world_size=1)
 
 
-def test_noise_is_measured_in_each_columns_own_deviation() -> None:
+def test_feature_noise_is_in_units_of_each_columns_standard_deviation() -> None:
     noise, trainer = FeatureNoise(std=0.1), trainer_of(TABLE)
     noise.on_fit_start(trainer, Any)
     batch = Batch(ROWS, torch.zeros(1000, dtype=torch.int64), torch.arange(1000))
@@ -29,7 +29,7 @@ def test_noise_is_measured_in_each_columns_own_deviation() -> None:
     assert added.mean(dim=0).abs().max() < 0.15
 
 
-def test_a_value_is_swapped_for_that_of_the_neighbour_in_its_column() -> None:
+def test_swap_noise_takes_the_neighbours_value_in_the_same_column() -> None:
     reseed(0, "augmentation", 0)
     swapped = swap_values(ROWS, 0.25)
     changed = swapped != ROWS
@@ -42,7 +42,7 @@ def test_a_value_is_swapped_for_that_of_the_neighbour_in_its_column() -> None:
 @pytest.mark.parametrize(
     "change", [lambda *a, **k: swap_values(a[0], 0.3, **k), lambda *a, **k: add_gaussian_noise(*a, **k)]
 )
-def test_two_processes_together_change_what_one_changes(change: Any) -> None:
+def test_two_processes_change_the_same_rows_of_a_table_as_one(change: Any) -> None:
     deviations = torch.ones(4)
     reseed(0, "augmentation", 3)
     whole = change(ROWS, deviations)

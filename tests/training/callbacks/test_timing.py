@@ -58,7 +58,7 @@ def spent(metrics: Any, part: str) -> float:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_what_is_slow_is_found_where_it_is_and_counted_once(
+def test_slow_parts_of_training_are_timed_where_they_are_and_counted_once(
     fit: Callable[..., Any], part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if part in (DATA, CHECKPOINTS):
@@ -76,7 +76,7 @@ def test_what_is_slow_is_found_where_it_is_and_counted_once(
     assert (shares[0] > 50) == (part == DATA)
 
 
-def test_each_epoch_has_one_record_at_its_last_step(fit: Callable[..., Any]) -> None:
+def test_each_epoch_has_one_record_of_times_at_its_last_step(fit: Callable[..., Any]) -> None:
     begun = time.perf_counter()
     _, _, metrics = fit(epochs=3, callbacks=lambda: [EpochTiming()])
     elapsed = time.perf_counter() - begun
@@ -86,7 +86,7 @@ def test_each_epoch_has_one_record_at_its_last_step(fit: Callable[..., Any]) -> 
     assert sum(spent(metrics, part) for part in PARTS) < elapsed
 
 
-def test_an_interrupted_epoch_is_recorded_up_to_its_end_and_goes_on_after_it(fit: Callable[..., Any]) -> None:
+def test_times_of_an_interrupted_epoch_are_recorded_and_go_on_after_it(fit: Callable[..., Any]) -> None:
     _, _, before = fit(epochs=2, interrupt_at=27, callbacks=lambda: [EpochTiming()])
     _, _, after = fit(epochs=2, callbacks=lambda: [EpochTiming()])
     assert [step for step, _ in before.named(STEPS)] == [20, 27]
@@ -115,7 +115,7 @@ class Line(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_a_loader_of_the_users_own_is_seen_as_well(tmp_path: Any) -> None:
+def test_a_users_own_loader_is_timed_too(tmp_path: Any) -> None:
     timing = EpochTiming()
     recorded: list[dict[str, float]] = []
 

@@ -9,7 +9,7 @@ from pipeline.training.distributed.global_batch import reseed
 TOKENS = torch.full((400, 50), 7, dtype=torch.int16)
 
 
-def test_the_share_that_is_asked_for_becomes_unknown_and_padding_stays() -> None:
+def test_token_dropout_makes_the_share_p_unknown_and_padding_stays() -> None:
     tokens = TOKENS.clone()
     tokens[:, 40:] = 0
     reseed(0, "augmentation", 0)
@@ -19,7 +19,7 @@ def test_the_share_that_is_asked_for_becomes_unknown_and_padding_stays() -> None
     assert torch.equal(drop_tokens(tokens, 0.0), tokens)
 
 
-def test_two_processes_together_drop_what_one_drops() -> None:
+def test_two_processes_drop_the_same_tokens_as_one() -> None:
     reseed(0, "augmentation", 3)
     whole = drop_tokens(TOKENS, 0.3)
     halves = []

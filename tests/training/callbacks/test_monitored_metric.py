@@ -79,7 +79,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("Silent", "Points", None, "Silent logs nothing"),
     ],
 )
-def test_it_is_known_before_the_first_epoch_is_over(
+def test_the_monitored_metric_is_known_before_the_first_epoch_is_over(
     tmp_path: Path, module: str, data: str, choice: MonitorChoice | None, reason: str
 ) -> None:
     fit = Fit(tmp_path, getattr(modules, module)(), getattr(guides, data)())
@@ -95,7 +95,7 @@ def test_it_is_known_before_the_first_epoch_is_over(
         assert float(fit.stopping.best_score) == pytest.approx(fit.checkpointing.best_score)
 
 
-def test_higher_can_be_better(tmp_path: Path) -> None:
+def test_a_metric_that_is_better_when_higher_can_be_monitored(tmp_path: Path) -> None:
     fit = Fit(tmp_path, modules.AccuracyAlone(), guides.Points())
     fit.run()
     assert fit.decided[0][0] == MonitorChoice("val_acc", "max")
@@ -103,7 +103,7 @@ def test_higher_can_be_better(tmp_path: Path) -> None:
     assert fit.stopping.mode == "max" and float(fit.stopping.best_score) > 0.5
 
 
-def test_what_is_chosen_by_hand_stays_and_the_default_beside_it_is_replaced(tmp_path: Path) -> None:
+def test_a_monitor_chosen_by_hand_stays_and_the_default_beside_it_is_replaced(tmp_path: Path) -> None:
     fit = Fit(tmp_path, modules.Classifier(), guides.Points(), monitor="val_acc", mode="max")
     fit.run()
     assert (fit.checkpointing.monitor, fit.stopping.monitor) == ("val_acc", "val_loss")
@@ -127,7 +127,7 @@ def test_what_is_chosen_by_hand_stays_and_the_default_beside_it_is_replaced(tmp_
         ("Silent", "Points", "val_acc", "it logs nothing"),
     ],
 )
-def test_what_nobody_logs_is_refused_after_the_first_step_at_the_latest(
+def test_a_metric_that_is_never_logged_is_refused_after_the_first_step_at_the_latest(
     tmp_path: Path, module: str, data: str, monitored: str, sentence: str
 ) -> None:
     fit = Fit(tmp_path, getattr(modules, module)(), getattr(guides, data)(), monitor=monitored)
@@ -137,7 +137,7 @@ def test_what_nobody_logs_is_refused_after_the_first_step_at_the_latest(
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_run_that_goes_on_finds_the_states_of_those_that_watch(tmp_path: Path) -> None:
+def test_a_resumed_run_finds_the_states_of_callbacks_with_a_chosen_monitor(tmp_path: Path) -> None:
     first = Fit(tmp_path, modules.Classifier(), guides.Points())
     first.run()
     again = Fit(tmp_path, modules.Classifier(), guides.Points())
@@ -149,7 +149,7 @@ def test_a_run_that_goes_on_finds_the_states_of_those_that_watch(tmp_path: Path)
     assert float(again.stopping.best_score) == pytest.approx(before)
 
 
-def test_a_checkpoint_never_holds_the_objects_among_the_hyperparameters(
+def test_a_checkpoint_never_holds_objects_among_its_hyperparameters(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     Fit(tmp_path, modules.WithObjects(), guides.Points()).run(epochs=1)
@@ -158,7 +158,9 @@ def test_a_checkpoint_never_holds_the_objects_among_the_hyperparameters(
     assert "cannot be loaded again" not in caplog.text
 
 
-def test_other_objects_in_a_checkpoint_are_told_at_the_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_objects_in_a_checkpoint_are_warned_of_at_the_first_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class Keeping(modules.Classifier):
         def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
             checkpoint["kept"] = [signal.SIGTERM.name, Path("x")]

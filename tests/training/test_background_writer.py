@@ -28,7 +28,7 @@ class Gate:
         monkeypatch.setattr(checkpoints, "save_checkpoint", save)
 
 
-def test_what_is_written_is_what_the_weights_were_when_it_was_asked_for(tmp_path, monkeypatch):
+def test_the_background_writer_writes_the_weights_of_the_moment_of_the_call(tmp_path, monkeypatch):
     gate, writer = Gate(monkeypatch), BackgroundWriter()
     weights = torch.zeros(1000)
     writer.write({"w": weights}, tmp_path / "step-00000001.ckpt", then=nothing)
@@ -39,7 +39,7 @@ def test_what_is_written_is_what_the_weights_were_when_it_was_asked_for(tmp_path
     assert torch.equal(checkpoints.load_checkpoint(tmp_path / "step-00000001.ckpt")["w"], torch.zeros(1000))
 
 
-def test_the_links_are_set_when_the_file_stands(tmp_path):
+def test_links_to_a_checkpoint_are_set_when_its_file_is_complete(tmp_path):
     path, seen = tmp_path / "step-00000001.ckpt", []
     writer = BackgroundWriter()
     writer.write({"w": torch.zeros(3)}, path, then=lambda: seen.append(checkpoints.find_damage(path)))
@@ -47,7 +47,7 @@ def test_the_links_are_set_when_the_file_stands(tmp_path):
     assert seen == [None]
 
 
-def test_checkpoints_stand_in_the_order_in_which_they_were_asked_for(tmp_path):
+def test_checkpoints_are_written_in_the_order_of_the_calls(tmp_path):
     writer, order = BackgroundWriter(), []
     for step in range(5):
         path = tmp_path / checkpoints.CHECKPOINT_NAME.format(step)
@@ -57,7 +57,7 @@ def test_checkpoints_stand_in_the_order_in_which_they_were_asked_for(tmp_path):
     assert len(checkpoints.list_checkpoints(tmp_path)) == 5
 
 
-def test_what_went_wrong_is_raised_by_the_next_call_and_only_there(tmp_path):
+def test_an_error_of_the_background_writer_is_raised_by_the_next_call_and_only_there(tmp_path):
     writer = BackgroundWriter()
     (tmp_path / "file").write_text("in the way of a folder")
     writer.write({}, tmp_path / "file" / "step-00000001.ckpt", then=nothing)
@@ -68,7 +68,7 @@ def test_what_went_wrong_is_raised_by_the_next_call_and_only_there(tmp_path):
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["step-00000003.ckpt"]
 
 
-def test_a_copy_keeps_types_values_and_what_is_shared():
+def test_a_copy_of_a_checkpoint_keeps_types_values_and_shared_memory():
     weights = torch.arange(6.0).reshape(2, 3)
     tied = OrderedDict(a=weights, b=weights.detach(), part=weights[1], count=3)
     copy = copy_to_cpu({"state": tied, "list": [weights.T, (1, "x", None)]}, {}, {})
@@ -81,7 +81,7 @@ def test_a_copy_keeps_types_values_and_what_is_shared():
     assert copy["list"][1] == (1, "x", None)
 
 
-def test_the_memory_of_a_copy_serves_the_next_one(tmp_path, monkeypatch):
+def test_the_memory_of_a_copy_is_used_again_for_the_next_one(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(
         checkpoints, "save_checkpoint", lambda checkpoint, path: kept.append(checkpoint["w"].data_ptr())
@@ -95,7 +95,7 @@ def test_the_memory_of_a_copy_serves_the_next_one(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="knows a priority of a single thread")
-def test_a_training_that_was_started_with_nice_is_not_brought_forward(tmp_path):
+def test_a_training_started_with_nice_gets_no_higher_priority(tmp_path):
     """Only root may do that; for others the writer would fail."""
     program = """
 import os, sys, threading

@@ -15,7 +15,7 @@ class Own(StepCallback):
         self.norms[trainer.global_step] = torch.cat([each.grad.flatten() for each in learner.parameters()]).norm()
 
 
-def test_it_is_recorded_at_points_of_logging(fit):
+def test_the_gradient_norm_is_recorded_at_points_of_logging(fit):
     own = Own()
     _, _, metrics = fit(callbacks=lambda: [own, GradientNorm()], learner={"gradient_clip_val": None}, epochs=1,
                         log_every_n_steps=8)  # fmt: skip
@@ -25,7 +25,7 @@ def test_it_is_recorded_at_points_of_logging(fit):
     ]
 
 
-def test_it_is_that_before_clipping(fit):
+def test_the_recorded_gradient_norm_is_that_before_clipping(fit):
     own = Own()
     _, _, metrics = fit(callbacks=lambda: [own, GradientNorm()], learner={"gradient_clip_val": 1e-3}, epochs=1,
                         log_every_n_steps=8)  # fmt: skip

@@ -13,7 +13,7 @@ def images(channels: int, count: int = 24) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_two_processes_together_see_what_one_sees(channels: int) -> None:
+def test_two_processes_augment_the_same_images_as_one(channels: int) -> None:
     whole_images, transforms = images(channels), [RandAugment(operations=2, magnitude=10)]
     reseed(0, "augmentation 0", 5)
     whole = augment_images(whole_images, transforms)
@@ -25,7 +25,7 @@ def test_two_processes_together_see_what_one_sees(channels: int) -> None:
     assert whole.min() >= 0 and whole.max() <= 255 and whole.dtype == torch.float32
 
 
-def test_equal_images_are_changed_in_many_ways_and_other_steps_in_others() -> None:
+def test_equal_images_are_augmented_differently_and_differently_in_other_steps() -> None:
     same, transforms = images(1, 1).expand(64, 1, 12, 12), [RandAugment(operations=1, magnitude=15)]
     reseed(0, "augmentation 0", 1)
     first = augment_images(same, transforms)
@@ -34,5 +34,5 @@ def test_equal_images_are_changed_in_many_ways_and_other_steps_in_others() -> No
     assert not torch.equal(augment_images(same, transforms), first)
 
 
-def test_it_is_one_of_the_transforms() -> None:
+def test_rand_augment_is_one_of_the_transforms_of_augmentation() -> None:
     assert len(Augmentation(transforms={"rand_augment": RandAugment(operations=2, magnitude=9)}).transforms) == 1

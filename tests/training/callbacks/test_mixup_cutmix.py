@@ -30,12 +30,12 @@ def transformed(callback: MixUp | CutMix, batch: Batch, *, step: int = 0, world_
     return callback.transform_batch(trainer, batch)
 
 
-def test_neighbours_change_places_and_a_last_one_alone_stays() -> None:
+def test_neighbours_are_swapped_and_a_last_row_alone_stays() -> None:
     assert swap_neighbours(torch.arange(5)).tolist() == [1, 0, 3, 2, 4]
     assert torch.equal(swap_neighbours(swap_neighbours(torch.arange(7))), torch.arange(7))
 
 
-def test_a_blend_is_a_weighted_mean_in_the_type_it_is_stored_in() -> None:
+def test_a_blend_is_a_weighted_mean_in_the_type_of_the_inputs() -> None:
     bytes_ = torch.tensor([[[[0]]], [[[100]]]], dtype=torch.uint8)
     blended = blend_neighbours(bytes_, 0.25)
     assert blended.dtype == torch.uint8 and blended.flatten().tolist() == [25, 75]
@@ -44,7 +44,7 @@ def test_a_blend_is_a_weighted_mean_in_the_type_it_is_stored_in() -> None:
     assert sounds.dtype == torch.int16 and sounds.flatten().tolist() == [-50, 50]
 
 
-def test_the_box_is_the_partners_and_its_area_the_share() -> None:
+def test_the_box_of_cutmix_is_the_partners_and_its_area_the_share() -> None:
     assert paste_neighbours(batch_of(2).inputs, (0, 2, 3, 8))[:, 0].sum((1, 2)).tolist() == [10, 64 - 10]
     for step in range(20):
         mixed = transformed(CutMix(alpha=1.0, p=1.0), batch_of(2), step=step)
@@ -53,7 +53,7 @@ def test_the_box_is_the_partners_and_its_area_the_share() -> None:
 
 
 @pytest.mark.parametrize("callback", [MixUp(alpha=0.5, p=0.8), CutMix(alpha=1.0, p=0.8)])
-def test_several_processes_together_mix_what_one_mixes(callback: MixUp | CutMix) -> None:
+def test_several_processes_mix_the_same_samples_as_one(callback: MixUp | CutMix) -> None:
     for step in range(10):
         whole = transformed(callback, batch_of(12), step=step)
         for rank in range(3):
@@ -68,14 +68,14 @@ def test_several_processes_together_mix_what_one_mixes(callback: MixUp | CutMix)
                 assert torch.equal(mine.mixed.targets, whole.mixed.targets[own])
 
 
-def test_as_many_batches_are_mixed_as_is_asked_for() -> None:
+def test_the_share_p_of_the_batches_is_mixed() -> None:
     mixed = [transformed(MixUp(alpha=1.0, p=0.3), batch_of(2), step=step).mixed for step in range(400)]
     shares = [each.share for each in mixed if each is not None]
     assert len(shares) / 400 == pytest.approx(0.3, abs=0.08)
     assert sum(shares) / len(shares) == pytest.approx(0.5, abs=0.08)
 
 
-def test_both_together_keep_count_of_what_is_in_a_picture() -> None:
+def test_mixup_and_cutmix_together_keep_the_shares_of_an_image_right() -> None:
     for step in range(10):
         both = transformed(CutMix(alpha=1.0, p=1.0), transformed(MixUp(alpha=1.0, p=1.0), float_batch(), step=step))
         assert both.mixed is not None
@@ -97,7 +97,7 @@ def test_the_loss_of_a_mixed_sample_is_that_of_its_mixed_target() -> None:
     assert hits.tolist() == pytest.approx([1.0 if same else 0.7 for same in batch.targets == batch.mixed.targets])
 
 
-def test_of_numbers_the_gradient_is_that_of_the_mixed_number() -> None:
+def test_the_gradient_of_a_mixed_regression_sample_is_that_of_the_mixed_number() -> None:
     task = Regression(spec=NUMBER)
     scores = torch.randn(4, 1, requires_grad=True)
     one, other = torch.randn(4, 1), torch.randn(4, 1)
@@ -115,14 +115,14 @@ def test_half_a_mixed_batch_is_mixed() -> None:
     assert first.mixed.share == whole.mixed.share
 
 
-def test_a_last_batch_that_does_not_pair_is_mixed_as_far_as_it_does() -> None:
+def test_a_batch_with_an_odd_sample_is_mixed_but_for_that_sample() -> None:
     """Of data of the user's own, in one process of several: what the pipeline's own data hands out always pairs."""
     whole = transformed(MixUp(alpha=1.0, p=1.0), float_batch(3), world_size=2)
     assert whole.mixed is not None and whole.mixed.targets.tolist() == [1, 0, 2]
     assert torch.equal(whole.inputs[2], float_batch(3).inputs[2])
 
 
-def test_numbers_of_names_are_not_blended() -> None:
+def test_columns_of_category_numbers_are_not_blended() -> None:
     names = ((), tuple(map(str, range(300))))
     table = DataSpec(
         "shops",
