@@ -1,7 +1,9 @@
 """What holds for every test, and real parts that several of them use."""
 
+import hashlib
 import ipaddress
 import os
+import pickle
 import signal
 import socket
 import threading
@@ -11,8 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 from tests import fork_server
+
+SHIPPED_CONF = Path(__file__).parents[1] / "conf"
 
 # As the launcher does for training; it must stand before torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -63,6 +70,34 @@ def warm_starts(pytestconfig: pytest.Config, own_environment: None, interruptibl
     with fork_server.programs_come(fork_server.popen_of(server)):
         yield
     server.end()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shipped_options_are_composed_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hydra takes a sixth of a second for a configuration, and a thousand tests ask it for the same ones.
+
+    A test gets a copy of its own. A configuration in which files of a test take part is composed each time.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "composed"
+    folder.mkdir(exist_ok=True)
+    real = hydra.compose
+
+    def compose(config_name: str | None = None, overrides: list[str] | None = None, **options: Any) -> DictConfig:
+        places = GlobalHydra.instance().config_loader().get_search_path().get_path()
+        if {place.path for place in places} != {"pkg://hydra.conf", str(SHIPPED_CONF), "structured://"}:
+            return real(config_name, overrides or [], **options)
+        key = repr((config_name, overrides, sorted(options.items())))
+        file = folder / hashlib.sha256(key.encode()).hexdigest()
+        if not file.exists():
+            part = file.with_suffix(f".{os.getpid()}")
+            part.write_bytes(pickle.dumps(real(config_name, overrides or [], **options)))
+            part.replace(file)
+        return pickle.loads(file.read_bytes())  # noqa: S301 - of this session's own making
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hydra, "compose", compose)
+        yield
 
 
 @pytest.fixture(autouse=True)

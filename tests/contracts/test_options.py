@@ -20,6 +20,7 @@ from torch import nn
 
 from pipeline.config import instantiate
 from pipeline.config.checks.check_config import check_config
+from pipeline.config.checks.unread_keys import check_unread_keys
 from pipeline.config.compose import compose
 from pipeline.config.search_path import option_groups, shipped_folder
 from pipeline.config.static.lookup import class_constant
@@ -115,6 +116,7 @@ def test_every_group_of_the_issue_has_options() -> None:
 def test_it_composes_and_its_arguments_fit_as_written_and_as_imported(group: str, option: str) -> None:
     primary = "search" if group.partition("/")[0] == "search" else "train"
     written = compose([f"{group}={option}", *beside(group, option)], config_name=primary)
+    check_unread_keys(written)
     check_config(written.config, written.shipped)
     instantiate.check_signatures(written.config)
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.fork_server import READ_EARLY
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -27,7 +29,7 @@ def run(command: str, *words: str, cwd: Path) -> "subprocess.CompletedProcess[st
             "PATH": "/usr/bin:/bin",
             "HOME": str(cwd),
             "XDG_CACHE_HOME": str(cwd / "cache"),
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            **{name: value for name, value in os.environ.items() if READ_EARLY.match(name)},
         },
         capture_output=True,
         text=True,

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli import main
+
 ROWS = {  # what is typed in a shell, its exit code, and words that it prints
     "a working directory that was deleted": ("rmdir ../home; {pipeline} train", 2, "working directory"),
     "the same, for a list of runs": ("rmdir ../home; {pipeline} runs", 2, 'cd "$PWD"'),
@@ -90,10 +92,18 @@ assert rank_zero_only.rank == 0
 
 
 @pytest.mark.parametrize("variables", LEFT)
-def test_what_works_in_one_process_is_told_of_no_other(tmp_path: Path, variables: dict[str, str]) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", LIGHTNING], env=os.environ | variables, cwd=tmp_path, capture_output=True, text=True
-    )
+def test_what_works_in_one_process_leaves_nothing_for_lightning_to_read(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["evaluate", "run=nosuch"]) == 2
+    assert variables.keys().isdisjoint(os.environ)
+
+
+def test_lightning_takes_a_process_that_works_alone_for_the_first(tmp_path: Path) -> None:
+    command, environment = [sys.executable, "-c", LIGHTNING], os.environ | LEFT[2]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 
 

@@ -1,15 +1,12 @@
 from pathlib import Path
 
 import pytest
-from tests.options import beside
 
 from pipeline.config.checks.check_config import check_config
 from pipeline.config.checks.unread_keys import check_unread_keys
 from pipeline.config.compose import compose
-from pipeline.config.search_path import config_folders, option_groups, shipped_folder
+from pipeline.config.search_path import config_folders, shipped_folder
 from pipeline.errors import ConfigError
-
-SHIPPED = [(group, option) for group, options in option_groups([shipped_folder()]).items() for option in options]
 
 
 def refusal(*overrides: str) -> str:
@@ -24,11 +21,6 @@ def is_accepted(*overrides: str) -> bool:
     check_unread_keys(composed)
     check_config(composed.config, composed.shipped)
     return True
-
-
-@pytest.mark.parametrize("group, option", SHIPPED)
-def test_every_option_that_we_ship_passes(group: str, option: str) -> None:
-    assert is_accepted(f"{group}={option}", *beside(group, option))
 
 
 @pytest.mark.parametrize(
