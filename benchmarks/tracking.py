@@ -18,7 +18,7 @@ import psutil
 from benchmarks.figure import Figure
 from pipeline.tracking import sidecar, sync_state
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.mlflow.mlflow_errors import client_of
+from pipeline.tracking.mlflow.mlflow_client import mlflow_client
 from pipeline.tracking.sync_state import JOURNAL
 
 VALUES = {f"train/metric_{number:02}": number / 7 for number in range(20)}
@@ -74,8 +74,8 @@ def ui(folder: Path | None) -> Iterator[Figure]:
 
 def _arrival(run_dir: Path, uri: str, what: str, most_megabytes: float) -> Iterator[Figure]:
     seconds, megabytes = _ship(run_dir, uri, steps=STEPS)
-    state = sync_state.state_of(run_dir)
-    client = client_of(uri)
+    state = sync_state.read_sync_state(run_dir)
+    client = mlflow_client(uri)
     stored = sum(len(client.get_metric_history(str(state.mlflow_run_id), name)) for name in VALUES)
     written = STEPS * len(VALUES)
     speed = written / seconds
@@ -93,10 +93,10 @@ def _ship(run_dir: Path, uri: str, *, steps: int) -> tuple[float, float]:
     journal.end("FINISHED")
     journal.close()
     started_at, most = time.monotonic(), 0.0
-    handle = sidecar.start(run_dir, uri=uri, artifacts=None, on_model=None)
+    handle = sidecar.start_sidecar(run_dir, uri=uri, artifacts=None, on_model=None)
     assert handle.process is not None
     process = psutil.Process(handle.process.pid)
-    while not sync_state.state_of(run_dir).complete:
+    while not sync_state.read_sync_state(run_dir).complete:
         with suppress(psutil.Error):
             family = [process, *process.children(recursive=True)]
             most = max(most, sum(each.memory_info().rss for each in family) / 1e6)
@@ -109,7 +109,7 @@ def _ship(run_dir: Path, uri: str, *, steps: int) -> tuple[float, float]:
 def _logging(run_dir: Path, uri: str, kill: Callable[[], None]) -> Iterator[Figure]:
     """5,000 calls, at the rate of a fast training; the server is killed in their middle."""
     journal = _begin(run_dir)
-    handle = sidecar.start(run_dir, uri=uri, artifacts=None, on_model=None)
+    handle = sidecar.start_sidecar(run_dir, uri=uri, artifacts=None, on_model=None)
     seconds = []
     for step in range(5_000):
         if step == 2_500:
@@ -128,7 +128,7 @@ def _logging(run_dir: Path, uri: str, kill: Callable[[], None]) -> Iterator[Figu
 def _steps(run_dir: Path, uri: str) -> list[tuple[float, float]]:
     """(with, without): mean seconds of a step, by turns of 50 that each go first as often, on the same machine."""
     journal = _begin(run_dir / "run")
-    handle = sidecar.start(run_dir / "run", uri=uri, artifacts=None, on_model=None)
+    handle = sidecar.start_sidecar(run_dir / "run", uri=uri, artifacts=None, on_model=None)
     time.sleep(3)  # for the sidecar to be at work
     pairs, step = [], 0
     for number in range(24):
@@ -166,8 +166,8 @@ def server(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     """(address, how to kill it) of MLflow's server over a sqlite database."""
     port = _free_port()
     code = (
-        "import sys; from pipeline.tracking.mlflow.ui_server import serve; "
-        "sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+        "import sys; from pipeline.tracking.mlflow.ui_server import serve_ui; "
+        "sys.exit(serve_ui(sys.argv[1], None, int(sys.argv[2])))"
     )
     command = [sys.executable, "-c", code, f"sqlite:///{folder}/server.db", str(port)]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:

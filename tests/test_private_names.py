@@ -150,15 +150,15 @@ def test_torch_has_what_averages_batch_norm_collectives_and_schedules_need() -> 
 
 def test_mlflow_keeps_its_migrations_where_the_newest_schema_is_read_from(tmp_path: Path) -> None:
     """No private name, but a layout and a module that no documentation promises."""
-    from pipeline.tracking.mlflow import sqlite_store, upgrade
+    from pipeline.tracking.mlflow import sqlite_store
 
     database = tmp_path / "mlflow.db"
-    sqlite_store.prepare(database, str(tmp_path / "files"))
+    sqlite_store.create_if_missing(database, str(tmp_path / "files"))
     with closing(sqlite3.connect(database)) as connection:
         (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    newest = upgrade._newest_revision()
+    newest = sqlite_store._newest_revision()
     assert newest == revision, (
-        "MLflow keeps its migrations elsewhere, or writes them in another way: tracking/mlflow/upgrade.py"
+        "MLflow keeps its migrations elsewhere, or writes them in another way: tracking/mlflow/sqlite_store.py"
     )
 
 

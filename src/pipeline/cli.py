@@ -24,7 +24,7 @@ from pipeline.system.process import (
     ignore_warnings_as_errors,
 )
 from pipeline.system.streams import broken_pipe_safe_output, print_labelled
-from pipeline.tracking.tracking_uri import redacted
+from pipeline.tracking.tracking_uri import redact
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,10 +46,10 @@ def _main(arguments: Sequence[str] | None) -> int:
             given += decode_make_arguments(os.environ)
         return run(given)
     except UserError as mistake:
-        print_labelled("error", redacted(str(mistake)), sys.stderr)
+        print_labelled("error", redact(str(mistake)), sys.stderr)
         return USER_ERROR
     except TrainingFailed as failure:
-        print_labelled("failed", redacted(str(failure)), sys.stderr)
+        print_labelled("failed", redact(str(failure)), sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

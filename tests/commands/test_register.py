@@ -9,13 +9,15 @@ from pipeline.errors import ConfigError
 from pipeline.metrics import mode_of
 from pipeline.runs.model_selection import ValidationScore, record_test_use, score_from_tags, validation_score
 from pipeline.runs.run_directory import Run
-from pipeline.tracking.journal import Journal, read
-from pipeline.tracking.mlflow.registry import Version
+from pipeline.tracking.journal import Journal, read_journal
+from pipeline.tracking.mlflow.registry import RegisteredModel
 
 
-def version(number: str, value: float, metric: str = "val/loss", samples: str = "same", **test: float) -> Version:
+def version(
+    number: str, value: float, metric: str = "val/loss", samples: str = "same", **test: float
+) -> RegisteredModel:
     score = ValidationScore(metric, mode_of(metric) or "min", value, samples)
-    return Version(
+    return RegisteredModel(
         number, {"test.digest": "t", **score.tags(), **{f"test/{name}": repr(each) for name, each in test.items()}}
     )
 
@@ -36,7 +38,7 @@ def test_the_first_of_its_name_is_the_champion() -> None:
     ],
 )
 def test_only_a_better_validation_score_takes_its_place_whatever_the_test_set_says(
-    new: Version, champion: Version, moves: bool
+    new: RegisteredModel, champion: RegisteredModel, moves: bool
 ) -> None:
     assert verdict(new, champion)[0] is moves
 
@@ -47,12 +49,16 @@ def test_only_a_better_validation_score_takes_its_place_whatever_the_test_set_sa
         (version("2", 0.1, samples="other"), version("1", 0.9), "but on other validation samples"),
         (version("2", 0.1, samples=""), version("1", 0.9, samples=""), "but on other validation samples"),
         (version("2", 0.1), version("1", 0.9, "val/accuracy"), "val/loss chose this one and val/accuracy version 1"),
-        (version("2", 0.1), Version("1", {"test/accuracy": "0.5"}), "version 1 has no validation score"),
-        (Version("2", {}), version("1", 0.9), "version 2 has no validation score"),
-        (version("2", 0.1), Version("1", {**version("1", 0.9).tags, "validation.value": "high"}), "version 1 has no"),
+        (version("2", 0.1), RegisteredModel("1", {"test/accuracy": "0.5"}), "version 1 has no validation score"),
+        (RegisteredModel("2", {}), version("1", 0.9), "version 2 has no validation score"),
+        (
+            version("2", 0.1),
+            RegisteredModel("1", {**version("1", 0.9).tags, "validation.value": "high"}),
+            "version 1 has no",
+        ),
     ],
 )
-def test_what_cannot_be_compared_replaces_nobody(new: Version, champion: Version, reason: str) -> None:
+def test_what_cannot_be_compared_replaces_nobody(new: RegisteredModel, champion: RegisteredModel, reason: str) -> None:
     moves, told = verdict(new, champion)
     assert not moves and told.startswith("not comparable, ") and reason in told
 
@@ -67,7 +73,7 @@ def test_the_figures_of_test_stand_beside_it() -> None:
         "test/accuracy 0.9900, version 1's 0.9800; it chooses nothing",
         "looked at 3 times in this MLflow, each with other weights",
     ]
-    elsewhere = Version("1", {**champion.tags, "test.digest": "other"})
+    elsewhere = RegisteredModel("1", {**champion.tags, "test.digest": "other"})
     assert "0.9800 on another test set" in next(iter(figures_of_test(new, elsewhere, 1)))
 
 
@@ -110,7 +116,7 @@ def test_a_look_at_a_test_set_is_noted_once_for_the_same_weights(tmp_path: Path)
         record_test_use(run, "a" * 64, weights, journal)
     record_test_use(run, "b" * 64, "step-1.ckpt", journal)
     journal.close()
-    tags = [record["tags"] for record, _ in read(run.journal_path)]
+    tags = [record["tags"] for record, _ in read_journal(run.journal_path)]
     first, other = "test_looks." + "a" * 12, "test_looks." + "b" * 12
     assert tags == [{first: "step-1.ckpt"}, {first: "step-1.ckpt step-2.ckpt"}, {other: "step-1.ckpt"}]
 

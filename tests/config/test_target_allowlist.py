@@ -14,8 +14,8 @@ from pipeline.errors import ConfigError
 HOSTILE = (
     # starts a process, or imports what it is told
     "pipeline.launch.torchrun._run",
-    "pipeline.launch.kubectl.kubectl",
-    "pipeline.launch.slurm.client",
+    "pipeline.launch.kubernetes.kubectl",
+    "pipeline.launch.slurm.slurm_client",
     "pipeline.launch.local.subprocess.Popen",
     "pipeline.models.layers.activation.importlib.import_module",
     "kornia.core.external.LazyLoader",
@@ -149,7 +149,8 @@ def test_what_an_interpolation_brings_is_held_to_the_same_list(text: str) -> Non
         instantiate(config.node, config)
 
 
-@pytest.mark.parametrize("target", ["pipeline.launch.kubectl.kubectl", "pipeline.training.checkpoints.load_checkpoint",
+@pytest.mark.parametrize("target", ["pipeline.launch.kubernetes.kubectl",
+                                    "pipeline.training.checkpoints.load_checkpoint",
                                     "kornia.core.external.LazyLoader", "torchmetrics.text.bert.BERTScore"])  # fmt: skip
 def test_it_is_refused_before_anything_is_imported(target: str) -> None:
     assert "is not in a package that a configuration may call" in refusal(f"+callbacks.x={{_target_: {target}}}")

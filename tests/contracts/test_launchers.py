@@ -92,13 +92,13 @@ def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_it_has_processes_for_what_the_example_asks_for(option: str, folder: Path) -> None:
+def test_every_launcher_has_processes_for_its_example(option: str, folder: Path) -> None:
     given = resources(built(option, folder))
     assert given.nodes >= 1 and given.processes_per_node >= 1
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_nodes_that_it_cannot_give_are_refused_with_what_to_type(option: str, folder: Path) -> None:
+def test_nodes_that_a_launcher_cannot_provide_are_refused_with_what_to_type(option: str, folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"num_nodes=77.*launch(\.\w+)?=\w+"):
         built(option, folder).resources(devices="auto", accelerator="cpu", num_nodes=77)
 
@@ -115,21 +115,21 @@ def test_a_dry_run_starts_nothing_and_says_what_to_type(
     said = [line for line in capfd.readouterr().out.splitlines() if folder.name in line]
     assert said[0].split() == ["run", str(folder)]
     assert len(said) > 1, "what to type names the run's directory, or a file in it"
-    facts = job_record.read(folder)
+    facts = job_record.read_job_record(folder)
     assert facts is not None and facts["launcher"] == option
     assert launcher.state(folder) is None
 
 
 @pytest.mark.usefixtures("nothing_installed")
 @pytest.mark.parametrize("option", OPTIONS)
-def test_of_a_directory_that_nothing_was_launched_from_it_says_so(option: str, folder: Path) -> None:
+def test_a_directory_without_a_launched_run_is_reported(option: str, folder: Path) -> None:
     launcher = built(option, folder)
     assert launcher.state(folder) is None
     assert answer(launcher, folder)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_nothing_heavy_is_imported_to_launch(option: str, folder: Path) -> None:
+def test_launching_imports_nothing_heavy(option: str, folder: Path) -> None:
     code = BUILDS_AND_RUNS.format(overrides=overrides(option, folder.parent), folder=str(folder))
     assert not imported_by(code, folder) & HEAVY
 
@@ -137,7 +137,7 @@ def test_nothing_heavy_is_imported_to_launch(option: str, folder: Path) -> None:
 @pytest.mark.usefixtures("own_signals")
 @pytest.mark.parametrize("option", RUNNING_HERE)
 @pytest.mark.parametrize("code", [0, 2, 75])
-def test_what_runs_here_is_told_its_place_and_its_exit_code_is_handed_on(option: str, code: int, folder: Path) -> None:
+def test_a_local_process_gets_its_rank_and_its_exit_code_is_returned(option: str, code: int, folder: Path) -> None:
     tells = [sys.executable, "-c", f"{TELLS_ITS_PLACE}; sys.exit({code})", str(folder / "place")]
     assert built(option, folder).run(tells, Resources(1, 1), folder) == code
     assert (folder / "place").read_text() == "Place(rank=0, world_size=1, local_rank=0, local_world_size=1)"

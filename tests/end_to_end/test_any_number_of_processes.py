@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.tracking.journal import history
+from pipeline.tracking.journal import metric_history
 from pipeline.training import checkpoints
 
 STEPS = 100
@@ -57,7 +57,7 @@ def curves_of(program: Any, home: Path, *settings: str) -> dict[str, list[tuple[
     write_sentences(home / "train.csv")
     ended = program.run(home, "train", *ALIKE, *settings, **ONE_THREAD)
     assert ended.code == 0, ended.err
-    found: dict[str, list[tuple[int, float]]] = history(program.only_run(home) / "journal.jsonl")
+    found: dict[str, list[tuple[int, float]]] = metric_history(program.only_run(home) / "journal.jsonl")
     return found
 
 
@@ -101,7 +101,7 @@ def test_a_run_can_go_on_with_another_number_of_them(program: Any, watched: Any,
         assert process.end().code == SAVED
     ended = program.run(home, "resume", "trainer.devices=2", **ONE_THREAD)
     assert ended.code == 0, ended.err
-    check_alike(whole, history(program.only_run(home) / "journal.jsonl"))
+    check_alike(whole, metric_history(program.only_run(home) / "journal.jsonl"))
     one, other = (
         checkpoints.load_checkpoint(program.only_run(each) / "checkpoints/last.ckpt")["state_dict"]
         for each in (undisturbed, home)
@@ -128,7 +128,7 @@ def test_weights_that_are_divided_take_the_same_way_too(program: Any, tmp_path: 
         assert ended.code == 0, ended.err
         again = program.run(home, "resume", f"trainer.strategy={then}", "trainer.max_steps=100", **ONE_THREAD)
         assert again.code == 0, again.err
-        curves[strategy] = history(program.only_run(home) / "journal.jsonl")
+        curves[strategy] = metric_history(program.only_run(home) / "journal.jsonl")
     for name in ("train/loss", "val/loss", "test/loss", "test/auroc"):
         one, other = curves["ddp"][name], curves["fsdp"][name]
         assert [step for step, _ in one] == [step for step, _ in other]

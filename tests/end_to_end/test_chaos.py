@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.commands import chaos
-from pipeline.tracking.journal import history
+from pipeline.tracking.journal import metric_history
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_it_tells_apart_what_differs(program: Any, finished: Any, tmp_path: Path
     one, other = (chaos.Run(finished.copied_to(tmp_path / name)) for name in ("one", "other"))
     assert chaos.compare(one, other) == []
     journal = other.journal_path
-    name, points = next((name, points) for name, points in history(journal).items() if name == "val/loss")
+    name, points = next((name, points) for name, points in metric_history(journal).items() if name == "val/loss")
     journal.write_text(journal.read_text().replace(repr(points[0][1]), "0.125"))
     assert chaos.compare(one, other) == [f"the journal differs in {name}"]
     checkpoint = chaos.checkpoint_of(one)

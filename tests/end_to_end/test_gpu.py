@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.tracking.journal import history
+from pipeline.tracking.journal import metric_history
 
 pytestmark = pytest.mark.gpu
 ON_THE_GPU = ("trainer.accelerator=gpu", "trainer.devices=1", "tracking=none")
@@ -31,7 +31,7 @@ def test_a_killed_run_goes_on_to_the_curve_of_the_undisturbed_one(program: Any, 
     assert process.end().code == 137
     again = program.run(tmp_path / "killed", "resume")
     assert again.code == 0 and "goes on at  step" in again.out, again.err
-    one, other = (history(program.only_run(tmp_path / name) / "journal.jsonl") for name in ("whole", "killed"))
+    one, other = (metric_history(program.only_run(tmp_path / name) / "journal.jsonl") for name in ("whole", "killed"))
     assert [step for step, _ in one["train/loss"]] == [step for step, _ in other["train/loss"]]
     # Not to the last bit: a GPU's sums depend on the order in which its threads come.
     assert one["test/accuracy"][-1][1] == pytest.approx(other["test/accuracy"][-1][1], abs=0.01)

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.tracking.mlflow.mlflow_errors import client_of
+from pipeline.tracking.mlflow.mlflow_client import mlflow_client
 
 SECONDS_TO_END = 30.0  # it takes about one; the machine may be busy
 ENDLESS = ("trainer.max_epochs=100000", "callbacks=none")
@@ -47,7 +47,7 @@ class TestCtrlC:
 
     def test_makes_the_run_killed_in_mlflow(self, program: Any, interrupted: Any) -> None:
         run_dir, *_ = interrupted
-        client = client_of(f"sqlite:///{run_dir.parent}/mlflow.db")
+        client = mlflow_client(f"sqlite:///{run_dir.parent}/mlflow.db")
         assert client.get_run(program.result(run_dir)["mlflow_run_id"]).info.status == "KILLED"
 
     def test_a_run_that_still_trains_is_not_resumed_a_second_time(self, interrupted: Any) -> None:
@@ -65,7 +65,7 @@ class TestCtrlC:
         assert f"goes on at  step {steps:,}" in resumed.out
         result = program.result(run_dir)
         assert result["status"] == "FINISHED"
-        client = client_of(f"sqlite:///{run_dir.parent}/mlflow.db")
+        client = mlflow_client(f"sqlite:///{run_dir.parent}/mlflow.db")
         assert client.get_run(result["mlflow_run_id"]).info.status == "FINISHED"
 
 

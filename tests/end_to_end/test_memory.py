@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.tracking.journal import history
+from pipeline.tracking.journal import metric_history
 
 NET = """
 import os
@@ -66,7 +66,7 @@ def test_when_one_of_two_runs_out_of_memory_both_halve_and_the_losses_stay(progr
     whole = program.run(home(tmp_path / "whole"), "train", *settings, "model.rank=7")
     halved = program.run(home(tmp_path / "halved"), "train", *settings, "model.rank=1")
     assert (whole.code, halved.code) == (0, 0), whole.err + halved.err
-    one, other = (history(program.only_run(tmp_path / name) / "journal.jsonl") for name in ("whole", "halved"))
+    one, other = (metric_history(program.only_run(tmp_path / name) / "journal.jsonl") for name in ("whole", "halved"))
     for name in ("train/loss", "val/loss"):
         assert [step for step, _ in one[name]] == [step for step, _ in other[name]]
         assert [value for _, value in other[name]] == pytest.approx([value for _, value in one[name]], rel=1e-4)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.tracking.journal import history
+from pipeline.tracking.journal import metric_history
 
 PACKAGE = {
     "__init__.py": "",
@@ -155,7 +155,7 @@ def check_finished(program: Any, home: Path, ended: Any) -> Path:
     result = program.result(run_dir)
     assert result["status"] == "FINISHED"
     assert result["metrics"]["test/accuracy"] > 0.9
-    curves = history(run_dir / "journal.jsonl")
+    curves = metric_history(run_dir / "journal.jsonl")
     assert {"train/loss", "val/loss", "val/accuracy", "test/accuracy"} <= curves.keys()
     assert (run_dir / "figures/learning_curves.svg").exists()
     return run_dir
@@ -182,7 +182,7 @@ def test_a_lightning_module_on_our_data_gets_inputs_and_targets_and_resumes(prog
     check_finished(program, home, ended)
     resumed = program.run(home, "resume", "trainer.max_epochs=5")
     run_dir = check_finished(program, home, resumed)
-    assert len(history(run_dir / "journal.jsonl")["val/loss"]) == 5
+    assert len(metric_history(run_dir / "journal.jsonl")["val/loss"]) == 5
 
 
 def test_a_lightning_module_on_its_own_data_module_is_judged_again(program: Any, home: Path) -> None:

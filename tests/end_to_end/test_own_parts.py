@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.tracking.journal import history
+from pipeline.tracking.journal import metric_history
 from pipeline.training import checkpoints
 
 FILES = {
@@ -67,7 +67,7 @@ def trained(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_is_trained_with_them_and_its_metrics_are_known_everywhere(program: Any, trained: Path) -> None:
     run = program.only_run(trained)
-    curves = history(run / "journal.jsonl")
+    curves = metric_history(run / "journal.jsonl")
     assert [1 - value for _, value in curves["val/mine"]] == pytest.approx([v for _, v in curves["val/accuracy"]])
     metrics = program.result(run)["metrics"]
     assert {"test/f2", "test/mine", "test/accuracy"} <= metrics.keys()
@@ -82,7 +82,7 @@ def test_a_second_logger_gets_what_the_journal_gets(program: Any, trained: Path)
     run = program.only_run(trained)
     with (run / "loggers/csv/version_0/metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    for name, points in history(run / "journal.jsonl").items():
+    for name, points in metric_history(run / "journal.jsonl").items():
         if not name.startswith("system/"):
             logged = [float(row[name]) for row in rows if row.get(name)]
             assert logged == pytest.approx([value for _, value in points]), name
@@ -150,6 +150,8 @@ def test_a_run_with_all_of_them_is_resumed_exactly(program: Any, tmp_path: Path)
     whole, parts = (program.only_run(root) for root in roots.values())
     one, other = (checkpoints.load_checkpoint(run / "checkpoints/last.ckpt")["state_dict"] for run in (whole, parts))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
-    plain = ({k: v for k, v in history(r / "journal.jsonl").items() if k[:7] != "system/"} for r in (whole, parts))
+    plain = (
+        {k: v for k, v in metric_history(r / "journal.jsonl").items() if k[:7] != "system/"} for r in (whole, parts)
+    )
     assert next(plain) == next(plain)
     assert len(list((parts / "loggers/csv").glob("version_*"))) == 2  # what was written before stays

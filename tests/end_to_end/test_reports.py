@@ -11,7 +11,7 @@ import pytest
 from pipeline.reports import predictions, run_report
 from pipeline.reports.evaluation_statistics import calibration
 from pipeline.runs.run_directory import Run
-from pipeline.tracking.journal import history, read
+from pipeline.tracking.journal import metric_history, read_journal
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +46,14 @@ def test_what_is_kept_of_the_predictions_says_the_same_as_the_metrics(finished: 
 
 
 def test_the_journal_hands_the_page_to_mlflow_before_the_run_ends(finished: Any) -> None:
-    records = [record for record, _ in read(finished.folder / "journal.jsonl")]
+    records = [record for record, _ in read_journal(finished.folder / "journal.jsonl")]
     files = [record.get("path") for record in records]
     assert {"report.html", "assembled.json"} <= set(files)
     assert records[-1]["kind"] == "end"
 
 
 def test_the_journal_says_where_the_time_went(finished: Any) -> None:
-    curves = history(finished.folder / "journal.jsonl")
+    curves = metric_history(finished.folder / "journal.jsonl")
     for part in ("data", "steps", "validation", "checkpoints"):
         assert [step for step, _ in curves[f"system/seconds_{part}"]] == [10, 20, 30]
     whole = sum(value for name, points in curves.items() if "system/seconds_" in name for _, value in points)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.tracking.journal import history, read
+from pipeline.tracking.journal import metric_history, read_journal
 from pipeline.training import checkpoints
 
 MEASURED = "system/"  # seconds and speeds are never the same
@@ -37,7 +37,7 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 
 
 def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    recorded = history(run_dir / "journal.jsonl")
+    recorded = metric_history(run_dir / "journal.jsonl")
     return {name: points for name, points in recorded.items() if not name.startswith(MEASURED)}
 
 
@@ -99,7 +99,7 @@ class TestPastTheEnd:
 
     def test_what_changed_becomes_a_tag_with_its_step(self, longer: Any) -> None:
         folder, _ = longer
-        tags = [record["tags"] for record, _ in read(folder / "journal.jsonl") if record["kind"] == "tags"]
+        tags = [record["tags"] for record, _ in read_journal(folder / "journal.jsonl") if record["kind"] == "tags"]
         changed = {"resumed_from": "step-00000027.ckpt", "changed.trainer.max_epochs": "3 -> 4, from step 27"}
         assert [each for each in tags if "resumed_from" in each] == [changed]
 

@@ -170,5 +170,5 @@ def test_a_trial_computes_what_a_training_computes(program: Any, tmp_path: Path)
     assert trained.code == ended.code == 0, trained.err + ended.err
     (alone,) = tmp_path.glob("runs/*-alone-*/journal.jsonl")
     trials = [journal_of(tmp_path, number) for number in (0, 1)]
-    losses = {path: journal.history(path)["train/loss"] for path in (alone, *trials)}
+    losses = {path: journal.metric_history(path)["train/loss"] for path in (alone, *trials)}
     assert losses[alone] in (losses[trials[0]], losses[trials[1]])

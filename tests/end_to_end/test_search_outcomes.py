@@ -21,7 +21,7 @@ from tests.end_to_end.searches import (
 )
 
 from pipeline.search import study as studies
-from pipeline.tracking.mlflow.mlflow_errors import client_of
+from pipeline.tracking.mlflow.mlflow_client import mlflow_client
 
 
 def test_values_with_which_the_loss_is_no_number_are_pruned_and_a_trial_that_breaks_down_is_tried_twice(
@@ -139,7 +139,7 @@ def test_in_mlflow_the_search_stands_above_its_trials(program: Any, tmp_path: Pa
     words = [word for word in SMALL if word != "tracking=none"]
     ended = program.run(home, *words, "optimizer.learning_rate=0.01,1e-9", "search=grid", "trainer.max_epochs=3")
     assert ended.code == 0, ended.err + ended.out
-    client = client_of(f"sqlite:///{home}/runs/mlflow.db")
+    client = mlflow_client(f"sqlite:///{home}/runs/mlflow.db")
     (experiment,) = [each for each in client.search_experiments() if each.name == "mnist5k"]
     deadline = time.monotonic() + PATIENCE_SECONDS
     while len(runs := client.search_runs([experiment.experiment_id])) < 3 or any(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.tracking.journal import history
+from pipeline.tracking.journal import metric_history
 
 SECONDS_TO_END = 15.0
 TWO = ("trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=1", "checkpoint.every_n_steps=null")
@@ -94,7 +94,7 @@ def test_they_write_one_journal(both: Any) -> None:
     lines = (both[0] / "journal.jsonl").read_text().splitlines()
     assert sum('"kind":"start"' in line for line in lines) == 1
     assert sum('"kind":"end"' in line for line in lines) == 1
-    assert [step for step, _ in history(both[0] / "journal.jsonl")["train/loss"]] == [4, 8, 10]
+    assert [step for step, _ in metric_history(both[0] / "journal.jsonl")["train/loss"]] == [4, 8, 10]
 
 
 def test_one_of_them_speaks(both: Any) -> None:
@@ -107,7 +107,9 @@ def test_one_of_them_speaks(both: Any) -> None:
 def test_they_see_the_batches_that_one_process_sees(program: Any, both: Any, tmp_path: Path) -> None:
     alone = program.run(tmp_path / "home", "train", *program.SMALL, *TWO, "trainer.devices=1")
     assert alone.code == 0, alone.err
-    one, two = (history(run / "journal.jsonl")["train/loss"] for run in (program.only_run(tmp_path / "home"), both[0]))
+    one, two = (
+        metric_history(run / "journal.jsonl")["train/loss"] for run in (program.only_run(tmp_path / "home"), both[0])
+    )
     # Not the same digits: a convolution amplifies what float32 rounds (test_any_number_of_processes.py has float64).
     assert [value for _, value in two] == pytest.approx([value for _, value in one], rel=0.02)
 

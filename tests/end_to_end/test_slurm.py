@@ -89,7 +89,7 @@ def limit(number: str, *, seconds: int) -> None:
 
 def points_recorded_twice(run_dir: Path) -> list[tuple[str, int]]:
     """Of the training's metrics: a resumed run repeats none that its checkpoint has behind it."""
-    records = [record for record, _ in journal.read(run_dir / "journal.jsonl") if record["kind"] == "metrics"]
+    records = [record for record, _ in journal.read_journal(run_dir / "journal.jsonl") if record["kind"] == "metrics"]
     points = [(name, each["step"]) for each in records for name in each["values"] if not name.startswith("system/")]
     return [point for point, count in Counter(points).items() if count > 1]
 

@@ -100,7 +100,7 @@ def test_two_agents_start_a_killed_worker_again_and_end_with_the_same_weights(
     (victim,) = workers(second)
     victim.kill()
     assert (first.wait(PATIENCE_SECONDS), second.wait(PATIENCE_SECONDS)) == (0, 0)
-    assert any(record["kind"] == "resume" for record, _ in journal.read(run_dir / "journal.jsonl"))
+    assert any(record["kind"] == "resume" for record, _ in journal.read_journal(run_dir / "journal.jsonl"))
     assert chaos.compare(peace, Run(run_dir)) == []
 
 
@@ -116,7 +116,7 @@ def test_the_command_is_typed_again_where_an_agent_was_lost(program: Any, tmp_pa
     again = agents(command, tmp_path / "home")
     assert (host.wait(PATIENCE_SECONDS), again.wait(PATIENCE_SECONDS)) == (0, 0)
     assert program.result(run_dir)["status"] == "FINISHED"
-    assert any(record["kind"] == "resume" for record, _ in journal.read(run_dir / "journal.jsonl"))
+    assert any(record["kind"] == "resume" for record, _ in journal.read_journal(run_dir / "journal.jsonl"))
 
 
 def test_a_run_that_torchrun_trains_here_is_listed_and_cancelled(program: Any, tmp_path: Path, watched: Any) -> None:

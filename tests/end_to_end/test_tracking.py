@@ -18,8 +18,8 @@ import torch
 
 from pipeline.data.datasets.mnist import MNIST5k
 from pipeline.tracking import sync_state
-from pipeline.tracking.journal import history
-from pipeline.tracking.mlflow.mlflow_errors import client_of
+from pipeline.tracking.journal import metric_history
+from pipeline.tracking.mlflow.mlflow_client import mlflow_client
 
 TRACKED = ("trainer.max_epochs=1", "tracking=mlflow")
 
@@ -32,10 +32,10 @@ def tracked(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     assert ended.code == 0, ended.err
     run_dir = program.only_run(root)
     deadline = time.monotonic() + 120
-    while not sync_state.state_of(run_dir).complete and time.monotonic() < deadline:
+    while not sync_state.read_sync_state(run_dir).complete and time.monotonic() < deadline:
         time.sleep(0.2)  # the model follows in the background
     synced = program.run(root, "sync")
-    client = client_of(f"sqlite:///{root}/runs/mlflow.db")
+    client = mlflow_client(f"sqlite:///{root}/runs/mlflow.db")
     return run_dir, client, client.get_run(program.result(run_dir)["mlflow_run_id"]), ended, synced
 
 
@@ -101,7 +101,7 @@ def test_its_report_made_again_replaces_the_one_in_mlflow(program: Any, tracked:
 
 def test_each_point_of_each_metric_is_there_once_as_in_the_journal(tracked: Any) -> None:
     run_dir, client, run, *_ = tracked
-    curves = history(run_dir / "journal.jsonl")
+    curves = metric_history(run_dir / "journal.jsonl")
     assert {"train/loss", "val/accuracy", "test/accuracy", "train/learning_rate"} <= curves.keys()
     assert run.data.metrics.keys() == curves.keys()
     for name, points in curves.items():
@@ -178,10 +178,10 @@ class TestWithoutAServer:
             run_dir = program.only_run(root)
             assert late.code == 0, late.out
             assert late.out == f"{run_dir.name}: complete\n"
-            client = client_of(address)
-            run = client.get_run(sync_state.state_of(run_dir).mlflow_run_id)
+            client = mlflow_client(address)
+            run = client.get_run(sync_state.read_sync_state(run_dir).mlflow_run_id)
             assert run.info.status == "FINISHED"
-            for name, points in history(run_dir / "journal.jsonl").items():
+            for name, points in metric_history(run_dir / "journal.jsonl").items():
                 stored = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
                 assert sorted(stored) == points
 
@@ -190,8 +190,8 @@ class TestWithoutAServer:
 def served(root: Path, port: int) -> Iterator[None]:
     """MLflow's server on this port, over a database of its own."""
     serve = (
-        "import sys; from pipeline.tracking.mlflow.ui_server import serve; "
-        "sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))"
+        "import sys; from pipeline.tracking.mlflow.ui_server import serve_ui; "
+        "sys.exit(serve_ui(sys.argv[1], None, int(sys.argv[2])))"
     )
     command = [sys.executable, "-c", serve, f"sqlite:///{root}/server.db", str(port)]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as server:

@@ -13,8 +13,8 @@ from tests.tracking.roads import Condition, Road
 from tests.tracking.servers import Server
 
 from pipeline.tracking import sync_state
-from pipeline.tracking.journal import history
-from pipeline.tracking.mlflow.mlflow_errors import client_of
+from pipeline.tracking.journal import metric_history
+from pipeline.tracking.mlflow.mlflow_client import mlflow_client
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def untracked(program: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     root = tmp_path_factory.mktemp("untracked") / "home"
     ended = program.run(root, "train", *program.SMALL, *EVERY_STEP)
     assert ended.code == 0, ended.err
-    return history(program.only_run(root) / "journal.jsonl")
+    return metric_history(program.only_run(root) / "journal.jsonl")
 
 
 def command_lines() -> Iterator[str]:
@@ -63,7 +63,7 @@ def test_the_loss_is_the_same_whatever_the_server_does_and_the_password_is_nowhe
     assert ended.code == 0 and "Traceback" not in ended.err
     run_dir = program.only_run(root)
     for name in ("train/loss", "val/loss", "test/accuracy"):
-        assert history(run_dir / "journal.jsonl")[name] == untracked[name]
+        assert metric_history(run_dir / "journal.jsonl")[name] == untracked[name]
 
     road.become("healthy")
     deadline = time.monotonic() + 180
@@ -76,10 +76,10 @@ def test_the_loss_is_the_same_whatever_the_server_does_and_the_password_is_nowhe
 
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    client = client_of(server.uri)
-    run_id = sync_state.state_of(run_dir).mlflow_run_id
+    client = mlflow_client(server.uri)
+    run_id = sync_state.read_sync_state(run_dir).mlflow_run_id
     assert client.get_run(run_id).info.status == "FINISHED"
-    for name, points in history(run_dir / "journal.jsonl").items():
+    for name, points in metric_history(run_dir / "journal.jsonl").items():
         assert sorted((point.step, point.value) for point in client.get_metric_history(run_id, name)) == points
     assert (
         "model" in [file.path for file in client.list_artifacts(run_id)] or client.get_run(run_id).outputs.model_outputs

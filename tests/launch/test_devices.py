@@ -9,7 +9,7 @@ from pipeline.launch import devices
     "asked, accelerator, expected",
     [(1, "auto", 1), (4, "cpu", 4), ("2", "cpu", 2), ([0, 2], "gpu", 2), ("auto", "cpu", 1), (-1, "cpu", 1)],
 )
-def test_one_process_for_each_device(asked: int | str | list[int], accelerator: str, expected: int) -> None:
+def test_devices_are_counted_as_one_process_each(asked: int | str | list[int], accelerator: str, expected: int) -> None:
     assert devices.process_count(asked, accelerator) == expected
 
 
@@ -29,5 +29,5 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch, tmp
     assert devices.gpu_count() == 0
 
 
-def test_cores_are_those_that_this_process_may_use() -> None:
+def test_only_cores_that_this_process_may_use_are_counted() -> None:
     assert devices.core_count() >= 1

@@ -71,7 +71,9 @@ def launcher(**options: Any) -> Kubernetes:
 
 
 def manifest(**options: Any) -> dict[str, Any]:
-    return launcher(**options).manifest(COMMAND, FOLDER, trainjob.name_of(FOLDER.name, 1, options.get("nodes", 1)))
+    return launcher(**options).manifest(
+        COMMAND, FOLDER, trainjob.trainjob_name(FOLDER.name, 1, options.get("nodes", 1))
+    )
 
 
 def pod_of(rendered: dict[str, Any]) -> dict[str, Any]:
@@ -155,14 +157,14 @@ def against_the_restricted_standard(pod: dict[str, Any]) -> list[str]:
 class TestTheManifest:
     @pytest.mark.parametrize("options", [LEAST, ALL])
     def test_the_models_and_the_schema_made_strict_accept_every_line(self, options: dict[str, Any]) -> None:
-        read_back = yaml.safe_load(trainjob.written(manifest(**options), "run"))
+        read_back = yaml.safe_load(trainjob.manifest_yaml(manifest(**options), "run"))
         assert read_back == manifest(**options)
         assert accepted_by_the_models(read_back)
         if not CRD.exists():
             pytest.skip(f"{CRD.name} is not there; the models have been asked")
         jsonschema.Draft7Validator(strict_schema()).validate(read_back)
 
-    def test_it_says_what_was_asked(self) -> None:
+    def test_the_manifest_holds_the_requested_resources(self) -> None:
         rendered = manifest(**ALL)
         spec, pod = rendered["spec"], pod_of(rendered)
         assert rendered["metadata"]["namespace"] == "team-a"
@@ -180,18 +182,18 @@ class TestTheManifest:
         options = {**options, "volumes": {path: each for path, each in options["volumes"].items() if path != "/data"}}
         assert against_the_restricted_standard(pod_of(manifest(**options))) == []
 
-    def test_an_image_that_runs_as_root_takes_the_baseline_standard(self) -> None:
+    def test_an_image_that_runs_as_root_needs_the_baseline_standard(self) -> None:
         pod = pod_of(manifest(**LEAST, pod_security="baseline"))
         assert "securityContext" not in pod and "securityContext" not in pod["containers"][0]
         assert against_the_restricted_standard(pod) != []
 
-    def test_a_secret_is_named_and_its_value_is_not(self) -> None:
+    def test_the_manifest_names_a_secret_and_not_its_value(self) -> None:
         entries = {entry["name"]: entry for entry in manifest(**ALL)["spec"]["trainer"]["env"]}
         assert entries["MLFLOW_TRACKING_TOKEN"]["valueFrom"] == {"secretKeyRef": {"name": "mlflow", "key": "token"}}
         assert "value" not in entries["MLFLOW_TRACKING_TOKEN"]
         assert entries["TIMES"]["value"] == "3" and entries["OMP_NUM_THREADS"]["value"] == "4"
 
-    def test_a_volume_is_mounted_where_it_is_asked_for(self) -> None:
+    def test_a_volume_is_mounted_at_the_requested_path(self) -> None:
         pod = pod_of(manifest(**ALL))
         (container,) = pod["containers"]
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
@@ -210,8 +212,8 @@ class TestTheManifest:
         assert f"--no-python python -P -m pipeline.lifecycle.training_process {FOLDER}\n" in lines
         subprocess.run(["/bin/sh", "-n", "-c", lines], check=True, timeout=10)
 
-    def test_what_kubernetes_would_take_for_a_variable_is_kept_from_it(self) -> None:
-        lines = trainjob.script(
+    def test_text_that_looks_like_a_kubernetes_variable_is_escaped(self) -> None:
+        lines = trainjob.pod_script(
             [*COMMAND[:-1], "/shared/$(HOME)"], python="python", run_id="x", max_restarts=0, folder=None
         )
         assert "'/shared/$$(HOME)'" in lines
@@ -226,14 +228,14 @@ class TestNames:
             ("20261124-120000-My_Net.v2-ab12", 1, 1, "run-20261124-120000-my-net-v2-ab12"),
         ],
     )
-    def test_a_run_gives_its_name(self, run_id: str, submission: int, nodes: int, name: str) -> None:
-        assert trainjob.name_of(run_id, submission, nodes) == name
+    def test_a_trainjob_is_named_after_its_run(self, run_id: str, submission: int, nodes: int, name: str) -> None:
+        assert trainjob.trainjob_name(run_id, submission, nodes) == name
 
     @pytest.mark.parametrize("submission, nodes", [(1, 1), (12, 1), (1, 1000)])
-    def test_a_long_one_is_cut_in_the_middle_and_leaves_room_for_those_of_its_pods(
+    def test_a_long_name_is_cut_in_the_middle_and_leaves_room_for_those_of_its_pods(
         self, submission: int, nodes: int
     ) -> None:
-        name = trainjob.name_of(f"20261124-120000-{'long-' * 20}ab12", submission, nodes)
+        name = trainjob.trainjob_name(f"20261124-120000-{'long-' * 20}ab12", submission, nodes)
         assert len(f"{name}-node-0-{nodes - 1}-abcde") <= 63
         assert name.removesuffix(f"-{submission}" if submission > 1 else "").endswith("-ab12")
 
@@ -241,7 +243,7 @@ class TestNames:
 class TestMistakes:
     """Each is told with what to change, before anything is printed or applied."""
 
-    def test_a_misspelt_field_is_refused_wherever_it_stands(self) -> None:
+    def test_a_misspelt_field_is_refused_wherever_it_is(self) -> None:
         rendered = manifest(**ALL)
         inner = [path for path in places(rendered) if isinstance(path[-1], str) and not is_free(path)]
         assert len(inner) > 60
@@ -252,16 +254,16 @@ class TestMistakes:
             with pytest.raises(ConfigError, match=f"{path[-1]}x: there is no such field; did you mean"):
                 check_fields(spoilt)
 
-    def test_a_value_of_another_type_is_refused_wherever_it_stands(self) -> None:
+    def test_a_value_of_another_type_is_refused_wherever_it_is(self) -> None:
         rendered = manifest(**ALL)
         for path in places(rendered):
             spoilt = copy.deepcopy(rendered)
             value = at(rendered, path)
             at(spoilt, path[:-1])[path[-1]] = {"a": "b"} if not isinstance(value, dict) else "text"
-            with pytest.raises(ConfigError, match=r"cannot stand here|there is no such field"):
+            with pytest.raises(ConfigError, match=r"is not valid here|there is no such field"):
                 check_fields(spoilt)
 
-    def test_a_field_by_the_name_it_has_in_python_is_refused(self) -> None:
+    def test_a_field_by_its_python_name_is_refused(self) -> None:
         spoilt = manifest(**LEAST)
         spoilt["spec"]["trainer"]["num_nodes"] = spoilt["spec"]["trainer"].pop("numNodes")
         with pytest.raises(ConfigError, match=r"spec\.trainer\.num_nodes: .* did you mean numNodes"):
@@ -284,7 +286,7 @@ class TestMistakes:
             ({"volumes": {"/shared": "a", "x": "b"}}, "expected a path from the root"),
             ({"volumes": {"/shared": "a", "/shared/": "b"}}, "/shared twice"),
             ({"volumes": {"/shared": "a", "/x": {"emptyDir": {"sizeLimit": "8 GB"}}}}, "expected an amount"),
-            ({"volumes": {"/shared": "Team_Files"}}, "'Team_Files' cannot stand here; expected the name of a claim"),
+            ({"volumes": {"/shared": "Team_Files"}}, "'Team_Files' is not valid here; expected the name of a claim"),
             ({"volumes": {"/shared": 3}}, "has 3 at /shared: expected the name of a claim"),
             ({"tolerations": [{"kee": "a"}]}, "did you mean key"),
             (
@@ -311,7 +313,9 @@ class TestMistakes:
             ({"time": "4"}, r"launch\.time=4h"),
         ],
     )
-    def test_what_cannot_work_is_told_with_what_to_change(self, options: dict[str, Any], told: str) -> None:
+    def test_a_setting_that_cannot_work_is_refused_with_what_to_change(
+        self, options: dict[str, Any], told: str
+    ) -> None:
         with pytest.raises(ConfigError, match=f"(?s){told}"):
             manifest(**{**LEAST, **options})
 
@@ -329,19 +333,19 @@ class TestMistakes:
             ("pod_security=strict", "expected restricted or baseline"),
         ],
     )
-    def test_the_check_of_the_configuration_refuses_a_count_or_word_that_cannot_be(
+    def test_the_check_of_the_configuration_refuses_impossible_counts_and_words(
         self, setting: str, expected: str
     ) -> None:
         composed = compose(["launch=kubernetes", f"launch.{setting}"])
         with pytest.raises(ConfigError, match=re.escape(f"launch.{setting}: {expected}")):
             check_config(composed.config, composed.shipped)
 
-    def test_a_missing_package_is_told_with_how_to_install_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_package_is_reported_with_how_to_install_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "kubeflow_trainer_api.models.trainer_v1alpha1_train_job", None)
         with pytest.raises(ConfigError, match=r"pip install 'pipeline\[kubernetes\]'"):
             manifest(**LEAST)
 
-    def test_the_models_and_the_schema_made_strict_refuse_the_same_slips(self) -> None:
+    def test_the_models_and_the_schema_made_strict_refuse_the_same_mistakes(self) -> None:
         rendered = manifest(**ALL)
         schema = jsonschema.Draft7Validator(strict_schema()) if CRD.exists() else None
         for path in places(rendered):
@@ -395,7 +399,7 @@ def submit(folder: Path, **options: Any) -> None:
 
 
 class TestKubectl:
-    def test_a_run_is_applied_and_tells_how_to_follow_and_end_it(
+    def test_a_run_is_applied_and_says_how_to_follow_and_end_it(
         self, calls: Callable[[], list[str]], folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         submit(folder, namespace="team-a")
@@ -417,8 +421,8 @@ class TestKubectl:
         assert f"kubectl apply -f {folder}/job.yaml" in said and "cluster  " not in said
         assert yaml.safe_load((folder / "job.yaml").read_text())["kind"] == "TrainJob"
 
-    @pytest.mark.parametrize("code, told", [("0", "would take it"), ("1", "would not take it: kubectl refused")])
-    def test_a_dry_run_asks_the_cluster_what_it_would_say_and_leaves_nothing_there(
+    @pytest.mark.parametrize("code, told", [("0", "would accept it"), ("1", "would refuse it: kubectl refused")])
+    def test_a_dry_run_asks_the_cluster_and_leaves_nothing_there(
         self,
         calls: Callable[[], list[str]],
         folder: Path,
@@ -432,20 +436,20 @@ class TestKubectl:
         assert calls()[-1] == f"apply --dry-run=server --filename={folder}/job.yaml"
         assert f"cluster     {told}" in capsys.readouterr().out
 
-    def test_one_that_is_submitted_again_is_another_trainjob(
+    def test_a_run_that_is_submitted_again_is_another_trainjob(
         self, calls: Callable[[], list[str]], folder: Path
     ) -> None:
         submit(folder)
         submit(folder)
-        assert (job_record.read(folder) or {})["job"] == f"run-{folder.name}-2"
+        assert (job_record.read_job_record(folder) or {})["job"] == f"run-{folder.name}-2"
 
-    def test_one_that_is_refused_leaves_no_note_of_a_job(
+    def test_a_refused_job_leaves_no_job_record(
         self, calls: Callable[[], list[str]], folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CODE", "1")
         with pytest.raises(RunError, match="kubectl refused"):
             submit(folder)
-        assert job_record.read(folder) is None
+        assert job_record.read_job_record(folder) is None
 
     def test_cancelling_deletes_the_trainjob_and_waits_for_nothing(
         self, calls: Callable[[], list[str]], folder: Path
@@ -454,16 +458,14 @@ class TestKubectl:
         assert "save and end" in launcher(**LEAST).cancel(folder)
         assert calls()[-1] == f"delete trainjob run-{folder.name} --namespace=team-a --wait=false"
 
-    def test_a_job_that_another_launcher_left_is_not_taken_for_ours(
-        self, calls: Callable[[], list[str]], folder: Path
-    ) -> None:
-        job_record.note(folder, launcher="slurm", job="17")
+    def test_a_job_record_of_another_launcher_is_ignored(self, calls: Callable[[], list[str]], folder: Path) -> None:
+        job_record.write_job_record(folder, launcher="slurm", job="17")
         assert launcher(**LEAST).state(folder) is None
         with pytest.raises(RunError, match="no TrainJob"):
             launcher(**LEAST).cancel(folder)
         assert calls() == []
         submit(folder)
-        assert (job_record.read(folder) or {})["job"] == f"run-{folder.name}"
+        assert (job_record.read_job_record(folder) or {})["job"] == f"run-{folder.name}"
 
     @pytest.mark.parametrize(
         "found, state",
@@ -478,7 +480,7 @@ class TestKubectl:
             ({"metadata": {"deletionTimestamp": "2026-11-24T12:00:00Z"}}, "ENDING"),
         ],
     )
-    def test_a_state_is_read_from_the_conditions(
+    def test_the_state_of_a_trainjob_is_read_from_its_conditions(
         self,
         calls: Callable[[], list[str]],
         folder: Path,
@@ -492,7 +494,7 @@ class TestKubectl:
         monkeypatch.setenv("ANSWER", str(answer))
         assert launcher(**LEAST).state(folder) == state
 
-    def test_without_kubectl_it_is_told_that_a_dry_run_needs_none(
+    def test_without_kubectl_the_error_names_the_dry_run_that_needs_none(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", str(folder))

@@ -73,7 +73,7 @@ def alive(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("ready*") if psutil.pid_exists(int(path.read_text()))]
 
 
-def test_each_process_is_told_its_place(empty_folder: Path) -> None:
+def test_every_process_gets_its_rank(empty_folder: Path) -> None:
     tell = (
         "import os, pathlib; from pipeline.system.process import place; here = place();"
         "pathlib.Path(f'place{here.rank}').write_text(f\"{here} {os.environ['MASTER_PORT']}\")"
@@ -84,7 +84,7 @@ def test_each_process_is_told_its_place(empty_folder: Path) -> None:
     assert len({each.rsplit(maxsplit=1)[1] for each in told}) == 1  # one port for all
 
 
-def test_together_they_use_no_more_threads_than_there_are_cores(
+def test_the_processes_together_use_no_more_threads_than_there_are_cores(
     empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -95,11 +95,11 @@ def test_together_they_use_no_more_threads_than_there_are_cores(
 
 
 @pytest.mark.parametrize("code, expected", [("", 0), ("raise SystemExit(2)", 2), ("raise SystemExit(75)", 75)])
-def test_the_exit_code_is_handed_on(empty_folder: Path, code: str, expected: int) -> None:
+def test_the_exit_code_is_returned(empty_folder: Path, code: str, expected: int) -> None:
     assert run(empty_folder, code) == expected
 
 
-def test_a_process_that_a_signal_ended_counts_as_in_a_shell(empty_folder: Path) -> None:
+def test_a_process_ended_by_a_signal_has_the_exit_code_of_a_shell(empty_folder: Path) -> None:
     assert run(empty_folder, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)") == 137
 
 
@@ -111,14 +111,16 @@ def test_processes_other_than_the_first_write_to_their_logs(
     assert (empty_folder / "rank1.log").read_text() == "I am 1\n"
 
 
-def test_one_that_fails_is_named_with_its_last_words(empty_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_process_is_named_with_its_last_lines(empty_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     fails = "import os\nif os.environ['RANK'] == '1': raise RuntimeError('no more memory')"
     assert run(empty_folder, fails, processes=2) == 1
     said = capfd.readouterr().err
     assert "process 1 of 2 failed with exit code 1" in said and "RuntimeError: no more memory" in said
 
 
-def test_when_one_dies_the_others_do_not_wait_for_ever(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_one_process_dies_the_others_do_not_wait_forever(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.launch.local.GRACE_SECONDS", 0.5)
     begun = time.monotonic()
     code = f"{READY}\nimport os, time\nif os.environ['RANK'] == '0': raise SystemExit(3)\ntime.sleep(60)"

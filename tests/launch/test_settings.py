@@ -68,7 +68,7 @@ REFUSED = {  # what is typed, and what to type instead
 
 
 @pytest.mark.parametrize("typed", REFUSED)
-def test_what_cannot_work_is_refused_and_nothing_is_left(
+def test_settings_that_cannot_work_are_refused_and_leave_nothing(
     typed: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", *typed.split()]) == 2

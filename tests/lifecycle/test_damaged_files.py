@@ -190,7 +190,7 @@ def is_partly_whole(path: Path) -> bool:
     """A journal of which the beginning is left, lines of which are."""
     if path.name != "journal.jsonl":
         return False
-    return is_plain(path) and any(record["kind"] == "start" for record, _ in journal.read(path))
+    return is_plain(path) and any(record["kind"] == "start" for record, _ in journal.read_journal(path))
 
 
 @pytest.mark.slow
@@ -220,8 +220,8 @@ def mutations(value: Any) -> Iterator[Any]:
 
 def test_lines_of_the_journal_of_any_shape_are_passed_over(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = copy / "journal.jsonl"
-    records = {record["kind"]: record for record, _ in journal.read(path)}
-    before = journal.history(path)
+    records = {record["kind"]: record for record, _ in journal.read_journal(path)}
+    before = journal.metric_history(path)
     records |= {
         kind: {"kind": kind, "time": 1, **shape} for kind, shape in (("resume", {"step": 1}), ("tags", {"tags": {}}))
     }
@@ -230,7 +230,7 @@ def test_lines_of_the_journal_of_any_shape_are_passed_over(copy: Path, capfd: py
         file.writelines(json.dumps(line).encode() + b"\n" for line in lines)
         file.writelines([b"\0" * 5000 + b"\n", b"\n", b"[" * 100_000 + b"\n", b"\xff\n", b'{"kind":NaN,"time":1}\n'])
         file.write(b"x" * 100)  # torn
-    assert journal.history(path) == before
+    assert journal.metric_history(path) == before
     for verb in ("show", "logs", "report", "compare", "resume", "auto_resume"):
         (other,) = copy.parent.glob("*-other-*")
         assert main([word.replace("RUN", copy.name).replace("OTHER", other.name) for word in VERBS[verb]]) == 0, verb
@@ -239,4 +239,4 @@ def test_lines_of_the_journal_of_any_shape_are_passed_over(copy: Path, capfd: py
 
 def is_whole(changed: Any) -> bool:
     """As good as a record of ours."""
-    return journal.record_of(json.dumps(changed).encode()) is not None
+    return journal.parse_record(json.dumps(changed).encode()) is not None

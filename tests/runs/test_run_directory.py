@@ -130,7 +130,7 @@ def test_a_result_is_read_back_as_it_was_written(empty_folder: Path) -> None:
 
 def test_a_run_is_found_by_what_mlflow_calls_it(three: Path) -> None:
     run = Run(three / "runs" / NAMES[0])
-    sync_state.save(run.folder, sync_state.Progress(uri="sqlite:///x.db", mlflow_run_id="ab" * 16))
+    sync_state.save_progress(run.folder, sync_state.SyncProgress(uri="sqlite:///x.db", mlflow_run_id="ab" * 16))
     assert find_run("ab" * 16, "runs").id == run.id
 
 

@@ -12,7 +12,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.sync_state import Progress, save
+from pipeline.tracking.sync_state import SyncProgress, save_progress
 
 
 class Listener(ThreadingHTTPServer):
@@ -69,7 +69,7 @@ def run(empty_folder: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch)
     journal.start(name="x", experiment="x", run_uid=folder.name, params={}, tags={})
     journal.end("FINISHED")
     journal.close()
-    save(folder, Progress(listener.uri))
+    save_progress(folder, SyncProgress(listener.uri))
     monkeypatch.setattr(sidecar.Sidecar, "wait", short_wait(sidecar.Sidecar.wait))
     return folder
 

@@ -16,12 +16,12 @@ from tests.tracking.servers import Server, free_port
 
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.mlflow import sqlite_store
-from pipeline.tracking.mlflow.mlflow_errors import client_of, quieten
+from pipeline.tracking.mlflow.mlflow_client import mlflow_client, quiet_mlflow
 
 SERVE = """# warm
 import sys
-from pipeline.tracking.mlflow.ui_server import serve
-sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))
+from pipeline.tracking.mlflow.ui_server import serve_ui
+sys.exit(serve_ui(sys.argv[1], None, int(sys.argv[2])))
 """
 
 
@@ -32,14 +32,14 @@ class Contents:
     uri: str
 
     def run(self, run_id: str) -> Any:
-        return client_of(self.uri).get_run(run_id)
+        return mlflow_client(self.uri).get_run(run_id)
 
     def points(self, run_id: str, name: str) -> list[tuple[int, float]]:
         """(step, value) of every stored point, doubled ones included."""
-        return [(point.step, point.value) for point in client_of(self.uri).get_metric_history(run_id, name)]
+        return [(point.step, point.value) for point in mlflow_client(self.uri).get_metric_history(run_id, name)]
 
     def files(self, run_id: str, folder: str | None = None) -> list[str]:
-        return [file.path for file in client_of(self.uri).list_artifacts(run_id, folder)]
+        return [file.path for file in mlflow_client(self.uri).list_artifacts(run_id, folder)]
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def contents() -> type[Contents]:
 
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    quieten()
+    quiet_mlflow()
     database = tmp_path_factory.mktemp("template") / "mlflow.db"
-    sqlite_store.prepare(database, (database.parent / "mlartifacts").as_uri())
+    sqlite_store.create_if_missing(database, (database.parent / "mlartifacts").as_uri())
     return database
 
 

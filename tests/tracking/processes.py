@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.tracking.mlflow.mlflow_errors import client_of
+from pipeline.tracking.mlflow.mlflow_client import mlflow_client
 
 # argv: run directory, address, steps. It tells its sidecar's process id, and at its end whether everything arrived.
 TRAINING = """# warm
@@ -21,7 +21,7 @@ from pipeline.tracking.journal import Journal
 run_dir, uri, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 journal = Journal(run_dir / "journal.jsonl")
 journal.start(name="cnn", experiment="digits", run_uid=run_dir.name, params={}, tags={})
-handle = sidecar.start(run_dir, uri=uri, artifacts=str(run_dir.parent / "artifacts"), on_model=None)
+handle = sidecar.start_sidecar(run_dir, uri=uri, artifacts=str(run_dir.parent / "artifacts"), on_model=None)
 print(handle.process.pid, flush=True)
 for step in range(steps):
     journal.metrics({"loss": float(step)}, step=step)
@@ -79,7 +79,7 @@ def state(run_dir: Path) -> dict[str, Any]:
 
 def find_run(uri: str, run_dir: Path) -> Any:
     """The only one that MLflow has of this run directory."""
-    client = client_of(uri)
+    client = mlflow_client(uri)
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id], f"tags.run_uid = '{run_dir.name}'")

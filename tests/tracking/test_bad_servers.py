@@ -17,10 +17,10 @@ import pytest
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.mlflow import http_client
-from pipeline.tracking.mlflow.mlflow_errors import Unavailable
-from pipeline.tracking.mlflow.registry import Registry
-from pipeline.tracking.mlflow.rest_backend import RestBackend
-from pipeline.tracking.shipping.sync_worker import Errand
+from pipeline.tracking.mlflow.backends import RestBackend
+from pipeline.tracking.mlflow.mlflow_client import Unavailable
+from pipeline.tracking.mlflow.registry import ModelRegistry
+from pipeline.tracking.shipping.sync_worker import SyncJob
 from pipeline.tracking.sidecar import sync_run
 
 MEGABYTE = 1 << 20
@@ -138,19 +138,19 @@ DRIPPING = (dripping_body, dripping_head)
 
 
 @pytest.mark.parametrize("behave", [*ENDLESS, *DRIPPING])
-def test_an_answer_without_end_is_ended(
+def test_an_endless_answer_is_cut_off(
     serve: Callable[[Behaviour], BadServer], monkeypatch: pytest.MonkeyPatch, behave: Behaviour
 ) -> None:
     monkeypatch.setenv(http_client.TIMEOUT_SECONDS, "0.5")
     before = psutil.Process().memory_info().rss
     with pytest.raises(Unavailable, match=r"does not answer|answers 500"):
-        RestBackend(serve(behave).uri).run("r")
-    assert psutil.Process().memory_info().rss - before < 10 * http_client.MOST_BYTES
+        RestBackend(serve(behave).uri).get_run("r")
+    assert psutil.Process().memory_info().rss - before < 10 * http_client.MAX_BYTES
 
 
 @pytest.mark.cold  # what is imported counts
 @pytest.mark.parametrize("behave", [endless_body, endless_continue])
-def test_the_process_that_ships_stays_small(
+def test_the_sidecar_stays_small_whatever_the_server_answers(
     serve: Callable[[Behaviour], BadServer],
     run_dir: Path,
     journal: Journal,
@@ -161,11 +161,11 @@ def test_the_process_that_ships_stays_small(
     monkeypatch.setenv(http_client.TIMEOUT_SECONDS, "0.5")
     begin(journal)
     journal.end("FINISHED")
-    errand = Errand(serve(behave).uri, None, None, follow=False, patience_seconds=3.0)
-    started = sidecar.launch(run_dir, errand)
+    errand = SyncJob(serve(behave).uri, None, None, follow=False, patience_seconds=3.0)
+    started = sidecar.launch_sync(run_dir, errand)
     assert started.process is not None
     process, largest = psutil.Process(started.process.pid), 0
-    started._let_go()
+    started.process.stdin.close()
     while started.process.poll() is None:
         with suppress(psutil.Error):
             largest = max(largest, process.memory_info().rss)
@@ -207,29 +207,29 @@ ODD = (
     b'{"experiment_id": NaN, "run": NaN, "runs": [NaN], "experiment": {"experiment_id": NaN}}',
 )
 CALLS: dict[str, Callable[[RestBackend], object]] = {
-    "run": lambda backend: backend.run("r"),
-    "experiment": lambda backend: backend.experiment("e"),
+    "run": lambda backend: backend.get_run("r"),
+    "experiment": lambda backend: backend.get_experiment("e"),
     "create_run": lambda backend: backend.create_run("1", "n", 1, {}),
     "create_experiment": lambda backend: backend.create_experiment("n", None),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_an_answer_of_another_shape_is_none_of_mlflows(serve: Callable[[Behaviour], BadServer], call: str) -> None:
+def test_an_answer_of_another_shape_is_refused(serve: Callable[[Behaviour], BadServer], call: str) -> None:
     for content in ODD:
-        with pytest.raises(Unavailable, match=r"none of MLflow's|answers 200") as caught:
+        with pytest.raises(Unavailable, match=r"not MLflow's|answers 200") as caught:
             CALLS[call](RestBackend(serve(answering(content)).uri))
         assert "Error" not in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [b"500 No", b"400 No", b"404 No", b"401 No"])
-def test_what_a_server_says_is_shown_without_what_a_terminal_obeys(
+def test_a_servers_message_is_shown_without_control_sequences(
     serve: Callable[[Behaviour], BadServer], status: bytes
 ) -> None:
     told = "\x1b]0;owned\x07\x1b[2J\x9b31m\ud800‮" + "x" * 100_000
     for content in ({"error_code": "X", "message": told}, told.encode(errors="replace"), {"message": {"a": [told]}}):
         with pytest.raises(Exception, match="answers") as caught:
-            RestBackend(serve(answering(content, status)).uri).run("r")
+            RestBackend(serve(answering(content, status)).uri).get_run("r")
         said = str(caught.value)
         assert not {"\x1b", "\x07", "\x9b", "\ud800", "‮"} & set(said) and len(said) < 1000
 
@@ -241,19 +241,19 @@ def test_a_token_does_not_follow_to_another_host(
     other = serve(answering({"run": {"info": {"run_id": "r", "experiment_id": "1"}}}))
     there = b"302 Found\r\nLocation: " + other.uri.encode() + b"/api"
     with pytest.raises(Unavailable, match="302"):
-        RestBackend(serve(answering({}, there)).uri).run("r")
+        RestBackend(serve(answering({}, there)).uri).get_run("r")
     moved = {"run": {"info": {"run_id": "r", "experiment_id": "1", "artifact_uri": f"{other.uri}/files"}}}
     (tmp_path / "a.txt").write_text("a")
-    with pytest.raises(Exception, match="another one, which is sent nothing"):
+    with pytest.raises(Exception, match="another server"):
         RestBackend(serve(answering(moved)).uri).log_artifact("r", str(tmp_path / "a.txt"), None)
     assert other.requests == []
 
 
 CLIENT = """
 import sys, resource
-from pipeline.tracking.mlflow.registry import Registry
+from pipeline.tracking.mlflow.registry import ModelRegistry
 try:
-    Registry(sys.argv[1]).champion("model")
+    ModelRegistry(sys.argv[1]).champion("model")
 except Exception as problem:
     print(type(problem).__name__, problem)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
@@ -265,12 +265,12 @@ def test_mlflows_own_client_says_that_it_does_not_understand_an_answer(
     serve: Callable[[Behaviour], BadServer], answer: Any
 ) -> None:
     with pytest.raises(Unavailable, match=r"understand the answer|not in a valid JSON format"):
-        Registry(serve(answering(answer)).uri).champion("model")
+        ModelRegistry(serve(answering(answer)).uri).champion("model")
 
 
 @pytest.mark.slow  # MLflow's own client takes seconds to import
 @pytest.mark.parametrize("behave", [endless_body, endless_chunks])
-def test_mlflows_own_client_is_bounded_too(serve: Callable[[Behaviour], BadServer], behave: Behaviour) -> None:
+def test_mlflows_own_client_reads_a_bounded_answer(serve: Callable[[Behaviour], BadServer], behave: Behaviour) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, serve(behave).uri], capture_output=True, text=True, timeout=120, check=True
     )
@@ -279,7 +279,7 @@ def test_mlflows_own_client_is_bounded_too(serve: Callable[[Behaviour], BadServe
     assert int(megabytes) < 700
 
 
-def test_sync_says_what_is_wrong_in_a_sentence(
+def test_sync_says_in_a_sentence_what_is_wrong_with_the_server(
     serve: Callable[[Behaviour], BadServer],
     run_dir: Path,
     journal: Journal,
@@ -292,5 +292,5 @@ def test_sync_says_what_is_wrong_in_a_sentence(
     state = sync_run(
         run_dir, uri=serve(answering({"run": 1, "runs": 7, "experiment": "\x1b"})).uri, artifacts=None, on_model=None
     )
-    assert state.problem is not None and "none of MLflow's: experiment is not an object" in state.problem
+    assert state.problem is not None and "not MLflow's: experiment is not an object" in state.problem
     assert "\x1b" not in (run_dir / "sidecar.log").read_text()

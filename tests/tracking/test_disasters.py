@@ -14,7 +14,7 @@ from tests.tracking.roads import Road
 from tests.tracking.servers import Server
 
 from pipeline.tracking import sidecar, sync_state
-from pipeline.tracking.journal import Journal, history
+from pipeline.tracking.journal import Journal, metric_history
 
 pytestmark = pytest.mark.slow
 
@@ -48,12 +48,12 @@ def is_all_there_once(uri: str, run_dir: Path, contents: Callable[[str], Any], s
     run = find_run(uri, run_dir)
     assert run.info.status == status
     stored = sorted(contents(uri).points(run.info.run_id, "loss"))
-    assert stored == history(run_dir / "journal.jsonl")["loss"] and len(stored) > 10
-    return sync_state.state_of(run_dir).complete
+    assert stored == metric_history(run_dir / "journal.jsonl")["loss"] and len(stored) > 10
+    return sync_state.read_sync_state(run_dir).complete
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["trainer", "sidecar", "server"])), ids=" ".join)
-def test_after_kills_in_any_order_sync_brings_each_point_once_and_calls_the_run_killed(
+def test_after_kills_in_any_order_sync_sends_each_point_once_and_marks_the_run_killed(
     run_dir: Path, server: Server, training: Trainings, contents: Callable[[str], Any], order: tuple[str, ...]
 ) -> None:
     process = training(server.uri, steps=1_000_000)
@@ -70,7 +70,7 @@ def test_after_kills_in_any_order_sync_brings_each_point_once_and_calls_the_run_
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["trainer", "sidecar", "keeper"])), ids=" ".join)
-def test_the_same_over_a_database_of_this_machine(
+def test_after_kills_in_any_order_sync_completes_a_local_database_too(
     run_dir: Path, sqlite_uri: str, training: Trainings, contents: Callable[[str], Any], order: tuple[str, ...]
 ) -> None:
     process = training(sqlite_uri, steps=1_000_000)
@@ -85,7 +85,7 @@ def test_the_same_over_a_database_of_this_machine(
     assert is_all_there_once(sqlite_uri, run_dir, contents, "KILLED")
 
 
-def test_a_keeper_killed_in_the_middle_is_replaced(
+def test_a_shared_client_killed_during_a_run_is_replaced(
     run_dir: Path, sqlite_uri: str, training: Trainings, contents: Callable[[str], Any]
 ) -> None:
     process = training(sqlite_uri, steps=1_000_000)
@@ -99,7 +99,7 @@ def test_a_keeper_killed_in_the_middle_is_replaced(
     assert is_all_there_once(sqlite_uri, run_dir, contents, "FINISHED")
 
 
-def test_a_database_thrown_away_during_a_run_is_made_anew_and_holds_all_of_it(
+def test_a_database_deleted_during_a_run_is_created_again_and_holds_the_whole_run(
     run_dir: Path, sqlite_uri: str, training: Trainings, contents: Callable[[str], Any]
 ) -> None:
     process = training(sqlite_uri, steps=1_000_000)
@@ -113,7 +113,7 @@ def test_a_database_thrown_away_during_a_run_is_made_anew_and_holds_all_of_it(
     assert is_all_there_once(sqlite_uri, run_dir, contents, "FINISHED")
 
 
-def test_a_server_killed_in_the_middle_gets_the_rest_by_itself_once_it_is_back(
+def test_a_server_killed_during_a_run_gets_the_rest_once_it_is_back(
     run_dir: Path, server: Server, training: Trainings, contents: Callable[[str], Any]
 ) -> None:
     process = training(server.uri, steps=1_000_000)
@@ -127,12 +127,12 @@ def test_a_server_killed_in_the_middle_gets_the_rest_by_itself_once_it_is_back(
     assert is_all_there_once(server.uri, run_dir, contents, "FINISHED")
 
 
-def test_a_server_away_for_the_whole_run_gets_all_of_it_from_sync(
+def test_a_server_that_was_down_for_the_whole_run_gets_it_from_sync(
     run_dir: Path, server: Server, journal: Journal, begin: Callable[..., None], contents: Callable[[str], Any]
 ) -> None:
     server.kill()
     begin(journal)
-    handle = sidecar.start(run_dir, uri=server.uri, artifacts=None, on_model=None)
+    handle = sidecar.start_sidecar(run_dir, uri=server.uri, artifacts=None, on_model=None)
     for step in range(3_000):
         journal.metrics({"loss": step / 7, **{f"m{number}": 1.0 for number in range(9)}}, step=step)
     (run_dir / "result.json").write_text("{}")
@@ -153,7 +153,7 @@ def test_a_server_away_for_the_whole_run_gets_all_of_it_from_sync(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_slow_server_gets_all_of_a_run_whatever_ended_it(
+def test_a_slow_server_gets_the_whole_run_whatever_ended_it(
     run_dir: Path, server: Server, training: Trainings, contents: Callable[[str], Any], number: signal.Signals
 ) -> None:
     road = Road(server.uri, "slow")
@@ -167,7 +167,7 @@ def test_a_slow_server_gets_all_of_a_run_whatever_ended_it(
     assert is_all_there_once(server.uri, run_dir, contents, "KILLED")
 
 
-def test_a_server_that_never_answers_holds_nobody_up_and_gets_all_of_it_once_it_does(
+def test_a_server_that_never_answers_delays_nothing_and_gets_the_run_once_it_does(
     run_dir: Path,
     server: Server,
     training: Trainings,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.tracking.journal import DIVERGED_TAG, Journal, history, is_open, read
+from pipeline.tracking.journal import DIVERGED_TAG, Journal, is_open, metric_history, read_journal
 
 
 def kinds(path: Path) -> list[str]:
-    return [record["kind"] for record, _ in read(path)]
+    return [record["kind"] for record, _ in read_journal(path)]
 
 
 def python(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -22,14 +22,14 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_journal_not_yet_begun_is_empty_and_leaves_no_file(tmp_path: Path) -> None:
+def test_a_journal_without_records_is_empty_and_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     Journal(path)
-    assert list(read(path)) == []
+    assert list(read_journal(path)) == []
     assert not path.exists()
 
 
-def test_what_was_logged_is_on_disk_when_the_process_is_killed(tmp_path: Path) -> None:
+def test_logged_records_are_on_disk_when_the_process_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     code = (
         "import os, signal, sys; from pathlib import Path; from pipeline.tracking.journal import Journal\n"
@@ -38,17 +38,17 @@ def test_what_was_logged_is_on_disk_when_the_process_is_killed(tmp_path: Path) -
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert python(code, path).wait() == -signal.SIGKILL
-    assert history(path) == {"loss": [(step, step / 7) for step in range(100)]}
+    assert metric_history(path) == {"loss": [(step, step / 7) for step in range(100)]}
 
 
-def test_values_that_are_no_numbers_come_back_as_they_were(journal: Journal) -> None:
+def test_nan_and_infinity_are_read_as_they_were_written(journal: Journal) -> None:
     journal.metrics({"a": math.nan, "b": math.inf, "c": -math.inf, "d": 0.1}, step=0)
-    ((record, _),) = read(journal.path)
+    ((record, _),) = read_journal(journal.path)
     assert math.isnan(record["values"].pop("a"))
     assert record["values"] == {"b": math.inf, "c": -math.inf, "d": 0.1}
 
 
-def test_a_torn_last_line_is_left_out_and_the_next_writer_starts_on_a_fresh_one(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_skipped_and_the_next_writer_starts_a_new_line(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     first = Journal(path)
     first.metrics({"loss": 1.0}, step=0)
@@ -56,28 +56,28 @@ def test_a_torn_last_line_is_left_out_and_the_next_writer_starts_on_a_fresh_one(
     first.close()
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
-    assert [end for _, end in read(path)] == [whole.index(b"\n") + 1]
+    assert [end for _, end in read_journal(path)] == [whole.index(b"\n") + 1]
 
     second = Journal(path)
     second.metrics({"loss": 3.0}, step=2)
     second.close()
-    assert history(path) == {"loss": [(0, 1.0), (2, 3.0)]}
+    assert metric_history(path) == {"loss": [(0, 1.0), (2, 3.0)]}
 
 
 @pytest.mark.parametrize("damage", [b"\x00" * 40, b"12", b'{"step": 1}', b'{"kind": "metr', b"\xff\xfe"])
-def test_a_broken_line_is_passed_over(journal: Journal, damage: bytes) -> None:
+def test_a_broken_line_is_skipped(journal: Journal, damage: bytes) -> None:
     journal.tags({"a": "1"})
     with journal.path.open("ab") as file:
         file.write(damage + b"\n")
     journal.tags({"b": "2"})
-    assert [record["tags"] for record, _ in read(journal.path)] == [{"a": "1"}, {"b": "2"}]
+    assert [record["tags"] for record, _ in read_journal(journal.path)] == [{"a": "1"}, {"b": "2"}]
 
 
-def test_reading_goes_on_from_an_offset(journal: Journal) -> None:
+def test_reading_continues_from_an_offset(journal: Journal) -> None:
     journal.note("one")
-    ((_, offset),) = read(journal.path)
+    ((_, offset),) = read_journal(journal.path)
     journal.note("two")
-    assert [record["text"] for record, _ in read(journal.path, offset)] == ["two"]
+    assert [record["text"] for record, _ in read_journal(journal.path, offset)] == ["two"]
 
 
 def test_a_full_disk_costs_one_warning_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
@@ -92,7 +92,7 @@ def test_a_full_disk_costs_one_warning_and_not_the_run(caplog: pytest.LogCapture
     assert len(caplog.messages) == 1
 
 
-def test_a_line_that_the_disk_took_in_part_is_not_glued_to_the_next(tmp_path: Path) -> None:
+def test_a_line_written_in_part_does_not_damage_the_next(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     code = (
         "import resource, signal, sys; from pathlib import Path; from pipeline.tracking.journal import Journal\n"
@@ -104,17 +104,17 @@ def test_a_line_that_the_disk_took_in_part_is_not_glued_to_the_next(tmp_path: Pa
         "for step in range(5, 8): journal.metrics({'loss': 0.5}, step=step)\n"
     )
     assert python(code, path).wait() == 0
-    steps = [step for step, _ in history(path)["loss"]]
+    steps = [step for step, _ in metric_history(path)["loss"]]
     assert steps[0] == 0 and steps[-3:] == [5, 6, 7] and 3 not in steps
 
 
-def test_a_repeated_step_has_its_first_time_so_that_mlflow_knows_it_again(tmp_path: Path) -> None:
+def test_a_repeated_step_keeps_its_first_time_so_that_mlflow_recognises_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     first = Journal(path)
     for step in range(10):
         first.metrics({"loss": step / 3, "accuracy": math.nan}, step=step, epoch=0)
     first.close()
-    times = {record["step"]: record["time"] for record, _ in read(path)}
+    times = {record["step"]: record["time"] for record, _ in read_journal(path)}
     time.sleep(0.01)
 
     second = Journal(path)
@@ -122,13 +122,13 @@ def test_a_repeated_step_has_its_first_time_so_that_mlflow_knows_it_again(tmp_pa
     for step in range(6, 12):
         second.metrics({"loss": step / 3, "accuracy": math.nan}, step=step, epoch=0)
     second.close()
-    repeated = [record for record, _ in read(path) if record["kind"] == "metrics"][10:]
+    repeated = [record for record, _ in read_journal(path) if record["kind"] == "metrics"][10:]
     assert [record["time"] for record in repeated[:4]] == [times[step] for step in range(6, 10)]
     assert all(record["time"] > times[9] for record in repeated[4:])
-    assert DIVERGED_TAG not in str(list(read(path)))
+    assert DIVERGED_TAG not in str(list(read_journal(path)))
 
 
-def test_the_last_values_before_a_checkpoint_keep_their_time_when_they_come_again(tmp_path: Path) -> None:
+def test_the_last_values_before_a_checkpoint_keep_their_time_when_repeated(tmp_path: Path) -> None:
     first = Journal(tmp_path / "journal.jsonl")
     first.metrics({"loss": 0.5}, step=5)
     first.close()
@@ -137,11 +137,11 @@ def test_the_last_values_before_a_checkpoint_keep_their_time_when_they_come_agai
     second.resume(step=6)  # of a checkpoint after six steps, whose epoch's last values stand at step 5
     second.metrics({"loss": 0.5}, step=5)
     second.close()
-    before, after = (record["time"] for record, _ in read(second.path) if record["kind"] == "metrics")
+    before, after = (record["time"] for record, _ in read_journal(second.path) if record["kind"] == "metrics")
     assert before == after
 
 
-def test_a_repeated_step_with_another_value_is_a_new_point_and_is_told_of(tmp_path: Path) -> None:
+def test_a_repeated_step_with_another_value_is_a_new_point_and_sets_a_tag(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     first = Journal(path)
     for step in range(5):
@@ -154,7 +154,7 @@ def test_a_repeated_step_with_another_value_is_a_new_point_and_is_told_of(tmp_pa
     for step in range(2, 5):
         second.metrics({"loss": 1.0 if step == 2 else 2.0, "accuracy": 0.5, "system/load": 9.0}, step=step)
     second.close()
-    records = [record for record, _ in read(path)]
+    records = [record for record, _ in read_journal(path)]
     assert [record["tags"] for record in records if record["kind"] == "tags"] == [
         {DIVERGED_TAG: "from step 3 on (loss)"}
     ]
@@ -163,15 +163,15 @@ def test_a_repeated_step_with_another_value_is_a_new_point_and_is_told_of(tmp_pa
     assert last["loss"] > last["accuracy"]
 
 
-def test_the_history_forgets_what_a_resume_threw_away(journal: Journal) -> None:
+def test_the_history_omits_what_a_resume_discarded(journal: Journal) -> None:
     for step in range(6):
         journal.metrics({"loss": float(step), "late": 1.0} if step > 3 else {"loss": float(step)}, step=step)
     journal.resume(step=3)
     journal.metrics({"loss": 40.0}, step=4)
-    assert history(journal.path) == {"loss": [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]}
+    assert metric_history(journal.path) == {"loss": [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]}
 
 
-def test_one_can_see_from_outside_whether_a_run_is_alive(tmp_path: Path) -> None:
+def test_another_process_sees_whether_a_run_is_alive(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     assert not is_open(path)
     code = (
@@ -186,11 +186,11 @@ def test_one_can_see_from_outside_whether_a_run_is_alive(tmp_path: Path) -> None
     assert not is_open(path)
 
 
-def test_numbers_of_any_kind_come_back_equal_to_the_last_bit(journal: Journal) -> None:
+def test_numbers_of_any_type_are_read_equal_to_the_last_bit(journal: Journal) -> None:
     values = {"thin": 0.1 + 0.2, "float32": np.float32(0.1), "tensor": torch.tensor(1 / 3), "whole": 3, "true": True}
     tiny_and_huge = {"tiny": 5e-324, "huge": 1.7976931348623157e308, "minus": -0.0, '"größe" %s': 1e16}
     journal.metrics(values | tiny_and_huge, step=1)
-    ((record, _),) = read(journal.path)
+    ((record, _),) = read_journal(journal.path)
     expected = {name: float(value) for name, value in (values | tiny_and_huge).items()}
     assert {name: repr(value) for name, value in record["values"].items()} == {
         name: repr(value) for name, value in expected.items()

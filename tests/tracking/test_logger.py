@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pipeline.tracking.journal import Journal, history, read
+from pipeline.tracking.journal import Journal, metric_history, read_journal
 from pipeline.tracking.logger import JournalLogger
 
 
@@ -46,17 +46,17 @@ def trained(run_dir: Path, journal: Journal) -> pl.Trainer:
 
 
 def test_what_lightning_logs_is_in_the_journal(trained: pl.Trainer, journal: Journal) -> None:
-    steps = {name: [step for step, _ in points] for name, points in history(journal.path).items()}
+    steps = {name: [step for step, _ in points] for name, points in metric_history(journal.path).items()}
     assert steps == {"train/loss": [0, 1, 2, 3, 4, 5], "val/loss": [2, 5]}
 
 
-def test_the_epoch_places_a_record_and_is_no_metric(trained: pl.Trainer, journal: Journal) -> None:
-    epochs = [record["epoch"] for record, _ in read(journal.path) if "val/loss" in record["values"]]
+def test_the_epoch_is_a_field_of_a_record_and_not_a_metric(trained: pl.Trainer, journal: Journal) -> None:
+    epochs = [record["epoch"] for record, _ in read_journal(journal.path) if "val/loss" in record["values"]]
     assert epochs == [0, 1]
 
 
-def test_the_end_of_the_run_is_not_lightnings_to_tell(trained: pl.Trainer, journal: Journal) -> None:
-    assert {record["kind"] for record, _ in read(journal.path)} == {"metrics"}
+def test_lightning_does_not_end_the_journal(trained: pl.Trainer, journal: Journal) -> None:
+    assert {record["kind"] for record, _ in read_journal(journal.path)} == {"metrics"}
 
 
 def test_a_users_checkpoint_callback_writes_into_the_run(trained: pl.Trainer, run_dir: Path) -> None:

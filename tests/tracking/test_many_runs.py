@@ -15,8 +15,8 @@ import pytest
 from tests.tracking.processes import TRAINING, find_run
 
 from pipeline.tracking import sync_state
-from pipeline.tracking.mlflow import shared_backend
-from pipeline.tracking.mlflow.mlflow_errors import quieten
+from pipeline.tracking.mlflow import shared_client
+from pipeline.tracking.mlflow.mlflow_client import quiet_mlflow
 
 RUNS, AT_ONCE, STEPS = 64, 8, 150
 TOGETHER_MEGABYTES = 500
@@ -26,8 +26,8 @@ class Watch:
     """The most memory that what ships to this store ever held together, in MB; shared pages count for each process."""
 
     def __init__(self, folder: Path, uri: str) -> None:
-        quieten()  # as the sidecars do: the keeper's place depends on such settings
-        self.marks = (str(folder), str(shared_backend.of_this_machine(uri)))
+        quiet_mlflow()  # as the sidecars do: the keeper's place depends on such settings
+        self.marks = (str(folder), str(shared_client.socket_path(uri)))
         self.most = 0.0
         self.is_over = threading.Event()
 
@@ -55,7 +55,7 @@ class Watch:
 
 @pytest.mark.cold  # what is imported counts
 @pytest.mark.slow
-def test_sixty_four_runs_eight_at_once_lose_nothing_and_their_sidecars_stay_small_together(
+def test_sixty_four_runs_eight_at_once_lose_nothing_and_their_sidecars_together_stay_small(
     tmp_path: Path, contents: Callable[[str], Any]
 ) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"  # not made yet: eight want it at once
@@ -70,7 +70,7 @@ def test_sixty_four_runs_eight_at_once_lose_nothing_and_their_sidecars_stay_smal
         ended = list(pool.map(train, folders))
     assert [each.stderr for each in ended] == [""] * RUNS
     deadline = time.monotonic() + 120
-    while not all(sync_state.state_of(folder).complete for folder in folders) and time.monotonic() < deadline:
+    while not all(sync_state.read_sync_state(folder).complete for folder in folders) and time.monotonic() < deadline:
         time.sleep(0.5)
     for folder in folders:
         run = find_run(uri, folder)

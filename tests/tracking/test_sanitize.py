@@ -1,11 +1,11 @@
 import pytest
 
-from pipeline.tracking import sanitize
+from pipeline.tracking.mlflow import store
 
 
 @pytest.mark.parametrize("name", ["train/loss", "val/top 5", "a.b-c_d:e", "größe/误差", "x" * 250, "a/..b"])
-def test_a_name_that_mlflow_takes_stays_as_it_is(name: str) -> None:
-    assert sanitize.name(name) == name
+def test_a_name_that_mlflow_accepts_is_unchanged(name: str) -> None:
+    assert store.sanitize_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -22,18 +22,18 @@ def test_a_name_that_mlflow_takes_stays_as_it_is(name: str) -> None:
     ],
 )
 def test_any_other_name_is_rewritten_by_the_stated_rule(refused: str, begins: str) -> None:
-    rewritten = sanitize.name(refused)
+    rewritten = store.sanitize_name(refused)
     assert rewritten.startswith(begins)
     assert len(rewritten) == len(begins) + 4
-    assert sanitize.name(rewritten) == rewritten
+    assert store.sanitize_name(rewritten) == rewritten
 
 
-def test_two_refused_names_never_fall_together() -> None:
-    assert sanitize.name("acc@1") != sanitize.name("acc#1")
+def test_two_refused_names_stay_different() -> None:
+    assert store.sanitize_name("acc@1") != store.sanitize_name("acc#1")
 
 
-def test_params_read_as_in_yaml_and_long_ones_are_cut_visibly() -> None:
-    assert [sanitize.param(value) for value in (True, None, 1e-3, [1, "a"], "text", 0)] == [
+def test_params_look_as_in_yaml_and_long_ones_are_visibly_cut() -> None:
+    assert [store.sanitize_param(value) for value in (True, None, 1e-3, [1, "a"], "text", 0)] == [
         "true",
         "null",
         "0.001",
@@ -41,5 +41,5 @@ def test_params_read_as_in_yaml_and_long_ones_are_cut_visibly() -> None:
         "text",
         "0",
     ]
-    assert sanitize.param("x" * 6_000) == "x" * 6_000
-    assert sanitize.param("x" * 6_001) == "x" * 5_997 + "..."
+    assert store.sanitize_param("x" * 6_000) == "x" * 6_000
+    assert store.sanitize_param("x" * 6_001) == "x" * 5_997 + "..."

@@ -15,8 +15,8 @@ from tests.tracking.processes import Trainings, find_run, has_ended, sidecar_of,
 from tests.tracking.roads import Road
 
 from pipeline.tracking import sidecar, sync_state
-from pipeline.tracking.journal import Journal, history
-from pipeline.tracking.shipping.sync_worker import Errand, Pipe, carry
+from pipeline.tracking.journal import Journal, metric_history
+from pipeline.tracking.shipping.sync_worker import ParentPipe, SyncJob, send_until_done
 
 Begin = Callable[..., None]
 
@@ -38,7 +38,7 @@ def test_a_run_arrives_with_its_files_model_and_status(
     begin(journal)
     script = "import os; from pathlib import Path; Path('logged').write_text(os.environ['MLFLOW_RUN_ID'])"
     begun = time.perf_counter()
-    handle = sidecar.start(
+    handle = sidecar.start_sidecar(
         run_dir,
         uri=sqlite_uri,
         artifacts=str(tmp_path / "artifacts"),
@@ -62,7 +62,7 @@ def test_a_run_arrives_with_its_files_model_and_status(
 def test_the_status_does_not_wait_for_the_model(run_dir: Path, journal: Journal, begin: Begin, sqlite_uri: str) -> None:
     begin(journal)
     waiting = [sys.executable, "-c", "import time; time.sleep(30)"]
-    handle = sidecar.start(run_dir, uri=sqlite_uri, artifacts=None, on_model=waiting)
+    handle = sidecar.start_sidecar(run_dir, uri=sqlite_uri, artifacts=None, on_model=waiting)
     journal.model()
     journal.end("FINISHED")
     wait_for(lambda: state(run_dir).get("status") == "FINISHED")
@@ -78,7 +78,7 @@ def test_the_status_does_not_wait_for_the_model(run_dir: Path, journal: Journal,
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_what_ends_the_training_leaves_its_sidecar_to_ship_all_points_and_call_the_run_killed(
+def test_after_any_end_of_the_training_its_sidecar_sends_all_points_and_marks_the_run_killed(
     run_dir: Path,
     sqlite_uri: str,
     training: Callable[..., Any],
@@ -94,11 +94,11 @@ def test_what_ends_the_training_leaves_its_sidecar_to_ship_all_points_and_call_t
     wait_for(lambda: has_ended(shipper))
     run = find_run(sqlite_uri, run_dir)
     assert run.info.status == "KILLED"
-    assert sync_state.state_of(run_dir).complete
-    assert contents(sqlite_uri).points(run.info.run_id, "loss") == history(run_dir / "journal.jsonl")["loss"]
+    assert sync_state.read_sync_state(run_dir).complete
+    assert contents(sqlite_uri).points(run.info.run_id, "loss") == metric_history(run_dir / "journal.jsonl")["loss"]
 
 
-def test_the_training_goes_on_without_its_sidecar_and_sync_ships_the_rest(
+def test_the_training_goes_on_without_its_sidecar_and_sync_sends_the_rest(
     run_dir: Path, sqlite_uri: str, training: Callable[..., Any], contents: Callable[[str], Any]
 ) -> None:
     process = training(sqlite_uri, steps=1_000_000)
@@ -108,11 +108,11 @@ def test_the_training_goes_on_without_its_sidecar_and_sync_ships_the_rest(
     (run_dir / "stop").touch()
     assert process.stdout.read() == "False\n"
     assert process.wait(20) == 0
-    assert sync_state.state_of(run_dir).waiting
+    assert sync_state.read_sync_state(run_dir).waiting
 
     arrived = sidecar.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
     assert arrived.complete and arrived.status == "FINISHED"
-    logged = history(run_dir / "journal.jsonl")["loss"]
+    logged = metric_history(run_dir / "journal.jsonl")["loss"]
     assert contents(sqlite_uri).points(arrived.mlflow_run_id, "loss") == logged
     begun = time.monotonic()
     assert sidecar.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None) == arrived
@@ -135,7 +135,7 @@ def test_sync_does_not_end_a_run_that_is_still_training(
     assert find_run(sqlite_uri, run_dir).info.status == "RUNNING"
 
 
-def test_a_server_that_is_away_at_the_start_gets_everything_when_it_comes(
+def test_a_server_that_is_down_at_the_start_gets_everything_once_it_is_up(
     run_dir: Path, server_uri: str, training: Callable[..., Any], contents: Callable[[str], Any]
 ) -> None:
     road = Road(server_uri, "dead")
@@ -152,13 +152,13 @@ def test_a_server_that_is_away_at_the_start_gets_everything_when_it_comes(
         assert "secret" not in (run_dir / name).read_text()
 
 
-def test_a_server_that_stays_away_costs_the_run_nothing_and_sync_says_so(
+def test_a_server_that_stays_down_costs_the_run_nothing_and_sync_says_so(
     run_dir: Path, journal: Journal, begin: Begin, tmp_path: Path
 ) -> None:
     begin(journal)
     journal.end("FINISHED")
     away = "http://127.0.0.1:9"
-    handle = sidecar.start(run_dir, uri=away, artifacts=None, on_model=None)
+    handle = sidecar.start_sidecar(run_dir, uri=away, artifacts=None, on_model=None)
     wait_for(lambda: state(run_dir).get("problem"))
     left = handle.wait(0.1, for_model=True)
     assert (left.waiting, left.complete) == ("the last records", False)
@@ -168,18 +168,18 @@ def test_a_server_that_stays_away_costs_the_run_nothing_and_sync_says_so(
     handle.process.wait()
 
 
-def test_a_sidecar_that_cannot_start_is_a_warning_and_no_error(
+def test_a_sidecar_that_cannot_start_causes_a_warning_and_no_error(
     run_dir: Path, journal: Journal, begin: Begin, caplog: pytest.LogCaptureFixture
 ) -> None:
     begin(journal)
     run_dir.joinpath("sidecar.log").mkdir()
-    handle = sidecar.start(run_dir, uri="sqlite:///x.db", artifacts=None, on_model=None)
-    assert "nothing is shipped to MLflow" in caplog.text
+    handle = sidecar.start_sidecar(run_dir, uri="sqlite:///x.db", artifacts=None, on_model=None)
+    assert "nothing is sent to MLflow" in caplog.text
     left = handle.wait(1, for_model=True)
     assert left.problem is not None and not left.complete
 
 
-def test_a_database_that_cannot_be_made_is_told_and_harms_nothing(
+def test_a_database_that_cannot_be_created_is_reported_and_harms_nothing(
     run_dir: Path, journal: Journal, begin: Begin, tmp_path: Path
 ) -> None:
     begin(journal)
@@ -187,17 +187,17 @@ def test_a_database_that_cannot_be_made_is_told_and_harms_nothing(
     (tmp_path / "file").write_text("in the way")
     reading, writing = os.pipe()
     os.close(writing)
-    carry(run_dir, Errand(f"sqlite:///{tmp_path}/file/mlflow.db", None, None, patience_seconds=0), Pipe(reading))
+    send_until_done(
+        run_dir, SyncJob(f"sqlite:///{tmp_path}/file/mlflow.db", None, None, patience_seconds=0), ParentPipe(reading)
+    )
     os.close(reading)
-    left = sync_state.state_of(run_dir)
+    left = sync_state.read_sync_state(run_dir)
     assert not left.complete and left.problem is not None and "file" in left.problem
 
 
-def test_a_run_thrown_away_takes_its_sidecar_with_it(
-    run_dir: Path, journal: Journal, begin: Begin, sqlite_uri: str
-) -> None:
+def test_the_sidecar_of_a_deleted_run_ends(run_dir: Path, journal: Journal, begin: Begin, sqlite_uri: str) -> None:
     begin(journal)
-    handle = sidecar.start(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
+    handle = sidecar.start_sidecar(run_dir, uri=sqlite_uri, artifacts=None, on_model=None)
     wait_for(lambda: state(run_dir))
     shutil.rmtree(run_dir)
     assert handle.wait(30, for_model=True).mlflow_run_id is None

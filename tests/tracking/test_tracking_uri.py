@@ -7,9 +7,9 @@ from pipeline.tracking import tracking_uri
 
 def test_a_relative_database_is_found_from_any_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert tracking_uri.absolute("sqlite:///runs/mlflow.db") == f"sqlite:///{tmp_path}/runs/mlflow.db"
-    assert tracking_uri.absolute("sqlite:////data/mlflow.db") == "sqlite:////data/mlflow.db"
-    assert tracking_uri.absolute("http://host:5000") == "http://host:5000"
+    assert tracking_uri.absolute_uri("sqlite:///runs/mlflow.db") == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert tracking_uri.absolute_uri("sqlite:////data/mlflow.db") == "sqlite:////data/mlflow.db"
+    assert tracking_uri.absolute_uri("http://host:5000") == "http://host:5000"
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,10 @@ def test_a_relative_database_is_found_from_any_directory(monkeypatch: pytest.Mon
     ],
 )
 def test_passwords_are_never_shown(text: str, shown: str) -> None:
-    assert tracking_uri.redacted(text) == shown
+    assert tracking_uri.redact(text) == shown
 
 
-def test_files_of_a_local_store_lie_where_they_are_told_to_or_beside_the_database() -> None:
+def test_files_of_a_local_store_are_where_the_user_says_or_beside_the_database() -> None:
     assert tracking_uri.artifact_root("sqlite:////data/mlflow.db", None) == "file:///data/mlartifacts"
     assert tracking_uri.artifact_root("sqlite:////data/mlflow.db", "/big disk") == "file:///big%20disk"
     assert tracking_uri.artifact_root("postgresql://db/mlflow", "s3://bucket/files") == "s3://bucket/files"

@@ -80,7 +80,9 @@ class Training:
 def newest_step(folder: Path) -> int:
     """Return the newest step that the journal of a run directory has; -1 before the first."""
     path = Run(folder).journal_path
-    return max((record.get("step") or 0 for record, _ in journal.read(path)), default=-1) if path.exists() else -1
+    return (
+        max((record.get("step") or 0 for record, _ in journal.read_journal(path)), default=-1) if path.exists() else -1
+    )
 
 
 def chaos(overrides: list[str], runs_dir: str, *, kills: int, seed: int) -> int:
@@ -214,15 +216,15 @@ def hash_of(checkpoint: dict[str, Any]) -> str:
 
 
 def _history(run: Run) -> dict[str, list[tuple[int, float]]]:
-    curves = journal.history(run.journal_path)
+    curves = journal.metric_history(run.journal_path)
     return {name: points for name, points in curves.items() if not name.startswith(MEASURED)}
 
 
 def _differences_in_mlflow(run: Run, recorded: dict[str, list[tuple[int, float]]]) -> list[str]:
-    from pipeline.tracking.mlflow.mlflow_errors import client_of, quieten
+    from pipeline.tracking.mlflow.mlflow_client import mlflow_client, quiet_mlflow
 
-    quieten()
-    client = client_of(run.config().tracking.uri)
+    quiet_mlflow()
+    client = mlflow_client(run.config().tracking.uri)
     experiments = [each.experiment_id for each in client.search_experiments()]
     there = client.search_runs(experiments, f"tags.run_uid = '{run.id}'")
     if len(there) != 1:

@@ -19,7 +19,7 @@ from pipeline.runs.tracking_store import TrackingStore, export_command, tracking
 from pipeline.tracking import sidecar, tracking_uri
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.mlflow import ui_server
-from pipeline.tracking.mlflow.registry import CHAMPION, SCHEME, Registry, Version
+from pipeline.tracking.mlflow.registry import CHAMPION, MODELS_SCHEME, ModelRegistry, RegisteredModel
 
 DIGEST_TAG = "test.digest"
 LOOKS_TAG = "test.looks"
@@ -44,9 +44,9 @@ def register(
         _look(run, digest)
     try:
         run_id = _in_mlflow(run, store)
-        registry = Registry(uri)
+        registry = ModelRegistry(uri)
         before = registry.champion(name)
-        seen = 0 if digest is None else registry.looks(tag_of_test_set(digest))
+        seen = 0 if digest is None else registry.count_tag_words(tag_of_test_set(digest))
         version = registry.register(
             name, run_id=run_id, tags=_tags(run, metrics, digest, seen), description=_lineage(run, metrics)
         )
@@ -56,9 +56,9 @@ def register(
             registry.tag(name, {tag_of_test_set(digest): str(seen)})
         moves, reason = verdict(version, before)
         if moves or force:
-            registry.crown(name, version)
+            registry.set_champion(name, version)
     except TrackingError as problem:
-        raise RunError(f"MLflow ({tracking_uri.redacted(uri)}) does not take {name}: {problem}") from problem
+        raise RunError(f"MLflow ({tracking_uri.redact(uri)}) does not take {name}: {problem}") from problem
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(f"registered  {name} version {version.number}, from {run.id}")
     if moves or force:
@@ -68,11 +68,11 @@ def register(
         console.print(f"champion    stays version {before.number}: {reason}; force=true moves it all the same")
     for sentence in figures_of_test(version, before, seen):
         console.print(f"test set    {sentence}")
-    page = ui_server.link(
+    page = ui_server.page_link(
         uri if tracking_uri.is_server(uri) else UI_ADDRESS, ui_server.version_page(name, version.number)
     )
     console.print(f"MLflow      {page}" + ("" if tracking_uri.is_server(uri) else "  (after: pipeline ui)"))
-    console.print(f"use it      pipeline evaluate run={SCHEME}{name}@{CHAMPION}")
+    console.print(f"use it      pipeline evaluate run={MODELS_SCHEME}{name}@{CHAMPION}")
     return DONE
 
 
@@ -94,7 +94,7 @@ def check_name(name: str, example: str) -> str:
     return name
 
 
-def verdict(new: Version, champion: Version | None) -> tuple[bool, str]:
+def verdict(new: RegisteredModel, champion: RegisteredModel | None) -> tuple[bool, str]:
     """Whether the new version becomes the champion, and why: only a better score on the same validation samples is a
     reason. The test set chooses nothing."""
     if champion is None:
@@ -114,7 +114,7 @@ def verdict(new: Version, champion: Version | None) -> tuple[bool, str]:
     return mine.is_better_than(theirs), said
 
 
-def figures_of_test(new: Version, champion: Version | None, looks: int) -> Iterator[str]:
+def figures_of_test(new: RegisteredModel, champion: RegisteredModel | None, looks: int) -> Iterator[str]:
     """What stands beside the choice, for a person."""
     mine, theirs = _figures(new), {} if champion is None or champion.number == new.number else _figures(champion)
     name = next((each for each in TEST_HEADLINES if each in mine), None)
@@ -130,7 +130,7 @@ def figures_of_test(new: Version, champion: Version | None, looks: int) -> Itera
         yield f"looked at {times} in this MLflow, each with other weights"
 
 
-def _figures(version: Version) -> dict[str, float]:
+def _figures(version: RegisteredModel) -> dict[str, float]:
     found = {}
     for name in TEST_HEADLINES:
         with suppress(KeyError, ValueError):  # anybody may write a tag

@@ -26,7 +26,7 @@ def remake(*, run: str, runs_dir: str) -> int:
     print(path)
     if not has_test_predictions(found):
         print(f"without the test set: {found.id} has no predictions; pipeline evaluate run={found.id} writes them")
-    if path.read_bytes() != before and sync_state.load(found.folder) is not None:
+    if path.read_bytes() != before and sync_state.load_progress(found.folder) is not None:
         try:
             with lock.run_lock(
                 found.folder, "reported on"

@@ -120,7 +120,7 @@ def cancel(reference: str, runs_dir: str) -> int:
         config = run.config()
         is_open, launched = journal.is_open(run.journal_path), launcher_state(run, config)
         status = run_state(run, config)
-    if is_open and job_record.read(run.folder) is None:
+    if is_open and job_record.read_job_record(run.folder) is None:
         raise RunError(f"{run.id} was started by a srun or torchrun of your own: end that, with scancel or Ctrl-C")
     if not is_open and launched is None:
         raise RunError(f"{run.id} is not under way ({status}): there is nothing to cancel")
@@ -139,7 +139,7 @@ def _headline(values: dict[str, float]) -> str:
 
 def _told(line: str) -> str:
     """A record of the journal in words."""
-    record = journal.record_of(line.encode())
+    record = journal.parse_record(line.encode())
     if record is None:
         return "(a line of the journal that cannot be read)"
     if record["kind"] == "metrics":

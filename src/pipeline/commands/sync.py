@@ -15,7 +15,7 @@ from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import TrackingStore, export_command, tracking_store_of
 from pipeline.system.streams import print_labelled, printable
 from pipeline.tracking import sidecar, tracking_uri
-from pipeline.tracking.mlflow import upgrade as tracking_upgrade
+from pipeline.tracking.mlflow import sqlite_store
 
 
 def sync(
@@ -61,9 +61,9 @@ def _upgrade_stores(of_runs: list[str], console: Console) -> None:
     uris = dict.fromkeys(of_runs)
     of_this_machine = [uri for uri in uris if tracking_uri.sqlite_file(uri) is not None]
     for uri in of_this_machine or uris:  # a server's own is refused, but does not keep the others from it
-        backup = tracking_upgrade.upgrade(uri)
+        backup = sqlite_store.upgrade_database(uri)
         told = "is up to date" if backup is None else f"is upgraded; as it was before: {backup}"
-        console.print(f"{tracking_uri.redacted(uri)} {told}")
+        console.print(f"{tracking_uri.redact(uri)} {told}")
 
 
 def _note_run_id(run: Run, mlflow_run_id: str | None) -> None:

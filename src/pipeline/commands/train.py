@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pipeline import cli_args
 from pipeline.config import help_pages, search_path
 from pipeline.errors import DONE
-from pipeline.tracking.tracking_uri import redacted
+from pipeline.tracking.tracking_uri import redact
 
 
 def train(arguments: list[str]) -> int:
@@ -27,7 +27,7 @@ def train(arguments: list[str]) -> int:
 
         composed = compose(options.overrides, config_name=options.config_name, config_dirs=options.config_dir)
         if options.cfg is not None:
-            print(redacted(to_yaml(composed.config if options.resolve else composed.unresolved)), end="")
+            print(redact(to_yaml(composed.config if options.resolve else composed.unresolved)), end="")
             return DONE
         check_variables(os.environ)
         check_composed(composed)

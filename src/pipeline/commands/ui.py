@@ -27,10 +27,10 @@ def ui(runs_dir: str, reference: str | None, port: int) -> int:
         if store is None:
             raise RunError(f"{run.id} was trained with tracking=none, so MLflow does not know it")
         uri, artifacts = store
-        shipped = sync_state.load(run.folder)
+        shipped = sync_state.load_progress(run.folder)
         if shipped is not None and shipped.experiment_id is not None and shipped.mlflow_run_id is not None:
             page = tracking_ui.run_page(shipped.experiment_id, shipped.mlflow_run_id)
     try:
-        return tracking_ui.serve(uri, artifacts, port, page)
+        return tracking_ui.serve_ui(uri, artifacts, port, page)
     except TrackingError as problem:
         raise TrainingFailed(str(problem)) from problem

@@ -223,7 +223,7 @@ def _weight_change(network: nn.Module, set_out: dict[str, Tensor]) -> float:
 
 def _nan_message(run: Run) -> str | None:
     """The last words of a training whose loss was no number."""
-    ends = [record for record, _ in journal.read(run.journal_path) if record["kind"] == "end"]
+    ends = [record for record, _ in journal.read_journal(run.journal_path) if record["kind"] == "end"]
     error = str(ends[-1].get("error") or "") if ends else ""
     lines = [line for line in error.splitlines() if NO_NUMBER in line]
     return lines[-1].partition(": ")[2] or lines[-1] if lines else None

@@ -1,4 +1,4 @@
-"""How many devices this machine has, without importing torch (1.5-2.5 s)."""
+"""Count the devices and cores of this machine without importing torch (1.5-2.5 s)."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ BUSY_SAMPLE_SECONDS = 0.1
 
 
 def gpu_count() -> int:
-    """NVIDIA GPUs that a process started here would see."""
+    """Return the number of NVIDIA GPUs that a process started here would see."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
@@ -25,7 +25,7 @@ def gpu_count() -> int:
 
 
 def process_count(devices: int | str | list[int], accelerator: str) -> int:
-    """Processes on each node for Lightning's `devices`: a number, a list of indices, or auto."""
+    """Return the processes on each node for Lightning's `devices`: a number, a list of indices, or auto."""
     if isinstance(devices, list):
         return len(devices)
     if devices == "auto" or devices == -1:
@@ -34,24 +34,24 @@ def process_count(devices: int | str | list[int], accelerator: str) -> int:
 
 
 def core_count() -> int:
-    """Cores that this process may use, not those of the machine."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def machine_is_busy() -> bool:
-    """Whether other programs use half of the cores or more just now.
+    """Tell whether other programs use half of the cores or more at the moment. Takes BUSY_SAMPLE_SECONDS.
 
     Threads that wait by spinning are the fastest on an idle machine (a small CNN by a quarter, a dense net by half) and
     the slowest on a busy one: beside two other programs the CNN ran at 105 to 340 samples a second, and at 2,800 with
-    threads that sleep (OMP_WAIT_POLICY=PASSIVE). Takes BUSY_SAMPLE_SECONDS.
+    threads that sleep (OMP_WAIT_POLICY=PASSIVE).
     """
     return psutil.cpu_percent(interval=BUSY_SAMPLE_SECONDS) >= 50.0
 
 
 def oom_kills() -> int | None:
-    """How many processes the kernel has ended so far because memory ran out; None where it does not tell."""
+    """Return how many processes the kernel has killed so far because memory ran out; None where it does not say."""
     try:
         counters = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:

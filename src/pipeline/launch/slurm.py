@@ -1,4 +1,4 @@
-"""SLURM: one readable sbatch script in the run directory, submitted; no process of ours waits for it."""
+"""The launcher SLURM: it submits one readable sbatch script from the run directory."""
 
 import os
 import re
@@ -11,27 +11,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.constraints import NonNegativeInt, PositiveInt
+from pipeline.durations import parse_duration, parse_mebibytes
 from pipeline.errors import DONE, PREEMPTED, ConfigError, RunError
 from pipeline.launch import job_record
-from pipeline.launch.launcher import Resources, check_agrees
-from pipeline.launch.units import mebibytes_of, seconds_of
+from pipeline.launch.launcher import Resources, check_resources_agree
 
 NAME = "slurm"
 SCRIPT, LOG = "job.sh", "job.log"
 ARRAY_LOG = "job-%a.log"
-CLIENT_SECONDS = 30  # what a command of SLURM's may take
-UNDER_WAY = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "STOPPED")
+CLIENT_SECONDS = 30  # limit of a SLURM command
+ACTIVE_STATES = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "STOPPED")
 PORTS = range(20_000, 40_000)
-# What srun makes of a task that SIGUSR1 ended before it could listen: nothing had been begun.
-TOLD_TOO_EARLY = 128 + signal.SIGUSR1
+# srun's exit code of a task that SIGUSR1 ended before it could handle it: nothing had been begun.
+SIGNALED_TOO_EARLY = 128 + signal.SIGUSR1
 
 
 class Slurm:
-    """`sbatch`, with one task for each GPU (or `processes_per_node`), that requeues itself.
+    """Submits a job with one task for each GPU (or `processes_per_node`), which requeues itself.
 
-    When the time is nearly up (`notice_seconds` before) or the scheduler wants the nodes, the run saves and the job
-    goes back to the queue, `max_requeues` times; it then goes on at the very step. `options` are further #SBATCH
-    options {"qos": "high"}; `setup` lines of shell that come before (module load ...).
+    `notice_seconds` before the time limit, or when the scheduler wants the nodes, the run saves and the job is
+    requeued, `max_requeues` times; it then goes on at the same step. `options` are further #SBATCH options
+    {"qos": "high"}; `setup` are lines of shell that run before (module load ...).
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class Slurm:
         self.gpus_per_node = gpus_per_node
         self.processes_per_node = processes_per_node or max(gpus_per_node, 1)
         self.cpus_per_process = cpus_per_process
-        self.minutes = -(-seconds_of(time, "launch.time") // 60)
-        self.mebibytes = None if memory_per_node is None else mebibytes_of(memory_per_node, "launch.memory_per_node")
+        self.minutes = -(-parse_duration(time, "launch.time") // 60)
+        self.mebibytes = None if memory_per_node is None else parse_mebibytes(memory_per_node, "launch.memory_per_node")
         self.partition = partition
         self.account = account
         self.options = options
@@ -71,7 +71,7 @@ class Slurm:
             )
 
     def resources(self, *, devices: int | str | list[int], accelerator: str, num_nodes: int) -> Resources:
-        return check_agrees(
+        return check_resources_agree(
             Resources(self.nodes, self.processes_per_node),
             devices=devices,
             num_nodes=num_nodes,
@@ -79,17 +79,17 @@ class Slurm:
         )
 
     def run(self, command: list[str], resources: Resources, folder: Path) -> int:
-        go_on = f"pipeline resume run={folder.name}"
-        number = self._submit(self.script(command, folder, go_on, {}), folder, "run")
+        resume_command = f"pipeline resume run={folder.name}"
+        number = self._submit(self.script(command, folder, resume_command, {}), folder, "run")
         if number is not None:
             print(f"follow      pipeline logs {folder.name} --follow\ncancel      pipeline cancel {folder.name}")
         return DONE
 
     def run_workers(self, command: list[str], count: int, folder: Path) -> int:
-        """`command` in each of an array of jobs, which requeue themselves one by one; returns when it is submitted.
+        """Submit an array of jobs that each run `command` and requeue themselves.
 
-        Each is one task, with what a node of a run would have: it starts its processes itself. Raises ConfigError for
-        workers of several nodes.
+        Each is one task with the resources of a node of a run: it starts its processes itself. Raises ConfigError
+        for workers of several nodes.
         """
         if self.nodes > 1:
             raise ConfigError(
@@ -103,42 +103,46 @@ class Slurm:
             "ntasks-per-node": 1,
             "cpus-per-task": cores,
         }
-        go_on = f"pipeline search name={folder.name}"
-        number = self._submit(self.script(command, folder, go_on, array), folder, "search")
+        resume_command = f"pipeline search name={folder.name}"
+        number = self._submit(self.script(command, folder, resume_command, array), folder, "search")
         if number is not None:
             print(f"follow      tail -f {shlex.quote(str(folder / 'job-0.log'))}\ncancel      scancel {number}")
         return DONE
 
-    def _submit(self, script: str, folder: Path, what: str) -> str | None:
-        """The job's number; None where nothing is to be submitted."""
+    def _submit(self, script: str, folder: Path, noun: str) -> str | None:
+        """Return the job's number; None in a dry run."""
         path = folder / SCRIPT
         path.write_text(script, encoding="utf-8")
         if self.dry_run:
-            job_record.note(folder, launcher=NAME, job=None)
-            print(f"{what:<11} {folder}\nscript      {path}\nsubmit it   sbatch {shlex.quote(str(path))}")
+            job_record.write_job_record(folder, launcher=NAME, job=None)
+            print(f"{noun:<11} {folder}\nscript      {path}\nsubmit it   sbatch {shlex.quote(str(path))}")
             return None
-        number = client("sbatch", "--parsable", str(path)).partition(";")[0]
-        job_record.note(folder, launcher=NAME, job=number)
-        print(f"{what:<11} {folder}\njob         {number}")
+        number = slurm_client("sbatch", "--parsable", str(path)).partition(";")[0]
+        job_record.write_job_record(folder, launcher=NAME, job=number)
+        print(f"{noun:<11} {folder}\njob         {number}")
         return number
 
     def state(self, folder: Path) -> str | None:
         number = _job_of(folder)
         if number is None:
             return None
-        answer = client("squeue", "--noheader", f"--jobs={number}", "--states=all", "--format=%T", known=False)
-        return next((state for state in answer.split() if state in UNDER_WAY), None)  # of an array, one for each job
+        answer = slurm_client("squeue", "--noheader", f"--jobs={number}", "--states=all", "--format=%T", known=False)
+        return next(
+            (state for state in answer.split() if state in ACTIVE_STATES), None
+        )  # of an array, one for each job
 
     def cancel(self, folder: Path) -> str:
         number = _job_of(folder)
         if number is None:
             raise RunError(f"{folder.name} was not submitted to SLURM: there is no job to cancel")
-        client("scancel", number)
+        slurm_client("scancel", number)
         return f"job {number} is cancelled"
 
-    def script(self, command: list[str], folder: Path, go_on: str, instead: Mapping[str, str | int | None]) -> str:
-        """`go_on` is what to type when it no longer requeues itself; `instead` are options in place of the usual."""
-        asked: dict[str, str | int | None] = {
+    def script(
+        self, command: list[str], folder: Path, resume_command: str, overrides: Mapping[str, str | int | None]
+    ) -> str:
+        """Return the sbatch script; `resume_command` is what to type once it no longer requeues itself."""
+        options: dict[str, str | int | None] = {
             "job-name": folder.name,
             "output": str(folder / LOG),
             "open-mode": "append",
@@ -151,11 +155,11 @@ class Slurm:
             "partition": self.partition,
             "account": self.account,
             "signal": f"SIGUSR1@{self.notice_seconds}",
-            **instead,
+            **overrides,
             **self.options,
         }
-        _check_options(asked)
-        header = "\n".join(f"#SBATCH --{name}={value}" for name, value in asked.items() if value is not None)
+        _check_options(options)
+        header = "\n".join(f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None)
         setup = "".join(f"{line}\n" for line in self.setup)
         return f"""#!/bin/bash
 {header}
@@ -164,12 +168,12 @@ set -uo pipefail
 cd {shlex.quote(os.getcwd())}
 export OMP_NUM_THREADS="${{SLURM_CPUS_PER_TASK:-1}}"
 {setup}
-# Not killed on a bad exit: one process ends a moment before the others, which are still saving.
+# Not killed on a bad exit: one process may end while the others are still saving.
 srun --kill-on-bad-exit=0 --wait=60 {shlex.join(command)}
 code=$?
 
-# {PREEMPTED}: saved, and can go on; {TOLD_TOO_EARLY}: told before there was anything to save.
-if [ "$code" -ne {PREEMPTED} ] && [ "$code" -ne {TOLD_TOO_EARLY} ]; then exit "$code"; fi
+# {PREEMPTED}: saved, and can go on; {SIGNALED_TOO_EARLY}: ended before there was anything to save.
+if [ "$code" -ne {PREEMPTED} ] && [ "$code" -ne {SIGNALED_TOO_EARLY} ]; then exit "$code"; fi
 # The id of one job of an array may be that of the whole array.
 job="${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}"
 job="${{job:-$SLURM_JOB_ID}}"
@@ -180,14 +184,14 @@ if [ "$restarts" -lt {self.max_requeues} ]; then
     echo "back to the queue, to go on by itself (the $((restarts + 1)). of {self.max_requeues} times)"
     scontrol requeue "$job"
 else
-    echo "not back to the queue: launch.max_requeues={self.max_requeues} is used up. To go on: {go_on}"
+    echo "not back to the queue: launch.max_requeues={self.max_requeues} is used up. To go on: {resume_command}"
 fi
 exit "$code"
 """
 
 
-def _check_options(asked: Mapping[str, str | int | None]) -> None:
-    for name, value in asked.items():
+def _check_options(options: Mapping[str, str | int | None]) -> None:
+    for name, value in options.items():
         if re.search(r"[\x00-\x1f\x7f]", str(value)) or not re.fullmatch(r"[a-z][a-z0-9-]*", name):
             raise ConfigError(
                 f"SLURM does not understand the option --{name}={value!r}: expected one line of text for a name of its "
@@ -196,12 +200,12 @@ def _check_options(asked: Mapping[str, str | int | None]) -> None:
 
 
 def _job_of(folder: Path) -> str | None:
-    facts = job_record.read(folder) or {}
+    facts = job_record.read_job_record(folder) or {}
     return facts.get("job") if facts.get("launcher") == NAME else None
 
 
-def client(program: str, *arguments: str, known: bool = True) -> str:
-    """What a command of SLURM's answers; "" where it may refuse (a job that it has forgotten is not `known`).
+def slurm_client(program: str, *arguments: str, known: bool = True) -> str:
+    """Return the output of a SLURM command; "" where it refuses a job that may be forgotten (not `known`).
 
     Raises ConfigError where it is not installed, RunError where it refuses or does not answer.
     """
@@ -220,16 +224,16 @@ def client(program: str, *arguments: str, known: bool = True) -> str:
     return done.stdout.strip()
 
 
-def meeting_point() -> tuple[str, int]:
-    """Address and port of the first process of a SLURM step, as every process of it finds them for itself."""
+def rendezvous_endpoint() -> tuple[str, int]:
+    """Return address and port of the first process of a SLURM step; every process of it computes the same."""
     port = PORTS[int(os.environ["SLURM_JOB_ID"]) % len(PORTS)]
-    named = os.environ.get("MASTER_ADDR")
-    if named is not None:
-        return named, int(os.environ.get("MASTER_PORT", port))
+    address = os.environ.get("MASTER_ADDR")
+    if address is not None:
+        return address, int(os.environ.get("MASTER_PORT", port))
     nodes = os.environ.get("SLURM_STEP_NODELIST", os.environ.get("SLURM_JOB_NODELIST", ""))
-    first = client("scontrol", "show", "hostnames", nodes).splitlines()[0]
+    first = slurm_client("scontrol", "show", "hostnames", nodes).splitlines()[0]
     try:
         return socket.gethostbyname(first), port
-    except OSError:  # a node's name need not be its host's: SLURM knows the address
-        shown = client("scontrol", "show", "node", first)
-        return next(word.partition("=")[2] for word in shown.split() if word.startswith("NodeAddr=")), port
+    except OSError:  # a node's name may differ from its host's: SLURM knows the address
+        details = slurm_client("scontrol", "show", "node", first)
+        return next(word.partition("=")[2] for word in details.split() if word.startswith("NodeAddr=")), port

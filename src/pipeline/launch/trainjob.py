@@ -1,4 +1,4 @@
-"""The parts of a TrainJob: its name, what its pods run, see and are given."""
+"""The parts of a TrainJob, their YAML, and the checks of its fields and names."""
 
 import difflib
 import re
@@ -10,71 +10,71 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from pipeline.errors import ConfigError
-from pipeline.launch.torchrun import OWN_STORE
+from pipeline.launch.torchrun import STORE_VARIABLES
 
-LONGEST_NAME = 63
-OF_A_MOUNT = ("readOnly", "subPath")  # beside the source of a volume; all else is the source
-OF_ONE_POD = ("emptyDir", "ephemeral", "configMap", "secret", "downwardAPI", "projected", "image", "gitRepo")
+MAX_NAME_LENGTH = 63
+MOUNT_KEYS = ("readOnly", "subPath")  # beside the source of a volume; all else is the source
+SINGLE_POD_VOLUMES = ("emptyDir", "ephemeral", "configMap", "secret", "downwardAPI", "projected", "image", "gitRepo")
 # https://kubernetes.io/docs/concepts/security/pod-security-standards: what "restricted" demands of a pod and of each
 # container in it. "baseline" demands nothing that our pods do not keep to anyway.
 RESTRICTED_POD = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 RESTRICTED_CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-SECONDS_FOR_IMAGES = 600  # the other pods wait this long for the first to be there
+IMAGE_PULL_SECONDS = 600  # the other pods wait this long for the first to be there
 
 
-def name_of(run_id: str, submission: int, nodes: int) -> str:
-    """Of the TrainJob: small letters, digits and dashes, and so short that the names of its pods fit, too.
+def trainjob_name(run_id: str, submission: int, nodes: int) -> str:
+    """Return the name of a TrainJob: small letters, digits and dashes, short enough for the names of its pods.
 
-    One that was submitted again has a name of its own, because the old one may still be there.
+    A run that is submitted again gets another name, because the old TrainJob may still be there.
     """
     suffix = "" if submission == 1 else f"-{submission}"
-    room = LONGEST_NAME - len(f"{suffix}-node-0-{nodes - 1}-12345")
+    room = MAX_NAME_LENGTH - len(f"{suffix}-node-0-{nodes - 1}-12345")
     name = re.sub(r"[^a-z0-9]+", "-", f"run-{run_id}".lower()).strip("-")
-    if len(name) > room:  # the end, which no other run has, stays
+    if len(name) > room:  # keep the end, which is unique
         name = f"{name[: room - 5].rstrip('-')}{name[-5:]}"
     return name + suffix
 
 
-def script(command: list[str], *, python: str, run_id: str, max_restarts: int, folder: str | None) -> str:
-    """What each pod runs, of `command` (our module, by this machine's Python) as many as PET_NPROC_PER_NODE says.
+def pod_script(command: list[str], *, python: str, run_id: str, max_restarts: int, folder: str | None) -> str:
+    """Return the shell script of each pod: torchrun with `command` (our module, by this machine's Python).
 
-    Kubeflow's torch policy sets PET_*, and torchrun takes its options from there. `folder` is where it runs.
+    Kubeflow's torch policy sets PET_*, and torchrun takes its options from there. `folder` is its working directory.
     """
     agent = [python, "-m", "torch.distributed.run", "--rdzv-backend=c10d", f"--rdzv-id={run_id}"]
-    again = [f"--max-restarts={max_restarts}", "--monitor-interval=0.5"]
+    restarts = [f"--max-restarts={max_restarts}", "--monitor-interval=0.5"]
     lines = [
         *([] if folder is None else [f"cd {_literal(shlex.quote(folder))} || exit 1"]),
-        "# All meet in the first pod. It is told so: its name may not be known yet when it starts.",
+        "# All meet in the first pod. is_host tells it so: its name may not be known yet when it starts.",
         'if [ "$PET_NODE_RANK" = 0 ]; then is_host=1; else is_host=0; fi',
         f"exec {_literal(shlex.join(agent))} \\",
         '  --rdzv-endpoint="$PET_MASTER_ADDR:$PET_MASTER_PORT" \\',
-        f'  --rdzv-conf="is_host=$is_host,read_timeout={SECONDS_FOR_IMAGES}" \\',
-        f"  {shlex.join(again)} \\",
+        f'  --rdzv-conf="is_host=$is_host,read_timeout={IMAGE_PULL_SECONDS}" \\',
+        f"  {shlex.join(restarts)} \\",
         f"  --no-python {_literal(shlex.join([python, *command[1:]]))}",
     ]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _literal(text: str) -> str:
-    """Kubernetes puts variables in place of $(NAME), and $ in place of $$."""
+    """Return the text with $ escaped: Kubernetes replaces $(NAME) by variables, and $$ by $."""
     return text.replace("$", "$$")
 
 
-def variables(
+def container_environment(
     environment: Mapping[str, str | int | float], secrets: Mapping[str, str], threads: int | None
 ) -> list[dict[str, Any]]:
-    """Raises ConfigError for a value that Kubernetes could not take, and for a secret without its key."""
+    """Return `env` of the container. Raises ConfigError for values that are no text, and secrets without a key."""
     twice = sorted(environment.keys() & secrets.keys())
     if twice:
         raise ConfigError(f"{twice[0]} is in launch.environment and in launch.secrets; leave one of them out")
-    given: dict[str, str | int | float] = {**OWN_STORE}
+    values: dict[str, str | int | float] = {**STORE_VARIABLES}
     if threads is not None:
-        given["OMP_NUM_THREADS"] = threads
+        values["OMP_NUM_THREADS"] = threads
     for name, value in environment.items():
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ConfigError(f"launch.environment.{name}={value}: expected a text or a number, such as '{value}'")
     return [
-        *({"name": name, "value": str(value)} for name, value in {**given, **environment}.items()),
+        *({"name": name, "value": str(value)} for name, value in {**values, **environment}.items()),
         *({"name": name, "valueFrom": {"secretKeyRef": _secret(name, value)}} for name, value in secrets.items()),
     ]
 
@@ -89,47 +89,47 @@ def _secret(name: str, value: Any) -> dict[str, str]:
     return {"name": secret, "key": key}
 
 
-def mounted(volumes: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The volumes of a pod, and where its container has them, from {path: a claim's name or a volume's source}."""
+def volumes_and_mounts(volumes: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return `volumes` of a pod and `volumeMounts` of its container, from {path: claim's name or volume's source}."""
     sources, mounts = [], []
-    for number, (path, given) in enumerate(volumes.items(), start=1):
-        if not isinstance(given, str | Mapping):
+    for number, (path, volume) in enumerate(volumes.items(), start=1):
+        if not isinstance(volume, str | Mapping):
             raise ConfigError(
-                f"launch.volumes has {given!r} at {path}: expected the name of a claim, such as "
+                f"launch.volumes has {volume!r} at {path}: expected the name of a claim, such as "
                 f"'launch.volumes={{{path}: my-claim}}', or the source of a volume"
             )
-        whole = {"persistentVolumeClaim": {"claimName": given}} if isinstance(given, str) else dict(given)
-        source = {key: value for key, value in whole.items() if key not in OF_A_MOUNT}
-        mount = {key: value for key, value in whole.items() if key in OF_A_MOUNT}
+        entry = {"persistentVolumeClaim": {"claimName": volume}} if isinstance(volume, str) else dict(volume)
+        source = {key: value for key, value in entry.items() if key not in MOUNT_KEYS}
+        mount = {key: value for key, value in entry.items() if key in MOUNT_KEYS}
         sources.append({"name": f"volume-{number}", **source})
         mounts.append({"name": f"volume-{number}", "mountPath": str(path), **mount})
     return sources, mounts
 
 
-def shared_by_all(folder: Path, volumes: Mapping[str, Any]) -> bool:
-    """Whether all pods see and may change the same folder: the innermost volume it is in decides."""
+def is_shared_by_all_pods(folder: Path, volumes: Mapping[str, Any]) -> bool:
+    """Tell whether all pods see the same folder and may write to it; the innermost volume around it decides."""
     around = [path for path in volumes if folder.is_relative_to(path)]
     if not around:
         return False
     source = volumes[max(around, key=lambda path: len(Path(path).parts))]
     claim = source.get("persistentVolumeClaim") if isinstance(source, Mapping) else None
     parts = [part for part in (source, claim) if isinstance(part, Mapping)]
-    return not any(part.get("readOnly") or any(kind in part for kind in OF_ONE_POD) for part in parts)
+    return not any(part.get("readOnly") or any(kind in part for kind in SINGLE_POD_VOLUMES) for part in parts)
 
 
 def security_contexts(standard: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return those of the pod and of its container that one of Kubernetes' Pod Security Standards demands."""
+    """Return the contexts of pod and container that one of Kubernetes' Pod Security Standards demands."""
     return (dict(RESTRICTED_POD), dict(RESTRICTED_CONTAINER)) if standard == "restricted" else (None, None)
 
 
-def written(manifest: Mapping[str, Any], run_id: str) -> str:
-    """As YAML, to be read by people too."""
+def manifest_yaml(manifest: Mapping[str, Any], run_id: str) -> str:
+    """Return the manifest as YAML that people can read."""
     header = f"# The run {run_id} as a TrainJob of Kubeflow Trainer. To submit it: kubectl apply -f <this file>\n"
     return header + yaml.dump(manifest, Dumper=_Lines, sort_keys=False, width=1000, allow_unicode=True)
 
 
 class _Lines(yaml.SafeDumper):
-    """Texts of several lines stand as they are."""
+    """Writes texts of several lines as blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -140,7 +140,7 @@ _Lines.add_representer(str, _text)
 
 
 POD = re.compile(r"spec\.runtimePatches\S+\.replicatedJobs\[0\]\.template\.spec\.template\.spec\b")
-AMOUNT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")
+QUANTITY_PATTERN = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")
 QUANTITY, TEXT_OR_NUMBER = "IoK8sApimachineryPkgApiResourceQuantity", "IoK8sApimachineryPkgUtilIntstrIntOrString"
 EXPECTED = {  # of a value, by the kind of error that pydantic reports
     "string_type": "a text",
@@ -148,7 +148,7 @@ EXPECTED = {  # of a value, by the kind of error that pydantic reports
     "bool_type": "true or false",
     "list_type": "a list",
     "dict_type": "names and values",
-    QUANTITY: "an amount as Kubernetes writes it, such as 4, 500m or 64Gi",
+    QUANTITY: "a Kubernetes quantity such as 4, 500m or 64Gi",
     TEXT_OR_NUMBER: "a whole number or a text",
 }
 LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -158,33 +158,33 @@ QUALIFIED = rf"({SUBDOMAIN}/)?{WORD}"
 
 
 def check_fields(manifest: Mapping[str, Any]) -> None:
-    """Raise ConfigError for the first field that a TrainJob lacks, needs, or has of another type."""
+    """Raise ConfigError for the first field that is unknown, missing or of another type."""
     try:
         from kubeflow_trainer_api.models.trainer_v1alpha1_train_job import TrainerV1alpha1TrainJob
         from pydantic import ValidationError
     except ModuleNotFoundError:
         raise ConfigError(
-            "launch=kubernetes checks its manifest by a package that is not installed here: "
+            "launch=kubernetes checks its manifest with a package that is not installed here: "
             "python -m pip install 'pipeline[kubernetes]'"
         ) from None
     try:
         # Not from_dict alone: it lets a misspelt field pass.
         TrainerV1alpha1TrainJob.model_validate(manifest, strict=True, extra="forbid", by_alias=True, by_name=False)
     except ValidationError as problem:
-        told = [text for error in problem.errors() for text in _told(error, TrainerV1alpha1TrainJob)]
-        if told:
-            first = min(told, key=lambda text: "no such field" not in text)
+        messages = [text for error in problem.errors() for text in _messages(error, TrainerV1alpha1TrainJob)]
+        if messages:
+            first = min(messages, key=lambda text: "no such field" not in text)
             raise ConfigError(f"this TrainJob would be refused:\n  {POD.sub('pod', first)}") from None
     try:
         TrainerV1alpha1TrainJob.from_dict(dict(manifest))
     except ValueError:  # all that is left: pydantic takes any mapping for an amount, without a look into it
         raise ConfigError(
-            f"this TrainJob would be refused: a mapping cannot stand here; expected {EXPECTED[QUANTITY]}"
+            f"this TrainJob would be refused: a mapping is not valid here; expected {EXPECTED[QUANTITY]}"
         ) from None
 
 
-def _told(error: Mapping[str, Any], model: Any) -> Iterator[str]:
-    """Say one error of pydantic's in our words; nothing for an amount as Kubernetes takes it."""
+def _messages(error: Mapping[str, Any], model: Any) -> Iterator[str]:
+    """Yield the message for one of pydantic's errors; nothing for an amount that Kubernetes accepts."""
     *around, last = place = list(error["loc"])
     fields, kind = _fields(_model_at(around, model)), error["type"]
     if kind == "extra_forbidden":
@@ -197,18 +197,18 @@ def _told(error: Mapping[str, Any], model: Any) -> Iterator[str]:
         words = re.findall(r"'(\w+)'", error["msg"]) if kind == "value_error" else []  # one of enum values ('A', 'B')
         fields = _fields(_model_at(place, model))
         expected = EXPECTED.get(name) or " or ".join(words) or f"the fields {', '.join(fields)}"
-        yield f"{_dotted(place)}: {error['input']!r} cannot stand here; expected {expected}"
+        yield f"{_dotted(place)}: {error['input']!r} is not valid here; expected {expected}"
 
 
 def _is_amount(name: str, value: Any) -> bool:
-    """Tell whether a value is what Kubernetes, but not pydantic, takes for the model of that name."""
+    """Tell whether Kubernetes, but not pydantic, accepts a value for the model of that name."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return False
-    return name == TEXT_OR_NUMBER or (name == QUANTITY and AMOUNT.fullmatch(str(value)) is not None)
+    return name == TEXT_OR_NUMBER or (name == QUANTITY and QUANTITY_PATTERN.fullmatch(str(value)) is not None)
 
 
 def _model_at(place: list[str | int], model: Any) -> Any:
-    """Return the type of what stands at a place in a TrainJob; the numbers of a list's elements do not count."""
+    """Return the type of the field at a path in a TrainJob; indices of lists are skipped."""
     for key in place:
         if isinstance(key, str) and key in (fields := _fields(model)):
             model = fields[key]
@@ -227,40 +227,44 @@ def _dotted(place: list[str | int]) -> str:
 
 
 def check_rules(manifest: Mapping[str, Any], pod: Mapping[str, Any]) -> None:
-    """Raise ConfigError, naming the option of `launch` to change, for a name or word that Kubernetes refuses.
+    """Raise ConfigError, naming the option of `launch` to change, for a name or value that Kubernetes refuses.
 
-    `manifest` has passed `check_fields`; `pod` is its part that says what pods are like.
+    `manifest` has passed `check_fields`; `pod` is its pod specification.
     """
     metadata, spec, trainer = manifest["metadata"], manifest["spec"], manifest["spec"]["trainer"]
-    _fits(metadata["namespace"], LABEL, 63, "launch.namespace", "small letters, digits and dashes, 63 at most")
+    _check_matches(metadata["namespace"], LABEL, 63, "launch.namespace", "small letters, digits and dashes, 63 at most")
     for name, value in metadata.get("labels", {}).items():
-        _fits(name, QUALIFIED, 316, "launch.labels", "names such as kueue.x-k8s.io/queue-name")
-        _fits(value, f"{WORD}?", 63, f"launch.labels.{name}", "letters, digits, '-', '_' and '.', 63 at most")
-    _fits(spec["runtimeRef"]["name"], SUBDOMAIN, 253, "launch.runtime", "a runtime's name, such as torch-distributed")
-    _fits(trainer["image"], r"[^\s]+", 500, "launch.image", "an image, such as registry.example.org/pipeline:cuda")
+        _check_matches(name, QUALIFIED, 316, "launch.labels", "names such as kueue.x-k8s.io/queue-name")
+        _check_matches(value, f"{WORD}?", 63, f"launch.labels.{name}", "letters, digits, '-', '_' and '.', 63 at most")
+    _check_matches(
+        spec["runtimeRef"]["name"], SUBDOMAIN, 253, "launch.runtime", "a runtime's name, such as torch-distributed"
+    )
+    _check_matches(
+        trainer["image"], r"[^\s]+", 500, "launch.image", "an image, such as registry.example.org/pipeline:cuda"
+    )
     for name in trainer.get("resourcesPerNode", {}).get("limits", {}):
-        _fits(name, QUALIFIED, 316, "launch.gpu_resource", "a resource's name, such as nvidia.com/gpu")
+        _check_matches(name, QUALIFIED, 316, "launch.gpu_resource", "a resource's name, such as nvidia.com/gpu")
     for variable in trainer["env"]:
         _check_variable(variable)
     _check_volumes(pod)
     for name, value in pod.get("nodeSelector", {}).items():
-        _fits(name, QUALIFIED, 316, "launch.node_selector", "names of labels, such as node-type")
-        _fits(value, f"{WORD}?", 63, f"launch.node_selector.{name}", "a label's value")
+        _check_matches(name, QUALIFIED, 316, "launch.node_selector", "names of labels, such as node-type")
+        _check_matches(value, f"{WORD}?", 63, f"launch.node_selector.{name}", "a label's value")
     for number, toleration in enumerate(pod.get("tolerations", [])):
         if toleration.get("operator") == "Exists" and "value" in toleration:
             where = f"launch.tolerations[{number}]"
-            raise ConfigError(f"{where} has a value, which operator Exists does not look at; leave one of them out")
+            raise ConfigError(f"{where} has a value, which operator Exists ignores; leave one of them out")
 
 
 def _check_variable(variable: Mapping[str, Any]) -> None:
     name, reference = variable["name"], variable.get("valueFrom", {}).get("secretKeyRef")
     where = "launch.environment" if reference is None else "launch.secrets"
-    _fits(name, r"[-._A-Za-z][-._A-Za-z0-9]*", 253, where, "names of variables, such as NCCL_DEBUG")
+    _check_matches(name, r"[-._A-Za-z][-._A-Za-z0-9]*", 253, where, "names of variables, such as NCCL_DEBUG")
     if name.startswith("PET_"):
         raise ConfigError(f"{where}.{name}: Kubeflow sets PET_* itself, to tell each pod its place; leave it out")
     if reference is not None:
-        _fits(reference["name"], SUBDOMAIN, 253, f"{where}.{name}", "the name of a secret before the /")
-        _fits(reference["key"], r"[-._A-Za-z0-9]+", 253, f"{where}.{name}", "a key of that secret after the /")
+        _check_matches(reference["name"], SUBDOMAIN, 253, f"{where}.{name}", "the name of a secret before the /")
+        _check_matches(reference["key"], r"[-._A-Za-z0-9]+", 253, f"{where}.{name}", "a key of that secret after the /")
 
 
 def _check_volumes(pod: Mapping[str, Any]) -> None:
@@ -279,9 +283,9 @@ def _check_volumes(pod: Mapping[str, Any]) -> None:
             )
         claim = volume.get("persistentVolumeClaim", {}).get("claimName")
         if claim is not None:
-            _fits(claim, SUBDOMAIN, 253, f"launch.volumes at {path}", "the name of a claim")
+            _check_matches(claim, SUBDOMAIN, 253, f"launch.volumes at {path}", "the name of a claim")
 
 
-def _fits(text: str, pattern: str, longest: int, where: str, expected: str) -> None:
+def _check_matches(text: str, pattern: str, longest: int, where: str, expected: str) -> None:
     if re.fullmatch(pattern, text) is None or len(text) > longest:
-        raise ConfigError(f"{where}: {text!r} cannot stand here; expected {expected}")
+        raise ConfigError(f"{where}: {text!r} is not valid here; expected {expected}")

@@ -17,7 +17,7 @@ from pipeline.runs.run_directory import Run
 from pipeline.system.process import add_working_directory_to_path
 from pipeline.system.streams import print_labelled
 from pipeline.tracking.mlflow import models
-from pipeline.tracking.mlflow.models import Reading
+from pipeline.tracking.mlflow.models import TextPreprocessing
 from pipeline.training import checkpoints
 from pipeline.training.learner import Learner
 
@@ -27,7 +27,7 @@ class ExportedModel(NamedTuple):
 
     network: nn.Module
     example: Tensor
-    reading: Reading | None
+    reading: TextPreprocessing | None
 
 
 def load_exported_model(run: Run) -> ExportedModel | None:
@@ -38,7 +38,7 @@ def load_exported_model(run: Run) -> ExportedModel | None:
         return None
     assembly.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load_checkpoint(chosen)))
     parts = assembly.data.parts
-    reading = Reading(parts.tokenizer, parts.test_sentences[:2]) if parts.tokenizer else None
+    reading = TextPreprocessing(parts.tokenizer, parts.test_sentences[:2]) if parts.tokenizer else None
     return ExportedModel(assembly.module.network.eval(), assembly.data.example(2), reading)
 
 

@@ -156,7 +156,7 @@ def _make_absolute(config: DictConfig) -> None:
     """Whoever reads the frozen configuration later may stand in another directory."""
     tracking, data = config.tracking, config.data
     if tracking.uri is not None and not OmegaConf.is_interpolation(tracking, "uri"):
-        tracking.uri = tracking_uri.absolute(tracking.uri)
+        tracking.uri = tracking_uri.absolute_uri(tracking.uri)
     is_folder = tracking.artifacts is not None and "://" not in tracking.artifacts
     if is_folder and not OmegaConf.is_interpolation(tracking, "artifacts"):
         tracking.artifacts = str(Path(tracking.artifacts).absolute())

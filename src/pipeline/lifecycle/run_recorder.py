@@ -28,7 +28,7 @@ from pipeline.runs.run_directory import Run, checkpoint_step
 from pipeline.runs.tracking_store import export_command
 from pipeline.system.process import Rank, module_command
 from pipeline.tracking import sidecar
-from pipeline.tracking.journal import Journal, Status, newest_params
+from pipeline.tracking.journal import EndStatus, Journal, latest_params
 from pipeline.tracking.logger import JournalLogger
 from pipeline.tracking.sync_state import SyncState
 from pipeline.training import checkpoints
@@ -161,7 +161,7 @@ class RunRecorder:
         resumed_from = self.resumed_from
         step = 0 if resumed_from is None else checkpoint_step(resumed_from)
         goes_on = self.run.has_started
-        before = newest_params(self.run.journal_path)
+        before = latest_params(self.run.journal_path)
         if goes_on:
             self.journal.resume(step=step)  # first: a kill in this moment leaves a run that is not finished
         resume.apply_request(self.run)
@@ -187,7 +187,7 @@ class RunRecorder:
             summaries.run_description(self.run, self.assembly, "**in training**: the report shows how far it is")
         )
         if self.config.tracking.uri is not None:
-            self.sidecar = sidecar.start(
+            self.sidecar = sidecar.start_sidecar(
                 self.run.folder,
                 uri=self.config.tracking.uri,
                 artifacts=self.config.tracking.artifacts,
@@ -216,7 +216,7 @@ class RunRecorder:
             log.exception("%s", what)
             self.console.print(f"[yellow]{what} could not be made: {escape(str(problem))}[/]", soft_wrap=True)
 
-    def _end(self, status: Status, error: str | None) -> SyncState | None:
+    def _end(self, status: EndStatus, error: str | None) -> SyncState | None:
         self._write_result(status, None)
         self.journal.artifact("result.json")
         with self._harmless(run_report.REPORT_FILE):
@@ -237,7 +237,7 @@ class RunRecorder:
             checkpoints.prune_checkpoints(self.run.checkpoints, keep=int(self.config.checkpoint.keep))
         return state
 
-    def _write_result(self, status: Status | Literal["RUNNING"], mlflow_run_id: str | None) -> None:
+    def _write_result(self, status: EndStatus | Literal["RUNNING"], mlflow_run_id: str | None) -> None:
         if self.was_judged and status != "FINISHED":
             return
         verdict = self.verdict

@@ -57,7 +57,7 @@ def _set_torchrun_variables() -> None:
     """Lightning and torch.distributed look for the variables that torchrun sets; SLURM has others."""
     here = rank_from_environment()
     if here is not None and not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
-        address, port = slurm.meeting_point()
+        address, port = slurm.rendezvous_endpoint()
         os.environ.update(rank_environment(here, master_address=address, master_port=port))
 
 

@@ -210,7 +210,7 @@ def _commands(comparison: RunComparison) -> Html | None:
     again = [code_block(f"pipeline compare runs={ids}")]
     each = [
         join_html(
-            element("h3", _named(comparison, place)), code_block(tracking_uri.redacted(run.result["command"] or ""))
+            element("h3", _named(comparison, place)), code_block(tracking_uri.redact(run.result["command"] or ""))
         )
         for place, run in enumerate(comparison.runs)
     ]

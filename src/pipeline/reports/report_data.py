@@ -156,7 +156,7 @@ def load_report_data(run: Run, status: str | None = None) -> ReportData:
         start=start,
         result={"status": status or _broken(run) or "RUNNING", "metrics": {}, "seconds": None, "command": None}
         | (result or {}),
-        curves=normalize_curve_names(journal.history(run.journal_path)),
+        curves=normalize_curve_names(journal.metric_history(run.journal_path)),
         predictions=saved.load(run.folder) if has_test_predictions(run) else None,
         numbers=saved.load_numbers(run.folder) if has_test_predictions(run) else None,
         labels=saved.load_labels(run.folder) if has_test_predictions(run) else None,
@@ -164,7 +164,7 @@ def load_report_data(run: Run, status: str | None = None) -> ReportData:
 
 
 def _broken(run: Run) -> str | None:
-    status = journal.taken_up_again(run.journal_path)
+    status = journal.status_after_reopening(run.journal_path)
     return None if status == "INTERRUPTED" else status
 
 
@@ -181,7 +181,7 @@ def has_test_predictions(run: Run) -> bool:
 
 
 def latest_start(run: Run) -> dict[str, Any] | None:
-    starts = (record for record, _ in journal.read(run.journal_path) if record["kind"] == "start")
+    starts = (record for record, _ in journal.read_journal(run.journal_path) if record["kind"] == "start")
     return max(starts, key=lambda record: record["time"], default=None)
 
 

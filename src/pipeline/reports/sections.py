@@ -235,11 +235,11 @@ def settings_section(evidence: ReportData) -> Html | None:
     middle = (len(rows) + 1) // 2
     halves = columns(*(table(["", ""], part, class_="words") for part in (rows[:middle], rows[middle:]) if part))
     whole = element(
-        "details", element("summary", "the whole config.yaml"), code_block(tracking_uri.redacted(evidence.config_yaml))
+        "details", element("summary", "the whole config.yaml"), code_block(tracking_uri.redact(evidence.config_yaml))
     )
     given = [each for each in evidence.run.overrides() if each]
     typed = remark(
-        f"Other than the defaults: {tracking_uri.redacted(', '.join(given))}." if given else "All at their defaults."
+        f"Other than the defaults: {tracking_uri.redact(', '.join(given))}." if given else "All at their defaults."
     )
     return section("Settings", typed, halves, whole)
 
@@ -275,5 +275,5 @@ def command_section(evidence: ReportData) -> Html | None:
         ("Make this page again", f"pipeline report run={name}"),
     ]
     return section(
-        "To type", *(join_html(element("h3", title), code_block(tracking_uri.redacted(text))) for title, text in rows)
+        "To type", *(join_html(element("h3", title), code_block(tracking_uri.redact(text))) for title, text in rows)
     )

@@ -18,7 +18,7 @@ from pipeline.config import search_path
 from pipeline.config.arguments import PASSED_BY_RUN
 from pipeline.config.checks.cross_checks import BATCH_COUNT_REMEDIES
 from pipeline.errors import ConfigError
-from pipeline.tracking.tracking_uri import redacted
+from pipeline.tracking.tracking_uri import redact
 
 # Beginnings of names. A variable in no list has no effect on a run: PL_GLOBAL_SEED and PL_SEED_WORKERS, because each
 # run seeds itself; LT_* of Fabric, which is not used; MLFLOW_*, because nothing flows back from MLflow (a note is
@@ -110,7 +110,7 @@ def ignored_variables(environment: Mapping[str, str], tracking: DictConfig, type
         value = str(tracking[key.partition(".")[2]])
         is_typed = any(word.startswith(f"{key}=") for word in typed)
         if environment.get(name, value) not in ("", value) and not is_typed:
-            yield f'{name} is set, but {key}={redacted(value)} is used; to use the variable, type {key}="${name}"'
+            yield f'{name} is set, but {key}={redact(value)} is used; to use the variable, type {key}="${name}"'
     for name in MLFLOW_RUN_VARIABLES:
         if environment.get(name):
             yield f"{name} is set, but ignored: each training becomes a new MLflow run"

@@ -97,15 +97,13 @@ def _find_folder(reference: str, runs_dir: str, key: str) -> Path:
 
 def _run_id_of_model(reference: str, root: Path) -> str:
     """Ask the store that the environment names, else the store of the newest run."""
-    from pipeline.tracking.mlflow.registry import Registry  # brings mlflow
+    from pipeline.tracking.mlflow.registry import ModelRegistry  # brings mlflow
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or _newest_store(root)
     try:
-        return Registry(uri).run_uid(reference)
+        return ModelRegistry(uri).run_uid(reference)
     except TrackingError as problem:
-        raise RunError(
-            f"run={reference}: MLflow ({tracking_uri.redacted(uri)}) does not answer: {problem}"
-        ) from problem
+        raise RunError(f"run={reference}: MLflow ({tracking_uri.redact(uri)}) does not answer: {problem}") from problem
 
 
 def _newest_store(root: Path) -> str:
@@ -122,7 +120,7 @@ def _newest_store(root: Path) -> str:
 
 
 def _mlflow_run_id(folder: Path) -> str | None:
-    state = sync_state.load(folder)
+    state = sync_state.load_progress(folder)
     return None if state is None else state.mlflow_run_id
 
 

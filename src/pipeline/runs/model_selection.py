@@ -34,7 +34,7 @@ def record_test_use(run: Run, digest: str, checkpoint: str, writer: Journal) -> 
 
 def _recorded_test_uses(run: Run, tag: str) -> set[str]:
     checkpoints: set[str] = set()
-    for record, _ in journal.read(run.journal_path):
+    for record, _ in journal.read_journal(run.journal_path):
         if record["kind"] in ("tags", "start"):
             checkpoints |= set(record["tags"].get(tag, "").split())
     return checkpoints
@@ -72,7 +72,7 @@ def validation_score(run: Run) -> ValidationScore | None:
         return None
     tested = run.tested_checkpoint
     last_step = math.inf if tested is None else checkpoint_step(tested)  # what came after it is not evaluated yet
-    points = journal.history(run.journal_path).get(monitored["monitor"], [])
+    points = journal.metric_history(run.journal_path).get(monitored["monitor"], [])
     values = [value for step, value in points if step <= last_step and not math.isnan(value)]
     if not values:
         return None

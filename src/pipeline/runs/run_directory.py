@@ -18,7 +18,7 @@ from pipeline import run_files
 from pipeline.config import frozen
 from pipeline.config.frozen import TrustPolicy
 from pipeline.errors import RunError
-from pipeline.launch import job_record, launcher_process
+from pipeline.launch import job_record
 from pipeline.run_files import DamagedFileError
 from pipeline.system import seal
 from pipeline.system.files import write_atomically
@@ -79,10 +79,10 @@ class Run:
     def is_submitted(self) -> bool:
         """Whether the run waits for a cluster, or for the user to type a command elsewhere."""
         try:
-            job = job_record.read(self.folder)
+            job = job_record.read_job_record(self.folder)
         except DamagedFileError:
             return True  # as far as anyone knows
-        return job is not None and launcher_process.PROCESS not in job
+        return job is not None and job_record.PID_KEY not in job
 
     @property
     def is_finished(self) -> bool:
@@ -90,7 +90,7 @@ class Run:
         result = self.result()
         if result is None or result["status"] != "FINISHED":
             return False
-        return journal.taken_up_again(self.journal_path) is None
+        return journal.status_after_reopening(self.journal_path) is None
 
     @property
     def is_made_here(self) -> bool:
@@ -139,7 +139,7 @@ class Run:
             return run_files.RESULT.record(self.folder)
         except DamagedFileError as damaged:
             run_files.warn_once(str(damaged))
-            return journal.outcome(self.journal_path)
+            return journal.journal_result(self.journal_path)
 
     @property
     def tested_checkpoint(self) -> Path | None:
@@ -156,7 +156,7 @@ class Run:
         """The name of the tested checkpoint, if it is gone and a resumed training has left others."""
         name: str = (self.result() or {}).get("best_checkpoint") or ""
         is_missing = name != "" and self.tested_checkpoint is None
-        return Path(name).name if is_missing and journal.taken_up_again(self.journal_path) is not None else None
+        return Path(name).name if is_missing and journal.status_after_reopening(self.journal_path) is not None else None
 
     def write_result(self, result: dict[str, Any]) -> None:
         self.write_json(run_files.RESULT.name, result)

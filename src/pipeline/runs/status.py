@@ -49,7 +49,7 @@ def read_run_status(run: Run, config: DictConfig, unreachable: set[str] | None =
     """Read the status; `config` is the run's own, which takes longest to load. `unreachable`: see `run_state`."""
     step, epochs = 0, set()
     metrics: dict[str, float] = {}
-    for record, _ in journal.read(run.journal_path):
+    for record, _ in journal.read_journal(run.journal_path):
         if record["kind"] == "metrics":
             step = record["step"]
             metrics |= record["values"]
@@ -70,7 +70,7 @@ def run_state(run: Run, config: DictConfig, unreachable: set[str] | None = None)
         return str(launched)
     result = run.result()
     if result is not None and result["status"] != "RUNNING":
-        resumed = journal.taken_up_again(run.journal_path) if result["status"] == "FINISHED" else None
+        resumed = journal.status_after_reopening(run.journal_path) if result["status"] == "FINISHED" else None
         return resumed or str(result["status"])
     if launched == UNKNOWN:
         return UNKNOWN
@@ -80,7 +80,7 @@ def run_state(run: Run, config: DictConfig, unreachable: set[str] | None = None)
 def launcher_state(run: Run, config: DictConfig, unreachable: set[str] | None = None) -> str | None:
     """Return the state that the launcher reports; None if no job runs or waits, UNKNOWN if it cannot be reached."""
     try:
-        if job_record.read(run.folder) is None:
+        if job_record.read_job_record(run.folder) is None:
             return None
     except DamagedFileError as damaged:
         warn_once(str(damaged))

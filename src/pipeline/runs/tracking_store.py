@@ -32,9 +32,9 @@ def tracking_store_of(run: Run, typed: Mapping[str, str] | None = None, *, verb:
     for key, place in ((URI, uri), (ARTIFACTS, artifacts)):
         if place is not None and key not in typed and not may_receive_credentials(run, place):
             raise RunError(
-                f"{run.id} was not made by you on this machine, and names {key}={tracking_uri.redacted(place)}: your "
+                f"{run.id} was not made by you on this machine, and names {key}={tracking_uri.redact(place)}: your "
                 "user, password or token of MLflow would go there. Where that is right, or to send the run elsewhere, "
-                f"type it:  pipeline {verb} run={run.id} {key}={tracking_uri.redacted(place)}"
+                f"type it:  pipeline {verb} run={run.id} {key}={tracking_uri.redact(place)}"
             )
     return TrackingStore(uri, artifacts)
 

@@ -25,8 +25,8 @@ from pipeline.config.interpolations import raw_value
 from pipeline.config.overrides import parse_overrides
 from pipeline.config.suggestions import did_you_mean, listing, nearest_names
 from pipeline.config.target_allowlist import target_nodes
+from pipeline.durations import parse_duration
 from pipeline.errors import ConfigError, RunError
-from pipeline.launch.units import seconds_of
 from pipeline.lifecycle.preflight import check_data_files
 from pipeline.run_files import RunFile
 from pipeline.search.space import Choices, Params, SearchSpace, Value
@@ -337,7 +337,7 @@ def check_search_settings(settings: DictConfig) -> None:
         if not is_every_combination and (not isinstance(value, int) or value < minimum):
             raise ConfigError(f"search.{name}={value}: expected {minimum} or more, such as search.{name}={minimum}")
     if settings.timeout is not None:
-        seconds_of(settings.timeout, "search.timeout")
+        parse_duration(settings.timeout, "search.timeout")
     check_storage_address(settings.storage)
     if settings.save_as is not None:
         try:

@@ -12,8 +12,8 @@ from pipeline.search.recipe import format_recipe, trial_command
 from pipeline.search.storage import LeaderLock, try_lock_folder, try_lock_study
 from pipeline.search.study import DONE_STATES, best_trial
 from pipeline.tracking import sidecar, tracking_uri
-from pipeline.tracking.journal import Journal, Status
-from pipeline.tracking.shipping.sync_worker import Errand
+from pipeline.tracking.journal import EndStatus, Journal
+from pipeline.tracking.shipping.sync_worker import SyncJob
 from pipeline.tracking.sync_state import JOURNAL
 
 SYNC_WAIT_SECONDS = 10.0
@@ -60,7 +60,7 @@ class SearchRecorder:
         self.conclude(None, [], None, "FINISHED")
         return False
 
-    def conclude(self, best: FrozenTrial | None, files: list[str], sentence: str | None, status: Status) -> None:
+    def conclude(self, best: FrozenTrial | None, files: list[str], sentence: str | None, status: EndStatus) -> None:
         """End the journal, with `files` of the search's directory (a folder stays one in MLflow) and the best trial."""
         if self.journal is None:
             return
@@ -97,8 +97,9 @@ class SearchRecorder:
         for name in (CONFIG_FILE, OVERRIDES_FILE):
             journal.artifact(name)
         if config.tracking.uri is not None:
-            errand = Errand(tracking_uri.absolute(config.tracking.uri), config.tracking.artifacts, None)
-            self.sync_worker = sidecar.launch(self.folder, errand, module="pipeline.tracking.shipping.sync_trials")
+            uri = tracking_uri.absolute_uri(config.tracking.uri)
+            job = SyncJob(uri, config.tracking.artifacts, on_model=None, trials=True)
+            self.sync_worker = sidecar.launch_sync(self.folder, job)
         return journal
 
     def _note(self, best: FrozenTrial, sentence: str | None, files: list[str]) -> str:

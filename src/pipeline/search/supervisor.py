@@ -13,9 +13,9 @@ from types import FrameType
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.durations import parse_duration
 from pipeline.errors import TrainingFailed
 from pipeline.launch.devices import core_count, gpu_count, machine_is_busy
-from pipeline.launch.units import seconds_of
 from pipeline.search.directory import (
     STOP_FILE,
     check_trial_failures,
@@ -67,7 +67,7 @@ class Supervisor:
         self._wait_for_earlier_workers()
         self._recover()
         timeout = self.plan.settings.timeout
-        deadline = None if timeout is None else time.monotonic() + seconds_of(timeout, "search.timeout")
+        deadline = None if timeout is None else time.monotonic() + parse_duration(timeout, "search.timeout")
         with ExitStack() as stack:
             for number in STOP_SIGNALS:
                 stack.callback(signal.signal, number, signal.signal(number, self._stop))

@@ -1,6 +1,6 @@
-"""The run's own record of itself: one JSON object a line, on disk before the training goes on.
+"""The journal of a run: one JSON object a line, written to disk before the training goes on.
 
-Every record has a "kind" and a "time" (ms since 1970, fixed here once). The kinds and what else they hold:
+Every record has a "kind" and a "time" (ms since 1970). The kinds and their other fields:
 
     start     name, experiment, run_uid, params {name: value}, tags {name: text}
     metrics   step, epoch (or null), values {name: number, NaN, Infinity or -Infinity}
@@ -8,15 +8,15 @@ Every record has a "kind" and a "time" (ms since 1970, fixed here once). The kin
     note      text (Markdown; the target artifact:PATH, of a link or an image, is a file of the run)
     dataset   name, digest, sizes {part: samples}, source
     artifact  path (relative to the run directory), folder (among the run's files in MLflow, or null)
-    model     (the best model can be had from the run directory)
+    model     (none: the best model is in the run directory)
     resume    step: the run goes on from a checkpoint taken after this many steps
     end       status (FINISHED, FAILED or KILLED), error (last lines, or null)
 
-A run killed at step 90 and resumed from a checkpoint of step 60 logs steps 61 to 90 a second time. MLflow, which
-cannot delete a point, knows one by (metric, time, step, value). So the writer gives a value that the journal already
-holds for that metric and step the time of its first record: runs are exact, the replica sees the same point again,
-and has it once, whatever part of it had been shipped before. A value that came out differently (changed settings, or
-a measurement) is a new point at a new time, and a tag tells that the repetition was not exact.
+A run killed at step 90 and resumed from a checkpoint of step 60 logs steps 61 to 90 a second time. MLflow cannot
+delete a point and identifies it by (metric, time, step, value). So a value that the journal already holds for that
+metric and step gets the time of its first record: MLflow receives the same point again and stores it once, whichever
+part had been sent before. A different value (changed settings, or a measurement) is a new point at a new time, and a
+tag says that the repetition was not exact.
 """
 
 import errno
@@ -37,13 +37,13 @@ from pipeline.system.files import ContentError, open_inside, parse_json
 from pipeline.system.json_shape import MAX_INTEGER, DictOf, Nullable, find_mismatch
 
 Record = dict[str, Any]
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 DIVERGED_TAG = "resume.diverged"
-PLAIN = {float}
-MEASURED = "system/"  # metrics that measure the machine: of course they differ when a step is repeated
-LONGEST_LINE = 64 << 20  # bytes
-SHAPES: dict[str, Any] = {  # what each kind must have besides its time, whoever wrote it
+PLAIN_TYPES = {float}
+MEASUREMENT_PREFIX = "system/"  # metrics of the machine, which differ when a step is repeated
+MAX_LINE_BYTES = 64 << 20  # bytes
+SHAPES: dict[str, Any] = {  # the fields of each kind besides its time
     "start": {"name": str, "experiment": str, "run_uid": str, "params": DictOf(Nullable(object)), "tags": DictOf(str)},
     "metrics": {"step": int, "epoch": Nullable(int), "values": DictOf(float)},
     "tags": {"tags": DictOf(str)},
@@ -59,10 +59,10 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Appends to the journal at `path`, which is opened (and made) by the first record.
+    """Appends to the journal at `path`, which the first record creates and opens.
 
-    A full or failing disk costs records and one warning, never the run. While it is open others can see that the
-    run is alive (`is_open`); the lock behind that falls with the process, however it ends.
+    A full or failing disk costs records and one warning, never the run. An open journal is locked, which tells other
+    processes that the run is alive (`is_open`); the lock ends with the process, however that ends.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,8 +79,8 @@ class Journal:
         self._append("start", name=name, experiment=experiment, run_uid=run_uid, params=params, tags=tags)
 
     def resume(self, step: int) -> None:
-        """To be called before anything of the resumed part is logged; `step` is the checkpoint's."""
-        for record, _ in read(self.path):
+        """Record that the run goes on from a checkpoint of this step, before anything of the new part is logged."""
+        for record, _ in read_journal(self.path):
             # Lightning counts logged steps from 0, so a checkpoint after `step` steps belongs to step - 1, where an
             # epoch's last values may follow it.
             if record["kind"] == "metrics" and record["step"] >= step - 1:
@@ -116,7 +116,7 @@ class Journal:
     def model(self) -> None:
         self._append("model")
 
-    def end(self, status: Status, error: str | None = None) -> None:
+    def end(self, status: EndStatus, error: str | None = None) -> None:
         self._append("end", status=status, error=error)
 
     def close(self) -> None:
@@ -128,13 +128,13 @@ class Journal:
         times = self._earlier.get((name, step))
         if times is None or repr(value) in times:
             return now if times is None else times[repr(value)]
-        if not self._diverged and not name.startswith(MEASURED):
+        if not self._diverged and not name.startswith(MEASUREMENT_PREFIX):
             self._diverged = True
             self.tags({DIVERGED_TAG: f"from step {step} on ({name})"})
         return now
 
     def _append(self, kind: str, **fields: Any) -> None:
-        self._write(encode({"kind": kind, "time": _now(), **fields}))
+        self._write(encode_record({"kind": kind, "time": _now(), **fields}))
 
     def _write(self, line: bytes) -> None:
         try:
@@ -142,9 +142,8 @@ class Journal:
                 self._open()
             assert self._descriptor is not None
             if self._torn:
-                line = b"\n" + line  # or it would be glued to what is there
-            # One write appends one line: in the page cache it outlives this process, and there is no wait for the
-            # disk.
+                line = b"\n" + line  # else it would continue the torn line
+            # One write appends one line. In the page cache it outlives this process; nobody waits for the disk.
             written = os.write(self._descriptor, line)
             self._torn = written < len(line)
             if self._torn:
@@ -165,13 +164,13 @@ class Journal:
             log.info("no locks on %s", self.path)
 
 
-def encode(record: Record) -> bytes:
-    """A line of the journal; what is no JSON, such as a path, becomes its text."""
+def encode_record(record: Record) -> bytes:
+    """Return a line of the journal; a value that JSON does not know, such as a path, becomes text."""
     return (json.dumps(record, separators=(",", ":"), default=str) + "\n").encode()
 
 
 def is_open(path: Path) -> bool:
-    """Whether a process has the journal open for writing."""
+    """Tell whether a process has the journal open for writing."""
     try:
         with open_inside(path.parent, path.name) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -182,61 +181,56 @@ def is_open(path: Path) -> bool:
     return False
 
 
-def read(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
-    """The whole records from byte `offset` on, each with the offset behind it. A journal not yet there is empty.
+def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
+    """Yield the complete records from byte `offset` on, with the offset behind each. A missing journal is empty.
 
     A last line without its end is left for later. A broken line in the middle, where a writer died or the disk was
-    full, is passed over, as is one that `record_of` does not take. Raises DamagedFileError.
+    full, is skipped, as is one that `parse_record` refuses. Raises DamagedFileError for what is not a file of the run.
     """
     file = run_files.JOURNAL.open(path.parent)
     if file is None:
         return
     with file:
         file.seek(offset)
-        while line := file.readline(LONGEST_LINE):
+        while line := file.readline(MAX_LINE_BYTES):
             whole = line
             while not whole.endswith(b"\n"):  # too long for any record, or the last
                 offset += len(whole)
-                whole = file.readline(LONGEST_LINE)
+                whole = file.readline(MAX_LINE_BYTES)
                 if not whole:
                     return
             offset += len(whole)
-            record = record_of(line)
+            record = parse_record(line)
             if record is not None:
                 yield record, offset
 
 
-def record_of(line: bytes) -> Record | None:
-    """None for what is no record: no JSON, or not of the shape of its kind."""
+def parse_record(line: bytes) -> Record | None:
+    """Return the record of a line; None where it is not JSON, or lacks the shape of its kind."""
     try:
-        found = parse_json(line)
+        record: Any = parse_json(line)
     except ContentError:
         return None
-    if _is_plain_metrics(found):  # nearly all of a journal: to look into each by the rules below takes 3 times as long
-        plain: Record = found
-        return plain
-    problem = find_mismatch(found, {"kind": str, "time": int})
-    if problem is None:
-        problem = find_mismatch(found, SHAPES.get(found["kind"], {}))
-    if problem is not None:
-        return None
-    record: Record = found
-    return record
+    if not _is_plain_metrics(record):  # nearly all records are, and the rules below take 3 times as long
+        problem = find_mismatch(record, {"kind": str, "time": int})
+        if problem is not None or find_mismatch(record, SHAPES.get(record["kind"], {})) is not None:
+            return None
+    return record  # type: ignore[no-any-return]
 
 
-def _is_plain_metrics(found: Any) -> bool:
-    """Of the form that is written for each step."""
-    if type(found) is not dict or found.get("kind") != "metrics":
+def _is_plain_metrics(record: Any) -> bool:
+    """Tell whether this is a record of the form that is written at every step."""
+    if type(record) is not dict or record.get("kind") != "metrics":
         return False
-    counts, values = (found.get("time"), found.get("step"), found.get("epoch") or 0), found.get("values")
-    whole = all(type(count) is int and 0 <= count < MAX_INTEGER for count in counts)
-    return whole and type(values) is dict and PLAIN.issuperset(map(type, values.values()))
+    counts, values = (record.get("time"), record.get("step"), record.get("epoch") or 0), record.get("values")
+    are_integers = all(type(count) is int and 0 <= count < MAX_INTEGER for count in counts)
+    return are_integers and type(values) is dict and PLAIN_TYPES.issuperset(map(type, values.values()))
 
 
-def history(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """{metric: [(step, value), ...]} by step, as the run really went: what a resume threw away is not in it."""
+def metric_history(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return {metric: [(step, value), ...]} by step, without the values that a resume discarded."""
     series: dict[str, dict[int, float]] = {}
-    for record, _ in read(path):
+    for record, _ in read_journal(path):
         if record["kind"] == "metrics":
             for name, value in record["values"].items():
                 series.setdefault(name, {})[record["step"]] = value
@@ -247,27 +241,27 @@ def history(path: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: sorted(points.items()) for name, points in series.items() if points}
 
 
-def outcome(path: Path) -> dict[str, Any] | None:
-    """What result.json would hold of the newest life of a run, as far as it is told here; None before its start."""
-    found: dict[str, Any] | None = None
-    for record, _ in read(path):
+def journal_result(path: Path) -> dict[str, Any] | None:
+    """Return what result.json would hold since the run's last start, as far as the journal knows; None before it."""
+    result: dict[str, Any] | None = None
+    for record, _ in read_journal(path):
         if record["kind"] == "start":
-            found = {"status": "RUNNING", "metrics": {}, "best_checkpoint": None, "mlflow_run_id": None}
-            found |= {"seconds": 0.0, "command": record["tags"].get("command")}
-        elif found is not None and record["kind"] == "metrics":
-            found["metrics"] |= {name: value for name, value in record["values"].items() if name.startswith("test/")}
-        elif found is not None and record["kind"] == "end":
-            found["status"] = record["status"]
-    return found
+            result = {"status": "RUNNING", "metrics": {}, "best_checkpoint": None, "mlflow_run_id": None}
+            result |= {"seconds": 0.0, "command": record["tags"].get("command")}
+        elif result is not None and record["kind"] == "metrics":
+            result["metrics"] |= {name: value for name, value in record["values"].items() if name.startswith("test/")}
+        elif result is not None and record["kind"] == "end":
+            result["status"] = record["status"]
+    return result
 
 
-def taken_up_again(path: Path) -> str | None:
-    """What became of a training that went on after the run had finished: its status, INTERRUPTED while it has none.
+def status_after_reopening(path: Path) -> str | None:
+    """Return the status of a training that went on after the run had finished; INTERRUPTED while it has no end.
 
-    None where there was none, or where it finished, too.
+    None where no training went on, or where it finished, too.
     """
     is_finished, status = False, None
-    for record, _ in read(path):
+    for record, _ in read_journal(path):
         if record["kind"] in ("start", "resume"):
             status = "INTERRUPTED" if is_finished else None
         elif record["kind"] == "end":
@@ -276,24 +270,24 @@ def taken_up_again(path: Path) -> str | None:
     return status
 
 
-def newest_params(path: Path) -> dict[str, Any]:
-    """With which the run was last started; {} before its first start."""
-    found: dict[str, Any] = {}
-    for record, _ in read(path):
+def latest_params(path: Path) -> dict[str, Any]:
+    """Return the parameters of the run's last start; {} before its first start."""
+    params: dict[str, Any] = {}
+    for record, _ in read_journal(path):
         if record["kind"] == "start":
-            found = record["params"]
-    return found
+            params = record["params"]
+    return params
 
 
 def _metrics_line(time: int, step: int, epoch: int | None, values: Mapping[str, float]) -> bytes:
-    """On every step: for plain numbers it is put together by hand, which is twice as fast."""
-    if PLAIN.issuperset(map(type, values.values())):
+    """Return a metrics record; at every step, so plain numbers are formatted by hand, which is twice as fast."""
+    if PLAIN_TYPES.issuperset(map(type, values.values())):
         numbers = orjson.dumps(values)
-        if b"null" not in numbers:  # its way to write what JSON has not: infinities and NaN
+        if b"null" not in numbers:  # orjson's way to write infinities and NaN
             place = b"null" if epoch is None else b"%d" % epoch
             return b'{"kind":"metrics","time":%d,"step":%d,"epoch":%b,"values":%b}\n' % (time, step, place, numbers)
     plain = dict(zip(values, map(float, values.values()), strict=True))
-    return encode({"kind": "metrics", "time": time, "step": step, "epoch": epoch, "values": plain})
+    return encode_record({"kind": "metrics", "time": time, "step": step, "epoch": epoch, "values": plain})
 
 
 def _now() -> int:

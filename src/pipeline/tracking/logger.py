@@ -1,4 +1,4 @@
-"""Lightning's logger interface over the journal."""
+"""Lightning's logger interface to the journal."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +10,9 @@ from pipeline.tracking.journal import Journal
 
 
 class JournalLogger(Logger):
-    """Writes what Lightning logs into the run's journal. Only the run's first process is given one.
+    """Writes what Lightning logs to the run's journal, in the run's first process.
 
-    How the run ends is not Lightning's to say, so `finalize` does nothing; parameters are in the journal's start.
+    `finalize` does nothing, since Lightning does not know how the run ends; parameters are in the journal's start.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -33,8 +33,8 @@ class JournalLogger(Logger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = dict(metrics)
-        epoch = values.pop("epoch", None)  # added by Lightning; it places the other values and is none itself
+        epoch = values.pop("epoch", None)  # added by Lightning: not a metric, but when the others were taken
         self.journal.metrics(values, step=0 if step is None else step, epoch=None if epoch is None else int(epoch))
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the frozen configuration says more than a module's constructor."""
+        """Do nothing: the frozen configuration says more than a module's constructor."""

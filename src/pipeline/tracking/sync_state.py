@@ -1,4 +1,4 @@
-"""How far a run's journal has come on its way to MLflow: `sync.json` in the run directory."""
+"""The state of a run's synchronization with MLflow, in `sync.json` in the run directory."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,48 +10,50 @@ from pipeline.system.files import write_atomically
 from pipeline.tracking import journal
 
 JOURNAL = run_files.JOURNAL.name
-PROGRESS = run_files.SYNC.name
-LOCK = ".sync.lock"  # held by whoever carries the journal to MLflow
+PROGRESS_FILE = run_files.SYNC.name
+LOCK = ".sync.lock"  # held by the process that sends the journal to MLflow
 
 
 @dataclass
-class Progress:
-    """The journal up to byte `offset` is in MLflow, but for files and models: these up to `files_offset`.
+class SyncProgress:
+    """The places in the journal up to which everything is in MLflow.
 
-    Two places in one journal, so that metrics and the run's status never wait for an upload. `uri` is redacted.
-    Counts are of points: in MLflow, left out as infinite, refused by the store for good.
+    Files and models have a place of their own, so that metrics and the run's status never wait for an upload. `uri` is
+    redacted. `metrics`, `infinite` and `refused` count points: in MLflow, left out, refused by the store for good.
     """
 
     uri: str
     experiment_id: str | None = None
     mlflow_run_id: str | None = None
-    offset: int = 0
+    offset: int = 0  # bytes
     files_offset: int = 0
-    status: str | None = None  # how the run ended, as MLflow was told; None while it goes on
+    status: str | None = None  # how the run ended, according to MLflow; None while it goes on
     metrics: int = 0
     infinite: int = 0
     refused: int = 0
-    problem: str | None = None  # why nothing moves, in the store's words
+    problem: str | None = None  # why nothing can be sent, in the store's words
 
 
-def load(run_dir: Path) -> Progress | None:
-    """None if nothing has been shipped yet, or another version of this package noted it, or the note is damaged:
-    shipping again is harmless."""
+def load_progress(run_dir: Path) -> SyncProgress | None:
+    """Return None if nothing has been sent yet, or the file is damaged or of another version of this package.
+
+    Sending again is harmless.
+    """
     try:
-        noted = run_files.SYNC.record(run_dir)
-        found = None if noted is None else Progress(**noted)
+        record = run_files.SYNC.record(run_dir)
+        progress = None if record is None else SyncProgress(**record)
     except (DamagedFileError, TypeError):
         return None
-    return found if found is None or min(found.offset, found.files_offset) >= 0 else None
+    return progress if progress is None or min(progress.offset, progress.files_offset) >= 0 else None
 
 
-def save(run_dir: Path, progress: Progress) -> None:
-    write_atomically(run_dir / PROGRESS, json.dumps(asdict(progress), indent=2) + "\n")
+def save_progress(run_dir: Path, progress: SyncProgress) -> None:
+    write_atomically(run_dir / PROGRESS_FILE, json.dumps(asdict(progress), indent=2) + "\n")
 
 
 @dataclass(frozen=True)
 class SyncState:
-    """What of a run has arrived in MLflow, for people. Waiting: metric values, files, models."""
+    """What of a run has arrived in MLflow and what is waiting to be sent, for people."""
 
     mlflow_run_id: str | None
     experiment_id: str | None
@@ -73,21 +75,21 @@ class SyncState:
 
     @property
     def waiting(self) -> str:
-        """Such as "312 metric values, 2 files and the model"; empty if everything has arrived."""
+        """What is waiting, such as "312 metric values, 2 files and the model"; empty if everything has arrived."""
         parts = [
             _counted(self.metrics_waiting, "metric value"),
             _counted(self.files_waiting, "file"),
             "the model" if self.models_waiting else "",
         ]
-        named = [part for part in parts if part] or (["the last records"] if self.records_waiting else [])
-        return " and ".join(filter(None, [", ".join(named[:-1]), named[-1]])) if named else ""
+        parts = [part for part in parts if part] or (["the last records"] if self.records_waiting else [])
+        return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) if parts else ""
 
 
-def state_of(run_dir: Path, *, problem: str | None = None) -> SyncState:
-    """Read from the run directory alone. `problem` is the caller's, else the one noted last."""
-    progress = load(run_dir) or Progress(uri="")
+def read_sync_state(run_dir: Path, *, problem: str | None = None) -> SyncState:
+    """Return the state according to the run directory alone; `problem` replaces the one saved last."""
+    progress = load_progress(run_dir) or SyncProgress(uri="")
     waiting = {"metrics": 0, "artifact": 0, "model": 0, "other": 0}
-    for record, end in journal.read(run_dir / JOURNAL, min(progress.offset, progress.files_offset)):
+    for record, end in journal.read_journal(run_dir / JOURNAL, min(progress.offset, progress.files_offset)):
         kind = record["kind"]
         if kind in ("artifact", "model"):
             waiting[kind] += end > progress.files_offset
@@ -105,5 +107,5 @@ def state_of(run_dir: Path, *, problem: str | None = None) -> SyncState:
     )
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}" if number else ""
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}" if number else ""

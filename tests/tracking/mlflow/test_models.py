@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.models.network import Network
 from pipeline.spec import DataSpec
-from pipeline.tracking.mlflow.mlflow_errors import Refused, client_of
+from pipeline.tracking.mlflow.mlflow_client import Refused, mlflow_client
 from pipeline.tracking.mlflow.models import log_model
 from pipeline.tracking.mlflow.store import MlflowStore
 
@@ -41,7 +41,7 @@ def network() -> Network:
 @pytest.fixture
 def run_id(sqlite_uri: str, tmp_path: Path, run_dir: Path) -> str:
     store = MlflowStore(sqlite_uri, str(tmp_path / "artifacts"))
-    found = store.open_run(experiment="digits", name="cnn", run_uid=run_dir.name, time=0, known=None)
+    found = store.open_run(experiment="digits", name="cnn", run_uid=run_dir.name, time=0, known_id=None)
     store.set_status(found.run_id, "KILLED", 5)
     return found.run_id
 
@@ -73,7 +73,9 @@ def test_a_logged_network_is_loaded_from_its_run_and_answers_batches_of_any_size
 
 
 @pytest.mark.slow
-def test_it_is_loaded_without_this_package(network: Network, sqlite_uri: str, run_id: str, tmp_path: Path) -> None:
+def test_a_logged_network_is_loaded_without_this_package(
+    network: Network, sqlite_uri: str, run_id: str, tmp_path: Path
+) -> None:
     address = log_model(uri=sqlite_uri, run_id=run_id, network=network, example=images(2))
     inputs = images(5)
     torch.save(inputs, tmp_path / "inputs.pt")
@@ -83,20 +85,20 @@ def test_it_is_loaded_without_this_package(network: Network, sqlite_uri: str, ru
         torch.testing.assert_close(torch.load(tmp_path / "out.pt"), network.eval()(inputs))
 
 
-def test_its_requirements_can_be_installed_by_others(network: Network, sqlite_uri: str, run_id: str) -> None:
+def test_the_requirements_of_a_logged_model_are_public_versions(network: Network, sqlite_uri: str, run_id: str) -> None:
     address = log_model(uri=sqlite_uri, run_id=run_id, network=network, example=images(2))
-    model = client_of(sqlite_uri).get_logged_model(address.removeprefix("models:/"))
+    model = mlflow_client(sqlite_uri).get_logged_model(address.removeprefix("models:/"))
     folder = Path(model.artifact_location.removeprefix("file://"))
     requirements = (folder / "requirements.txt").read_text().split()
     assert [line.partition("==")[0] for line in requirements] == ["torch", "numpy", "mlflow"]
     assert "+" not in "".join(requirements)
 
 
-def test_an_example_of_one_would_fix_the_size_of_a_batch(network: Network, sqlite_uri: str, run_id: str) -> None:
+def test_an_example_of_one_sample_is_refused(network: Network, sqlite_uri: str, run_id: str) -> None:
     with pytest.raises(ValueError, match="at least 2"):
         log_model(uri=sqlite_uri, run_id=run_id, network=network, example=images(1))
 
 
-def test_a_run_that_is_not_there_is_refused(network: Network, sqlite_uri: str) -> None:
+def test_a_model_for_a_missing_run_is_refused(network: Network, sqlite_uri: str) -> None:
     with pytest.raises(Refused, match="0" * 32):
         log_model(uri=sqlite_uri, run_id="0" * 32, network=network, example=images(2))

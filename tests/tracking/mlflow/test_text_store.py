@@ -15,8 +15,8 @@ from pipeline.data.text.tokenizer import Tokenization, encode_sentences, fix_len
 from pipeline.models.bag_of_words import BagOfWords
 from pipeline.models.network import Network
 from pipeline.spec import DataSpec
-from pipeline.tracking.mlflow.mlflow_errors import client_of
-from pipeline.tracking.mlflow.models import Reading, log_model
+from pipeline.tracking.mlflow.mlflow_client import mlflow_client
+from pipeline.tracking.mlflow.models import TextPreprocessing, log_model
 from pipeline.tracking.mlflow.store import MlflowStore
 
 LEARNED = ["a good film", "a bad film", "no film at all"]
@@ -50,13 +50,13 @@ def network(tokenizer: Tokenizer) -> nn.Module:
 @pytest.fixture
 def logged(sqlite_uri: str, tmp_path: Path, run_dir: Path, network: nn.Module, tokenizer: Tokenizer) -> str:
     store = MlflowStore(sqlite_uri, str(tmp_path / "artifacts"))
-    run_id = store.open_run(experiment="reviews", name="bag", run_uid=run_dir.name, time=0, known=None).run_id
-    reading = Reading(tokenizer.to_str(), tuple(LEARNED[:2]))
+    run_id = store.open_run(experiment="reviews", name="bag", run_uid=run_dir.name, time=0, known_id=None).run_id
+    reading = TextPreprocessing(tokenizer.to_str(), tuple(LEARNED[:2]))
     example = encode_sentences(tokenizer, LEARNED[:2])
     return log_model(uri=sqlite_uri, run_id=run_id, network=network, example=example, reading=reading)
 
 
-def test_it_takes_a_column_of_sentences_of_any_number_and_length(
+def test_a_logged_text_model_takes_any_number_of_sentences_of_any_length(
     logged: str, sqlite_uri: str, network: nn.Module, tokenizer: Tokenizer
 ) -> None:
     import mlflow
@@ -79,8 +79,8 @@ def test_it_takes_a_column_of_sentences_of_any_number_and_length(
         mlflow.set_tracking_uri(None)
 
 
-def test_its_folder_holds_the_tokenizer_and_names_what_it_needs(logged: str, sqlite_uri: str) -> None:
-    model = client_of(sqlite_uri).get_logged_model(logged.removeprefix("models:/"))
+def test_a_logged_text_model_holds_its_tokenizer_and_names_its_requirements(logged: str, sqlite_uri: str) -> None:
+    model = mlflow_client(sqlite_uri).get_logged_model(logged.removeprefix("models:/"))
     folder = Path(model.artifact_location.removeprefix("file://"))
     (kept,) = folder.rglob("tokenizer.json")
     assert len(Tokenizer.from_file(str(kept)).encode("a film").ids) == 4
@@ -90,7 +90,7 @@ def test_its_folder_holds_the_tokenizer_and_names_what_it_needs(logged: str, sql
 
 
 @pytest.mark.slow
-def test_it_is_loaded_without_this_package(
+def test_a_logged_text_model_is_loaded_without_this_package(
     logged: str, sqlite_uri: str, network: nn.Module, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", LOAD, sqlite_uri, logged, *ASKED]

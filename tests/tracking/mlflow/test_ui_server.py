@@ -14,8 +14,8 @@ from pipeline.tracking.mlflow import ui_server
 
 SERVE = """# warm
 import sys
-from pipeline.tracking.mlflow.ui_server import serve
-sys.exit(serve(sys.argv[1], None, int(sys.argv[2])))
+from pipeline.tracking.mlflow.ui_server import serve_ui
+sys.exit(serve_ui(sys.argv[1], None, int(sys.argv[2])))
 """
 
 
@@ -28,18 +28,18 @@ def test_links_open_the_pages_of_training_runs() -> None:
     )
 
 
-def test_a_server_has_its_own_pages_so_only_the_link_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ui_server.serve("https://mlflow.example:5000", None, 5000, "experiments/1") == 0
+def test_for_a_server_only_the_link_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ui_server.serve_ui("https://mlflow.example:5000", None, 5000, "experiments/1") == 0
     assert capsys.readouterr().out == ("https://mlflow.example:5000/#/experiments/1?workflowType=machine_learning\n")
 
 
-def test_a_port_in_use_is_told_with_the_next_free_one(sqlite_uri: str) -> None:
+def test_a_port_in_use_is_refused_with_the_next_free_one(sqlite_uri: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=rf"port {port} is in use.*port=\d+") as caught:
-            ui_server.serve(sqlite_uri, None, port)
+            ui_server.serve_ui(sqlite_uri, None, port)
     proposed = int(str(caught.value).rpartition("=")[2])
     assert port < proposed < port + 100
 
@@ -47,7 +47,7 @@ def test_a_port_in_use_is_told_with_the_next_free_one(sqlite_uri: str) -> None:
 @pytest.mark.cold  # warm ones have fork servers of their own beside them
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_with_few_processes_and_takes_them_all_with_it(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_ui_serves_with_few_processes_and_ends_them_all(tmp_path: Path, number: signal.Signals) -> None:
     uri = f"sqlite:///{tmp_path}/no store yet/mlflow.db"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.tracking import sync_state
 from pipeline.tracking.journal import DIVERGED_TAG, Journal
-from pipeline.tracking.mlflow.mlflow_errors import Unavailable, client_of
+from pipeline.tracking.mlflow.mlflow_client import Unavailable, mlflow_client
 from pipeline.tracking.mlflow.store import MlflowStore
-from pipeline.tracking.shipping.run_sync import MODEL_ATTEMPTS, Replica, Uploads
+from pipeline.tracking.shipping.run_sync import MODEL_ATTEMPTS, RunSync, Uploads
 
 Begin = Callable[..., None]
 
@@ -28,13 +28,15 @@ def held(uri: str, contents: Callable[[str], Any]) -> Any:
 
 def shipped(run_dir: Path, store: MlflowStore) -> str:
     """A fresh process's view: what the journal holds is shipped from where the last one stopped."""
-    replica = Replica(run_dir, store)
-    replica.ship()
-    assert replica.run_id is not None
-    return replica.run_id
+    sync = RunSync(run_dir, store)
+    sync.send_new()
+    assert sync.run_id is not None
+    return sync.run_id
 
 
-def test_a_journal_becomes_a_run(run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any) -> None:
+def test_a_journal_becomes_a_run_in_mlflow(
+    run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
+) -> None:
     begin(journal, model="cnn", learning_rate=1e-3)
     journal.dataset("mnist5k", "ab" * 32, {"train": 3_500})
     for step in range(3):
@@ -52,7 +54,7 @@ def test_a_journal_becomes_a_run(run_dir: Path, journal: Journal, begin: Begin, 
     )
     assert run.data.tags["mlflow.note.content"] == "**98.5 %** on the test set"
     assert run.inputs.dataset_inputs[0].dataset.name == "mnist5k"
-    assert sync_state.state_of(run_dir).complete
+    assert sync_state.read_sync_state(run_dir).complete
 
 
 def test_files_in_a_description_are_linked_to_their_pages_in_mlflow(
@@ -69,17 +71,17 @@ def test_files_in_a_description_are_linked_to_their_pages_in_mlflow(
     )
 
 
-def test_nothing_is_shipped_before_the_journal_names_the_run(
+def test_nothing_is_sent_before_the_journal_names_the_run(
     run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
 ) -> None:
     journal.metrics({"loss": 1.0}, step=0)
-    replica = Replica(run_dir, store)
-    replica.ship()
-    assert replica.run_id is None
+    sync = RunSync(run_dir, store)
+    sync.send_new()
+    assert sync.run_id is None
     begin(journal)
-    replica.ship()
-    assert replica.run_id is not None
-    assert held.points(replica.run_id, "loss") == [(0, 1.0)]
+    sync.send_new()
+    assert sync.run_id is not None
+    assert held.points(sync.run_id, "loss") == [(0, 1.0)]
 
 
 def test_a_journal_replayed_from_its_beginning_changes_nothing(
@@ -95,7 +97,7 @@ def test_a_journal_replayed_from_its_beginning_changes_nothing(
     assert [len(held.points(run_id, name)) for name in "ab"] == [1_500, 1_500]
 
 
-def test_infinities_are_dropped_and_counted_and_odd_names_rewritten_and_told(
+def test_infinities_are_dropped_and_counted_and_odd_names_rewritten_with_a_tag(
     run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
 ) -> None:
     begin(journal)
@@ -108,7 +110,7 @@ def test_infinities_are_dropped_and_counted_and_odd_names_rewritten_and_told(
     assert (run.data.tags["dropped.infinite_values"], run.data.tags[f"renamed.{rewritten}"]) == ("2", "acc@1")
 
 
-def test_unicode_long_params_a_torn_line_and_the_ten_thousandth_name_arrive(
+def test_unicode_long_params_and_ten_thousand_names_arrive_despite_a_torn_line(
     run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
 ) -> None:
     begin(journal, größe="日本語 ✓", long="x" * 9_000)
@@ -127,7 +129,7 @@ def test_unicode_long_params_a_torn_line_and_the_ten_thousandth_name_arrive(
 
 
 @pytest.mark.parametrize("shipped_before_the_kill", [True, False])
-def test_after_a_resume_each_point_is_there_once_whatever_had_been_shipped(
+def test_after_a_resume_each_point_is_stored_once_whatever_had_been_sent(
     run_dir: Path,
     journal: Journal,
     begin: Begin,
@@ -152,7 +154,7 @@ def test_after_a_resume_each_point_is_there_once_whatever_had_been_shipped(
     assert held.run(run_id).info.status == "FINISHED"
 
 
-def test_a_resumed_run_is_running_again(
+def test_a_resumed_run_has_the_status_running_again(
     run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
 ) -> None:
     begin(journal)
@@ -164,24 +166,24 @@ def test_a_resumed_run_is_running_again(
     assert held.run(run_id).info.status == "RUNNING"
 
 
-def test_a_run_deleted_in_mlflow_is_made_anew_from_the_whole_journal(
+def test_a_run_deleted_in_mlflow_is_created_again_from_the_whole_journal(
     run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
 ) -> None:
     begin(journal)
     journal.metrics({"loss": 1.0}, step=0)
-    replica = Replica(run_dir, store)
-    replica.ship()
-    deleted = replica.run_id
-    client_of(store.uri).delete_run(deleted or "")
+    sync = RunSync(run_dir, store)
+    sync.send_new()
+    deleted = sync.run_id
+    mlflow_client(store.uri).delete_run(deleted or "")
     journal.metrics({"loss": 0.5}, step=1)
     with pytest.raises(Unavailable, match="deleted"):
-        replica.ship()
-    replica.ship()
-    assert replica.run_id not in (None, deleted)
-    assert held.points(replica.run_id, "loss") == [(0, 1.0), (1, 0.5)]
+        sync.send_new()
+    sync.send_new()
+    assert sync.run_id not in (None, deleted)
+    assert held.points(sync.run_id, "loss") == [(0, 1.0), (1, 0.5)]
 
 
-def test_files_come_behind_the_metrics_and_a_missing_one_holds_up_nothing(
+def test_files_follow_the_metrics_and_a_missing_one_delays_nothing(
     run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore, held: Any
 ) -> None:
     begin(journal)
@@ -189,13 +191,13 @@ def test_files_come_behind_the_metrics_and_a_missing_one_holds_up_nothing(
     (run_dir / "curve.png").write_text("png")
     for path, folder in (("config.yaml", None), ("missing.txt", None), ("curve.png", "figures")):
         journal.artifact(path, folder)
-    replica = Replica(run_dir, store)
-    uploads = Uploads(replica, None)
-    assert not uploads.ship_next()
-    replica.ship()
-    assert [uploads.ship_next() for _ in range(4)] == [True, True, True, False]
-    assert replica.run_id is not None
-    assert held.files(replica.run_id) == ["config.yaml", "figures"]
+    sync = RunSync(run_dir, store)
+    uploads = Uploads(sync, None)
+    assert not uploads.send_next()
+    sync.send_new()
+    assert [uploads.send_next() for _ in range(4)] == [True, True, True, False]
+    assert sync.run_id is not None
+    assert held.files(sync.run_id) == ["config.yaml", "figures"]
 
 
 OUTSIDE = {
@@ -231,29 +233,29 @@ def test_a_file_outside_of_the_run_directory_is_never_sent(
     begin(journal)
     for path in (named(run_dir, key), "own.txt"):
         journal.artifact(path)
-    replica = Replica(run_dir, store)
-    uploads = Uploads(replica, None)
-    replica.ship()
-    while uploads.ship_next():
+    sync = RunSync(run_dir, store)
+    uploads = Uploads(sync, None)
+    sync.send_new()
+    while uploads.send_next():
         pass
-    assert held.files(replica.run_id) == ["own.txt"]
+    assert held.files(sync.run_id) == ["own.txt"]
     assert "is no file of the run, and is not sent" in caplog.text
 
 
-def test_a_model_that_cannot_be_logged_is_tried_again_and_then_left_for_later(
+def test_a_model_that_cannot_be_logged_is_retried_and_then_left_for_sync(
     run_dir: Path, journal: Journal, begin: Begin, store: MlflowStore
 ) -> None:
     begin(journal)
     journal.model()
-    replica = Replica(run_dir, store)
-    replica.ship()
-    uploads = Uploads(replica, [sys.executable, "-c", "raise SystemExit(3)"])
+    sync = RunSync(run_dir, store)
+    sync.send_new()
+    uploads = Uploads(sync, [sys.executable, "-c", "raise SystemExit(3)"])
     for _ in range(MODEL_ATTEMPTS):
-        assert uploads.ship_next(), "the command is started"
+        assert uploads.send_next(), "the command is started"
         with pytest.raises(Unavailable, match="exit code 3"):
-            wait_until_false(uploads.ship_next)
-    assert uploads.are_stuck and not uploads.ship_next()
-    assert sync_state.state_of(run_dir).waiting == "the model"
+            wait_until_false(uploads.send_next)
+    assert uploads.are_stuck and not uploads.send_next()
+    assert sync_state.read_sync_state(run_dir).waiting == "the model"
 
 
 def wait_until_false(look: Callable[[], bool]) -> None:

@@ -31,7 +31,7 @@ from pipeline.search.results.search_results import Standing, scores_of, seconds_
 from pipeline.search.results.split_scores import gaps
 from pipeline.search.results.trial_table import shown, trial_table
 from pipeline.system.files import file_lock, write_atomically
-from pipeline.tracking.tracking_uri import redacted
+from pipeline.tracking.tracking_uri import redact
 
 
 def estimate_section(standing: Standing) -> Html | None:
@@ -172,9 +172,9 @@ def _best(standing: Standing) -> Html | None:
         "The best configuration",
         definition_list(rows),
         element("h3", "As a command", style="margin-top:1.4rem"),
-        code_block(redacted(typed)),
+        code_block(redact(typed)),
         None if recipe is None else element("h3", f"As a recipe, conf/experiment/{standing.name}.yaml"),
-        None if recipe is None else code_block(redacted(recipe)),
+        None if recipe is None else code_block(redact(recipe)),
     )
 
 
@@ -254,7 +254,7 @@ def _searched(standing: Standing) -> Html | None:
     rows: list[tuple[str, Child]] = [(name, formatting.format_setting(plan.settings[name])) for name in names]
     rows += [(f"objective {name}", direction) for name, direction in plan.objectives.items()]
     rows += [(part, str(plan.settings[part]._target_).rpartition(".")[2]) for part in ("sampler", "pruner")]
-    fixed = redacted(shlex.join(plan.fixed)) or "none"
+    fixed = redact(shlex.join(plan.fixed)) or "none"
     return section(
         "What was searched, and how",
         table(["key", "values", "where"], searched, class_="words"),

@@ -1,31 +1,29 @@
-"""A trained network into its MLflow run, as anyone can load it without this package."""
+"""Log a trained network to its MLflow run, in a form that anyone can load without this package."""
 
 import copy
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.system.files import temporary_folder
 from pipeline.tracking.mlflow import sentence_model
-from pipeline.tracking.mlflow.mlflow_errors import client_of, quieten, translated
+from pipeline.tracking.mlflow.mlflow_client import mlflow_client, quiet_mlflow, translate_errors
 
 if TYPE_CHECKING:
     from mlflow.models import Model
     from torch import Tensor, nn
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mlflow.models import Model
+NAME = "model"
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a network's inputs come from sentences.
+class TextPreprocessing:
+    """How a network's inputs are made from sentences.
 
-    tokenizer  JSON of Hugging Face's tokenizers, which cuts and fills to the network's length by itself
+    tokenizer  JSON of Hugging Face's tokenizers, which truncates and pads to the network's length by itself
     examples   a few sentences
     """
 
@@ -33,13 +31,19 @@ class Reading:
     examples: tuple[str, ...]
 
 
-def save(
-    path: Path, *, network: Path, scores: Any, description: "Model", reading: Reading, requirements: Sequence[str]
+def save_text_model(
+    path: Path,
+    *,
+    network: Path,
+    scores: Any,
+    description: "Model",
+    reading: TextPreprocessing,
+    requirements: Sequence[str],
 ) -> None:
-    """`network` is a folder that mlflow.pytorch has saved, `scores` the schema of what it returns.
+    """Save a model that takes a list of strings, or a table with one column of them.
 
-    As a pyfunc the model takes a list of strings, or a table with one column of them; mlflow.pytorch.load_model still
-    gives the network alone.
+    `network` is a folder that mlflow.pytorch has saved, `scores` the schema of its output. mlflow.pytorch.load_model
+    still returns the network alone.
     """
     from mlflow import pyfunc, pytorch
     from mlflow.models import Model, ModelSignature
@@ -64,43 +68,40 @@ def save(
     description.save(str(path / "MLmodel"))
 
 
-NAME = "model"
-
-
 def log_model(
     *,
     uri: str,
     run_id: str,
     network: "nn.Module",
     example: "Tensor",
-    reading: Reading | None = None,
+    reading: TextPreprocessing | None = None,
     pip_requirements: Sequence[str] | None = None,
 ) -> str:
-    """Stores the network as a graph (torch.export) with a signature, and returns its address `models:/<id>`.
+    """Store the network as a graph (torch.export) with a signature, and return its address `models:/<id>`.
 
-    It is loaded with `mlflow.pytorch.load_model("runs:/<run_id>/model")` and takes batches of any size.
-    With `reading`, which a network of text has, `mlflow.pyfunc.load_model` takes a column of sentences.
+    `mlflow.pytorch.load_model("runs:/<run_id>/model")` loads it for batches of any size. With `reading`, for a
+    network of text, the model of `mlflow.pyfunc.load_model` takes a column of sentences.
     example: at least two raw inputs (B, ...), since a batch of one would fix the size. Requirements are torch, numpy
-    and mlflow (of text: tokenizers) as installed unless given: to find them out by itself takes MLflow ten seconds.
+    and mlflow (for text: tokenizers) as installed unless given: MLflow needs ten seconds to find them itself.
     """
     if len(example) < 2:
         raise ValueError(f"the example holds {len(example)} input, but at least 2 keep the size of a batch open")
-    quieten()
-    with translated(), warnings.catch_warnings(), temporary_folder() as folder:
+    quiet_mlflow()
+    with translate_errors(), warnings.catch_warnings(), temporary_folder() as folder:
         warnings.simplefilter("ignore")  # torch.export's and mlflow's, about their own insides
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
 
         # Not mlflow.pytorch.log_model: it works on a global address, copies all metrics of the step onto the model
         # with one call each, and would set the status of the run that it opens.
-        client = client_of(uri)
+        client = mlflow_client(uri)
         experiment_id = client.get_run(run_id).info.experiment_id
         logged = client.create_logged_model(experiment_id, NAME, source_run_id=run_id)
         address, model_id = logged.artifact_location, logged.model_id
         description = Model(artifact_path=address, run_id=run_id, model_uuid=model_id, model_id=model_id)
         requirements = list(pip_requirements or _installed(*(["tokenizers"] if reading is not None else [])))
-        save = _save if reading is None else partial(_save_with_tokenizer, reading)
-        save(network, example.cpu(), Path(folder, NAME), description, requirements)
+        save_text_model = _save if reading is None else partial(_save_with_tokenizer, reading)
+        save_text_model(network, example.cpu(), Path(folder, NAME), description, requirements)
         client.log_model_artifacts(model_id, f"{folder}/{NAME}")
         client.finalize_logged_model(model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
@@ -108,7 +109,7 @@ def log_model(
 
 
 def _save(network: "nn.Module", example: "Tensor", path: Path, description: "Model", requirements: list[str]) -> Any:
-    """The schema of what it returns."""
+    """Save the network and return the schema of its output."""
     import mlflow.pytorch
 
     plain = copy.deepcopy(network).cpu().eval()
@@ -125,7 +126,7 @@ def _save(network: "nn.Module", example: "Tensor", path: Path, description: "Mod
 
 
 def _save_with_tokenizer(
-    reading: Reading,
+    reading: TextPreprocessing,
     network: "nn.Module",
     example: "Tensor",
     path: Path,
@@ -135,9 +136,11 @@ def _save_with_tokenizer(
     from mlflow.models import Model
 
     inside = path.with_name("text") / sentence_model.NETWORK
-    # Token numbers as tokenizers give them, in whichever type they were trained on.
+    # Tokenizers return int64, whatever type the network was trained on.
     scores = _save(network, example.long(), inside, Model(), requirements)
-    save(path, network=inside, scores=scores, description=description, reading=reading, requirements=requirements)
+    save_text_model(
+        path, network=inside, scores=scores, description=description, reading=reading, requirements=requirements
+    )
 
 
 def _signature(network: "nn.Module", example: "Tensor") -> Any:
@@ -156,5 +159,5 @@ def _signature(network: "nn.Module", example: "Tensor") -> Any:
 def _installed(*more: str) -> list[str]:
     from importlib.metadata import version
 
-    # Without the build's own suffix ("+cpu"), which no public index has.
+    # Without the suffix of a build ("+cpu"), which no public index has.
     return [f"{package}=={version(package).partition('+')[0]}" for package in ("torch", "numpy", "mlflow", *more)]

@@ -1,4 +1,4 @@
-"""From sentences to a network's scores: what MLflow loads of a text model that was logged, as a module by itself.
+"""Compute a network's scores of sentences: the code of a logged text model, which MLflow loads by itself.
 
 A copy of this file lies beside the model, so it imports nothing of this package.
 """
@@ -10,7 +10,9 @@ NETWORK, TOKENIZER = "network", "tokenizer.json"
 
 
 class SentenceModel:
-    """tokenizer  of Hugging Face's tokenizers; cuts and fills sentences to the length that the network takes
+    """A network with its tokenizer.
+
+    tokenizer  of Hugging Face's tokenizers; truncates and pads sentences to the length that the network takes
     network    token numbers (N, T) int64 -> scores (N, K)
     """
 
@@ -19,7 +21,7 @@ class SentenceModel:
         self.network = network
 
     def predict(self, sentences: Any, params: Any = None) -> Any:
-        """A table with one column of strings -> (N, K) float32, an array."""
+        """Return the scores (N, K), a float32 array, of a table with one column of N strings."""
         import torch
 
         texts = [str(text) for text in sentences.iloc[:, 0]]
@@ -29,7 +31,7 @@ class SentenceModel:
 
 
 def _load_pyfunc(path: str) -> SentenceModel:
-    """By this name MLflow asks for it (mlflow.pyfunc, loader_module)."""
+    """Load the model; MLflow calls this function by its name (mlflow.pyfunc, loader_module)."""
     import mlflow.pytorch
     from tokenizers import Tokenizer
 

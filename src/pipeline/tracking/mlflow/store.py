@@ -1,151 +1,180 @@
-"""MLflow as a run's replica needs it, over whichever backend reaches the store."""
+"""An MLflow store as one run's synchronization needs it, on top of whichever backend reaches it.
 
+MLflow accepts as the name of a metric, parameter or tag letters and digits of any script, and `_ - . : /` and blanks,
+where the name reads as a plain relative path (no `..`, no double, leading or trailing slash) of at most 250
+characters. Any other name is rewritten: refused characters become `_`, empty and dotted parts of the path go, what is
+too long is cut, and `-` with four hexadecimal digits of the original's SHA-256 keeps two names apart.
+"""
+
+import hashlib
 import json
 import logging
+import posixpath
+import re
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from pipeline.tracking import sanitize, tracking_uri
-from pipeline.tracking.mlflow import http_client, shared_backend
-from pipeline.tracking.mlflow.backend import Backend, Point
-from pipeline.tracking.mlflow.client_backend import MlflowBackend
-from pipeline.tracking.mlflow.mlflow_errors import Refused, RunGone, quieten
-from pipeline.tracking.mlflow.rest_backend import RestBackend
-from pipeline.tracking.mlflow.shared_backend import SharedBackend
+from pipeline.tracking import tracking_uri
+from pipeline.tracking.mlflow import http_client, shared_client
+from pipeline.tracking.mlflow.backends import Backend, ClientBackend, MetricPoint, RestBackend
+from pipeline.tracking.mlflow.mlflow_client import Refused, RunGone, quiet_mlflow
 
 METRICS_PER_CALL = 1_000
 PARAMS_PER_CALL = 100
-DIGEST_LETTERS = 8  # as MLflow's own; it stands in a narrow column, and a tag holds all of it
 RUN_UID_TAG = "run_uid"
 NOTE_TAG = "mlflow.note.content"
+MAX_NAME_LENGTH = 250
+MAX_PARAM_LENGTH = 6_000
+MAX_TAG_LENGTH = 8_000
+REFUSED_CHARACTERS = re.compile(r"[^/\w.\- :]")
 
 Item = TypeVar("Item")
+log = logging.getLogger(__name__)
 
 
-class Location(NamedTuple):
+class RunLocation(NamedTuple):
+    """Where a run is in MLflow."""
+
     experiment_id: str
     run_id: str
 
 
 class MlflowStore:
-    """Raises Unavailable, Refused or RunGone, and nothing of mlflow's own.
+    """The store at `uri`, which may be any that MLflow takes. Raises Unavailable, Refused or RunGone, nothing else.
 
-    `uri` may be any that MLflow takes. For a database `artifacts` is the folder where new experiments keep their
-    files; a server has its own place. A missing local database is made. With `shared`, mlflow is imported by a process
-    that all of this machine have in common, instead of by each.
+    For a database `artifacts` is the folder where new experiments keep their files; a server has its own rank. A
+    missing local database is created. With `shared`, one process of this machine imports mlflow for all, instead of
+    each by itself. What needs no cutting, renaming or splitting is called on `backend`, inside `run_must_exist`.
     """
 
     def __init__(self, uri: str, artifacts: str | None, *, shared: bool = False) -> None:
-        self.uri = tracking_uri.absolute(uri)
+        self.uri = tracking_uri.absolute_uri(uri)
         self.artifact_root = tracking_uri.artifact_root(uri, artifacts)
-        self._backend = backend_of(self.uri, self.artifact_root, shared=shared)
+        self.backend = make_backend(self.uri, self.artifact_root, shared=shared)
 
-    def open_run(self, *, experiment: str, name: str, run_uid: str, time: int, known: str | None) -> Location:
-        """The run tagged with our `run_uid`: the one `known` to us, else one found by its tag, else a new one."""
-        run = self._backend.run(known) if known is not None else None
+    def open_run(self, *, experiment: str, name: str, run_uid: str, time: int, known_id: str | None) -> RunLocation:
+        """Return the run tagged with our `run_uid`: the one of `known_id`, else one with that tag, else a new one."""
+        run = self.backend.get_run(known_id) if known_id is not None else None
         if run is None or not run.is_active:
-            experiment_id = self._experiment(experiment)
-            run = self._backend.run_tagged(experiment_id, RUN_UID_TAG, run_uid)
+            experiment_id = self._experiment_id(experiment)
+            run = self.backend.find_run(experiment_id, RUN_UID_TAG, run_uid)
             if run is None:
-                run = self._backend.create_run(experiment_id, name, time, {RUN_UID_TAG: run_uid})
-        return Location(run.experiment_id, run.run_id)
+                run = self.backend.create_run(experiment_id, name, time, {RUN_UID_TAG: run_uid})
+        return RunLocation(run.experiment_id, run.run_id)
 
-    def log_metrics(self, run_id: str, points: Sequence[Point]) -> int:
-        """How many of the points the store refused for good; the others are in it. Repeating it changes nothing."""
+    def log_metrics(self, run_id: str, points: Sequence[MetricPoint]) -> int:
+        """Return how many points the store refused for good; the others are in it. A repetition changes nothing."""
         return self._in_parts(
-            run_id, points, METRICS_PER_CALL, lambda part: self._backend.log_batch(run_id, metrics=part)
+            run_id, points, METRICS_PER_CALL, lambda part: self.backend.log_batch(run_id, metrics=part)
         )
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> int:
-        """How many were refused: MLflow lets no parameter change."""
-        pairs = [(sanitize.name(name), sanitize.param(value)) for name, value in params.items()]
-        return self._in_parts(run_id, pairs, PARAMS_PER_CALL, lambda part: self._backend.log_batch(run_id, params=part))
+        """Return how many were refused: MLflow lets no parameter change."""
+        pairs = [(sanitize_name(name), sanitize_param(value)) for name, value in params.items()]
+        return self._in_parts(run_id, pairs, PARAMS_PER_CALL, lambda part: self.backend.log_batch(run_id, params=part))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> int:
-        """How many were refused. A tag set again has the new value."""
-        pairs = [(sanitize.name(name), sanitize.cut(str(text), sanitize.LONGEST_TAG)) for name, text in tags.items()]
-        return self._in_parts(run_id, pairs, PARAMS_PER_CALL, lambda part: self._backend.log_batch(run_id, tags=part))
+        """Return how many were refused. A tag that is set again has the new value."""
+        pairs = [(sanitize_name(name), truncate(str(text), MAX_TAG_LENGTH)) for name, text in tags.items()]
+        return self._in_parts(run_id, pairs, PARAMS_PER_CALL, lambda part: self.backend.log_batch(run_id, tags=part))
 
     def set_status(self, run_id: str, status: str, time: int | None = None) -> None:
-        """RUNNING, or how the run ended and when (ms since 1970)."""
+        """Set RUNNING, or how the run ended and when (ms since 1970; None: now)."""
         if time is None and status != "RUNNING":
             time = clock.time_ns() // 1_000_000
-        with self._of_run(run_id):
-            self._backend.update_run(run_id, status, time)
-
-    def log_dataset(self, run_id: str, *, name: str, digest: str, sizes: Mapping[str, int], source: str) -> None:
-        dataset = {
-            "name": name,
-            "digest": digest[:DIGEST_LETTERS],
-            "source_type": "pipeline",
-            "source": source or name,
-            "profile": json.dumps(sizes),
-        }
-        with self._of_run(run_id):
-            self._backend.log_dataset(run_id, dataset)
-
-    def log_artifact(self, run_id: str, path: Path, folder: str | None) -> None:
-        with self._of_run(run_id):
-            self._backend.log_artifact(run_id, str(path), folder)
-
-    def _in_parts(self, run_id: str, items: Sequence[Item], size: int, send: Callable[[Sequence[Item]], Any]) -> int:
-        def send_part(part: Sequence[Item]) -> None:
-            with self._of_run(run_id):
-                send(part)
-
-        parts = [items[start : start + size] for start in range(0, len(items), size)]
-        return sum(_send_what_is_taken(part, send_part) for part in parts)
+        with self.run_must_exist(run_id):
+            self.backend.update_run(run_id, status, time)
 
     @contextmanager
-    def _of_run(self, run_id: str) -> Iterator[None]:
-        """A refusal because the run is gone is told from one because of what was sent."""
+    def run_must_exist(self, run_id: str) -> Iterator[None]:
+        """Raise RunGone in place of Refused where the run was deleted, and not the request was wrong."""
         try:
             yield
         except Refused as refused:
-            run = self._backend.run(run_id)
+            run = self.backend.get_run(run_id)
             if run is None or not run.is_active:
                 raise RunGone(f"run {run_id} is no longer in MLflow, or was deleted there") from refused
             raise
 
-    def _experiment(self, name: str) -> str:
-        found = self._backend.experiment(name)
-        if found is None:
-            root, folder = self.artifact_root, sanitize.name(name).replace("/", "_")
-            place = None if root is None else f"{root}/{quote(folder)}"
+    def _in_parts(self, run_id: str, items: Sequence[Item], size: int, send: Callable[[Sequence[Item]], Any]) -> int:
+        def send_part(part: Sequence[Item]) -> None:
+            with self.run_must_exist(run_id):
+                send(part)
+
+        parts = [items[start : start + size] for start in range(0, len(items), size)]
+        return sum(_send_all_but_refused(part, send_part) for part in parts)
+
+    def _experiment_id(self, name: str) -> str:
+        experiment = self.backend.get_experiment(name)
+        if experiment is None:
+            root, folder = self.artifact_root, sanitize_name(name).replace("/", "_")
+            location = None if root is None else f"{root}/{quote(folder)}"
             try:
-                return self._backend.create_experiment(name, place)
+                return self.backend.create_experiment(name, location)
             except Refused:  # another run was faster
-                found = self._backend.experiment(name)
-                if found is None:
+                experiment = self.backend.get_experiment(name)
+                if experiment is None:
                     raise
-        if not found.is_active:
+        if not experiment.is_active:
             raise Refused(
                 f"MLflow's experiment {name!r} was deleted: restore it there, or choose another with "
                 "tracking.experiment=NAME"
             )
-        return found.experiment_id
+        return experiment.experiment_id
 
 
-def backend_of(uri: str, artifact_root: str | None, *, shared: bool) -> Backend:
-    quieten()  # mlflow, here or in what is started from here
-    if tracking_uri.is_server(uri) and http_client.reaches(uri):
+def make_backend(uri: str, artifact_root: str | None, *, shared: bool) -> Backend:
+    """Return the lightest backend that reaches the store."""
+    quiet_mlflow()  # mlflow, here or in what is started from here
+    if tracking_uri.is_server(uri) and http_client.is_directly_reachable(uri):
         return RestBackend(uri)
-    place = shared_backend.of_this_machine(uri) if shared else None
-    return MlflowBackend(uri, artifact_root) if place is None else SharedBackend(uri, artifact_root, place)
+    path = shared_client.socket_path(uri) if shared else None
+    if path is None:
+        return ClientBackend(uri, artifact_root)
+    return shared_client.shared_backend(uri, artifact_root, path)
 
 
-def _send_what_is_taken(items: Sequence[Item], send: Callable[[Sequence[Item]], None]) -> int:
-    """One bad item makes MLflow refuse a whole batch: halve it until only the bad ones are left. Their number."""
+def _send_all_but_refused(items: Sequence[Item], send: Callable[[Sequence[Item]], None]) -> int:
+    """Send the items and return how many were refused.
+
+    One bad item makes MLflow refuse a whole batch: halve it until only the bad ones are left.
+    """
     try:
         send(items)
     except Refused as refused:
         if len(items) == 1:
-            logging.getLogger(__name__).warning("MLflow refuses %s: %s", items[0], refused)
+            log.warning("MLflow refuses %s: %s", items[0], refused)
             return 1
         middle = len(items) // 2
-        return _send_what_is_taken(items[:middle], send) + _send_what_is_taken(items[middle:], send)
+        return _send_all_but_refused(items[:middle], send) + _send_all_but_refused(items[middle:], send)
     return 0
+
+
+def sanitize_name(original: str) -> str:
+    """Return a name that MLflow accepts: the original if it does, else the original rewritten (see the module)."""
+    if _is_accepted(original):
+        return original
+    parts = REFUSED_CHARACTERS.sub("_", original).split("/")
+    path = "/".join(part for part in parts if part not in ("", ".", ".."))
+    digest = hashlib.sha256(original.encode(errors="surrogatepass")).hexdigest()[:4]
+    return f"{path[: MAX_NAME_LENGTH - 5] or '_'}-{digest}"
+
+
+def sanitize_param(value: Any) -> str:
+    """Return a parameter's value as YAML would show it, cut at MLflow's limit (the config artifact holds it whole)."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return truncate(text, MAX_PARAM_LENGTH)
+
+
+def truncate(text: str, max_length: int) -> str:
+    """Return the text in at most `max_length` characters; three dots mark that there was more."""
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
+
+
+def _is_accepted(original: str) -> bool:
+    is_plain_path = posixpath.normpath(original) == original and not original.startswith(("/", ".."))
+    fits = 0 < len(original) <= MAX_NAME_LENGTH and original != "."
+    return fits and is_plain_path and not REFUSED_CHARACTERS.search(original)

@@ -1,4 +1,4 @@
-"""MLflow's own pages, served from a local store, and the addresses of what they show."""
+"""MLflow's own UI: serve it from a local store, and link to its pages."""
 
 import os
 import re
@@ -16,8 +16,8 @@ from typing import IO, Any
 from pipeline.errors import TrackingError, UserError
 from pipeline.system.process import module_command
 from pipeline.tracking import tracking_uri
-from pipeline.tracking.mlflow import sqlite_store, upgrade
-from pipeline.tracking.mlflow.mlflow_errors import quieten
+from pipeline.tracking.mlflow import sqlite_store
+from pipeline.tracking.mlflow.mlflow_client import quiet_mlflow
 
 HOST = "127.0.0.1"  # nobody but this machine; MLflow itself refuses other host names then
 START_SECONDS = 120.0
@@ -28,9 +28,9 @@ WORKFLOW = "workflowType=machine_learning"
 ARTIFACT = re.compile(r"(!?)\[([^\]]*)\]\(artifact:([^)]+)\)")
 
 
-def link(base: str, page: str) -> str:
-    """A page of MLflow's UI, in the mode for training runs: a fresh browser opens in the one for language models."""
-    return f"{tracking_uri.redacted(base).rstrip('/')}/#/{page}?{WORKFLOW}"
+def page_link(base: str, page: str) -> str:
+    """Return the address of a page in the mode for training runs; a new browser opens the one for language models."""
+    return f"{tracking_uri.redact(base).rstrip('/')}/#/{page}?{WORKFLOW}"
 
 
 def experiment_page(experiment_id: str) -> str:
@@ -42,26 +42,26 @@ def run_page(experiment_id: str, run_id: str) -> str:
 
 
 def version_page(name: str, number: str) -> str:
-    """Of a registered model."""
+    """Return the page of one version of a registered model."""
     return f"models/{urllib.parse.quote(name)}/versions/{number}"
 
 
 def experiment_link(base: str, experiment_id: str) -> str:
-    return link(base, experiment_page(experiment_id))
+    return page_link(base, experiment_page(experiment_id))
 
 
 def run_link(base: str, experiment_id: str, run_id: str) -> str:
-    return link(base, run_page(experiment_id, run_id))
+    return page_link(base, run_page(experiment_id, run_id))
 
 
-def with_pages(text: str, experiment_id: str, run_id: str) -> str:
-    """Markdown whose targets artifact:PATH are those of the run's files in MLflow's pages, wherever these are served.
+def resolve_artifact_links(text: str, experiment_id: str, run_id: str) -> str:
+    """Return Markdown with an address in MLflow's UI for every target artifact:PATH, a file of the run.
 
-    Addresses relative to the page: a link opens the file's own page, an image is the file itself.
+    Addresses are relative to the page, wherever it is served: a link opens the file's page, an image is the file.
     """
 
-    def page(found: "re.Match[str]") -> str:
-        is_image, label, path = found.groups()
+    def page(match: "re.Match[str]") -> str:
+        is_image, label, path = match.groups()
         quoted = urllib.parse.quote(path)
         if is_image:
             return f"![{label}](get-artifact?path={quoted}&run_uuid={run_id})"
@@ -70,29 +70,29 @@ def with_pages(text: str, experiment_id: str, run_id: str) -> str:
     return ARTIFACT.sub(page, text)
 
 
-def serve(uri: str, artifacts: str | None, port: int, page: str = EXPERIMENTS) -> int:
-    """Serves the store until Ctrl-C and returns the exit code; a server's own link is only printed.
+def serve_ui(uri: str, artifacts: str | None, port: int, page: str = EXPERIMENTS) -> int:
+    """Serve the store until Ctrl-C and return the exit code; of a server only the link is printed.
 
-    Raises UserError for a port that is taken, TrackingError if MLflow does not come up.
+    Raises UserError for a port that is in use, TrackingError if MLflow does not start.
     """
     if tracking_uri.is_server(uri):
-        print(link(uri, page), flush=True)
+        print(page_link(uri, page), flush=True)
         return 0
     if not _is_free(port):
         free = next(candidate for candidate in range(port + 1, 65_536) if _is_free(candidate))
         raise UserError(f"port {port} is in use on this machine (perhaps by another `ui`); {free} is free: port={free}")
-    quieten()
+    quiet_mlflow()
     database = tracking_uri.sqlite_file(uri)
     if database is not None:
-        sqlite_store.prepare(database, tracking_uri.artifact_root(uri, artifacts))
-    if (remedy := upgrade.needed(database)) is not None:
+        sqlite_store.create_if_missing(database, tracking_uri.artifact_root(uri, artifacts))
+    if (remedy := sqlite_store.upgrade_hint(database)) is not None:
         raise UserError(remedy)
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryFile() as log:
         server = _start(uri, artifacts, port, log)
         try:
             _wait_until_it_answers(server, port, log)
-            print(f"{link(f'http://{HOST}:{port}', page)}\n(Ctrl-C ends it)", flush=True)
+            print(f"{page_link(f'http://{HOST}:{port}', page)}\n(Ctrl-C ends it)", flush=True)
             server.wait()
             raise TrackingError(f"MLflow's server ended by itself:\n{_end_of(log)}")
         except KeyboardInterrupt:
@@ -103,14 +103,14 @@ def serve(uri: str, artifacts: str | None, port: int, page: str = EXPERIMENTS) -
 
 def _start(uri: str, artifacts: str | None, port: int, log: IO[bytes]) -> "subprocess.Popen[bytes]":
     database, artifact_root = tracking_uri.sqlite_file(uri), tracking_uri.artifact_root(uri, artifacts)
-    named = uri if database is None else sqlite_store.url(database)
+    address = uri if database is None else tracking_uri.sqlalchemy_url(database)
     environment = {
         **os.environ,
         "MLFLOW_CONFIGURE_LOGGING": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else a dozen processes for things that training has not
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else a dozen processes for features that training does not use
         # Not arguments, which everyone on the machine could read: they may hold a password.
-        "MLFLOW_BACKEND_STORE_URI": named,
-        "MLFLOW_REGISTRY_STORE_URI": named,
+        "MLFLOW_BACKEND_STORE_URI": address,
+        "MLFLOW_REGISTRY_STORE_URI": address,
         **({} if artifact_root is None else {"MLFLOW_DEFAULT_ARTIFACT_ROOT": artifact_root}),
     }
     options = ("--host", HOST, "--port", str(port), "--workers", "1", "--no-serve-artifacts")
@@ -164,4 +164,4 @@ def _is_free(port: int) -> bool:
 
 def _end_of(log: IO[bytes]) -> str:
     log.seek(0)
-    return tracking_uri.redacted("\n".join(log.read().decode(errors="replace").splitlines()[-LOG_LINES:]))
+    return tracking_uri.redact("\n".join(log.read().decode(errors="replace").splitlines()[-LOG_LINES:]))

@@ -1,35 +1,42 @@
-"""One run's journal, copied into MLflow: what is new, in the right order, each thing once."""
+"""Copy one run's journal to MLflow: what is new, in the right order, each thing once."""
 
+import json
 import logging
 import math
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.system.files import ContentError, open_inside, temporary_folder
-from pipeline.tracking import sanitize, sync_state, tracking_uri
-from pipeline.tracking.journal import Record, read
+from pipeline.tracking import sync_state, tracking_uri
+from pipeline.tracking.journal import Record, read_journal
 from pipeline.tracking.mlflow import ui_server
-from pipeline.tracking.mlflow.backend import Point
-from pipeline.tracking.mlflow.mlflow_errors import Refused, RunGone, Unavailable
-from pipeline.tracking.mlflow.store import METRICS_PER_CALL, NOTE_TAG, MlflowStore
-from pipeline.tracking.sync_state import JOURNAL, Progress
+from pipeline.tracking.mlflow.backends import MetricPoint
+from pipeline.tracking.mlflow.mlflow_client import Refused, RunGone, Unavailable
+from pipeline.tracking.mlflow.store import METRICS_PER_CALL, NOTE_TAG, MlflowStore, sanitize_name
+from pipeline.tracking.sync_state import JOURNAL, SyncProgress
 
 ERROR_TAG = "error"
 INFINITE_TAG = "dropped.infinite_values"
 RENAMED_TAG = "renamed."
+DIGEST_LENGTH = 8  # as MLflow's own; its column is narrow, and a tag holds the whole digest
+MODEL_ATTEMPTS = 3
+REPORT = "report.html"
+REPORT_PAUSE_SECONDS = 30.0
+VALIDATION_PREFIX = "val/"  # of metrics that make a new report worth it
 
 log = logging.getLogger(__name__)
 
 
-class Replica:
-    """Of the run in `run_dir`, except for its files. Whoever calls holds the run's lock, so there is one at a time.
+class RunSync:
+    """Sends the journal of the run in `run_dir`, except for its files. The caller holds the run's lock.
 
-    Repeating anything changes nothing in MLflow, so the place reached in the journal is noted after the fact.
-    Methods raise Unavailable, and are then called again later; what MLflow refuses for good is logged and passed by.
+    A repetition changes nothing in MLflow, so the place reached in the journal is saved after the fact. Methods raise
+    Unavailable, and are then called again later; what MLflow refuses for good is logged and skipped.
     """
 
     def __init__(self, run_dir: Path, store: MlflowStore) -> None:
@@ -37,28 +44,28 @@ class Replica:
         self.journal = run_dir / JOURNAL
         self.store = store
         self.run_id: str | None = None  # once MLflow has confirmed it
-        shipped = sync_state.load(run_dir)
-        uri = tracking_uri.redacted(store.uri)
-        self.progress = shipped if shipped is not None and shipped.uri == uri else Progress(uri)
+        saved = sync_state.load_progress(run_dir)
+        uri = tracking_uri.redact(store.uri)
+        self.progress = saved if saved is not None and saved.uri == uri else SyncProgress(uri)
         self._resumes: list[tuple[int, int]] = []  # (offset behind the record, step)
         self._renamed: set[str] = set()
 
-    def ship(self) -> None:
-        """Everything that is new by now. Records before the start, which names the run, wait for it."""
+    def send_new(self) -> None:
+        """Send everything that is new by now. Records before the start, which names the run, wait for it."""
         with self.new_run_if_gone():
             run_id = self.run_id or self._open_run()
             if run_id is None:
                 return
             size = self.journal.stat().st_size  # not what is written meanwhile: that might never end
             while self.progress.offset < size and (batch := self._next_batch()):
-                self._ship_points(run_id, batch)
+                self._send_points(run_id, batch)
                 for record, _ in batch:
-                    self._ship_record(run_id, record)
+                    self._send_record(run_id, record)
                 self.progress.offset = batch[-1][1]
-                self.note_progress()
+                self.save_progress()
 
-    def ship_file(self, path: str, folder: str | None) -> None:
-        """A file of the run directory; anything else that the journal may name is passed by. Not before `ship`."""
+    def send_file(self, path: str, folder: str | None) -> None:
+        """Send a file of the run directory, once `send_new` has opened the run; skip any other path."""
         assert self.run_id is not None
         try:
             # A copy is sent: backends open files by their name, and what has that name may have changed since.
@@ -66,8 +73,8 @@ class Replica:
                 copy = Path(place, Path(path).name)
                 with copy.open("wb") as target:
                     shutil.copyfileobj(file, target)
-                with self.new_run_if_gone():
-                    self.store.log_artifact(self.run_id, copy, folder)
+                with self.new_run_if_gone(), self.store.run_must_exist(self.run_id):
+                    self.store.backend.log_artifact(self.run_id, str(copy), folder)
         except FileNotFoundError:
             log.warning("%s is not in the run directory and cannot be sent", path)
         except ContentError as problem:
@@ -76,69 +83,70 @@ class Replica:
             log.warning("MLflow refuses %s: %s", path, refused)
 
     def mark_killed(self) -> None:
-        """For a journal without an end, whose writer is gone."""
+        """Set the status of a run whose journal has no end and whose writer is gone."""
         if self.run_id is not None:
             with self.new_run_if_gone():
                 self._set_status(self.run_id, "KILLED", None)
-            self.note_progress()
+            self.save_progress()
 
-    def note_progress(self) -> None:
+    def save_progress(self) -> None:
         self.progress.problem = None
-        sync_state.save(self.run_dir, self.progress)
+        sync_state.save_progress(self.run_dir, self.progress)
 
-    def note_problem(self, problem: str) -> None:
+    def save_problem(self, problem: str) -> None:
         if problem != self.progress.problem:
             log.warning("%s", problem)
             self.progress.problem = problem
-            sync_state.save(self.run_dir, self.progress)
+            sync_state.save_progress(self.run_dir, self.progress)
 
     @contextmanager
     def new_run_if_gone(self) -> Iterator[None]:
-        """Raises Unavailable in place of RunGone: the next `ship` makes a run and fills it."""
+        """Raise Unavailable in place of RunGone: the next `send_new` creates a run and fills it."""
         try:
             yield
         except RunGone as gone:
             log.warning("%s: the whole journal goes into a new one", gone)
             self.run_id = None
-            self.progress = Progress(self.progress.uri)
+            self.progress = SyncProgress(self.progress.uri)
             raise Unavailable(str(gone)) from gone
 
     def _open_run(self) -> str | None:
-        start = next((record for record, _ in read(self.journal) if record["kind"] == "start"), None)
+        start = next((record for record, _ in read_journal(self.journal) if record["kind"] == "start"), None)
         if start is None:
             return None
-        known = self.progress.mlflow_run_id
+        known_id = self.progress.mlflow_run_id
         experiment_id, run_id = self.store.open_run(
             experiment=start["experiment"],
             name=start["name"],
             run_uid=start["run_uid"],
             time=start["time"],
-            known=known,
+            known_id=known_id,
         )
-        if run_id != known:
-            self.progress = Progress(self.progress.uri, experiment_id, run_id)
+        if run_id != known_id:
+            self.progress = SyncProgress(self.progress.uri, experiment_id, run_id)
         log.info("run %s of experiment %s in %s", run_id, experiment_id, self.progress.uri)
-        self._resumes = [(end, record["step"]) for record, end in read(self.journal) if record["kind"] == "resume"]
+        records = read_journal(self.journal)
+        self._resumes = [(end, record["step"]) for record, end in records if record["kind"] == "resume"]
         self.run_id = run_id
-        self.note_progress()
+        self.save_progress()
         return run_id
 
     def _next_batch(self) -> list[tuple[Record, int]]:
         batch: list[tuple[Record, int]] = []
         values = 0
-        for record, end in read(self.journal, self.progress.offset):
+        for record, end in read_journal(self.journal, self.progress.offset):
             batch.append((record, end))
             values += len(record.get("values", ()))
             if values >= METRICS_PER_CALL:
                 break
         return batch
 
-    def _ship_points(self, run_id: str, batch: Sequence[tuple[Record, int]]) -> None:
+    def _send_points(self, run_id: str, batch: Sequence[tuple[Record, int]]) -> None:
         metrics = [
-            record for record, end in batch if record["kind"] == "metrics" and not self._comes_again(record, end)
+            record for record, end in batch if record["kind"] == "metrics" and not self._is_repeated(record, end)
         ]
         points = [
-            Point(sanitize.name(name), value, record["time"], record["step"])
+            MetricPoint(sanitize_name(name), value, record["time"], record["step"])
             for record in metrics
             for name, value in record["values"].items()
         ]
@@ -150,15 +158,16 @@ class Replica:
         tags = {INFINITE_TAG: str(self.progress.infinite)} if len(finite) < len(points) else {}
         for original in {name for record in metrics for name in record["values"]} - self._renamed:
             self._renamed.add(original)
-            if sanitize.name(original) != original:
-                tags[RENAMED_TAG + sanitize.name(original)] = original
+            if sanitize_name(original) != original:
+                tags[RENAMED_TAG + sanitize_name(original)] = original
         self.store.set_tags(run_id, tags)
 
-    def _comes_again(self, record: Record, end: int) -> bool:
-        """Whether it was thrown away by a later resume from before it: the repeated step is in the journal, too."""
+    def _is_repeated(self, record: Record, end: int) -> bool:
+        """Tell whether a later resume went back to before this step: then the journal has the step again."""
         return any(end < resumed_at and record["step"] > step for resumed_at, step in self._resumes)
 
-    def _ship_record(self, run_id: str, record: Record) -> None:
+    def _send_record(self, run_id: str, record: Record) -> None:
+        """Send any record but metrics. A new kind needs a branch here, and a call in `backends` if none fits."""
         kind = record["kind"]
         try:
             if kind == "start":
@@ -167,11 +176,11 @@ class Replica:
             elif kind == "tags":
                 self.store.set_tags(run_id, record["tags"])
             elif kind == "note":
-                text = ui_server.with_pages(record["text"], str(self.progress.experiment_id), run_id)
+                text = ui_server.resolve_artifact_links(record["text"], str(self.progress.experiment_id), run_id)
                 self.store.set_tags(run_id, {NOTE_TAG: text})
             elif kind == "dataset":
-                sizes, source = record["sizes"], record["source"]
-                self.store.log_dataset(run_id, name=record["name"], digest=record["digest"], sizes=sizes, source=source)
+                with self.store.run_must_exist(run_id):
+                    self.store.backend.log_dataset(run_id, _mlflow_dataset(record))
             elif kind == "resume":
                 self._set_status(run_id, "RUNNING", None)
             elif kind == "end":
@@ -186,58 +195,63 @@ class Replica:
         self.progress.status = None if status == "RUNNING" else status
 
 
-MODEL_ATTEMPTS = 3
+def _mlflow_dataset(record: Record) -> dict[str, str]:
+    return {
+        "name": record["name"],
+        "digest": record["digest"][:DIGEST_LENGTH],
+        "source_type": "pipeline",
+        "source": record["source"] or record["name"],
+        "profile": json.dumps(record["sizes"]),
+    }
 
 
 class Uploads:
-    """`on_model` is the command that logs the model, with MLFLOW_TRACKING_URI and MLFLOW_RUN_ID in its environment.
+    """Sends the files and the model that the journal names, beside the metrics.
 
-    It runs beside the metrics. If this process dies during its upload, the model may be in MLflow twice after a
-    `sync`; a file that is sent twice is there once.
+    `on_model` is the command that logs the model, with MLFLOW_TRACKING_URI and MLFLOW_RUN_ID in its environment. If
+    this process dies during its upload, the model may be in MLflow twice after a `sync`; a file that is sent twice is
+    there once.
     """
 
-    def __init__(self, replica: Replica, on_model: list[str] | None) -> None:
-        self.replica = replica
+    def __init__(self, sync: RunSync, on_model: list[str] | None) -> None:
+        self.sync = sync
         self.on_model = on_model
         self._command: subprocess.Popen[bytes] | None = None
         self._failures = 0
 
     @property
     def are_stuck(self) -> bool:
-        """The model cannot be logged, now or soon: `sync` tries again."""
+        """True once the model failed too often; `pipeline sync` tries again."""
         return self._failures >= MODEL_ATTEMPTS
 
-    def ship_next(self) -> bool:
-        """One file, or a look at how the model's upload goes. False when nothing is left to do, or can be done.
+    def send_next(self) -> bool:
+        """Send one file, or check on the model's upload. False when nothing is left to do, or can be done.
 
         Raises Unavailable when the same has to be tried again later.
         """
-        progress, run_id = self.replica.progress, self.replica.run_id
+        progress, run_id = self.sync.progress, self.sync.run_id
         if run_id is None or self.are_stuck:
             return False
-        for record, end in read(self.replica.journal, progress.files_offset):
+        for record, end in read_journal(self.sync.journal, progress.files_offset):
             if end > progress.offset:  # metrics first
                 return False
-            if record["kind"] == "model" and not self._model_is_there(run_id):
+            if record["kind"] == "model" and not self._is_model_logged(run_id):
                 return True
             if record["kind"] == "artifact":
-                self.replica.ship_file(record["path"], record["folder"])
+                self.sync.send_file(record["path"], record["folder"])
             progress.files_offset = end
             if record["kind"] in ("artifact", "model"):
-                self.replica.note_progress()
+                self.sync.save_progress()
                 return True
         return False
 
-    def _model_is_there(self, run_id: str) -> bool:
+    def _is_model_logged(self, run_id: str) -> bool:
+        """Start the command at the first call, and check on it at the others."""
         if self.on_model is None:
             return True
         if self._command is None:
             log.info("logging the model")
-            environment = {
-                **os.environ,
-                "MLFLOW_TRACKING_URI": self.replica.store.uri,
-                "MLFLOW_RUN_ID": run_id,
-            }
+            environment = {**os.environ, "MLFLOW_TRACKING_URI": self.sync.store.uri, "MLFLOW_RUN_ID": run_id}
             self._command = subprocess.Popen(self.on_model, env=environment, stdin=subprocess.DEVNULL)
             return False
         code = self._command.poll()
@@ -249,3 +263,50 @@ class Uploads:
             raise Unavailable(f"the model could not be logged (exit code {code}); sidecar.log in the run says why")
         log.info("the model is logged")
         return True
+
+
+class LiveReport:
+    """Sends the run's report again and again while the run goes on.
+
+    `on_validation` is the command that writes it into the run directory. It runs beside this process, at its low
+    priority, and at most every `pause_seconds`. A report that cannot be written or sent is left out: the next one
+    shows more, and the run itself leaves the last.
+    """
+
+    def __init__(
+        self, sync: RunSync, on_validation: list[str] | None, *, pause_seconds: float = REPORT_PAUSE_SECONDS
+    ) -> None:
+        self.sync = sync
+        self.on_validation = on_validation
+        self.pause_seconds = pause_seconds
+        self._command: subprocess.Popen[bytes] | None = None
+        self._offset = 0  # in the journal, behind what the newest report shows
+        self._checked_at = time.monotonic()
+
+    def update(self) -> None:
+        """Start the command, or send what it wrote. Raises Unavailable as the store does."""
+        if self.on_validation is None or self.sync.run_id is None or self.sync.progress.status is not None:
+            return
+        if self._command is not None:
+            self._send_when_written(self._command)
+        elif time.monotonic() - self._checked_at >= self.pause_seconds:
+            self._checked_at = time.monotonic()
+            if self._has_new_validation():
+                self._command = subprocess.Popen(self.on_validation, stdin=subprocess.DEVNULL)
+
+    def _has_new_validation(self) -> bool:
+        has_new = False
+        for record, end in read_journal(self.sync.journal, self._offset):
+            self._offset = end
+            has_new = has_new or any(name.startswith(VALIDATION_PREFIX) for name in record.get("values", ()))
+        return has_new
+
+    def _send_when_written(self, command: "subprocess.Popen[bytes]") -> None:
+        code = command.poll()
+        if code is None:
+            return
+        self._command = None
+        if code != 0:
+            log.warning("%s could not be made (exit code %s)", REPORT, code)
+            return
+        self.sync.send_file(REPORT, None)

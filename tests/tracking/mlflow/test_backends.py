@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from pipeline.tracking.mlflow import http_client
-from pipeline.tracking.mlflow.mlflow_errors import Refused, Unavailable
-from pipeline.tracking.mlflow.rest_backend import RestBackend
+from pipeline.tracking.mlflow.backends import RestBackend
+from pipeline.tracking.mlflow.mlflow_client import Refused, Unavailable
 
 Answer = tuple[int, Any]
 RUN = {"run": {"info": {"run_id": "r", "experiment_id": "1", "artifact_uri": "mlflow-artifacts:/1/r/artifacts"}}}
@@ -84,32 +84,32 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def test_without_a_name_none_is_sent(stand: Stand) -> None:
-    RestBackend(stand.uri).run("r")
+def test_without_a_user_name_no_credentials_are_sent(stand: Stand) -> None:
+    RestBackend(stand.uri).get_run("r")
     assert stand.seen == [("/api/2.0/mlflow/runs/get?run_id=r", None, b"")]
 
 
-def test_a_name_and_a_token_come_from_the_environment_and_mlflows_own_file(
+def test_credentials_come_from_the_environment_and_mlflows_own_file(
     stand: Stand, monkeypatch: pytest.MonkeyPatch, nobody: Path
 ) -> None:
     backend = RestBackend(stand.uri)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok")
-    backend.run("r")
+    backend.get_run("r")
     (nobody / ".mlflow").mkdir()
     file = nobody / ".mlflow" / "credentials"
     file.write_text("[mlflow]\nmlflow_tracking_username = ann\nmlflow_tracking_password = 50%:größe\n")
-    backend.run("r")
+    backend.get_run("r")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "mended")
-    backend.run("r")
+    backend.get_run("r")
     assert [header for _, header, _ in stand.seen] == ["Bearer tok", basic("ann", "50%:größe"), basic("ann", "mended")]
 
 
-def test_a_server_that_wants_a_name_is_unavailable_until_it_gets_one_and_the_remedy_is_told(stand: Stand) -> None:
+def test_a_server_that_wants_credentials_is_unavailable_until_it_gets_them_and_the_error_says_how(stand: Stand) -> None:
     stand.answer = (401, "You are not authenticated.")
     with pytest.raises(
         Unavailable, match=r"401.*not authenticated.*set MLFLOW_TRACKING_USERNAME.*~/.mlflow/credentials"
     ):
-        RestBackend(stand.uri.replace("http://", "http://me:secret@")).run("r")
+        RestBackend(stand.uri.replace("http://", "http://me:secret@")).get_run("r")
 
 
 @pytest.mark.parametrize(
@@ -123,26 +123,28 @@ def test_a_server_that_wants_a_name_is_unavailable_until_it_gets_one_and_the_rem
         ((302, ""), Unavailable),
     ],
 )
-def test_what_is_wrong_for_good_is_told_from_what_may_pass(stand: Stand, answer: Answer, kind: type[Exception]) -> None:
+def test_permanent_errors_are_distinguished_from_temporary_ones(
+    stand: Stand, answer: Answer, kind: type[Exception]
+) -> None:
     stand.answer = answer
     with pytest.raises(kind) as caught:
-        RestBackend(stand.uri).run("r")
+        RestBackend(stand.uri).get_run("r")
     assert caught.type is kind and str(answer[0]) in str(caught.value)
 
 
-def test_what_is_not_there_is_none(stand: Stand) -> None:
+def test_a_missing_run_or_experiment_is_none(stand: Stand) -> None:
     stand.answer = (404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no run"})
-    assert RestBackend(stand.uri).run("r") is None
-    assert RestBackend(stand.uri).experiment("e") is None
+    assert RestBackend(stand.uri).get_run("r") is None
+    assert RestBackend(stand.uri).get_experiment("e") is None
 
 
-def test_a_connection_closed_during_a_pause_is_opened_again(stand: Stand) -> None:
+def test_a_connection_closed_while_idle_is_opened_again(stand: Stand) -> None:
     backend = RestBackend(stand.uri)
     for run_id in ("goodbye", "r", "goodbye", "r"):
-        assert backend.run(run_id) is not None
+        assert backend.get_run(run_id) is not None
 
 
-def test_a_file_goes_through_the_server_as_it_is(stand: Stand, tmp_path: Path) -> None:
+def test_a_file_is_sent_through_the_server_unchanged(stand: Stand, tmp_path: Path) -> None:
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "größe 100%.bin").write_bytes(bytes(range(256)))
     (tmp_path / "folder" / "inner" / "a").write_text("x")
@@ -166,12 +168,12 @@ def test_a_certificate_is_checked_and_may_be_named(
     stand.socket = context.wrap_socket(stand.socket, server_side=True)
     backend = RestBackend(stand.uri.replace("http://", "https://"))
     with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
-        backend.run("r")
+        backend.get_run("r")
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))
-    assert backend.run("r") is not None
+    assert backend.get_run("r") is not None
     monkeypatch.delenv("MLFLOW_TRACKING_SERVER_CERT_PATH")
     monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
-    assert RestBackend(backend.uri).run("r") is not None
+    assert RestBackend(backend.uri).get_run("r") is not None
 
 
 @pytest.fixture
@@ -201,18 +203,18 @@ def own_certificate(tmp_path: Path) -> Callable[[], Path]:
     return make
 
 
-def test_what_only_mlflows_client_can_do_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert http_client.reaches("https://mlflow.example")
+def test_files_with_another_protocol_are_left_to_mlflows_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert http_client.is_directly_reachable("https://mlflow.example")
     monkeypatch.setenv("MLFLOW_TRACKING_AWS_SIGV4", "true")
-    assert not http_client.reaches("https://mlflow.example")
+    assert not http_client.is_directly_reachable("https://mlflow.example")
     monkeypatch.delenv("MLFLOW_TRACKING_AWS_SIGV4")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:3128")
-    assert not http_client.reaches("https://mlflow.example")
+    assert not http_client.is_directly_reachable("https://mlflow.example")
     monkeypatch.setenv("no_proxy", "mlflow.example")
-    assert http_client.reaches("https://mlflow.example")
+    assert http_client.is_directly_reachable("https://mlflow.example")
 
 
-def test_nothing_heavy_is_imported_to_reach_a_server() -> None:
+def test_reaching_a_server_imports_nothing_heavy() -> None:
     code = (
         "import sys; import pipeline.tracking.shipping.sync_worker\n"
         "from pipeline.tracking.mlflow.store import MlflowStore\n"

@@ -12,7 +12,7 @@ from tests.tracking.servers import free_port
 from pipeline.errors import UserError
 from pipeline.tracking import sidecar
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.mlflow import ui_server, upgrade
+from pipeline.tracking.mlflow import sqlite_store, ui_server
 
 OF_3_4_0 = "71994744cf8e"  # the schema's revision there
 RUN = "ffbed9d8bc734f0fb52413d39f8fe45f"
@@ -53,7 +53,7 @@ def old_store(tmp_path: Path, made_by_an_older_mlflow: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_an_old_store_is_left_alone_until_asked_and_then_upgraded_with_a_backup(
+def test_an_old_database_is_not_touched_until_asked_and_then_upgraded_with_a_backup(
     run_dir: Path, old_store: Path, journal: Journal, begin: Callable[..., None], contents: Callable[[str], Any]
 ) -> None:
     uri, before = f"sqlite:///{old_store}", old_store.read_bytes()
@@ -62,7 +62,7 @@ def test_an_old_store_is_left_alone_until_asked_and_then_upgraded_with_a_backup(
         journal.metrics({"loss": float(step)}, step=step)
     journal.end("FINISHED")
     journal.close()
-    handle = sidecar.start(run_dir, uri=uri, artifacts=None, on_model=None)
+    handle = sidecar.start_sidecar(run_dir, uri=uri, artifacts=None, on_model=None)
     wait_for(lambda: state(run_dir).get("problem"))
     left = handle.wait(0.1, for_model=True)
     assert not left.complete and left.problem is not None
@@ -71,14 +71,14 @@ def test_an_old_store_is_left_alone_until_asked_and_then_upgraded_with_a_backup(
     handle.process.kill()
     handle.process.wait()
     with pytest.raises(UserError, match="upgrade=true"):
-        ui_server.serve(uri, None, free_port())
+        ui_server.serve_ui(uri, None, free_port())
     assert old_store.read_bytes() == before
 
-    backup = upgrade.upgrade(uri)
+    backup = sqlite_store.upgrade_database(uri)
     assert backup is not None and backup.parent == old_store.parent
     with closing(sqlite3.connect(backup)) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (OF_3_4_0,)
-    assert upgrade.upgrade(uri) is None
+    assert sqlite_store.upgrade_database(uri) is None
     assert sidecar.sync_run(run_dir, uri=uri, artifacts=None, on_model=None).complete
     new = find_run(uri, run_dir)
     assert len(contents(uri).points(new.info.run_id, "loss")) == 20
@@ -88,18 +88,18 @@ def test_an_old_store_is_left_alone_until_asked_and_then_upgraded_with_a_backup(
 
 
 @pytest.mark.slow
-def test_what_mlflow_cannot_upgrade_stays_as_it_is(old_store: Path) -> None:
+def test_a_database_that_mlflow_cannot_upgrade_is_unchanged(old_store: Path) -> None:
     with closing(sqlite3.connect(old_store)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'of a later one'")
         connection.commit()
     before = old_store.read_bytes()
     with pytest.raises(UserError, match="newer version"):
-        upgrade.upgrade(f"sqlite:///{old_store}")
+        sqlite_store.upgrade_database(f"sqlite:///{old_store}")
     assert old_store.read_bytes() == before
     assert sorted(path.name for path in old_store.parent.glob("*mlflow*")) == ["mlflow.db", "mlflow.db.lock"]
 
 
-def test_a_server_upgrades_its_own() -> None:
-    with pytest.raises(UserError, match="upgraded there"):
-        upgrade.upgrade("https://mlflow.example")
-    assert upgrade.upgrade("sqlite:////nowhere/mlflow.db") is None
+def test_a_servers_database_is_not_upgraded_from_here() -> None:
+    with pytest.raises(UserError, match="upgraded on that server"):
+        sqlite_store.upgrade_database("https://mlflow.example")
+    assert sqlite_store.upgrade_database("sqlite:////nowhere/mlflow.db") is None
