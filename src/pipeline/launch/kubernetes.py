@@ -185,9 +185,9 @@ class Kubernetes:
         facts = _own_record(folder)
         if facts is None:
             return None
-        place = ("trainjob", facts["job"], f"--namespace={facts['namespace']}")
+        resource = ("trainjob", facts["job"], f"--namespace={facts['namespace']}")
         try:
-            answer = kubectl("get", *place, "--ignore-not-found", "--output=json")
+            answer = kubectl("get", *resource, "--ignore-not-found", "--output=json")
         except (ConfigError, RunError):
             if facts.get("dry_run"):  # as far as we know only a file, which needs no cluster
                 return None

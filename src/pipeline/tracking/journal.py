@@ -185,7 +185,7 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
     """Yield the complete records from byte `offset` on, with the offset behind each. A missing journal is empty.
 
     A last line without its end is left for later. A broken line in the middle, where a writer died or the disk was
-    full, is skipped, as is one that `parse_record` refuses. Raises DamagedFileError for what is not a file of the run.
+    full, is skipped, as is one that `parse_record` refuses. Raises DamagedFileError.
     """
     file = run_files.JOURNAL.open(path.parent)
     if file is None:
@@ -193,13 +193,13 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
     with file:
         file.seek(offset)
         while line := file.readline(MAX_LINE_BYTES):
-            whole = line
-            while not whole.endswith(b"\n"):  # too long for any record, or the last
-                offset += len(whole)
-                whole = file.readline(MAX_LINE_BYTES)
-                if not whole:
+            piece = line
+            while not piece.endswith(b"\n"):  # too long for any record, or the last
+                offset += len(piece)
+                piece = file.readline(MAX_LINE_BYTES)
+                if not piece:
                     return
-            offset += len(whole)
+            offset += len(piece)
             record = parse_record(line)
             if record is not None:
                 yield record, offset
@@ -284,8 +284,13 @@ def _metrics_line(time: int, step: int, epoch: int | None, values: Mapping[str, 
     if PLAIN_TYPES.issuperset(map(type, values.values())):
         numbers = orjson.dumps(values)
         if b"null" not in numbers:  # orjson's way to write infinities and NaN
-            place = b"null" if epoch is None else b"%d" % epoch
-            return b'{"kind":"metrics","time":%d,"step":%d,"epoch":%b,"values":%b}\n' % (time, step, place, numbers)
+            epoch_text = b"null" if epoch is None else b"%d" % epoch
+            return b'{"kind":"metrics","time":%d,"step":%d,"epoch":%b,"values":%b}\n' % (
+                time,
+                step,
+                epoch_text,
+                numbers,
+            )
     plain = dict(zip(values, map(float, values.values()), strict=True))
     return encode_record({"kind": "metrics", "time": time, "step": step, "epoch": epoch, "values": plain})
 

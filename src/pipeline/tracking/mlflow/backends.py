@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from pipeline.system.json_shape import ListOf, Nullable
 from pipeline.tracking import tracking_uri
 from pipeline.tracking.mlflow import sqlite_store
-from pipeline.tracking.mlflow.http_client import NO_SHAPE, HttpClient, NotFound
+from pipeline.tracking.mlflow.http_client import NO_SHAPE, HttpClient, ResourceNotFound
 from pipeline.tracking.mlflow.mlflow_client import (
     Refused,
     Unavailable,
@@ -203,7 +203,7 @@ class RestBackend:
     def get_run(self, run_id: str) -> StoredRun | None:
         try:
             return _run_from_rest(self._get("runs/get", {"run": RUN_SHAPE}, run_id=run_id)["run"])
-        except NotFound:
+        except ResourceNotFound:
             return None
 
     def find_run(self, experiment_id: str, tag: str, text: str) -> StoredRun | None:
@@ -218,7 +218,7 @@ class RestBackend:
     def get_experiment(self, name: str) -> StoredExperiment | None:
         try:
             answer = self._get("experiments/get-by-name", {"experiment": EXPERIMENT_SHAPE}, experiment_name=name)
-        except NotFound:
+        except ResourceNotFound:
             return None
         experiment = answer["experiment"]
         return StoredExperiment(experiment["experiment_id"], experiment["lifecycle_stage"] == ACTIVE)

@@ -162,11 +162,11 @@ class HttpClient:
             return Unavailable(f"{text} ({REMEDY})")
         # An answer without MLflow's error code comes from something before it, or in its rank.
         if 400 <= status < 500 and status not in TEMPORARY_STATUSES and content is not None and "error_code" in content:
-            return NotFound(text) if content["error_code"] == "RESOURCE_DOES_NOT_EXIST" else Refused(text)
+            return ResourceNotFound(text) if content["error_code"] == "RESOURCE_DOES_NOT_EXIST" else Refused(text)
         return Unavailable(text)
 
 
-class NotFound(Refused):
+class ResourceNotFound(Refused):
     """The store has no such run or experiment."""
 
 

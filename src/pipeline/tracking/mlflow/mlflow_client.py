@@ -117,8 +117,8 @@ def translate_errors() -> Iterator[None]:
         raise Unavailable(_message(error)) from error
     except (ProtobufError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         # MLflow's client takes a server's answer apart as if it were its own.
-        what = f"{type(error).__name__}: {_message(error)}"
-        raise Unavailable(f"MLflow's client does not understand the answer ({what})") from error
+        reason = f"{type(error).__name__}: {_message(error)}"
+        raise Unavailable(f"MLflow's client does not understand the answer ({reason})") from error
 
 
 def _message(error: Exception) -> str:

@@ -69,8 +69,8 @@ class RunSync:
         assert self.run_id is not None
         try:
             # A copy is sent: backends open files by their name, and what has that name may have changed since.
-            with open_inside(self.run_dir, path) as file, temporary_folder() as place:
-                copy = Path(place, Path(path).name)
+            with open_inside(self.run_dir, path) as file, temporary_folder() as temporary:
+                copy = Path(temporary, Path(path).name)
                 with copy.open("wb") as target:
                     shutil.copyfileobj(file, target)
                 with self.new_run_if_gone(), self.store.run_must_exist(self.run_id):

@@ -78,7 +78,7 @@ class ParentPipe:
             self.is_closed = not os.read(self._descriptor, 1)
 
 
-class Task(Protocol):
+class SyncTask(Protocol):
     """What a sidecar repeats until it is done."""
 
     def step(self, *, parent_is_gone: bool) -> Literal["idle", "busy", "done"]:
@@ -143,7 +143,7 @@ class SearchTask:
 def send_until_done(folder: Path, job: SyncJob, pipe: ParentPipe) -> None:
     """Send the run or search until it has ended and everything has arrived, or until patience is exhausted."""
     kind = SearchTask if job.trials else RunTask
-    task: Task | None = None
+    task: SyncTask | None = None
     pause = FIRST_PAUSE_SECONDS
     answered_at = time.monotonic()
     while True:
@@ -171,7 +171,7 @@ def send_until_done(folder: Path, job: SyncJob, pipe: ParentPipe) -> None:
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
 
-def _save_problem(folder: Path, job: SyncJob, task: Task | None, problem: str) -> None:
+def _save_problem(folder: Path, job: SyncJob, task: SyncTask | None, problem: str) -> None:
     if task is not None:
         task.save_problem(problem)
         return
