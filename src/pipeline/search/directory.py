@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from pipeline.system.files import write_atomically
 from pipeline.system.json_shape import DictOf, Nullable
 
 STOP_FILE = ".over"  # workers that see it start no further trial
-REFUSAL_FILE = ".refusal"  # what is wrong with every trial
+REFUSAL_FILE = ".refusal"  # what is wrong with every trial, whatever its values
 MISTAKE_FILE = "mistake"  # of a trial: what is wrong with its values
 FAILURE_FILE = "failure"  # of a trial: why it broke down
 UNCLAIMED_SECONDS = 5.0
@@ -112,20 +112,6 @@ def read_trial_result(folder: Path) -> dict[str, Any] | None:
         return TRIAL_RESULT.record(folder)
     except DamagedFileError:
         return None
-
-
-def write_trial_mistake(run: Run, sentence: str) -> None:
-    write_atomically(run.folder / MISTAKE_FILE, sentence)
-
-
-def write_trial_failure(run: Run, sentence: str) -> None:
-    with suppress(OSError):  # the disk may be the reason
-        write_atomically(run.folder / FAILURE_FILE, sentence)
-
-
-def write_refusal(folder: Path, sentence: str) -> None:
-    """Note what is wrong with every trial, whatever its values."""
-    write_atomically(folder / REFUSAL_FILE, sentence)
 
 
 def violated_constraint(constraints: dict[str, dict[str, float]], scores: dict[str, float]) -> str | None:

@@ -31,10 +31,10 @@ from pipeline.lifecycle.preflight import check_data_files
 from pipeline.run_files import RunFile
 from pipeline.search.space import Choices, Params, SearchSpace, Value
 from pipeline.search.sweeps import (
+    LOCATION_KEYS,
     SEARCH_NODE,
     build_space,
     is_launch_setting,
-    is_location,
     is_search_setting,
     key_of,
     parse_mapping,
@@ -254,7 +254,11 @@ def create_plan(arguments: Sequence[str]) -> Plan:
         config.search.space = {**space, **values}
     check_search_settings(config.search)
     _check_launcher(config, str(composed.choices.get("launch")))
-    fixed = [text for text in rest if not (is_search_setting(text) or is_location(text) or is_launch_setting(text))]
+    fixed = [
+        text
+        for text in rest
+        if not (is_search_setting(text) or is_launch_setting(text) or text.partition("=")[0] in LOCATION_KEYS)
+    ]
     fixed_keys = {key_of(text) for text in fixed}
     fixed += [f"{key}={raw_value(config, key)}" for key in config.search.fixed if key not in fixed_keys]
     plan = Plan(config, fixed, _build_space(config))

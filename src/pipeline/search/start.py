@@ -121,7 +121,9 @@ def _copy_plan_from_database(database: str, folder: Path) -> None:
 
 def _resumed_plan(arguments: Sequence[str], folder: Path) -> Plan:
     """Return the plan in this folder, with the settings that may change. Raises ConfigError for any other change."""
-    trust = TrustPolicy(tuple(typed_packages({search_path.ALLOW_PACKAGES: _packages_argument(arguments)})))
+    prefix = f"{search_path.ALLOW_PACKAGES}="
+    packages = next((text.removeprefix(prefix) for text in arguments if text.startswith(prefix)), "")
+    trust = TrustPolicy(tuple(typed_packages({search_path.ALLOW_PACKAGES: packages})))
     plan = load_plan(folder, trust)
     launch = [text for text in arguments if is_launch_setting(text)]
     if launch or not plan.trust.applies_to(folder):  # the launcher of another user would run their commands
@@ -141,10 +143,6 @@ def _resumed_plan(arguments: Sequence[str], folder: Path) -> Plan:
     check_config(plan.config, load_plan(folder, trust).config)
     check_search_settings(plan.settings)
     return plan
-
-
-def _packages_argument(arguments: Sequence[str]) -> str:
-    return next((text.partition("=")[2] for text in arguments if text.startswith(f"{search_path.ALLOW_PACKAGES}=")), "")
 
 
 def _is_unchanged(plan: Plan, key: str, value: str) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -29,7 +28,7 @@ STOPPED = "stopped"  # it was stopped from outside, and did not fail
 SPLIT_SCORES = "judged"  # {split: {metric: value}}, and {"samples": number of training samples}
 EXCESS = "surplus"  # asked for when there were enough trials
 
-IGNORED_ATTRS = (EXCESS, AGAIN)
+IGNORED_ATTRS = {EXCESS, AGAIN}  # of trials that do not count for the seeds
 DONE_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 COUNTED_STATES = (*DONE_STATES, TrialState.RUNNING)
 STATE_NAMES = {
@@ -58,7 +57,7 @@ def create_study(plan: Plan, folder: Path) -> Study:
             f"{folder / STUDY_FILE} holds no study of this version ({type(problem).__name__}: {problem}); put the "
             "original back, or begin another search with another name="
         ) from problem
-    study.sampler = PerTrialSampler(plan, IGNORED_ATTRS)
+    study.sampler = PerTrialSampler(plan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(plan.objectives))
@@ -73,7 +72,8 @@ def create_study(plan: Plan, folder: Path) -> Study:
 
 def open_study(plan: Plan, folder: Path) -> Study:
     study = optuna.load_study(study_name=folder.name, storage=open_storage(plan.settings.storage, folder))
-    study.sampler, study.pruner = PerTrialSampler(plan, IGNORED_ATTRS), build_pruner(plan)
+    study.sampler = PerTrialSampler(plan)
+    study.pruner = instantiate.instantiate(plan.settings.pruner, plan.config)
     return study
 
 
@@ -84,11 +84,6 @@ def find_plan_texts(address: str, folder: Path) -> dict[str, str] | None:
     except KeyError:
         return None
     return {name: str(study.user_attrs[name]) for name in (CONFIG_FILE, OVERRIDES_FILE)}
-
-
-def build_pruner(plan: Plan) -> BasePruner:
-    pruner: BasePruner = instantiate.instantiate(plan.settings.pruner, plan.config)
-    return pruner
 
 
 def total_trials(plan: Plan) -> int:
@@ -185,13 +180,12 @@ def _initial_params(plan: Plan) -> list[dict[str, Value]]:
 class PerTrialSampler(BaseSampler):
     """Builds a fresh sampler for each trial; what it knows, it reads from the study.
 
-    Trials that carry one of the `ignored_attrs` are not counted for its seed, so that a search with one worker that
-    was killed and resumed samples the same values. With several workers, each trial has a seed of its own.
+    Trials that carry one of IGNORED_ATTRS are not counted for its seed, so that a search with one worker that was
+    killed and resumed samples the same values. With several workers, each trial has a seed of its own.
     """
 
-    def __init__(self, plan: Plan, ignored_attrs: Sequence[str]) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.ignored_attrs = frozenset(ignored_attrs)
         self.number = -1
         self.sampler: BaseSampler = RandomSampler()
         self.random_sampler: BaseSampler = RandomSampler()
@@ -239,6 +233,4 @@ class PerTrialSampler(BaseSampler):
         if settings.workers > 1 or settings.storage is not None or self.plan.config.launch._target_ != LOCAL_LAUNCHER:
             return trial.number
         before = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
-        return sum(
-            other.state != TrialState.WAITING and not self.ignored_attrs & set(other.user_attrs) for other in before
-        )
+        return sum(other.state != TrialState.WAITING and not IGNORED_ATTRS & set(other.user_attrs) for other in before)

@@ -54,10 +54,6 @@ def is_search_setting(override: str) -> bool:
     return key == SEARCH_NODE or key.startswith((f"{SEARCH_NODE}.", f"{SEARCH_NODE}/"))
 
 
-def is_location(override: str) -> bool:
-    return override.partition("=")[0] in LOCATION_KEYS
-
-
 def is_launch_setting(override: str) -> bool:
     """Return whether it is for the workers alone; a trial trains where its worker runs."""
     return key_of(override).partition(".")[0] == "launch"

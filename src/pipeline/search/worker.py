@@ -37,6 +37,7 @@ from pipeline.search.storage import HEARTBEAT_SECONDS, drop_inherited_connection
 from pipeline.search.study import WORKER, ask_for_trial, mark_stopped, open_study, total_trials
 from pipeline.search.supervisor import DISK_FULL_EXIT_CODE, STOP_SIGNALS
 from pipeline.search.trial import PruningCallback, preload_data, train_trial, trial_record
+from pipeline.system.files import write_atomically
 from pipeline.system.process import Rank, add_working_directory_to_path, exit_with_parent, rank_environment
 from pipeline.training.callbacks.monitored_metric import NoSuchMetric
 
@@ -156,13 +157,15 @@ class Worker:
         except UserError as mistake:
             print(f"error: {mistake}", file=sys.stderr)
             if isinstance(mistake, NoSuchMetric) and here.is_first:
-                directory.write_refusal(self.folder, str(mistake))
+                write_atomically(self.folder / directory.REFUSAL_FILE, str(mistake))
             if isinstance(mistake, ConfigError | DataError) and here.is_first:
-                directory.write_trial_mistake(run, str(mistake))
+                write_atomically(run.folder / directory.MISTAKE_FILE, str(mistake))
         except BaseException as problem:  # noqa: BLE001  whatever it is, the log of the trial has it
             code = FAILED if find_os_error(problem, DISK_FULL) is None else DISK_FULL_EXIT_CODE
             if here.is_first:
-                directory.write_trial_failure(run, f"{type(problem).__name__}: {problem}".partition("\n")[0])
+                sentence = f"{type(problem).__name__}: {problem}".partition("\n")[0]
+                with suppress(OSError):  # the disk may be full
+                    write_atomically(run.folder / directory.FAILURE_FILE, sentence)
             with suppress(OSError):
                 traceback.print_exc()
         finally:
@@ -189,7 +192,8 @@ class Worker:
                 if code == DISK_FULL_EXIT_CODE:  # not the trial's fault; the study has no room for it either
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if code != 0 and problem is None:
-                    problem, failed_at = _describe_exit(code), time.monotonic()
+                    problem = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                    failed_at = time.monotonic()
             if problem is not None and running and time.monotonic() - failed_at > GRACE_SECONDS:
                 for process in running:
                     _kill(process)
@@ -231,10 +235,6 @@ def _set_up_trial_process(here: Rank, port: int, run: Run, threads: int) -> None
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
     log_to_file(run.folder / "trial.log")
-
-
-def _describe_exit(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _kill(process: int) -> None:
