@@ -44,7 +44,7 @@ def _both(recipe: str, estimator: Any, metric: str) -> tuple[Pairs, str]:
 def _fitted(estimator: Any, overrides: tuple[str, ...]) -> float:
     """Accuracy or R2 on the test part, learned from the training part with its own scaling."""
     config = compose(overrides).config
-    parts = instantiate.instantiate(config.data, config, seed=config.seed).parts
+    parts = instantiate.instantiate(config.data, config, seed=config.seed).splits
     model = make_pipeline(StandardScaler(), estimator)
     model.fit(parts.train.inputs.numpy(), parts.train.targets.numpy())
     return float(model.score(parts.test.inputs.numpy(), parts.test.targets.numpy()))

@@ -67,7 +67,7 @@ class TestTargetsThatDoNotVary:
         ],
     )
     def test_there_is_nothing_to_learn(self, task: Any, always: list[Any], other: list[Any], said: str) -> None:
-        with pytest.raises(DataError, match=rf"mine's train part: all .*{said}, so there is nothing to learn"):
+        with pytest.raises(DataError, match=rf"mine's train split: all .*{said}, so there is nothing to learn"):
             data_module(Constant(task, train=always, validation=other)).load()
 
     @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ class TestTargetsThatDoNotVary:
         self, task: Any, always: list[Any], other: list[Any], caplog: pytest.LogCaptureFixture
     ) -> None:
         data_module(Constant(task, train=other, validation=always)).load()
-        assert "mine's validation part: all 2 samples have the target" in caplog.text
+        assert "mine's validation split: all 2 samples have the target" in caplog.text
 
 
 class TestLoading:
@@ -98,25 +98,25 @@ class TestLoading:
     def test_a_fraction_keeps_the_classes_and_leaves_the_other_parts_alone(self) -> None:
         data = data_module(train_fraction=0.3)
         assert data.load().sizes == {"train": 30, "validation": 20, "test": 10}
-        assert torch.bincount(data.parts.train.targets).tolist() == [6] * 5
+        assert torch.bincount(data.splits.train.targets).tolist() == [6] * 5
         smaller = data_module(train_fraction=0.2)
-        rows = [set(each.parts.train.inputs[:, 0, 0, 0].tolist()) for each in (smaller, data)]
+        rows = [set(each.splits.train.inputs[:, 0, 0, 0].tolist()) for each in (smaller, data)]
         assert rows[0] < rows[1]
 
     def test_training_samples_that_stand_in_another_part_are_left_out_when_that_is_asked_for(self) -> None:
         kept, cleaned = data_module(), data_module(on_copies="drop")
-        assert [len(part) for part in kept.parts.by_name().values()] == [100, 20, 10]
-        assert [len(part) for part in cleaned.parts.by_name().values()] == [80, 20, 10]
-        assert cleaned.parts.train.inputs.min() == 20
+        assert [len(part) for part in kept.splits.by_name().values()] == [100, 20, 10]
+        assert [len(part) for part in cleaned.splits.by_name().values()] == [80, 20, 10]
+        assert cleaned.splits.train.inputs.min() == 20
         assert kept.load().digest != cleaned.load().digest
 
     def test_folds_take_turns_at_validating_and_leave_the_test_part_alone(self) -> None:
         each = [data_module(folds=4, fold=fold) for fold in range(4)]
         assert all(data.load().sizes == {"train": 90, "validation": 30, "test": 10} for data in each)
-        held = torch.cat([data.parts.validation.inputs[:, 0, 0, 0] for data in each])
+        held = torch.cat([data.splits.validation.inputs[:, 0, 0, 0] for data in each])
         assert sorted(held.tolist()) == sorted([*range(100), *range(20)])
         assert len({data.spec.digest for data in each}) == 4
-        assert {tuple(data.parts.test.inputs[:, 0, 0, 0].tolist()) for data in each} == {tuple(range(10))}
+        assert {tuple(data.splits.test.inputs[:, 0, 0, 0].tolist()) for data in each} == {tuple(range(10))}
 
     @pytest.mark.parametrize(
         "asked, told",
@@ -124,7 +124,7 @@ class TestLoading:
             ({"folds": 1}, r"data\.folds=1: expected 2 or more"),
             ({"folds": 5, "fold": 5}, r"data\.fold=5: expected 0 to 4"),
             ({"fold": 2}, r"data\.fold=2: expected 0 as long as data\.folds is null"),
-            ({"folds": 121}, r"data\.folds=121 is more than the 120 samples to cut; use at most data\.folds=120"),
+            ({"folds": 121}, r"data\.folds=121 is more than the 120 samples to divide; use at most data\.folds=120"),
         ],
     )
     def test_folds_that_cannot_be_are_refused(self, asked: dict[str, int], told: str) -> None:
@@ -162,8 +162,8 @@ class TestWhatIsRefused:
                 "batch_size=101 is more than the 100 training samples of numbers",
             ),
             (Numbers(), {"batch_size": 8, "train_fraction": 0.05}, "more than the 5 .*train_fraction=0.05"),
-            (Numbers(sizes=(100, 0, 10)), {}, "numbers's validation part is empty"),
-            (Numbers(labels=6), {}, "numbers's train part: row 5 has the label 5, expected 0 to 4"),
+            (Numbers(sizes=(100, 0, 10)), {}, "numbers's validation split is empty"),
+            (Numbers(labels=6), {}, "numbers's train split: row 5 has the label 5, expected 0 to 4"),
         ],
     )
     def test_data_that_cannot_work(self, source: Numbers, options: dict[str, Any], reason: str) -> None:
@@ -220,7 +220,7 @@ class TestInLightning:
         assert isinstance(fit.val_dataloaders, EvaluationLoader)
         assert fit.global_step == len(watcher.steps) == 3 * data.steps_per_epoch == 36
         for epoch in range(3):
-            alone = TrainLoader(data.parts.train, batch_size=8, seed=0, epoch=lambda now=epoch: now)
+            alone = TrainLoader(data.splits.train, batch_size=8, seed=0, epoch=lambda now=epoch: now)
             expected = [(epoch, batch.ids.tolist()) for chunk in alone for (batch,) in chunk]
             assert watcher.steps[12 * epoch : 12 * epoch + 12] == expected
         rows = [row for epoch, ids in watcher.evaluated if epoch == 2 for row in ids]
@@ -271,7 +271,7 @@ class Users(lightning.LightningModule):
 
 def test_a_users_own_module_gets_pairs_one_batch_at_a_time(tmp_path: Path) -> None:
     data, module = data_module(accumulate=3), Users()
-    data.hand_over_tuples()
+    data.use_tuples()
     fit = trainer(tmp_path, epochs=2)
     fit.fit(module, datamodule=data)
     assert len(module.seen) == fit.global_step == 24
@@ -288,6 +288,6 @@ def test_on_a_gpu_the_data_lies_there_and_the_batches_are_the_same(tmp_path: Pat
         enable_checkpointing=False, enable_progress_bar=False,
     )  # fmt: skip
     fit.fit(watcher, datamodule=data)
-    assert fit.train_dataloader.part.inputs.device.type == "cuda"
-    alone = TrainLoader(data.parts.train, batch_size=8, seed=0, epoch=lambda: 0)
+    assert fit.train_dataloader.split.inputs.device.type == "cuda"
+    alone = TrainLoader(data.splits.train, batch_size=8, seed=0, epoch=lambda: 0)
     assert [ids for _, ids in watcher.steps] == [batch.ids.tolist() for chunk in alone for (batch,) in chunk]

@@ -124,7 +124,7 @@ def test_a_class_has_a_name_that_can_be_shown(name: str, samples: tuple[DataSour
         (root / "b").mkdir(exist_ok=True)
         one = next((root / "a").iterdir())
         one.rename(root / "b" / one.name)
-    with pytest.raises(DataError, match="has a name that cannot be shown, and a folder is a class: give it another"):
+    with pytest.raises(DataError, match="has a name that cannot be shown, and a folder is a class: rename it"):
         fails.load(root)
     assert skips.load(root).class_names == ("a", "b")
 

@@ -88,5 +88,5 @@ def test_a_file_that_became_shorter_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(on_disk, "MAX_IN_MEMORY_BYTES", 0)
     lazy, _ = written(tmp_path / "rows")
     (tmp_path / "rows").write_bytes(b"")
-    with pytest.raises(DataError, match="rows has become shorter while it was read"):
+    with pytest.raises(DataError, match="rows became shorter while it was read"):
         lazy[:]

@@ -59,9 +59,9 @@ REFUSED = {
     ),
     "a label out of range": (
         [*OWN, "+data.source.labels=5"],
-        ["noise's train part", "label 4", "expected 0 to 3", "class_names"],
+        ["noise's train split", "label 4", "expected 0 to 3", "class_names"],
     ),
-    "an empty part": ([*OWN, "+data.source.empty=test"], ["noise's test part is empty", "at least one sample"]),
+    "an empty part": ([*OWN, "+data.source.empty=test"], ["noise's test split is empty", "at least one sample"]),
     "a batch of more than there is": (
         [*OWN, "data.batch_size=257"],
         ["data.batch_size=257", "256 training samples", "use at most 256"],

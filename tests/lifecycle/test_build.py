@@ -208,8 +208,8 @@ class TestIsRefused:
     @pytest.mark.parametrize(
         "overrides, expected",
         [
-            (("+data.source.labels=5",), ["noise's train part", "label 4", "expected 0 to 3"]),
-            (("+data.source.empty=validation",), ["noise's validation part is empty", "at least one sample"]),
+            (("+data.source.labels=5",), ["noise's train split", "label 4", "expected 0 to 3"]),
+            (("+data.source.empty=validation",), ["noise's validation split is empty", "at least one sample"]),
             (("data.batch_size=257",), ["data.batch_size=257", "256 training samples", "use at most 256"]),
             (("model.widths=[4,4,4,4]",), ["8x8 images 4 times", "use at most 3 blocks"]),
             (("model.activation=rely",), ["'rely' is not known", "relu, leaky_relu"]),

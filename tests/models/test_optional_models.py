@@ -150,7 +150,7 @@ class TestTokenizerOfAPretrainedModel:
 
         path = tmp_path / "tokenizer.json"
         tokenizers.Tokenizer(tokenizers.models.WordLevel({"<s>": 0, "<pad>": 1}, unk_token="<s>")).save(str(path))
-        with pytest.raises(DataError, match=r"token number 0 is <s>, expected the one for padding"):
+        with pytest.raises(DataError, match=r"token 0 is <s>, expected the padding token"):
             Tokenization(kind=str(path), **WORDS).learn([])
         with pytest.raises(DataError, match=r"kind=nowhere.json does not exist"):
             Tokenization(kind="nowhere.json", **WORDS).learn([])

@@ -59,7 +59,7 @@ def _samples(finding: Finding, symptoms: DiagnosisInputs, assembly: Components) 
     if not finding.suspects:
         return []
     assert isinstance(assembly.data, DataModule)
-    return render.describe_suspects(finding.suspects, assembly.data.parts, symptoms.class_names)
+    return render.describe_suspects(finding.suspects, assembly.data.splits, symptoms.class_names)
 
 
 def _pictures(run: Run, found: list[Finding], symptoms: DiagnosisInputs, assembly: Components) -> str | None:
@@ -68,6 +68,6 @@ def _pictures(run: Run, found: list[Finding], symptoms: DiagnosisInputs, assembl
     if not suspects or symptoms.kind != "image":
         return None
     assert isinstance(assembly.data, DataModule)
-    content = render.suspects_page(run.id, suspects, assembly.data.parts, symptoms.class_names)
+    content = render.suspects_page(run.id, suspects, assembly.data.splits, symptoms.class_names)
     write_atomically(run.folder / PICTURES, content)
     return relative_to_working_directory(run.folder / PICTURES)

@@ -1,4 +1,4 @@
-"""The one LightningDataModule: loads a source's splits, checks and describes them, and hands out batches."""
+"""The LightningDataModule: loads the splits of a source, checks and describes them, and makes loaders."""
 
 import logging
 from collections.abc import Sequence
@@ -19,29 +19,29 @@ from pipeline.data.dataset import DataSource, Split, Splits
 from pipeline.data.duplicates import drop_duplicates
 from pipeline.data.loader import EvaluationLoader, EvaluationTuples, TrainLoader, TrainTuples
 from pipeline.data.on_disk import concatenate
-from pipeline.data.splitting import cross_validation_fold, stratified_fraction
+from pipeline.data.splitting import FIXED_SEED, cross_validation_fold, stratified_fraction
 from pipeline.data.targets import check_class_labels, check_multilabel_targets, check_regression_targets
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import DataSpec
 
 log = logging.getLogger(__name__)
 
-FOLD_SEED = 0  # the same folds for every run, whatever its own seed
-MAX_GPU_MEMORY_SHARE = 0.25  # what one part may take of a GPU's memory; the rest is the network's
+MAX_GPU_MEMORY_SHARE = 0.25  # of the free memory, for one split; the rest is for the network
 
 
 class DataModule(LightningDataModule):
-    """`batch_size` samples are a training batch over all processes together, `evaluation_batch_size` an
-    evaluation batch in each process; of the training samples a share of `train_fraction` (0 to 1] is used.
+    """Makes batches of a source's data.
 
-    With `folds` the training and validation samples are put together and cut into that many equal parts, of which
-    number `fold` (from 0) validates: k-fold cross-validation. The test part stays what it is.
-
-    With `balanced` an epoch has as many samples as ever, but equally many of each class.
-    With `on_copies` drop, training samples that stand in the validation or test part, too, are left out.
-
-    `accumulate` batches are an optimiser step, `log_every_n_steps` steps a Chunk. `root` is the folder with
-    the source's files, None leaves it to the source.
+    root                   folder with the source's files; None: the source knows where to find them
+    batch_size             samples of a training batch, over all processes together
+    evaluation_batch_size  samples of an evaluation batch, in each process
+    train_fraction         share (0 to 1] of the training samples that is used
+    folds, fold            k-fold cross-validation: training and validation samples together are divided into `folds`
+                           equal parts, of which number `fold` (from 0) is the validation split
+    balanced               an epoch has as many samples as before, but equally many of each class
+    on_copies              drop: leave out training samples that are in the validation or test split, too
+    accumulate             batches of an optimiser step
+    log_every_n_steps      steps of a StepChunk
     """
 
     def __init__(
@@ -82,77 +82,69 @@ class DataModule(LightningDataModule):
         self._as_tuples = False
 
     def load(self) -> DataSpec:
-        """Finds, fetches, verifies and describes the data; only the first call does any work.
+        """Download, verify and describe the data; only the first call does any work.
 
-        Raises DataError or ConfigError: what is wrong with the data is found here and nowhere later.
+        Raises DataError or ConfigError for all mistakes in the data, so none is found later.
         """
-        if self.batch_size > len(self.parts.train):
+        if self.batch_size > len(self.splits.train):
             raise DataError(
-                f"data.batch_size={self.batch_size} is more than the {len(self.parts.train)} training samples of "
-                f"{self.parts.name} at data.train_fraction={self.train_fraction:g}; use at most "
-                f"{len(self.parts.train)}"
+                f"data.batch_size={self.batch_size} is more than the {len(self.splits.train)} training samples of "
+                f"{self.splits.name} at data.train_fraction={self.train_fraction:g}; use at most "
+                f"{len(self.splits.train)}"
             )
-        if self.balanced and self.parts.train.targets.ndim > 1:
-            asked = "labels of which any number holds" if self.parts.task == "multilabel" else self.spec.answers
+        if self.balanced and self.splits.train.targets.ndim > 1:
+            targets = "any number of labels for a sample" if self.splits.task == "multilabel" else self.spec.answers
             raise ConfigError(
-                f"data.balanced=true draws classes equally often; {self.parts.name} has {asked} to predict: leave it "
-                "out"
+                f"data.balanced=true makes classes equally frequent; {self.splits.name} has {targets} to predict: "
+                "leave it out"
             )
         return self.spec
 
-    def take_over(self, other: "DataModule") -> None:
-        """Share what `other` has loaded, if this one would load the same."""
-        mine, its = (
-            (
-                type(each.source),
-                vars(each.source),
-                each.root,
-                each.train_fraction,
-                each.folds,
-                each.fold,
-                each.on_copies,
-            )
-            for each in (self, other)
+    def reuse(self, other: "DataModule") -> None:
+        """Use the splits that `other` has loaded, if this one would load the same."""
+        options = ("root", "train_fraction", "folds", "fold", "on_copies")
+        mine, theirs = (
+            (type(data.source), vars(data.source), *(getattr(data, name) for name in options)) for data in (self, other)
         )
-        if mine == its:
-            self.parts, self.spec = other.parts, other.spec
+        if mine == theirs:
+            self.splits, self.spec = other.splits, other.spec
 
     def setup(self, stage: str) -> None:
         self.load()
 
     @cached_property
-    def parts(self) -> Splits:
-        parts = self.source.load(None if self.root is None else Path(self.root).expanduser())
-        check_splits(parts)
+    def splits(self) -> Splits:
+        splits = self.source.load(None if self.root is None else Path(self.root).expanduser())
+        check_splits(splits)
         if self.folds is not None:
-            parts = make_fold(parts, folds=self.folds, fold=self.fold)
+            splits = make_fold(splits, folds=self.folds, fold=self.fold)
         if self.on_copies == "drop":
-            parts = drop_duplicates(parts)
+            splits = drop_duplicates(splits)
         if self.train_fraction < 1:
-            rows = stratified_fraction(parts.train.strata, self.train_fraction)
-            parts = replace(parts, train=parts.train.rows(torch.from_numpy(rows)))
-        return parts.fitted()
+            rows = stratified_fraction(splits.train.strata, self.train_fraction)
+            splits = replace(splits, train=splits.train.rows(torch.from_numpy(rows)))
+        return splits.fitted()
 
     @cached_property
     def spec(self) -> DataSpec:
-        return build_data_spec(self.parts)
+        return build_data_spec(self.splits)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch."""
-        return ceil(len(self.parts.train) // self.batch_size / self.accumulate)
+        """Return the number of optimiser steps in an epoch."""
+        return ceil(len(self.splits.train) // self.batch_size / self.accumulate)
 
     def example(self, count: int) -> Tensor:
-        """The raw inputs of the first training samples."""
-        return self.parts.train.inputs[:count]
+        """Return the raw inputs of the first training samples."""
+        return self.splits.train.inputs[:count]
 
-    def hand_over_tuples(self) -> None:
-        """Hand out plain (inputs, targets) from now on, for a LightningModule that knows no Batch."""
+    def use_tuples(self) -> None:
+        """Make loaders of plain (inputs, targets) from now on, for a LightningModule that does not know Batch."""
         self._as_tuples = True
 
     def train_dataloader(self) -> TrainLoader | TrainTuples:
         loader = TrainLoader(
-            self._placed(self.parts.train),
+            self._on_device(self.splits.train),
             batch_size=self.batch_size,
             seed=self.seed,
             epoch=lambda: 0 if self.trainer is None else self.trainer.current_epoch,
@@ -170,24 +162,24 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> EvaluationLoader | EvaluationTuples:
         return self.evaluation_loader("test")
 
-    def evaluation_loader(self, part: str) -> EvaluationLoader | EvaluationTuples:
-        """Return the loader of train, validation or test."""
+    def evaluation_loader(self, split: str) -> EvaluationLoader | EvaluationTuples:
+        """Return the loader of train, validation or test split."""
         loader = EvaluationLoader(
-            self._placed(self.parts.by_name()[part]),
+            self._on_device(self.splits.by_name()[split]),
             batch_size=self.evaluation_batch_size,
             rank=self.rank,
             world_size=self.world_size,
         )
         return EvaluationTuples(loader) if self._as_tuples else loader
 
-    def _placed(self, part: Split) -> Split:
-        """Move a split to the GPU if there is one with ample room; otherwise batches are moved one by one."""
+    def _on_device(self, split: Split) -> Split:
+        """Move a split to the GPU if there is one with enough memory; otherwise batches are moved one by one."""
         if self.trainer is None or self.trainer.strategy.root_device.type != "cuda":
-            return part
+            return split
         device = self.trainer.strategy.root_device
         free_bytes, _ = torch.cuda.mem_get_info(device)
-        fits = part.inputs.nbytes + part.targets.nbytes <= MAX_GPU_MEMORY_SHARE * free_bytes
-        return part.to(device) if fits else part
+        fits = split.inputs.nbytes + split.targets.nbytes <= MAX_GPU_MEMORY_SHARE * free_bytes
+        return split.to(device) if fits else split
 
 
 def check_batch_sizes(batch_size: int, evaluation_batch_size: int, train_fraction: float, world_size: int) -> None:
@@ -214,60 +206,65 @@ def check_folds(folds: int | None, fold: int) -> None:
         raise ConfigError(f"data.fold={fold}: expected {wanted}")
 
 
-def make_fold(parts: Splits, *, folds: int, fold: int) -> Splits:
+def make_fold(splits: Splits, *, folds: int, fold: int) -> Splits:
     """Return the splits of one fold of cross-validation.
 
-    Raises ConfigError where there are fewer samples (or groups) than folds, or the splits are ordered in time."""
-    if parts.is_ordered:
+    Raises ConfigError where there are fewer samples (or groups) than folds, or the splits are ordered in time.
+    """
+    if splits.is_ordered:
         raise ConfigError(
-            f"data.folds={folds}: the parts of {parts.name} follow each other in time, and a fold would be judged on "
-            "what came before. Leave out data.folds, or what the source is cut by (data.source.time)"
+            f"data.folds={folds}: the splits of {splits.name} follow each other in time, and a fold would be evaluated "
+            "on earlier samples. Leave out data.folds, or the option that orders the splits (data.source.time)"
         )
-    whole = concatenate_splits(parts.train, parts.validation)
+    whole = concatenate_splits(splits.train, splits.validation)
     groups = None if whole.groups is None else whole.groups.numpy()
     most, what = (len(whole), "samples") if groups is None else (len(np.unique(groups)), "groups of samples")
     if folds > most:
-        fewer = f"use at most data.folds={most}" if most > 1 else "leave data.folds out"
-        raise ConfigError(f"data.folds={folds} is more than the {most} {what} to cut; {fewer}")
-    train, validation = cross_validation_fold(whole.strata, folds=folds, fold=fold, seed=FOLD_SEED, groups=groups)
+        remedy = f"use at most data.folds={most}" if most > 1 else "leave data.folds out"
+        raise ConfigError(f"data.folds={folds} is more than the {most} {what} to divide; {remedy}")
+    train, validation = cross_validation_fold(whole.strata, folds=folds, fold=fold, seed=FIXED_SEED, groups=groups)
     return replace(
-        parts, train=whole.rows(torch.from_numpy(train)), validation=whole.rows(torch.from_numpy(validation))
+        splits, train=whole.rows(torch.from_numpy(train)), validation=whole.rows(torch.from_numpy(validation))
     )
 
 
-def concatenate_splits(one: Split, other: Split) -> Split:
-    groups = None if one.groups is None or other.groups is None else torch.cat([one.groups, other.groups])
-    return Split(concatenate([one.inputs, other.inputs]), torch.cat([one.targets, other.targets]), groups)
+def concatenate_splits(first: Split, second: Split) -> Split:
+    groups = None if first.groups is None or second.groups is None else torch.cat([first.groups, second.groups])
+    return Split(concatenate([first.inputs, second.inputs]), torch.cat([first.targets, second.targets]), groups)
 
 
-def check_splits(parts: Splits) -> None:
-    """Raises DataError for an empty split, counts that differ, or invalid targets."""
-    for name, part in parts.by_name().items():
-        where = f"{parts.name}'s {name} part"
-        if len(part.inputs) != len(part.targets):
-            raise DataError(f"{where} has {len(part.inputs)} inputs, but {len(part.targets)} targets.")
-        if len(part) == 0:
-            raise DataError(f"{where} is empty: every part needs at least one sample. Change the source's split.")
-        if parts.task == "regression":
-            check_regression_targets(part.targets, where=where)
-        elif parts.task == "multilabel":
-            check_multilabel_targets(part.targets, num_labels=len(parts.class_names), where=where)
+def check_splits(splits: Splits) -> None:
+    """Raise DataError for an empty split, different numbers of inputs and targets, or invalid targets."""
+    for name, split in splits.by_name().items():
+        where = f"{splits.name}'s {name} split"
+        if len(split.inputs) != len(split.targets):
+            raise DataError(f"{where} has {len(split.inputs)} inputs, but {len(split.targets)} targets.")
+        if len(split) == 0:
+            raise DataError(f"{where} is empty: each split needs at least one sample. Change the source's split.")
+        if splits.task == "regression":
+            check_regression_targets(split.targets, where=where)
+        elif splits.task == "multilabel":
+            check_multilabel_targets(split.targets, num_labels=len(splits.class_names), where=where)
         else:
-            check_class_labels(part.targets, num_classes=len(parts.class_names), where=where)
-        check_target_variation(name, part.targets, parts.class_names, where=where)
+            check_class_labels(split.targets, num_classes=len(splits.class_names), where=where)
+        check_target_variation(name, split.targets, splits.class_names, where=where)
 
 
 def check_target_variation(name: str, targets: Tensor, class_names: Sequence[str], *, where: str) -> None:
-    """Raises DataError where all training samples have the same target; warns where those to choose by have."""
+    """Raise DataError where all training samples have the same target; warn where all validation samples have."""
     if name == "test" or not bool((targets == targets[0]).all()):
         return
-    only = class_names[int(targets[0])] if targets.ndim == 1 else ", ".join(f"{each:g}" for each in targets[0].tolist())
+    only = (
+        class_names[int(targets[0])]
+        if targets.ndim == 1
+        else ", ".join(f"{number:g}" for number in targets[0].tolist())
+    )
     if name == "train":
         raise DataError(
             f"{where}: all {len(targets)} samples have the target {only}, so there is nothing to learn. Choose another "
             "target, add samples, or change the source's split."
         )
     log.warning(
-        f"{where}: all {len(targets)} samples have the target {only}, so whatever always says that is right there. Add "
+        f"{where}: all {len(targets)} samples have the target {only}, so a model that always predicts it is right. Add "
         "samples, or change the source's split"
     )

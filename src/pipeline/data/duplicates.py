@@ -1,5 +1,8 @@
-"""Samples that are in two splits, which is leakage: sources warn of them, each knowing best what makes two samples the
-same; training samples that are the same byte for byte can be left out."""
+"""Samples that are in two splits, which is leakage.
+
+Sources warn of them, because each kind of data has its own rule for which samples are equal. Training samples that are
+equal byte for byte can be left out.
+"""
 
 import hashlib
 import logging
@@ -15,56 +18,57 @@ from torch import Tensor
 from pipeline.data.dataset import Split, Splits
 from pipeline.data.loader import EvaluationLoader
 
-ROWS_AT_A_TIME = 4096  # a set may be larger than memory
+ROWS_PER_BATCH = 4096  # a data set may be larger than memory
 
 log = logging.getLogger(__name__)
 
 
 def warn_of_duplicates(
-    parts: Mapping[str, Sequence[Hashable]], what: str, name: Callable[[str, int], str] | None = None
+    keys: Mapping[str, Sequence[Hashable]], what: str, name: Callable[[str, int], str] | None = None
 ) -> None:
-    """Warn of samples that are in two splits: they make the score too good.
+    """Warn of samples that are in two splits: they make scores too good.
 
-    `parts`: of each, training first, what tells a sample from others; `name`: what a sample of a part is called.
+    keys  of the samples in each split, training first; two samples with the same key are duplicates
+    name  returns the name of a sample from its split and row
     """
-    for one, other in combinations(parts, 2):
-        seen = {sample: row for row, sample in enumerate(parts[one])}
-        copies = [row for row, sample in enumerate(parts[other]) if sample in seen]
-        if copies and name is not None:
-            example = f", such as {name(other, copies[0])} and {name(one, seen[parts[other][copies[0]]])}"
-        else:
-            example = ""
-        _warn(len(copies), len(parts[other]), other, one, what, example)
+    for first, second in combinations(keys, 2):
+        rows = {key: row for row, key in enumerate(keys[first])}
+        duplicates = [row for row, key in enumerate(keys[second]) if key in rows]
+        example = ""
+        if duplicates and name is not None:
+            row = duplicates[0]
+            example = f", such as {name(second, row)} and {name(first, rows[keys[second][row]])}"
+        _warn(len(duplicates), len(keys[second]), second, first, what, example)
 
 
-def warn_of_equal_hashes(parts: Mapping[str, npt.NDArray[np.uint64]], what: str) -> None:
-    """Warn as warn_of_duplicates does, for millions of samples in the memory of a few arrays."""
-    for one, other in combinations(parts, 2):
-        copies = int(np.isin(parts[other], parts[one]).sum())
-        _warn(copies, len(parts[other]), other, one, what, "")
+def warn_of_equal_hashes(hashes: Mapping[str, npt.NDArray[np.uint64]], what: str) -> None:
+    """Warn like warn_of_duplicates, with the memory of a few arrays for millions of samples."""
+    for first, second in combinations(hashes, 2):
+        duplicates = int(np.isin(hashes[second], hashes[first]).sum())
+        _warn(duplicates, len(hashes[second]), second, first, what, "")
 
 
-def _warn(copies: int, count: int, part: str, other: str, what: str, example: str) -> None:
-    if copies:
+def _warn(duplicates: int, count: int, split: str, other: str, what: str, example: str) -> None:
+    if duplicates:
         log.warning(
-            f"{copies} of the {count} {part} {what} stand in the {other} part, too{example}: the scores will be too "
-            "good"
+            f"{duplicates} of the {count} {split} {what} are in the {other} split, too{example}: the scores will be "
+            "too good"
         )
 
 
-def sample_digests(part: Split) -> list[bytes]:
+def sample_digests(split: Split) -> list[bytes]:
     """Return a digest of each sample's inputs, (N,)."""
-    batches = EvaluationLoader(part, batch_size=ROWS_AT_A_TIME)
+    batches = EvaluationLoader(split, batch_size=ROWS_PER_BATCH)
     return [digest for batch in batches for digest in row_digests(batch.inputs)]
 
 
 def row_digests(rows: Tensor) -> list[bytes]:
-    """Return a digest of each row of (N, ...)."""
+    """Return a digest of each row of (N, ...), (N,)."""
     return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in rows.numpy()]
 
 
-def drop_duplicates(parts: Splits) -> Splits:
-    """Leave training samples out that are in the validation or test split, too; those stay as they are."""
-    held_out = {*sample_digests(parts.validation), *sample_digests(parts.test)}
-    rows = [row for row, digest in enumerate(sample_digests(parts.train)) if digest not in held_out]
-    return replace(parts, train=parts.train.rows(torch.tensor(rows, dtype=torch.int64)))
+def drop_duplicates(splits: Splits) -> Splits:
+    """Drop training samples that are in the validation or test split, too."""
+    held_out = {*sample_digests(splits.validation), *sample_digests(splits.test)}
+    rows = [row for row, digest in enumerate(sample_digests(splits.train)) if digest not in held_out]
+    return replace(splits, train=splits.train.rows(torch.tensor(rows, dtype=torch.int64)))

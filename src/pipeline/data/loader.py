@@ -1,4 +1,4 @@
-"""Loaders: batches drawn by index, in an order that is a function of the seed and the epoch alone."""
+"""Loaders: batches in an order that is a function of the seed and the epoch alone."""
 
 from collections.abc import Callable, Iterator
 from math import ceil
@@ -21,29 +21,29 @@ def epoch_order(size: int, *, seed: int, epoch: int) -> Tensor:
 
 
 def balanced_order(labels: Tensor, *, seed: int, epoch: int) -> Tensor:
-    """Return N rows for labels (N,), shuffled, int64: equally many of each class, give or take one.
+    """Return N rows (N,) int64 for labels (N,), shuffled; the classes have equally many, give or take one.
 
-    Rare classes are oversampled (every row equally often, give or take once); frequent classes are subsampled
-    differently each epoch. A function of the labels, the seed and the epoch alone.
+    Rare classes are oversampled (each row equally often, give or take once); frequent classes are subsampled, in each
+    epoch differently. The order is a function of the labels, the seed and the epoch alone.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "balanced order", epoch))
     members = [(labels == name).nonzero().squeeze(1) for name in torch.unique(labels)]
     shares = torch.full((len(members),), len(labels) // len(members))
-    # Who has one more is drawn, or the first classes would have it in every epoch.
+    # Which classes have one more is random; otherwise it would be the first ones in every epoch.
     shares[torch.randperm(len(members), generator=generator)[: len(labels) % len(members)]] += 1
-    drawn = []
+    selected = []
     for rows, share in zip(members, shares.tolist(), strict=True):
         passes = [torch.randperm(len(rows), generator=generator) for _ in range(ceil(share / len(rows)))]
-        drawn.append(rows[torch.cat(passes)[:share]])
-    together = torch.cat(drawn)
-    return together[torch.randperm(len(together), generator=generator)]
+        selected.append(rows[torch.cat(passes)[:share]])
+    order = torch.cat(selected)
+    return order[torch.randperm(len(order), generator=generator)]
 
 
 def chunk_bounds(*, epoch: int, start: int, steps_per_epoch: int, every: int) -> Iterator[tuple[int, int]]:
-    """The runs [first, last) of steps of this epoch, from step `start` on.
+    """Yield the chunks [first, last) of this epoch's steps, from step `start` on.
 
-    They end where the steps of the whole training, counted through all epochs, reach a multiple of `every`,
-    and with the epoch. An epoch of which nothing is left has one empty run.
+    A chunk ends where the steps since the first epoch reach a multiple of `every`, and at the end of the epoch. If no
+    step is left, there is one empty chunk.
     """
     before = epoch * steps_per_epoch
     first = start
@@ -56,40 +56,39 @@ def chunk_bounds(*, epoch: int, start: int, steps_per_epoch: int, every: int) ->
 
 
 class StepChunk:
-    """Consecutive optimiser steps of one epoch, steps [first_step, last_step). Free to make.
+    """Consecutive optimiser steps of one epoch, [first_step, last_step).
 
-    Iterating yields for each step its micro-batches, and draws them only then. Asking for the next step tells
-    the loader that the previous one is done.
+    Iteration yields the micro-batches of each step, and makes them only then. Asking for the next step tells the loader
+    that the previous one is done.
     """
 
-    def __init__(self, first_step: int, last_step: int, draw: Callable[[int], list[Batch]]) -> None:
+    def __init__(self, first_step: int, last_step: int, micro_batches: Callable[[int], list[Batch]]) -> None:
         self.first_step = first_step
         self.last_step = last_step
-        self._draw = draw
+        self._micro_batches = micro_batches
 
     def __len__(self) -> int:
         return self.last_step - self.first_step
 
     def __iter__(self) -> Iterator[list[Batch]]:
         for step in range(self.first_step, self.last_step):
-            yield self._draw(step)
+            yield self._micro_batches(step)
 
 
 class TrainLoader:
-    """An epoch as Chunks of optimiser steps, each of `accumulate` batches (the last may have fewer).
+    """Yields an epoch as StepChunks of optimiser steps, each of `accumulate` batches (the last may have fewer).
 
-    Batch i of an epoch is places [i * B, (i + 1) * B) of its order, of which process r of W takes the r-th of
-    W equal slices: any number of processes sees the same batches. What does not fill a batch is left out.
-    With `balanced` the order is one in which all classes come equally often, else each sample comes once.
+    Batch i of an epoch is the slice [i * B, (i + 1) * B) of its order, of which process r of W takes the r-th of W
+    equal slices: any number of processes sees the same batches. Samples that do not fill a batch are left out. With
+    `balanced` all classes are equally frequent, otherwise each sample comes once.
 
-    `epoch` is asked when an iteration draws its first chunk, because whoever iterates may stop at any time.
-    It has no length on purpose: Lightning then looks one Chunk ahead to know which is the epoch's last, and
-    runs the epoch's end after that one, also when a resumed epoch has fewer.
+    `epoch` is called when an iteration begins. The loader has no length on purpose: Lightning then fetches one chunk
+    ahead to know which is the last, and ends the epoch after that one, also when a resumed epoch has fewer.
     """
 
     def __init__(
         self,
-        part: Split,
+        split: Split,
         *,
         batch_size: int,
         seed: int,
@@ -100,7 +99,7 @@ class TrainLoader:
         log_every_n_steps: int = 50,
         balanced: bool = False,
     ) -> None:
-        self.part = part
+        self.split = split
         self.batch_size = batch_size
         self.balanced = balanced
         self.seed = seed
@@ -108,20 +107,20 @@ class TrainLoader:
         self.world_size = world_size
         self.accumulate = accumulate
         self.log_every_n_steps = log_every_n_steps
-        self.batches_per_epoch = len(part) // batch_size
+        self.batches_per_epoch = len(split) // batch_size
         self.steps_per_epoch = ceil(self.batches_per_epoch / accumulate)
-        self.seconds_drawing = 0.0  # so far; of a GPU's work only the order to do it
+        self.seconds_drawing = 0.0  # spent on batches so far; on a GPU only the time to enqueue the work
         self._epoch = epoch
-        self._start = (0, 0)  # (epoch, step) from which training sets out or goes on
-        self._position = (0, 0)  # (epoch, steps handed out in it)
+        self._start = (0, 0)  # (epoch, step) at which training starts or resumes
+        self._position = (0, 0)  # (epoch, steps that were yielded in it)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position; it is exact whenever the step handed out last is done."""
+        """Return the position, which is exact whenever the last step that was yielded is done."""
         epoch, step = self._position
         return {"epoch": epoch, "step": step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next iteration over that epoch goes on at that step; every other epoch has all of its steps."""
+        """Resume that epoch at that step in the next iteration over it; all other epochs have all of their steps."""
         self._start = self._position = (state["epoch"], state["step"])
 
     def __iter__(self) -> Iterator[StepChunk]:
@@ -130,7 +129,7 @@ class TrainLoader:
         self._position = (epoch, start)
         rows = self._rows(epoch)
 
-        def draw(step: int) -> list[Batch]:
+        def micro_batches(step: int) -> list[Batch]:
             self._position = (epoch, step + 1)
             first = step * self.accumulate
             last = min(first + self.accumulate, self.batches_per_epoch)
@@ -143,39 +142,39 @@ class TrainLoader:
             epoch=epoch, start=start, steps_per_epoch=self.steps_per_epoch, every=self.log_every_n_steps
         )
         for first, last in bounds:
-            yield StepChunk(first, last, draw)
+            yield StepChunk(first, last, micro_batches)
 
     def batches(self) -> Iterator[Batch]:
-        """Iterate over this epoch's batches from the first on, without a change of the position in training."""
+        """Iterate over all batches of this epoch, without changing the position in training."""
         return (self._batch(rows) for rows in self._rows(self._epoch()))
 
     def _rows(self, epoch: int) -> Tensor:
         """Return the rows (batches_per_epoch, b) that this process takes in this epoch, on the data's device."""
         if self.balanced:
-            order = balanced_order(self.part.targets.cpu(), seed=self.seed, epoch=epoch)
+            order = balanced_order(self.split.targets.cpu(), seed=self.seed, epoch=epoch)
         else:
-            order = epoch_order(len(self.part), seed=self.seed, epoch=epoch)
+            order = epoch_order(len(self.split), seed=self.seed, epoch=epoch)
         used = order[: self.batches_per_epoch * self.batch_size]
         own = used.view(self.batches_per_epoch, self.world_size, -1)[:, self.rank]
-        return own.contiguous().to(self.part.targets.device)
+        return own.contiguous().to(self.split.targets.device)
 
     def _batch(self, rows: Tensor) -> Batch:
-        # index_select, because part.inputs[rows] takes four times as long for small batches.
-        return Batch(self.part.inputs.index_select(0, rows), self.part.targets.index_select(0, rows), rows)
+        # index_select, because split.inputs[rows] takes four times as long for small batches.
+        return Batch(self.split.inputs.index_select(0, rows), self.split.targets.index_select(0, rows), rows)
 
 
 class EvaluationLoader:
-    """Each sample once over all processes, in the order of the part, `batch_size` at a time in each process.
+    """Yields each sample once over all processes, in the order of the split, `batch_size` at a time in each process.
 
-    Process r of W takes the r-th of W contiguous shares. All have as many batches, of the same sizes: where N
-    is no multiple of W, the last shares are filled up with copies of the last row, which `mask` leaves out.
-    Only a batch with such rows has a mask; with one process none ever has.
+    Process r of W takes the r-th of W contiguous shares. All have equally many batches, of the same sizes: where N is
+    not a multiple of W, the last shares are padded with copies of the last row, and `mask` is False for them. Only a
+    batch with such rows has a mask; with one process there is none.
     """
 
-    def __init__(self, part: Split, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.part = part
+    def __init__(self, split: Split, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.split = split
         self.batch_size = batch_size
-        self.share = ceil(len(part) / world_size)
+        self.share = ceil(len(split) / world_size)
         self.first_row = rank * self.share
 
     def __len__(self) -> int:
@@ -187,22 +186,21 @@ class EvaluationLoader:
             yield self._batch(first, min(first + self.batch_size, end))
 
     def _batch(self, first: int, last: int) -> Batch:
-        rows = torch.arange(first, last, device=self.part.targets.device)
-        if last <= len(self.part):  # of a tensor a view: nothing is copied
-            return Batch(self.part.inputs[first:last], self.part.targets[first:last], rows)
-        counts = rows < len(self.part)
-        rows = rows.clamp(max=len(self.part) - 1)
-        return Batch(self.part.inputs.index_select(0, rows), self.part.targets.index_select(0, rows), rows, counts)
+        rows = torch.arange(first, last, device=self.split.targets.device)
+        if last <= len(self.split):  # of a tensor a view: nothing is copied
+            return Batch(self.split.inputs[first:last], self.split.targets[first:last], rows)
+        counts = rows < len(self.split)
+        rows = rows.clamp(max=len(self.split) - 1)
+        return Batch(self.split.inputs.index_select(0, rows), self.split.targets.index_select(0, rows), rows, counts)
 
 
-# Batches as Lightning's users know them, for a LightningModule of their own. Inputs are as they are stored (uint8 for
-# images). With several processes the rows that fill up an evaluation batch are handed over as well, as torch's
-# DistributedSampler does.
+# (inputs, targets), for a LightningModule of a user's own. Inputs have the type in which they are stored (uint8 for
+# images). With several processes an evaluation batch includes its padding rows, as in torch's DistributedSampler.
 Pair = tuple[Tensor, Tensor]
 
 
 class TrainTuples:
-    """A TrainLoader, batch by batch. Whoever iterates accumulates batches, so the loader must not."""
+    """Yields the batches of a TrainLoader as pairs. The LightningModule accumulates them, so the loader must not."""
 
     def __init__(self, loader: TrainLoader) -> None:
         assert loader.accumulate == 1
@@ -217,7 +215,7 @@ class TrainTuples:
                 yield batch.inputs, batch.targets
 
     def batches(self) -> Iterator[Pair]:
-        """Iterate as the TrainLoader's method does."""
+        """Iterate over all batches of this epoch, without changing the position in training."""
         return ((batch.inputs, batch.targets) for batch in self.loader.batches())
 
     def state_dict(self) -> dict[str, int]:
@@ -228,7 +226,7 @@ class TrainTuples:
 
 
 class EvaluationTuples:
-    """An EvaluationLoader's batches."""
+    """Yields the batches of an EvaluationLoader as pairs."""
 
     def __init__(self, loader: EvaluationLoader) -> None:
         self.loader = loader

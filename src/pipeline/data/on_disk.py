@@ -1,4 +1,4 @@
-"""Inputs that stay on disk: rows are read when they are used, and memory holds a batch of them."""
+"""Inputs that stay on disk: rows are read when they are used, so memory holds only a batch."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +15,21 @@ from torch import Tensor
 
 from pipeline.errors import DataError
 
-# N rows of the file, M rows that are asked for, C channels
+# N rows of the file, M rows that are read, C channels
 
-MAX_IN_MEMORY_BYTES = 256 * 1024**2  # a file with no more than this is read once, and stays in memory
-BLOCK_BYTES = 32 * 1024**2  # what a pass over all rows holds at a time
+MAX_IN_MEMORY_BYTES = 256 * 1024**2  # a file up to this size is read once, and stays in memory
+BLOCK_BYTES = 32 * 1024**2  # memory of a pass over all rows
 
 
 @dataclass(frozen=True, eq=False)
 class RowFile:
-    """A file of N rows and nothing else, `shape` (N, ...).
+    """A file that holds an array of N rows, without a header.
 
-    What is known of each row, where it is known, spares a pass over all of them: `hashes` (N, 16) uint8 of its content,
-    `sums` (N, C, 2) int64 of each channel's values and of their squares.
+    shape   (N, ...)
+    hashes  (N, 16) uint8 of each row's content, or None
+    sums    (N, C, 2) int64: the sum of each channel's values and of their squares, or None
+
+    Hashes and sums save a pass over all rows.
     """
 
     path: Path
@@ -40,34 +43,40 @@ class RowFile:
         return prod(self.shape[1:]) * self.dtype.itemsize
 
     def read(self, rows: Tensor) -> Tensor:
-        """Return copies (M, ...). Memory is not mapped: every page that was read would count as this process's."""
-        if self._kept is not None:
-            return self._kept.index_select(0, rows)
-        found = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        """Return copies of `rows` (M,), (M, ...).
+
+        The file is not mapped into memory, because each page that was read would count as memory of this process.
+        """
+        if self._content is not None:
+            return self._content.index_select(0, rows)
+        result = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
         if len(rows) == 0:
-            return found
-        target = memoryview(found.numpy().reshape(-1).view(np.uint8).data)
-        wanted, size = rows.numpy(), self.row_bytes
-        neighbours = np.flatnonzero(np.diff(wanted) != 1) + 1
-        for first, last in pairwise([0, *neighbours.tolist(), len(wanted)]):
-            self._read_into(target[first * size : last * size], int(wanted[first]) * size)
-        return found
+            return result
+        target = memoryview(result.numpy().reshape(-1).view(np.uint8).data)
+        numbers, size = rows.numpy(), self.row_bytes
+        # Consecutive rows are read at once.
+        starts = np.flatnonzero(np.diff(numbers) != 1) + 1
+        for first, last in pairwise([0, *starts.tolist(), len(numbers)]):
+            self._read_into(target[first * size : last * size], int(numbers[first]) * size)
+        return result
 
     def _read_into(self, target: memoryview, start: int) -> None:
         done = 0
         while done < len(target):
-            some = os.pread(self._file.fileno(), len(target) - done, start + done)
-            if not some:
-                raise DataError(f"{self.path} has become shorter while it was read. Delete it: it is made anew.")
-            target[done : done + len(some)] = some
-            done += len(some)
+            content = os.pread(self._file.fileno(), len(target) - done, start + done)
+            if not content:
+                raise DataError(
+                    f"{self.path} became shorter while it was read. Delete it; the next run makes it again."
+                )
+            target[done : done + len(content)] = content
+            done += len(content)
 
     @cached_property
     def _file(self):  # type: ignore[no-untyped-def]  # of open(), whose type depends on its mode
         return self.path.open("rb", buffering=0)
 
     @cached_property
-    def _kept(self) -> Tensor | None:
+    def _content(self) -> Tensor | None:
         size = self.shape[0] * self.row_bytes
         if size > MAX_IN_MEMORY_BYTES or size == 0:
             return None
@@ -77,14 +86,14 @@ class RowFile:
 
 @dataclass(frozen=True, eq=False)
 class OnDiskTensor:
-    """The rows `index` (M,) int64 of a file, in this order; indexed as a tensor (M, ...).
+    """The rows `index` (M,) int64 of a file, in this order; it is indexed like a tensor (M, ...).
 
-    `change` makes of what was read (m, ...) what is handed out, (m, *row_shape).
+    `transform`, if given, maps the rows of the file (m, ...) to (m, *row_shape).
     """
 
     file: RowFile
     index: Tensor
-    change: Callable[[Tensor], Tensor] | None = None
+    transform: Callable[[Tensor], Tensor] | None = None
     row_shape: tuple[int, ...] | None = None
 
     @property
@@ -110,42 +119,42 @@ class OnDiskTensor:
         return self._read(self.index.index_select(0, rows))
 
     def _read(self, rows: Tensor) -> Tensor:
-        found = self.file.read(rows)
-        return found if self.change is None else self.change(found)
+        values = self.file.read(rows)
+        return values if self.transform is None else self.transform(values)
 
     def to(self, device: torch.device) -> Tensor:
-        found = torch.empty(self.shape, dtype=self.dtype, device=device)
+        result = torch.empty(self.shape, dtype=self.dtype, device=device)
         first = 0
         for block in self.blocks():
-            found[first : first + len(block)] = block
+            result[first : first + len(block)] = block
             first += len(block)
-        return found
+        return result
 
     def blocks(self) -> Iterator[Tensor]:
-        """Iterate over all rows, a few at a time."""
-        for some in torch.split(self.index, max(1, BLOCK_BYTES // self.file.row_bytes)):
-            yield self._read(some)
+        """Iterate over all rows, some at a time."""
+        for rows in torch.split(self.index, max(1, BLOCK_BYTES // self.file.row_bytes)):
+            yield self._read(rows)
 
 
 Inputs = Tensor | OnDiskTensor
 
 
 def select_rows(inputs: Inputs, rows: Tensor) -> Inputs:
-    """Return the rows (M,) int64: a copy of a tensor's, a view of a file's."""
+    """Return the rows (M,) int64: copies of a tensor's rows, a view of a file's."""
     if isinstance(inputs, OnDiskTensor):
         return replace(inputs, index=inputs.index.index_select(0, rows))
     return inputs.index_select(0, rows)
 
 
 def iterate_blocks(inputs: Inputs) -> Iterator[Tensor]:
-    """Iterate over all rows: a tensor at once, a file a few rows at a time."""
+    """Iterate over all rows: a tensor at once, a file some rows at a time."""
     return inputs.blocks() if isinstance(inputs, OnDiskTensor) else iter([inputs])
 
 
 def concatenate(several: Sequence[Inputs]) -> Inputs:
     """Concatenate tensors, or rows of one file."""
-    stored = [each for each in several if isinstance(each, OnDiskTensor)]
-    if stored:
-        assert len(stored) == len(several) and len({id(each.file) for each in stored}) == 1
-        return replace(stored[0], index=torch.cat([each.index for each in stored]))
-    return torch.cat([each for each in several if isinstance(each, Tensor)])
+    on_disk = [inputs for inputs in several if isinstance(inputs, OnDiskTensor)]
+    if on_disk:
+        assert len(on_disk) == len(several) and len({id(inputs.file) for inputs in on_disk}) == 1
+        return replace(on_disk[0], index=torch.cat([inputs.index for inputs in on_disk]))
+    return torch.cat([inputs for inputs in several if isinstance(inputs, Tensor)])

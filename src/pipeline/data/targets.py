@@ -1,4 +1,4 @@
-"""Targets: what labels become, and what makes targets wrong."""
+"""Targets: how labels are encoded, and which targets are invalid."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from torch import Tensor
 from pipeline.errors import DataError
 from pipeline.spec import TaskKind
 
-# N samples, K labels
+# N samples, K labels, T numbers
 
 
 def split_labels(cell: str, separator: str | None) -> tuple[str, ...]:
-    """Return the labels of a cell: the cell itself without a separator, else what is between separators."""
+    """Return the labels in a cell: one without a separator, any number with one."""
     if separator is None:
         return (cell,)
-    return tuple(label for label in (each.strip() for each in cell.split(separator)) if label)
+    return tuple(label for label in map(str.strip, cell.split(separator)) if label)
 
 
 def encode_labels(cells: Sequence[str], names: tuple[str, ...], separator: str | None) -> Tensor:
-    """Return class indices (N,) int64; with a separator (N, K) float32, 1 where the label holds and 0 where not."""
+    """Return class numbers (N,) int64; with a separator (N, K) float32, 1 for each label of a sample, else 0."""
     numbers = {name: number for number, name in enumerate(names)}
     if separator is None:
         return torch.tensor([numbers[cell] for cell in cells], dtype=torch.int64)
@@ -37,17 +37,17 @@ def classification_task(names: tuple[str, ...], separator: str | None) -> TaskKi
 
 
 def check_regression_targets(targets: Tensor, *, where: str) -> None:
-    """Raises DataError when a target (N, T) is not finite, or there are too few to say how far they vary."""
+    """Raise DataError where a target (N, T) is not finite, or where there is no variance because N is 1."""
     if len(targets) < 2:
-        raise DataError(f"{where} has 1 sample: a regression is judged on at least two. Change the source's split.")
+        raise DataError(f"{where} has 1 sample: regression is evaluated on at least two. Change the source's split.")
     wrong = ~targets.isfinite().all(dim=1)
     if wrong.any():
         row = int(wrong.nonzero()[0])
-        raise DataError(f"{where}: row {row} is to be predicted as {targets[row].tolist()}, expected finite numbers.")
+        raise DataError(f"{where}: row {row} has the target {targets[row].tolist()}, expected finite numbers.")
 
 
 def check_multilabel_targets(targets: Tensor, *, num_labels: int, where: str) -> None:
-    """Raises DataError where targets are not (N, K) of 0 and 1."""
+    """Raise DataError where targets are not (N, K) float32 of 0 and 1."""
     if targets.ndim != 2 or targets.shape[1] != num_labels or not targets.is_floating_point():
         raise DataError(
             f"{where} has targets {tuple(targets.shape)} {targets.dtype}, expected ({len(targets)}, {num_labels}) "
@@ -56,11 +56,11 @@ def check_multilabel_targets(targets: Tensor, *, num_labels: int, where: str) ->
     wrong = ((targets != 0) & (targets != 1)).any(dim=1)
     if wrong.any():
         row = int(wrong.nonzero()[0])
-        raise DataError(f"{where}: row {row} has the labels {targets[row].tolist()}, expected 0 and 1 alone.")
+        raise DataError(f"{where}: row {row} has the labels {targets[row].tolist()}, expected only 0 and 1.")
 
 
 def check_class_labels(labels: Tensor, *, num_classes: int, where: str) -> None:
-    """Raises DataError when a label (of a non-empty tensor) is no class number; `where` names its home."""
+    """Raise DataError where one of the labels (N,), N > 0, is not a class number."""
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= num_classes:
         wrong = lowest if lowest < 0 else highest

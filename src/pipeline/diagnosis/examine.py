@@ -161,7 +161,7 @@ def _measure(
 ) -> DiagnosisInputs:
     learner, data, spec = assembly.module, assembly.data, assembly.spec
     assert isinstance(learner, Learner) and isinstance(data, DataModule) and spec is not None
-    parts = data.parts
+    parts = data.splits
     train, train_rows = _subsample(parts.train, TRAINING_SAMPLES)
     validation, validation_rows = _subsample(parts.validation, VALIDATION_SAMPLES)
     network = learner.network

@@ -91,7 +91,7 @@ class Components:
         """{metric: why the validation part has none}, as far as its targets are known."""
         if not isinstance(self.module, Learner) or not isinstance(self.data, DataModule):
             return {}
-        return self.module.validation.undefined_on(self.data.parts.validation.targets)
+        return self.module.validation.undefined_on(self.data.splits.validation.targets)
 
 
 def build_components(config: DictConfig, place: Rank, loaded: DataModule | None = None) -> Components:
@@ -124,7 +124,7 @@ def build_components(config: DictConfig, place: Rank, loaded: DataModule | None 
                 type(data).__name__,
             )
         if isinstance(data, DataModule):
-            data.hand_over_tuples()
+            data.use_tuples()
         return Components(model, data, spec, None, None)
     check_lightning_package(model, "model")
     if spec is None or task is None:
@@ -159,7 +159,7 @@ def build_data(config: DictConfig, place: Rank, loaded: DataModule | None = None
         )
     if isinstance(data, DataModule):
         if loaded is not None:
-            data.take_over(loaded)
+            data.reuse(loaded)
         data.load()
     return data
 

@@ -37,7 +37,7 @@ def load_exported_model(run: Run) -> ExportedModel | None:
     if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule) or chosen is None:
         return None
     assembly.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load_checkpoint(chosen)))
-    parts = assembly.data.parts
+    parts = assembly.data.splits
     reading = TextPreprocessing(parts.tokenizer, parts.test_sentences[:2]) if parts.tokenizer else None
     return ExportedModel(assembly.module.network.eval(), assembly.data.example(2), reading)
 

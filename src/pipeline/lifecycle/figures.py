@@ -71,7 +71,7 @@ def chart_worst_mistakes(predictions: ClassPredictions, names: Sequence[str]) ->
 def chart_training_inputs(assembly: Components) -> list[Chart]:
     """The first training images, as the network sees them: after augmentation, if there is any."""
     assert isinstance(assembly.data, DataModule)
-    images = assembly.data.parts.train.inputs[:MAX_TRAINING_INPUTS].cpu()
+    images = assembly.data.splits.train.inputs[:MAX_TRAINING_INPUTS].cpu()
     callbacks = assembly.module.trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
     augmentation = next((each for each in callbacks if isinstance(each, Augmentation)), None)
     title = "Training inputs"

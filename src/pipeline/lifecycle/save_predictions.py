@@ -37,9 +37,9 @@ def sample_images(assembly: Components, part: Literal["train", "test"], rows: Te
         return None
     match assembly.spec.kind:
         case "image":
-            return assembly.data.parts.by_name()[part].inputs[rows].cpu()
+            return assembly.data.splits.by_name()[part].inputs[rows].cpu()
         case "audio":
-            return spectrograms(assembly.data.parts.by_name()[part].inputs[rows].cpu(), assembly.spec.sample_rate)
+            return spectrograms(assembly.data.splits.by_name()[part].inputs[rows].cpu(), assembly.spec.sample_rate)
     return None
 
 
@@ -92,7 +92,7 @@ def save_component_facts(run: Run, assembly: Components, trainer: pl.Trainer) ->
         content |= {key: kept[key] for key in ("instead_of_default", "headline")}
     run.write_json(ASSEMBLED, content)
     if isinstance(assembly.data, DataModule):
-        _save_data_files(run, assembly.data.parts)
+        _save_data_files(run, assembly.data.splits)
 
 
 def _monitored(run: Run, trainer: pl.Trainer) -> dict[str, str] | None:
@@ -123,7 +123,7 @@ def _saved_classes(assembly: Components, predictions: Predictions, digest: str) 
     kept = class_predictions(predictions, digest)
     if not isinstance(assembly.data, DataModule):
         return kept
-    sentences, ids = assembly.data.parts.test_sentences, kept.ids[kept.shown].astype(np.int64)
+    sentences, ids = assembly.data.splits.test_sentences, kept.ids[kept.shown].astype(np.int64)
     pictures = sample_images(assembly, "test", torch.from_numpy(ids))
     if pictures is not None:
         return replace(kept, pictured=kept.shown, pictures=thumbnails(pictures))
@@ -182,7 +182,7 @@ def shorten_sentence(sentence: str) -> str:
 def digest_of_split(assembly: Components, part: str) -> str | None:
     """SHA-256 of the samples of validation or test; None where nobody can tell what they are."""
     if isinstance(assembly.data, DataModule):
-        return splits_digest({part: assembly.data.parts.by_name()[part]})
+        return splits_digest({part: assembly.data.splits.by_name()[part]})
     # A data module of the user's own shows us no parts: its own digest, which is that of all of them.
     return None if assembly.spec is None else hashlib.sha256(f"{part} {assembly.spec.digest}".encode()).hexdigest()
 

@@ -113,7 +113,7 @@ class TestIsRefused:
         "share, remedy", [(0.0, "such as 0.2 and 0.2"), (0.001, "larger"), (0.8, "such as 0.2"), (1.0, "such as 0.2")]
     )
     def test_a_cut_that_leaves_a_part_empty(self, share: float, remedy: str) -> None:
-        with pytest.raises(ConfigError, match=f"of 150 samples leave a part empty; .*{remedy}"):
+        with pytest.raises(ConfigError, match=f"of 150 samples leave a split empty; .*{remedy}"):
             Iris(positive=None, **SHARES | {"test_share": share}).load(None)
 
     def test_a_folder_without_the_file(self, tmp_path: Path) -> None:

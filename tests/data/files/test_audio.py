@@ -65,14 +65,14 @@ def test_what_holds_no_sound_or_none_that_is_read_says_what_it_is(record: Record
     promising[40:44] = struct.pack("<I", 2**32 - 16)  # bytes of sound
     slow[24:28], fast[24:28] = struct.pack("<I", 1), struct.pack("<I", 2**30)  # samples a second
     contents = {
-        "is cut off: its sound is said to have 4,294,967,280 bytes, of which 1,600 are there": bytes(promising),
-        "is said to have 1 samples a second, expected 100 to 1,000,000": bytes(slow),
-        "is said to have 1,073,741,824 samples a second": bytes(fast),
+        "is cut off: its header promises 4,294,967,280 bytes of sound, 1,600 are there": bytes(promising),
+        "has 1 samples a second by its header, expected 100 to 1,000,000": bytes(slow),
+        "has 1,073,741,824 samples a second by its header": bytes(fast),
         "is empty": b"",
-        "is no sound file that can be read .*Format not recognised": b"no sound at all, but long enough to be some",
-        "is no sound file that can be read .*": whole[:6],
-        "is cut off: its sound is said to have 1,600 bytes, of which 956 are there": whole[:1000],
-        "is no sound file that can be read": bytes(unknown),
+        "is not a sound file that can be read .*Format not recognised": b"no sound at all, but long enough to be some",
+        "is not a sound file that can be read .*": whole[:6],
+        "is cut off: its header promises 1,600 bytes of sound, 956 are there": whole[:1000],
+        "is not a sound file that can be read": bytes(unknown),
         "has a length of zero: there is no sound in it": (tmp_path / "silent.wav").read_bytes(),
     }
     for reason, content in contents.items():
@@ -92,7 +92,7 @@ def test_any_encoding_of_wav_is_read(tmp_path: Path, container: str, encoding: s
 
 def test_values_that_are_no_numbers_are_no_sound(tmp_path: Path) -> None:
     soundfile.write(str(tmp_path / "nan.wav"), np.array([0.1, np.nan, 0.2]), 8000, subtype="FLOAT")
-    with pytest.raises(UnreadableFile, match="holds values that are no finite numbers"):
+    with pytest.raises(UnreadableFile, match="holds values that are not finite numbers"):
         decode_audio(tmp_path / "nan.wav", AudioFormat(8000, 3))
 
 
@@ -102,7 +102,7 @@ def test_a_header_that_promises_hours_without_end_is_refused_before_there_is_mem
     content = bytearray(path.read_bytes())
     content[21] |= 0x0F  # of the number of samples, 36 bits of which the file has 10
     path.write_bytes(bytes(content))
-    with pytest.raises(UnreadableFile, match=r"is said to have 64,\d{3},\d{3},\d{3} samples, expected 1,000,000,000"):
+    with pytest.raises(UnreadableFile, match=r"has 64,\d{3},\d{3},\d{3} samples by its header, expected 1,000,000,000"):
         read_audio_header(path)
 
 
@@ -114,7 +114,7 @@ def test_flac_and_ogg_are_read(tmp_path: Path, suffix: str) -> None:
     error = decode_audio(path, AudioFormat(8000, 1600)) - TONE * 32768
     assert np.sqrt((error**2).mean()) < (2 if suffix == "flac" else 1500)
     path.write_bytes(b"not what it seems")
-    with pytest.raises(UnreadableFile, match="is no sound file that can be read"):
+    with pytest.raises(UnreadableFile, match="is not a sound file that can be read"):
         read_audio_header(path)
 
 
@@ -133,7 +133,7 @@ def test_a_float_wav_that_is_cut_off_is_refused_too(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(str(path), TONE, 8000, subtype="FLOAT")
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(UnreadableFile, match="is cut off: its sound is said to have 6,400 bytes"):
+    with pytest.raises(UnreadableFile, match="is cut off: its header promises 6,400 bytes"):
         read_audio_header(path)
 
 

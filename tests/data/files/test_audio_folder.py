@@ -181,7 +181,7 @@ def test_a_class_that_training_never_shows_is_named(tmp_path: Path, record: Reco
     for number in range(20):
         record(tmp_path / "data" / "train" / "ab"[number % 2] / f"{number}.wav", number)
     record(tmp_path / "data" / "test" / "c" / "odd.wav", 50)
-    with pytest.raises(DataError, match=r"odd\.wav \(test\) is of the class c, which no training recording shows"):
+    with pytest.raises(DataError, match=r"odd\.wav \(test\) is of the class c, which no training recording has"):
         load(tmp_path / "data")
 
 

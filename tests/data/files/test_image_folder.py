@@ -1,4 +1,4 @@
-"""A user's own pictures: found, cut into parts, decoded once, and what is wrong with them named."""
+"""A user's own images: found, cut into parts, decoded once, and what is wrong with them named."""
 
 import re
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_pictures_of_a_list_have_any_number_of_labels(zoo: Path) -> None:
     told = [kinds[number % 4] for number in range(len(paths))]
     assert targets.sum(dim=0).tolist() == [sum(name in each for each in told) for name in parts.class_names]
     with pytest.raises(
-        ConfigError, match=r"data.source.label_separator=\| parts labels in a list of pictures: name one"
+        ConfigError, match=r"data.source.label_separator=\| separates labels in a list of images: name a list"
     ):
         load(zoo, label_separator="|")
 
@@ -137,7 +137,7 @@ def test_pixels_that_were_deleted_from_the_cache_are_decoded_again(zoo: Path, ca
 def test_a_class_of_which_the_cut_leaves_nothing_to_learn_from_is_named(zoo: Path) -> None:
     draw(zoo / "emu" / "1.png", 101)
     draw(zoo / "emu" / "2.png", 102)
-    with pytest.raises(DataError, match=r"no training picture shows emu: .*validation_share"):
+    with pytest.raises(DataError, match=r"no training image has the class emu: .*validation_share"):
         load(zoo, validation_share=0.45, test_share=0.45)
 
 
@@ -168,7 +168,7 @@ def test_a_second_start_reads_no_pixel(zoo: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "content, reason", [(b"", "is empty"), (b"no picture", "is no picture"), (None, "cannot be read")]
+    "content, reason", [(b"", "is empty"), (b"no picture", "is not an image"), (None, "cannot be read")]
 )
 def test_a_picture_that_cannot_be_read_is_named_and_left_out_on_demand(
     zoo: Path, content: bytes | None, reason: str, caplog: pytest.LogCaptureFixture
@@ -176,11 +176,11 @@ def test_a_picture_that_cannot_be_read_is_named_and_left_out_on_demand(
     bad = zoo / "dog" / "bad.png"
     draw(bad, 7)
     bad.write_bytes(bad.read_bytes()[:-25] if content is None else content)
-    with pytest.raises(DataError, match=rf"(?s)1 of 31 pictures.*bad\.png {reason}.*on_bad_sample=skip"):
+    with pytest.raises(DataError, match=rf"(?s)1 of 31 images.*bad\.png {reason}.*on_bad_sample=skip"):
         load(zoo)
     parts = load(zoo, on_bad_sample="skip")
     assert sum(len(part) for part in parts.by_name().values()) == 30
-    assert "left out 1 of 31 pictures" in caplog.text
+    assert "left out 1 of 31 images" in caplog.text
     assert len(parts.skipped) == 1 and parts.skipped[0].startswith(f"{bad} {reason}")
 
 
@@ -193,7 +193,7 @@ def test_copies_of_training_pictures_in_other_parts_are_warned_of(
     assert "warning" not in caplog.text
     draw(tmp_path / "data" / "test" / "a" / "copy.png", 3)
     load(tmp_path / "data")
-    assert "1 of the 11 test pictures stand in the train part, too" in caplog.text and "copy.png" in caplog.text
+    assert "1 of the 11 test images are in the train split, too" in caplog.text and "copy.png" in caplog.text
 
 
 def test_what_is_wrong_with_a_folder_is_said_with_the_remedy(tmp_path: Path, zoo: Path) -> None:
@@ -202,18 +202,18 @@ def test_what_is_wrong_with_a_folder_is_said_with_the_remedy(tmp_path: Path, zoo
     with pytest.raises(DataError, match="does not exist"):
         load(tmp_path / "nowhere")
     (tmp_path / "void").mkdir()
-    with pytest.raises(DataError, match="holds no pictures; expected one folder a class"):
+    with pytest.raises(DataError, match="holds no images; expected one folder a class"):
         load(tmp_path / "void")
     (zoo / "emu").mkdir()
-    with pytest.raises(DataError, match="emu holds no picture"):
+    with pytest.raises(DataError, match="emu holds no image"):
         load(zoo)
     skip_or_fail = load(zoo, on_bad_sample="skip").skipped
-    assert skip_or_fail == (f"{zoo}/emu holds no picture (.jpg, .jpeg, .png, .webp, .bmp), and a folder is a class",)
+    assert skip_or_fail == (f"{zoo}/emu holds no image (.jpg, .jpeg, .png, .webp, .bmp), and a folder is a class",)
     draw(zoo / "emu" / "1.png", 1)
-    with pytest.raises(DataError, match="the class emu has 1 picture"):
+    with pytest.raises(DataError, match="the class emu has 1 image"):
         load(zoo)
     skip_or_fail = load(zoo, on_bad_sample="skip").skipped
-    assert skip_or_fail == (f"{zoo}/emu/1.png is the only picture of emu to learn from",)
+    assert skip_or_fail == (f"{zoo}/emu/1.png is the only training image of emu",)
     with pytest.raises(DataError, match=r"labels\.csv does not exist"):
         load(zoo, labels="labels.csv")
     (zoo / "labels.csv").write_text("file,label\ncat/00.png,cat\n")
@@ -225,7 +225,7 @@ def test_bad_rows_of_a_list_are_named_together_or_left_out(zoo: Path) -> None:
     good = [f"{path.relative_to(zoo)};{path.parent.name};" for path in sorted(zoo.rglob("*.png"))]
     bad = ["cat/77.png;cat;", "cat/00.png;cat;tset", "cat/00.png;;"]
     (zoo / "labels.csv").write_text("\n".join(["path;label;split", *bad, *good]))
-    with pytest.raises(DataError, match=r"3 of 33 pictures") as raised:
+    with pytest.raises(DataError, match=r"3 of 33 images") as raised:
         load(zoo, labels="labels.csv")
     for said in ("line 2: .*77.png does not exist", "line 3: split='tset'; expected train", "line 4: .*label=''"):
         assert re.search(f"labels.csv, {said}", str(raised.value))
@@ -237,7 +237,7 @@ def test_a_class_that_training_never_shows_is_named(tmp_path: Path) -> None:
     for number in range(20):
         draw(tmp_path / "data" / "train" / "ab"[number % 2] / f"{number}.png", number)
     draw(tmp_path / "data" / "test" / "c" / "odd.png", 50)
-    with pytest.raises(DataError, match=r"odd\.png \(test\) is of the class c, which no training picture shows"):
+    with pytest.raises(DataError, match=r"odd\.png \(test\) is of the class c, which no training image has"):
         load(tmp_path / "data")
     (skip_or_fail,) = load(tmp_path / "data", on_bad_sample="skip").skipped
     assert "odd.png (test) is of the class c" in skip_or_fail

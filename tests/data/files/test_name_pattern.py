@@ -21,20 +21,20 @@ from pipeline.errors import ConfigError
     ],
 )
 def test_a_pattern_reads_the_fields_of_a_path_that_fits(pattern: str, path: str, fields: dict[str, str] | None) -> None:
-    assert NamePattern(pattern).read(path) == fields
+    assert NamePattern(pattern).match(path) == fields
 
 
 @pytest.mark.parametrize(
     "pattern, found",
     [
         ("{speaker}_{index}.wav", r"it has no \{label\}"),
-        ("{label}_{label}.wav", r"\{label\} is no name of its own"),
-        ("{label}_{}.wav", r"\{\} is no name of its own"),
-        ("{label}_{2nd}.wav", r"\{2nd\} is no name of its own"),
+        ("{label}_{label}.wav", r"\{label\} is not a name, or occurs twice"),
+        ("{label}_{}.wav", r"\{\} is not a name, or occurs twice"),
+        ("{label}_{2nd}.wav", r"\{2nd\} is not a name, or occurs twice"),
     ],
 )
 def test_a_pattern_that_cannot_work_is_refused_with_one_that_can(pattern: str, found: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{found}; expected such as 'data\.source\.pattern="):
+    with pytest.raises(ConfigError, match=rf"{found}; expected for example 'data\.source\.pattern="):
         NamePattern(pattern)
 
 
@@ -45,5 +45,7 @@ def test_files_that_fit_are_found_at_any_depth_and_the_others_told(tmp_path: Pat
     files, others = files_by_name(tmp_path, NamePattern("{speaker}/{label}.wav"), "speaker", AUDIO_FILES)
     assert files == [LabelledFile("ann/yes.wav", "yes", None, "ann")]
     assert others == ["ann/no.WAV", "no.wav"]
-    with pytest.raises(ConfigError, match=r"data\.source\.group=speeker is no field .* expected one of speaker, label"):
+    with pytest.raises(
+        ConfigError, match=r"data\.source\.group=speeker is not a field .* expected one of speaker, label"
+    ):
         files_by_name(tmp_path, NamePattern("{speaker}/{label}.wav"), "speeker", AUDIO_FILES)

@@ -1,4 +1,4 @@
-"""What a picture file may hold besides 8 bits of grey or colour: read, and said, or refused in words."""
+"""What a image file may hold besides 8 bits of grey or colour: read, and said, or refused in words."""
 
 import logging
 import re
@@ -60,7 +60,7 @@ def test_grey_of_16_bits_fills_the_range_that_it_uses(
     with caplog.at_level(logging.WARNING):
         parts = load(folder(tmp_path, lambda place, _: place.write_bytes(png(deep)) and None))
     assert parts.train.inputs[:].numpy().tolist() == [[RAMP.tolist()]] * len(parts.train)
-    said = f"20 of 20 pictures have 16 bits, such as cat/00.png: they are read with 8; of grey ones 0 to {2**bits - 1}"
+    said = f"20 of 20 images have 16 bits, such as cat/00.png: they are read with 8; of grey ones 0 to {2**bits - 1}"
     assert said in caplog.text
 
 
@@ -99,7 +99,7 @@ def test_of_what_moves_the_first_frame_is_read(kind: str, tmp_path: Path, caplog
     save: dict[str, Any] = {"format": kind, "save_all": True, "append_images": [second]}
     parts = load(folder(tmp_path, lambda place, _: first.save(place, **save)))
     assert abs(int(parts.train.inputs[:].float().mean()) - 40) < 3
-    assert "20 of 20 pictures move, such as cat/00.png: their first frame is read" in caplog.text
+    assert "20 of 20 images are animated, such as cat/00.png: their first frame is read" in caplog.text
 
 
 BOMB, LARGE = png((60_000, 60_000)), png((10_000, 10_000))
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a header that promises 3.6 gigapixels": (
         lambda place: place.write_bytes(BOMB),
-        "has more pixels than a picture should have",
+        "has more pixels than an image should have",
     ),
 }
 
@@ -124,7 +124,7 @@ def test_what_is_no_picture_for_a_network_is_refused_by_name(case: str, tmp_path
     write, said = REFUSED[case]
     root = folder(tmp_path, lambda place, _: Image.fromarray(RAMP).save(place))
     write(root / "dog" / "odd.png")
-    with pytest.raises(DataError, match=rf"(?s)1 of 21 pictures.*odd\.png {said}"):
+    with pytest.raises(DataError, match=rf"(?s)1 of 21 images.*odd\.png {said}"):
         load(root)
     (skip_or_fail,) = load(root, on_bad_sample="skip").skipped
     assert re.search(said, skip_or_fail)

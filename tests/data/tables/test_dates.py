@@ -87,14 +87,14 @@ def test_the_way_that_nothing_proves_is_told(tmp_path: Path, caplog: pytest.LogC
 def test_years_of_two_digits_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [f"{row},{cell},{row * 1.5}" for row, cell in enumerate(written("{day:02}.{month:02}.26"))]
     load(tmp_path, rows, header="size,built,price")
-    assert "built holds years of two digits, such as 01.01.26: 69 to 99 are taken for 1969 to 1999" in caplog.text
+    assert "built holds years of two digits, such as 01.01.26: 69 to 99 are read as 1969 to 1999" in caplog.text
 
 
 @pytest.mark.parametrize("cell", ["13/31/2026", "31/02/2026", "12/31/2026", "yesterday"])
 def test_a_row_that_cannot_be_read_so_is_named_with_its_line(cell: str, tmp_path: Path) -> None:
     rows = [f"{row},{each},{row * 1.5}" for row, each in enumerate(written("{day:02}/{month:02}/{year}"))]
     with pytest.raises(
-        DataError, match=rf"line 42: built is '{cell}', where 40 of 41 cells are a date, day first; for"
+        DataError, match=rf"line 42: built is '{cell}', where 40 of 41 cells are a date, day first; to read"
     ):
         load(tmp_path, [*rows, f"1,{cell},2"], header="size,built,price")
 

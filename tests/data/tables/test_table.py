@@ -95,7 +95,7 @@ def test_what_is_cut_by_time_is_not_folded(tmp_path: Path) -> None:
         ([*ROWS, "1,c,2026-01-01,1"], {"target": "town"}, "line 52: c is the only one of its class"),
         (ROWS, {"target": "prise"}, "has no column prise; did you mean price?"),
         ([], {}, "is empty"),
-        (ROWS[:2], {}, "of 2 samples leave a part empty; add some, or make the shares larger"),
+        (ROWS[:2], {}, "of 2 samples leave a split empty; add some, or make the shares larger"),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_a_remedy(
@@ -172,7 +172,7 @@ def test_a_file_larger_than_memory_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = psutil.virtual_memory()
-    monkeypatch.setattr(raw_table, "KEPT_BYTES", 0)
+    monkeypatch.setattr(raw_table, "MAX_IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1000))
     with pytest.raises(DataError, match=r"about 50 rows.*memory, and 0\.0 GB are free"):
         load(tmp_path, ROWS)
@@ -181,7 +181,7 @@ def test_a_file_larger_than_memory_is_refused_before_it_is_read(
 def test_values_that_the_disk_cannot_hold_are_refused_before_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raw_table, "KEPT_BYTES", 0)
+    monkeypatch.setattr(raw_table, "MAX_IN_MEMORY_BYTES", 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     with pytest.raises(DataError, match=r"Its values take 0\.0 GB in .*Make room there"):
@@ -195,8 +195,8 @@ def test_a_large_table_is_read_once_into_the_cache_and_gives_the_same(
     expected = load(tmp_path, rows)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for module in (raw_table, on_disk):
-        monkeypatch.setattr(module, "KEPT_BYTES", 0)
-    monkeypatch.setattr(table_files, "CELLS_AT_A_TIME", 28)
+        monkeypatch.setattr(module, "MAX_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(table_files, "CELLS_PER_CHUNK", 28)
     monkeypatch.setattr(on_disk, "BLOCK_BYTES", 100)
     found = load(tmp_path, rows)
     assert isinstance(found.train.inputs, OnDiskTensor)
@@ -205,7 +205,7 @@ def test_a_large_table_is_read_once_into_the_cache_and_gives_the_same(
         assert torch.equal(mine.inputs[:], other.inputs[:]) and torch.equal(mine.targets, other.targets)
     assert data_digest(found) == data_digest(expected)
     assert build_data_spec(found).mean == pytest.approx(build_data_spec(expected).mean)
-    monkeypatch.setattr(raw_table, "chunks", lambda path: pytest.fail("it was read again"))
+    monkeypatch.setattr(raw_table, "read_chunks", lambda path: pytest.fail("it was read again"))
     path = tmp_path / "own.csv"
     again = Table(**SETTINGS).load(path).fitted()
     assert data_digest(again) == data_digest(expected)
@@ -223,7 +223,7 @@ def test_parquet_is_read_like_a_csv(tmp_path: Path) -> None:
     found = Table(**SETTINGS).load(tmp_path / "own.parquet").fitted()
     assert data_digest(found) == data_digest(expected) and found.feature_names == expected.feature_names
     (tmp_path / "own.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(DataError, match="is no Parquet file that can be read"):
+    with pytest.raises(DataError, match="is not a Parquet file that can be read"):
         Table(**SETTINGS).load(tmp_path / "own.parquet")
 
 
@@ -257,16 +257,16 @@ def test_what_is_learned_is_learned_after_the_cut(tmp_path: Path) -> None:
             **{"train_fraction": 1.0, **options},
         )  # fmt: skip
         data.load()
-        inputs, names = data.parts.train.inputs[:], data.parts.feature_names
+        inputs, names = data.splits.train.inputs[:], data.splits.feature_names
         known = inputs[inputs[:, names.index("size missing")] == 0, 0]
         filled = inputs[inputs[:, names.index("size missing")] == 1, 0]
         assert set(filled.tolist()) == {float(np.median(known.numpy()))}
-        assert ("town=rare" in names) == bool((data.parts.train.targets == 1).any())
+        assert ("town=rare" in names) == bool((data.splits.train.targets == 1).any())
 
 
 def test_rows_in_two_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load(tmp_path, ROWS + ROWS)
-    assert "rows stand in the train part, too" in caplog.text
+    assert "rows are in the train split, too" in caplog.text
 
 
 TOWNS = [f"{row},town {row % 20},2026-01-{row % 28 + 1:02},{row * 1.5}" for row in range(200)]
@@ -309,7 +309,7 @@ def test_a_class_that_training_never_shows_is_named_in_its_file_and_left_out_on_
     (tmp_path / "learn.csv").write_text("\n".join(["x,y", *rows]))
     (tmp_path / "judge.csv").write_text("\n".join(["x,y", "50,b", "51,c", "52,a", "53,c"]))
     settings = SETTINGS | {"train": "learn.csv", "test": "judge.csv", "target": "y"}
-    with pytest.raises(DataError, match=r"(?s)2 of 44 rows.*judge\.csv, line 3: y is c, which training never shows"):
+    with pytest.raises(DataError, match=r"(?s)2 of 44 rows.*judge\.csv, line 3: y is c, which no training row has"):
         Table(**settings).load(tmp_path)
     parts = Table(**settings | {"on_bad_sample": "skip"}).load(tmp_path)
     assert parts.class_names == ("a", "b") and parts.test.targets.tolist() == [1, 0]

@@ -119,7 +119,7 @@ def test_words_are_learned_after_the_cut(tmp_path: Path) -> None:
             **{"train_fraction": 1.0, **options},
         )  # fmt: skip
         data.load()
-        numbers = data.parts.train.inputs.long()
+        numbers = data.splits.train.inputs.long()
         assert set(numbers.flatten().tolist()) - {0} == set(range(2, data.spec.vocabulary_size))
 
 
@@ -159,12 +159,12 @@ def test_a_bad_row_is_named_or_left_out(
 @pytest.mark.parametrize(
     "line, said",
     [
-        ('{"text": ["a", "film"], "label": 1}', "row 42 has ['a', 'film'] for a text, expected one in quotation marks"),
-        ('{"text": "a film", "label": ["1"]}', "row 42 has ['1'] for a label, expected one"),
+        ('{"text": ["a", "film"], "label": 1}', "row 42 has the text ['a', 'film'], expected one in quotation marks"),
+        ('{"text": "a film", "label": ["1"]}', "row 42 has the label ['1'], expected one"),
         ('{"text": "a film"}', "row 42 has no label"),
         ('{"text": null, "label": 1}', "row 42 has an empty text"),
-        ('{"words": "a film", "label": 1}', "row 42 is no object with 'text' (data.source.text)"),
-        ("{oops", "row 42 is no JSON"),
+        ('{"words": "a film", "label": 1}', "row 42 is not an object with 'text' (data.source.text)"),
+        ("{oops", "row 42 is not JSON"),
     ],
 )
 def test_what_is_no_text_or_label_in_json_is_named(line: str, said: str, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_copies_across_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptu
     write(tmp_path)
     write(tmp_path, "test.csv", rows=ROWS)
     source(test="test.csv").load(tmp_path).fitted()
-    assert "32 of the 40 test sentences stand in the train part, too" in caplog.text
+    assert "32 of the 40 test sentences are in the train split, too" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_copies_across_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptu
     [
         ({"text": "review"}, "data.source.text=review: .* has the columns text, label"),
         ({"label": 2}, "data.source.label=2: .* has 2 columns: expected 0 to 1"),
-        ({"validation_share": 0.001}, "validation_share=0.001 .* leave a part empty"),
+        ({"validation_share": 0.001}, "validation_share=0.001 .* leave a split empty"),
     ],
 )
 def test_what_is_asked_for_and_is_not_there_is_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_files_that_are_missing_or_of_no_known_kind_are_refused(tmp_path: Path) 
     (tmp_path / "left.csv").write_text('text,label\na,1\n"b,0\nc,1\n')
     for file, said in (
         ("train.csv", r"train\.csv does not exist\. Say where.*data\.root"),
-        ("train.xml", r"no known kind; expected \.csv"),
+        ("train.xml", r"an unknown kind; expected \.csv"),
         ("empty.csv", "has no sample"),
         ("one.csv", "every training sample is '1'"),
         ("open.csv", "quotation mark"),
@@ -364,5 +364,5 @@ def test_validation_in_words_that_training_shows_is_not_warned_of(
 
 def test_a_tokenizer_that_is_damaged_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"model": {')
-    with pytest.raises(DataError, match=r"tokenizer\.json is no tokenizer that can be read: .*Put a whole copy"):
+    with pytest.raises(DataError, match=r"tokenizer\.json is not a tokenizer that can be read: .*Put a complete copy"):
         Tokenization(**(WORDS | {"kind": str(tmp_path / "tokenizer.json")})).learn([])

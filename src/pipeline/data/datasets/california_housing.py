@@ -1,4 +1,4 @@
-"""California's districts in 1990: what a house costs in each (Pace & Barry 1997)."""
+"""House prices in the districts of California in 1990 (Pace & Barry 1997)."""
 
 import io
 from pathlib import Path
@@ -15,12 +15,11 @@ from pipeline.system.download import download_file
 from pipeline.system.files import cache_folder
 
 MEMBER = "cal_housing.data"
-DOLLARS = 100_000.0  # in which a house's value is counted
+DOLLARS = 100_000.0  # the unit of a house's value
 
 
 class CaliforniaHousing:
-    """20,640 districts; the archive, the features and the unit of the target are those of scikit-learn's
-    fetch_california_housing."""
+    """20,640 districts, with the archive, features and target of scikit-learn's fetch_california_housing."""
 
     kind: ClassVar[Kind] = "table"
     task: ClassVar[TaskKind] = "regression"

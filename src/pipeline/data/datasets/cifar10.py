@@ -1,4 +1,4 @@
-"""CIFAR-10: ten classes of 32x32 pictures in colour (Krizhevsky 2009)."""
+"""CIFAR-10: ten classes of 32x32 images in colour (Krizhevsky 2009)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,13 @@ import torch
 from pipeline.constraints import PositiveInt
 from pipeline.data.dataset import Split, Splits
 from pipeline.data.datasets.published_files import PublishedFile, extract, read_published_files
-from pipeline.data.splitting import stratified_order
+from pipeline.data.splitting import FIXED_SEED, stratified_order
 from pipeline.data.targets import check_class_labels
 from pipeline.errors import ConfigError
 from pipeline.spec import Kind, TaskKind
 from pipeline.system.download import download
 from pipeline.system.files import cache_folder, read_verified, write_folder
 
-SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
 BYTES = 30_730_000
 SHAPE = (3, 32, 32)
 SUBFOLDER = "cifar-10-batches-bin"
@@ -31,9 +30,9 @@ def _batch(name: str, sha256: str) -> PublishedFile:
 
 
 class CIFAR10:
-    """50,000 training pictures, 10,000 for the test; the binary version, of which nothing is executed.
+    """50,000 training and 10,000 test images, in the binary version, of which nothing is executed.
 
-    The validation part is cut from the training pictures, stratified; the test part is the official one.
+    The validation split is taken from the training images, stratified; the test split is the official one.
     """
 
     kind: ClassVar[Kind] = "image"
@@ -76,19 +75,19 @@ class CIFAR10:
         else:
             remedy = "Leave data.root out to have cifar10 downloaded."
             contents = read_published_files(root, files, subfolders=[SUBFOLDER], remedy=remedy)
-        official = self._part(b"".join(contents[file.name] for file in self.train))
+        official = self._split(b"".join(contents[file.name] for file in self.train))
         if not 0 < self.validation_size < len(official):
             raise ConfigError(
                 f"data.source.validation_size={self.validation_size}: expected 1 to {len(official) - 1}: cifar10 has "
                 f"{len(official)} training images; such as {max(1, len(official) // 10)}"
             )
-        order = torch.from_numpy(stratified_order(official.targets.numpy(), seed=SPLIT_SEED))
+        order = torch.from_numpy(stratified_order(official.targets.numpy(), seed=FIXED_SEED))
         train, validation = official.rows(order[self.validation_size :]), official.rows(order[: self.validation_size])
-        test = self._part(bytes(contents[self.test.name]))
+        test = self._split(bytes(contents[self.test.name]))
         return Splits("cifar10", "image", "multiclass", self.class_names, train, validation, test)
 
-    def _part(self, content: bytes) -> Split:
-        """Records of a label and the three planes of colour, row by row."""
+    def _split(self, content: bytes) -> Split:
+        """Read records of a label and three colour planes, row by row."""
         rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, 1 + int(np.prod(SHAPE)))
         targets = torch.from_numpy(rows[:, 0].astype(np.int64))
         check_class_labels(targets, num_classes=len(self.class_names), where="cifar10's files")
@@ -97,7 +96,7 @@ class CIFAR10:
 
 @dataclass(frozen=True)
 class BatchArchive:
-    """The `files` of the archive, which itself does not stay."""
+    """The `files` in the archive, which is deleted."""
 
     archive: PublishedFile
     files: tuple[PublishedFile, ...]
@@ -107,11 +106,11 @@ class BatchArchive:
         return self.archive.size
 
     def read_stored(self, path: Path) -> Contents:
-        return {each.name: read_verified(path / each.name, size=each.size, sha256=each.sha256) for each in self.files}
+        return {file.name: read_verified(path / file.name, size=file.size, sha256=file.sha256) for file in self.files}
 
     def read_download(self, file: Path) -> Contents:
         content = read_verified(file, size=self.archive.size, sha256=self.archive.sha256, unpack=False)
-        return extract(content, [each.name for each in self.files], where=self.archive.name)
+        return extract(content, [file.name for file in self.files], where=self.archive.name)
 
     def store(self, path: Path, content: Contents) -> None:
         write_folder(path, content)

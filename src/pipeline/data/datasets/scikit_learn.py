@@ -1,7 +1,7 @@
-"""The small data sets that scikit-learn carries: four tables, and pictures of digits.
+"""The small data sets in scikit-learn: four tables, and images of digits.
 
-Its files are read, not the package imported, which takes a second. Each is cut by shares, in an order that follows
-from `split_seed` alone: runs that differ in their own seed have the same parts.
+Their files are read without importing the package, which takes a second. They are split by shares, in an order that
+depends on `split_seed` alone: runs with other seeds have the same splits.
 """
 
 import io
@@ -16,6 +16,7 @@ from pipeline.constraints import ProperFraction, Seed
 from pipeline.data.dataset import Split, Splits, SplitSpec
 from pipeline.data.datasets.published_files import PublishedFile, package_folder, read_published_files
 from pipeline.data.splitting import one_vs_rest
+from pipeline.data.targets import classification_task
 from pipeline.errors import ConfigError
 from pipeline.spec import Kind, TaskKind
 
@@ -43,7 +44,7 @@ class LabelledTable:
         rows = read_numbers(self.file, root, delimiter=",", header_lines=self.header_lines)
         labels, names = one_vs_rest(rows[:, -1].astype(np.int64), self.class_names, self.positive)
         train, validation, test = self.split(Split(self.inputs(rows[:, :-1]), torch.from_numpy(labels)))
-        task: TaskKind = "binary" if len(names) == 2 else "multiclass"
+        task = classification_task(names, None)
         return Splits(self.name, self.kind, task, names, train, validation, test, self.feature_names)
 
     def inputs(self, columns: Rows) -> torch.Tensor:
@@ -51,7 +52,7 @@ class LabelledTable:
 
 
 class OneVsRestTable(LabelledTable):
-    """With `positive`: is it that class, or one of the others?"""
+    """A table with several classes, or with two: the class `positive`, and all others."""
 
     task: ClassVar[TaskKind] = "multiclass"
 
@@ -67,7 +68,7 @@ class OneVsRestTable(LabelledTable):
 
 
 class Iris(OneVsRestTable):
-    """150 flowers of three kinds, 50 of each, by the size of two of their leaves (Fisher 1936)."""
+    """150 flowers of three species, 50 of each: length and width of sepals and petals (Fisher 1936)."""
 
     name = "iris"
     file = PublishedFile("iris.csv", 2_734, "f13ffa8fdd56fd8e6c8d16d4081a3fbd3114bcd0aae4256c43205169cd9d1449")
@@ -76,7 +77,7 @@ class Iris(OneVsRestTable):
 
 
 class Wine(OneVsRestTable):
-    """178 wines of three growers, by what a chemist finds in them (Aeberhard, Coomans & de Vel 1992)."""
+    """178 wines of three growers, with a chemical analysis (Aeberhard, Coomans & de Vel 1992)."""
 
     name = "wine"
     file = PublishedFile("wine_data.csv", 11_157, "10e8a802908b34f86e5da8ce962f3c806694bc98450a18f61851af59f324bede")
@@ -89,8 +90,10 @@ class Wine(OneVsRestTable):
 
 
 class BreastCancer(LabelledTable):
-    """569 tumours, malignant or benign, by ten measures of their cells' nuclei: of each the mean, the standard error
-    and the mean of the three largest (Wolberg, Street & Mangasarian 1995)."""
+    """569 tumours, malignant or benign, with ten measures of cell nuclei (Wolberg, Street & Mangasarian 1995).
+
+    Each measure has a mean, a standard error, and the mean of the three largest values.
+    """
 
     task: ClassVar[TaskKind] = "binary"
 
@@ -111,7 +114,7 @@ class BreastCancer(LabelledTable):
 
 
 class Digits(LabelledTable):
-    """1,797 handwritten digits as grey pictures of 8x8 (Alpaydin & Kaynak 1998)."""
+    """1,797 handwritten digits as grey images of 8x8 (Alpaydin & Kaynak 1998)."""
 
     task: ClassVar[TaskKind] = "multiclass"
 
@@ -122,12 +125,12 @@ class Digits(LabelledTable):
     class_names = tuple("0123456789")
 
     def inputs(self, columns: Rows) -> torch.Tensor:
-        # 0 to 16, the black points of 4x4; stretched, because a picture's white is 255.
+        # 0 to 16, the number of black pixels of 4x4, scaled to 0 to 255.
         return torch.from_numpy(columns).mul(255 / 16).round().to(torch.uint8).reshape(-1, 1, 8, 8)
 
 
 class Diabetes:
-    """442 patients: how far the disease has come a year later, by ten measures (Efron et al. 2004)."""
+    """442 patients: the progress of their disease after a year, and ten measures (Efron et al. 2004)."""
 
     kind: ClassVar[Kind] = "table"
     task: ClassVar[TaskKind] = "regression"
@@ -154,7 +157,7 @@ class Diabetes:
 
 
 def read_numbers(file: PublishedFile, root: Path | None, *, delimiter: str | None, header_lines: int) -> Rows:
-    """Return a file's rows and columns, from `root` or from where scikit-learn is installed. Raises DataError."""
+    """Return the rows and columns of a file, from `root` or from the installed scikit-learn. Raises DataError."""
     folder = package_folder("sklearn", remedy=REMEDY) / "datasets" / "data" if root is None else root
     content = read_published_files(folder, [file], remedy=REMEDY)[file.name]
     return np.loadtxt(io.BytesIO(content), delimiter=delimiter, skiprows=header_lines, ndmin=2)

@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset: ten digits, six speakers, fifty recordings of each by each."""
+"""The Free Spoken Digit Dataset: ten digits by six speakers, fifty recordings of each digit by each speaker."""
 
 import tarfile
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from pipeline.data.datasets.published_files import archive_members, decompress
 from pipeline.data.files.audio_folder import AUDIO_FILES, ClipLoader
 from pipeline.data.files.build_splits import SplitBuilder
 from pipeline.data.files.labelled_files import LabelledFile, NamePattern, files_by_name
+from pipeline.data.splitting import FIXED_SEED
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind, TaskKind
 from pipeline.system.download import download
@@ -21,22 +22,21 @@ from pipeline.system.files import ContentError, cache_folder, write_folder
 
 NAMES = NamePattern("{label}_{speaker}_{index}.wav")
 OFFICIAL_TEST = 5  # recordings with a lower index: "numbered 0-4 (inclusive) are in the test and 5-49 in the training"
-SPLIT_SEED = 0  # of the cut between training and validation: the same for every run, whatever its own seed
 OWN_COPY = (
     "type git clone https://github.com/Jakobovski/free-spoken-digit-dataset, then "
     "data.root=free-spoken-digit-dataset/recordings"
 )
-MAX_ARCHIVE_BYTES = 64 * 1024**2  # of the archive, also unpacked: all recordings together have 21 MB
+MAX_ARCHIVE_BYTES = 64 * 1024**2  # packed and unpacked; all recordings together have 21 MB
 
 
 class SpokenDigits:
-    """Jackson et al. 2018, doi:10.5281/zenodo.1342401; 8,000 samples a second.
+    """Recordings with 8,000 samples a second (Jackson et al. 2018, doi:10.5281/zenodo.1342401).
 
-    The test part is the official one or, with `held_out_speaker`, all that this one says. The validation part is cut
-    from the training recordings.
+    The test split is the official one or, with `held_out_speaker`, all recordings of this speaker. The validation split
+    is taken from the training recordings.
 
-    The recordings are those of version 1.0.10. Its archive is packed anew now and then, so that they are told by
-    `digest`: what `export LC_ALL=C; sha256sum *.wav | sha256sum` prints in their folder.
+    The recordings are those of version 1.0.10. Its archive is sometimes packed again, so `digest` identifies the
+    recordings: it is what `export LC_ALL=C; sha256sum *.wav | sha256sum` prints in their folder.
     """
 
     kind: ClassVar[Kind] = "audio"
@@ -64,8 +64,8 @@ class SpokenDigits:
         if not files:
             raise DataError(f"{root} holds no recordings such as 7_jackson_32.wav. {remedy}")
         shares = {"validation": self.validation_share}
-        selection = SplitBuilder(AUDIO_FILES, root, shares, SPLIT_SEED, "fail")
-        return self.clips.load(self._parted(files, root), selection, "spoken_digits")
+        builder = SplitBuilder(AUDIO_FILES, root, shares, FIXED_SEED, "fail")
+        return self.clips.load(self._with_splits(files, root), builder, "spoken_digits")
 
     def _downloaded(self) -> Path:
         """Return the folder in the cache, downloaded if need be."""
@@ -76,15 +76,15 @@ class SpokenDigits:
         download(self.mirrors, folder, RecordingArchive(names, self.digest), remedy=remedy)
         return folder
 
-    def _parted(self, files: list[LabelledFile], root: Path) -> list[LabelledFile]:
+    def _with_splits(self, files: list[LabelledFile], root: Path) -> list[LabelledFile]:
         speakers = sorted({str(file.group) for file in files})
         if self.held_out_speaker is not None and self.held_out_speaker not in speakers:
             raise ConfigError(
                 f"data.source.held_out_speaker={self.held_out_speaker}: {root} has {', '.join(speakers)}; expected one "
-                "of them, or null for the official test part"
+                "of them, or null for the official test split"
             )
-        # No groups: the validation part has all speakers that training has.
-        return [replace(file, part="test" if self._is_test(file) else None, group=None) for file in files]
+        # Without groups: the validation split has all speakers of the training split.
+        return [replace(file, split="test" if self._is_test(file) else None, group=None) for file in files]
 
     def _is_test(self, file: LabelledFile) -> bool:
         if self.held_out_speaker is not None:
@@ -95,7 +95,7 @@ class SpokenDigits:
 
 @dataclass(frozen=True)
 class RecordingArchive:
-    """The files of these `names`, and together of this `digest`, out of an archive that does not stay."""
+    """The files of these `names` in an archive, which is deleted; together they have this `digest`."""
 
     names: frozenset[str]
     digest: str
@@ -108,22 +108,22 @@ class RecordingArchive:
         try:
             return self._verified(archive_members(decompress(file, max_bytes=self.max_bytes), self.names))
         except tarfile.TarError as error:
-            raise ContentError(f"is no archive that can be read ({error})") from error
+            raise ContentError(f"is not an archive that can be read ({error})") from error
 
     def store(self, path: Path, content: dict[str, bytes]) -> None:
         write_folder(path, content)
 
-    def _verified(self, found: dict[str, bytes]) -> dict[str, bytes]:
-        digest = digest_of_files(found)
+    def _verified(self, contents: dict[str, bytes]) -> dict[str, bytes]:
+        digest = digest_of_files(contents)
         if digest != self.digest:
             raise ContentError(
-                f"has other content: {len(found):,} of {len(self.names):,} recordings, together of SHA-256 {digest}, "
-                f"expected {self.digest}"
+                f"has other content: {len(contents):,} of {len(self.names):,} recordings, together of SHA-256 "
+                f"{digest}, expected {self.digest}"
             )
-        return found
+        return contents
 
 
 def digest_of_files(contents: Mapping[str, bytes]) -> str:
-    """Return the SHA-256 of what sha256sum prints of these files."""
+    """Return the SHA-256 of what sha256sum prints about these files."""
     lines = (f"{sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents))
     return sha256("".join(lines).encode()).hexdigest()

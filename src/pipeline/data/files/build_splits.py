@@ -1,33 +1,34 @@
-"""Build the three splits from a user's files: bad files are left out, the rest is split and decoded."""
+"""Build three splits from labelled files: leave out files that cannot be used, split the others, and decode them."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
 from pipeline.data.bad_samples import file_problem, skip_or_fail
-from pipeline.data.dataset import Split
+from pipeline.data.dataset import SPLIT_NAMES, Split
 from pipeline.data.duplicates import warn_of_duplicates
-from pipeline.data.files.cache import BadFile, DecodedFiles
+from pipeline.data.files.cache import BadFile, DecodedFiles, Decoder, load_decoded
 from pipeline.data.files.labelled_files import FileKind, LabelledFile, check_training_labels, training_labels
 from pipeline.data.on_disk import Inputs
-from pipeline.data.splitting import Indices, split_rows
+from pipeline.data.splitting import Indices, factorize, split_rows
 from pipeline.data.targets import classification_task, encode_labels
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import TaskKind
 
-ORDER = ("train", "validation", "test")
 Files = list[LabelledFile]
 
 
 @dataclass(frozen=True)
 class SplitBuilder:
-    """`shares` are what each part that the files do not have is to get of those to learn from; which files go where
-    depends on names and `split_seed` alone."""
+    """Splits the files of a folder.
+
+    shares      of the training files, for each split that the folder does not have
+    split_seed  with the names, decides which file goes where
+    """
 
     kind: FileKind
     root: Path
@@ -35,112 +36,105 @@ class SplitBuilder:
     split_seed: int
     on_bad_sample: Literal["fail", "skip"]
 
-    def labelled(self, files: Files, wrong: Sequence[str] = ()) -> tuple[Files, tuple[str, ...]]:
-        """Return the files whose label is in the training split; `wrong` lists what else is left out, a line each."""
-        skipped = self._left_out(wrong, len(files) + len(wrong))
-        files, more = self._without_single(files)
-        check_training_labels(files, self.root, self.kind)
-        learned = training_labels(files)
-        unknown = {file.path: set(file.labels) - learned.keys() for file in files}
-        strange = [
-            f"{self.root / file.path} ({file.part}) is of the class {min(unknown[file.path])}, which no training "
-            f"{self.kind.noun} shows; those are {', '.join(sorted(learned))}"
-            for file in files
-            if unknown[file.path]
-        ]
-        known = [file for file in files if not unknown[file.path]]
-        return known, skipped + more + self._left_out(strange, len(files))
+    def readable(self, files: Files, problems: Sequence[str]) -> tuple[Files, list[str]]:
+        """Return the files that can be opened, and the problems with a line for each other file."""
+        reasons = {file.path: file_problem(self.root / file.path) for file in files}
+        unreadable = [f"{self.root / path} {reason}" for path, reason in reasons.items() if reason is not None]
+        return [file for file in files if reasons[file.path] is None], [*problems, *unreadable]
 
-    def readable(self, files: Files, wrong: Sequence[str]) -> tuple[Files, list[str]]:
-        """Return what can be read, and what is wrong with the others, a line each after `wrong`."""
-        why = {file.path: file_problem(self.root / file.path) for file in files}
-        told = [f"{self.root / path} {reason}" for path, reason in why.items() if reason is not None]
-        return [file for file in files if why[file.path] is None], [*wrong, *told]
+    def labelled(self, files: Files, problems: Sequence[str] = ()) -> tuple[Files, tuple[str, ...]]:
+        """Return the files whose labels training files have, and lines about those that are skipped."""
+        skipped = self._skip(problems, len(files) + len(problems))
+        files, single = self._without_single(files)
+        check_training_labels(files, self.root, self.kind)
+        classes = training_labels(files)
+        unseen = {file.path: set(file.labels) - classes.keys() for file in files}
+        lines = [
+            f"{self.root / file.path} ({file.split}) is of the class {min(unseen[file.path])}, which no training "
+            f"{self.kind.noun} has; those are {', '.join(sorted(classes))}"
+            for file in files
+            if unseen[file.path]
+        ]
+        known = [file for file in files if not unseen[file.path]]
+        return known, skipped + single + self._skip(lines, len(files))
 
     def _without_single(self, files: Files) -> tuple[Files, tuple[str, ...]]:
         """Leave out classes with a single training file, where bad samples are skipped."""
         if self.on_bad_sample == "fail":
             return files, ()
         single = {label for label, count in training_labels(files).items() if count == 1}
-        lone = [file for file in files if file.part in (None, "train") and single & set(file.labels)]
-        told = [f"{self.root / each.path} is the only {self.kind.noun} of {each.label} to learn from" for each in lone]
-        paths = {each.path for each in lone}
-        return [file for file in files if file.path not in paths], self._left_out(told, len(files))
+        alone = [file for file in files if file.split in (None, "train") and single & set(file.labels)]
+        lines = [f"{self.root / file.path} is the only training {self.kind.noun} of {file.label}" for file in alone]
+        paths = {file.path for file in alone}
+        return [file for file in files if file.path not in paths], self._skip(lines, len(files))
 
-    def decoded(
-        self, files: Files, bad: Sequence[BadFile], decode: Callable[[Sequence[str]], DecodedFiles]
-    ) -> tuple[Files, DecodedFiles]:
-        """Decode the files split by split, without those that are `bad` and those that `decode` finds to be."""
+    def decoded(self, files: Files, bad: Sequence[BadFile], decoder: Decoder) -> tuple[Files, DecodedFiles]:
+        """Decode the files, sorted by split, without those that are `bad` and those that cannot be decoded."""
         readable, skipped = self._without(bad, files)
-        found = decode([file.path for file in readable])
-        usable, more = self._without(found.bad, readable)
-        parted = self._parted(usable)
-        places = {file.path: row for row, file in enumerate(readable)}
-        found = found.rows([places[file.path] for file in parted], skipped + more)
-        self._warn_of_copies(parted, found)
-        return parted, found
+        decoded = load_decoded(self.root, [file.path for file in readable], decoder)
+        usable, more = self._without(decoded.bad, readable)
+        files = self._split(usable)
+        rows = {file.path: row for row, file in enumerate(readable)}
+        decoded = decoded.rows([rows[file.path] for file in files], skipped + more)
+        self._warn_of_duplicates(files, decoded)
+        return files, decoded
 
-    def _left_out(self, named: Sequence[str], total: int) -> tuple[str, ...]:
-        return skip_or_fail(named, on_bad_sample=self.on_bad_sample, of=total, what=f"{self.kind.noun}s")
+    def _skip(self, lines: Sequence[str], total: int) -> tuple[str, ...]:
+        return skip_or_fail(lines, on_bad_sample=self.on_bad_sample, of=total, what=f"{self.kind.noun}s")
 
     def _without(self, bad: Sequence[BadFile], files: Files) -> tuple[Files, tuple[str, ...]]:
         if not bad:
             return files, ()
-        rows = {each.row for each in bad}
-        kept = [file for row, file in enumerate(files) if row not in rows]
-        return self.labelled(kept, [f"{self.root / files[each.row].path} {each.reason}" for each in bad])
+        rows = {file.row for file in bad}
+        good = [file for row, file in enumerate(files) if row not in rows]
+        return self.labelled(good, [f"{self.root / files[file.row].path} {file.reason}" for file in bad])
 
-    def _parted(self, files: Files) -> Files:
+    def _split(self, files: Files) -> Files:
         """Return the files with their splits, sorted by split."""
-        noun, given = self.kind.noun, {file.part for file in files}
-        names = {label for file in files for label in file.labels}
-        free = [file for file in files if file.part in (None, "train")]
-        shares = {part: share for part, share in self.shares.items() if part not in given}
-        labels, groups = _numbered([file.label for file in free]), group_numbers(free)
+        noun, existing = self.kind.noun, {file.split for file in files}
+        labels = {label for file in files for label in file.labels}
+        free = [file for file in files if file.split in (None, "train")]
+        shares = {split: share for split, share in self.shares.items() if split not in existing}
+        strata, groups = factorize([file.label for file in free]), group_numbers(free)
         rows = (
-            split_rows(labels, shares, seed=self.split_seed, groups=groups, noun=noun)
+            split_rows(strata, shares, seed=self.split_seed, groups=groups, noun=noun)
             if shares
             else {"train": range(len(free))}
         )
-        parted = [replace(free[row], part=part) for part, some in rows.items() for row in sorted(some)]
-        parted += [file for file in files if file.part in ("validation", "test")]
-        lost = names - {label for file in parted if file.part == "train" for label in file.labels}
+        assigned = [replace(free[row], split=split) for split, some in rows.items() for row in sorted(some)]
+        assigned += [file for file in files if file.split in ("validation", "test")]
+        lost = labels - {label for file in assigned if file.split == "train" for label in file.labels}
         if lost:
             raise DataError(
-                f"after the cut no training {noun} shows {', '.join(sorted(lost))}: add {noun}s of it, or make "
-                "data.source.validation_share and data.source.test_share smaller."
+                f"after the split no training {noun} has the class {', '.join(sorted(lost))}: add {noun}s of it, or "
+                "make data.source.validation_share and data.source.test_share smaller."
             )
-        return sorted(parted, key=lambda file: ORDER.index(str(file.part)))
+        return sorted(assigned, key=lambda file: SPLIT_NAMES.index(str(file.split)))
 
-    def _warn_of_copies(self, files: Files, found: DecodedFiles) -> None:
-        rows = {part: [row for row, file in enumerate(files) if file.part == part] for part in ORDER}
-        hashes = {part: [found.hashes[row].tobytes() for row in some] for part, some in rows.items()}
+    def _warn_of_duplicates(self, files: Files, decoded: DecodedFiles) -> None:
+        rows = {split: [row for row, file in enumerate(files) if file.split == split] for split in SPLIT_NAMES}
+        hashes = {split: [decoded.hashes[row].tobytes() for row in some] for split, some in rows.items()}
         warn_of_duplicates(
-            hashes, f"{self.kind.noun}s", lambda part, row: f"{self.root / files[rows[part][row]].path} ({part})"
+            hashes, f"{self.kind.noun}s", lambda split, row: f"{self.root / files[rows[split][row]].path} ({split})"
         )
 
 
 def group_numbers(files: Files) -> Indices | None:
-    """Return the number of each file's group; None where files have none."""
+    """Return the number of each file's group (N,), or None where a file has no group."""
     if any(file.group is None for file in files):
         return None
-    return _numbered([str(file.group) for file in files])
-
-
-def _numbered(names: Sequence[str]) -> Indices:
-    """Number the distinct names in alphabetical order: (N,)."""
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+    return factorize([str(file.group) for file in files])
 
 
 def make_splits(files: Files, inputs: Inputs) -> tuple[tuple[str, ...], TaskKind, tuple[Split, Split, Split]]:
-    """Return the class names, the task, and the splits of inputs whose rows are the files split by split."""
+    """Return the class names, the task, and the splits; the rows of `inputs` are the files, sorted by split."""
     names, separator = tuple(sorted({label for file in files for label in file.labels})), files[0].separator
     targets = encode_labels([file.label for file in files], names, separator)
     groups = group_numbers(files)
     whole = Split(inputs, targets, None if groups is None else torch.from_numpy(groups))
-    counts = Counter(file.part for file in files)
-    rows = torch.split(torch.arange(len(files)), [counts[part] for part in ORDER])
-    train, validation, test = (whole.rows(each) for each in rows)
+    counts = Counter(file.split for file in files)
+    rows = torch.split(torch.arange(len(files)), [counts[split] for split in SPLIT_NAMES])
+    train, validation, test = (whole.rows(some) for some in rows)
     return names, classification_task(names, separator), (train, validation, test)
 
 
@@ -152,5 +146,5 @@ def existing_folder(root: Path | None, *, option: str, noun: str) -> Path:
             "a class in it"
         )
     if not root.is_dir():
-        raise DataError(f"data.root={root} {'is no folder' if root.exists() else 'does not exist'}.")
+        raise DataError(f"data.root={root} {'is not a folder' if root.exists() else 'does not exist'}.")
     return root

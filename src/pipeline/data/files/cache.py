@@ -1,4 +1,4 @@
-"""A user's files decoded once into one file of numbers, which is read as it is needed."""
+"""The cache of decoded image and sound files: one file of numbers, of which rows are read when they are needed."""
 
 import hashlib
 import io
@@ -21,22 +21,25 @@ from pipeline.data.on_disk import OnDiskTensor, RowFile
 from pipeline.errors import DataError
 from pipeline.system.files import cache_folder, file_lock, write_atomically
 
-FILES_AT_A_TIME = 4096  # between two moves of the progress bar
+# N files, C channels
+
+FILES_PER_UPDATE = 4096  # of the progress bar
 HASH_BYTES = 16
-LAYOUT = 2  # of what is kept beside the values: another one, and all is decoded anew
+LAYOUT = 2  # version of what is stored beside the values; another number makes all caches invalid
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 R = TypeVar("R")
+H = TypeVar("H")
 
 
 class UnreadableFile(Exception):
-    """A file cannot be used. The message completes "<file> ..."."""
+    """A file cannot be used. The message is the rest of a sentence that begins with the file's name."""
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """The file in row `row` cannot be used, and why."""
+    """The reason why the file in row `row` cannot be used."""
 
     row: int
     reason: str
@@ -44,7 +47,13 @@ class BadFile:
 
 @dataclass(frozen=True)
 class DecodedFiles:
-    """inputs (N, *shape), as they stand in the file; `hashes` (N, 16) uint8 tell equal samples from others."""
+    """The values of N files.
+
+    inputs   (N, *shape)
+    hashes   (N, 16) uint8, equal where the values are equal
+    bad      files that cannot be used; their values are 0
+    skipped  lines about files that were left out
+    """
 
     inputs: OnDiskTensor
     hashes: Array
@@ -52,128 +61,144 @@ class DecodedFiles:
     skipped: tuple[str, ...] = ()
 
     def rows(self, rows: Sequence[int], skipped: tuple[str, ...]) -> "DecodedFiles":
-        """Return these rows, in this order; `skipped` lists the others."""
+        """Return these rows, in this order."""
         index = torch.tensor(rows, dtype=torch.int64)
         return DecodedFiles(OnDiskTensor(self.inputs.file, index), self.hashes[index.numpy()], [], skipped)
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What is stored of a file beside its values: see RowFile."""
+    """What is stored about a file beside its values: `hash` and `sums` as in RowFile, and why it cannot be used."""
 
     hash: bytes
     sums: Array
-    wrong: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """How a file becomes a row of the array.
+    """Turns a file into a row of the array.
 
-    noun     what a file is called; the caches of its kind lie in a folder of this name
-    version  of what `decode` does and with which settings: another one, and all is decoded anew
-    decode   raises Unreadable
+    noun     of this kind of file in messages
+    folder   of the caches for this kind of file
+    version  of what `decode` does, with its settings; another version makes a new cache
+    decode   raises UnreadableFile
     """
 
     noun: str
+    folder: str
     version: str
     shape: tuple[int, ...]
     dtype: type[np.generic]
     decode: Callable[[Path], Array]
 
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
-def load_decoded(root: Path, paths: Sequence[str], decoding: Decoder) -> DecodedFiles:
-    """Return the files in this order, from the cache, or decoded into it now.
 
-    The cache knows them by path, size and time of change: whichever differs, all are decoded anew; and so they are
-    when the file of their values is not as it was left.
+def load_decoded(root: Path, paths: Sequence[str], decoder: Decoder) -> DecodedFiles:
+    """Return the decoded files in this order, from the cache; what is not in it is decoded into it.
+
+    A cache is valid for the same paths, sizes and modification times, while its own file of values is unchanged.
     """
-    folder = cache_folder() / f"{decoding.noun}s"
+    folder = cache_folder() / decoder.folder
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / cache_key(root, paths, f"{LAYOUT} {decoding.version} {decoding.shape}")
-    values, about, rows = (place.with_suffix(suffix) for suffix in (".values", ".json", ".npz"))
-    with file_lock(place.with_suffix(".lock")):
+    path = folder / cache_key(root, paths, f"{LAYOUT} {decoder.version} {decoder.shape}")
+    values, about, rows = (path.with_suffix(suffix) for suffix in (".values", ".json", ".npz"))
+    with file_lock(path.with_suffix(".lock")):
         if not (about.exists() and rows.exists() and _file_state(values) == json.loads(about.read_text())["values"]):
-            facts = _decode_into(root, paths, decoding, values)
+            facts = _decode_into(values, root, paths, decoder)
             write_atomically(rows, _pack(facts))
-            bad = [[row, each.wrong] for row, each in enumerate(facts) if each.wrong]
+            bad = [[row, file.problem] for row, file in enumerate(facts) if file.problem]
             write_atomically(about, json.dumps({"values": _file_state(values), "bad": bad}))
-        with np.load(rows, allow_pickle=False) as known:
-            hashes, sums = known["hashes"], known["sums"]
-    dtype = torch.from_numpy(np.empty(0, dtype=decoding.dtype)).dtype
-    file = RowFile(values, (len(paths), *decoding.shape), dtype, hashes, sums if sums.size else None)
-    bad = json.loads(about.read_text())["bad"]
-    return DecodedFiles(OnDiskTensor(file, torch.arange(len(paths))), hashes, [BadFile(*each) for each in bad])
+        with np.load(rows, allow_pickle=False) as arrays:
+            hashes, sums = arrays["hashes"], arrays["sums"]
+        bad = json.loads(about.read_text())["bad"]
+    dtype = torch.from_numpy(np.empty(0, dtype=decoder.dtype)).dtype
+    file = RowFile(values, (len(paths), *decoder.shape), dtype, hashes, sums if sums.size else None)
+    return DecodedFiles(OnDiskTensor(file, torch.arange(len(paths))), hashes, [BadFile(*row) for row in bad])
 
 
 def _pack(facts: Sequence[FileFacts]) -> bytes:
     content = io.BytesIO()
-    hashes = np.frombuffer(b"".join(each.hash for each in facts), dtype=np.uint8).reshape(-1, HASH_BYTES)
-    np.savez(content, hashes=hashes, sums=np.stack([each.sums for each in facts]))
+    hashes = np.frombuffer(b"".join(file.hash for file in facts), dtype=np.uint8).reshape(-1, HASH_BYTES)
+    np.savez(content, hashes=hashes, sums=np.stack([file.sums for file in facts]))
     return content.getvalue()
 
 
 def _file_state(path: Path) -> list[int]:
-    """Return size and time of change of a file; nothing for one that is not there."""
+    """Return size and modification time, or nothing where there is no file."""
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
 
 
-def _decode_into(root: Path, paths: Sequence[str], decoding: Decoder, target: Path) -> list[FileFacts]:
-    """Decode into a temporary file, which gets the name `target` when it is complete."""
+def _decode_into(target: Path, root: Path, paths: Sequence[str], decoder: Decoder) -> list[FileFacts]:
+    """Decode into a temporary file, which is renamed to `target` when it is complete. Raises DataError."""
     unfinished = target.with_name(f"{target.stem}-{uuid4().hex}.unfinished")
     try:
-        found = _decode_all(root, paths, decoding, unfinished)
+        facts = _decode_all(unfinished, root, paths, decoder)
         os.replace(unfinished, target)
+        return facts
     except OSError as problem:
-        gigabytes = len(paths) * int(np.prod(decoding.shape)) * np.dtype(decoding.dtype).itemsize / 1e9
         raise DataError(
-            f"the {decoding.noun}s of {root} ({len(paths):,}, decoded {gigabytes:.1f} GB) cannot be kept in "
-            f"{target.parent}: {problem}. Make room there, or choose another place: XDG_CACHE_HOME=/large/disk"
+            f"the {decoder.noun}s of {root} ({len(paths):,}, decoded {len(paths) * decoder.row_bytes / 1e9:.1f} GB) "
+            f"cannot be kept in {target.parent}: {problem}. Make room there, or choose another place: "
+            "XDG_CACHE_HOME=/large/disk"
         ) from problem
     finally:
         unfinished.unlink(missing_ok=True)
-    return found
 
 
-def _decode_all(root: Path, paths: Sequence[str], decoding: Decoder, target: Path) -> list[FileFacts]:
-    """Write the values of all files to `target`; return the facts of each file."""
-    size = int(np.prod(decoding.shape)) * np.dtype(decoding.dtype).itemsize
+def _decode_all(target: Path, root: Path, paths: Sequence[str], decoder: Decoder) -> list[FileFacts]:
+    """Write the values of all files to `target`."""
+    size = decoder.row_bytes
     with target.open("wb") as file:
-        if hasattr(os, "posix_fallocate"):  # a full disk is told now
+        if hasattr(os, "posix_fallocate"):  # fails at once where the disk is too small
             os.posix_fallocate(file.fileno(), 0, len(paths) * size)
         else:
             file.truncate(len(paths) * size)
 
-        def put(row: int) -> FileFacts:
+        def decode(row: int) -> FileFacts:
             try:
-                values = decoding.decode(root / paths[row])
+                values = decoder.decode(root / paths[row])
             except UnreadableFile as problem:
-                return FileFacts(
-                    bytes(HASH_BYTES), channel_sums(np.zeros(decoding.shape, decoding.dtype)), str(problem)
-                )
+                return FileFacts(bytes(HASH_BYTES), channel_sums(np.zeros(decoder.shape, decoder.dtype)), str(problem))
             content = values.tobytes()
             os.pwrite(file.fileno(), content, row * size)
             return FileFacts(hashlib.blake2b(content, digest_size=HASH_BYTES).digest(), channel_sums(values))
 
-        return list(map_in_threads(put, range(len(paths)), f"decoding {decoding.noun}s"))
+        return list(map_in_threads(decode, range(len(paths)), f"decoding {decoder.noun}s"))
 
 
 def channel_sums(values: Array) -> Array:
-    """(C, 2): of each channel of (C, ...) the sum of its values, and of their squares; (0, 2) where there is only one
-    dimension."""
+    """Return (C, 2) int64: the sums of the values of (C, ...) and of their squares; (0, 2) for one dimension."""
     if values.ndim < 2:
         return np.empty((0, 2), dtype=np.int64)
     channels = values.reshape(len(values), -1).astype(np.int64)
     return np.stack([channels.sum(1), (channels * channels).sum(1)], axis=1)
 
 
+def read_headers(read: Callable[[Path], H], paths: Sequence[Path]) -> tuple[list[H | None], list[BadFile]]:
+    """Return the header of each file, None for those for which `read` raises UnreadableFile, and a list of these."""
+
+    def header_or_reason(path: Path) -> H | BadFile:
+        try:
+            return read(path)
+        except UnreadableFile as problem:
+            return BadFile(0, str(problem))
+
+    results = list(map_in_threads(header_or_reason, paths, "reading the headers"))
+    bad = [BadFile(row, result.reason) for row, result in enumerate(results) if isinstance(result, BadFile)]
+    return [None if isinstance(result, BadFile) else result for result in results], bad
+
+
 def map_in_threads(call: Callable[[T], R], items: Sequence[T], what: str) -> Iterator[R]:
-    """Call for each item, in order, in threads: decoders release Python's lock."""
+    """Yield the result of `call` for each item, in order. Decoders release Python's lock, so threads are enough."""
     with ThreadPoolExecutor() as pool, _progress(what, len(items)) as advance:
-        for first in range(0, len(items), FILES_AT_A_TIME):
-            some = items[first : first + FILES_AT_A_TIME]
-            yield from pool.map(call, some)
-            advance(len(some))
+        for first in range(0, len(items), FILES_PER_UPDATE):
+            group = items[first : first + FILES_PER_UPDATE]
+            yield from pool.map(call, group)
+            advance(len(group))
 
 
 @contextmanager
@@ -190,13 +215,13 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def cache_key(root: Path, paths: Sequence[str], what: str) -> str:
-    """Return a cache key of the files' paths, sizes and times of change, and of `what` is kept of them."""
-    result = hashlib.sha256(os.fsencode(f"{what} {root.resolve()}\n"))
+    """Return a key for `what` is stored, made from the files' paths, sizes and modification times."""
+    key = hashlib.sha256(os.fsencode(f"{what} {root.resolve()}\n"))
     for path in paths:
         try:
-            state = (root / path).stat()
-            told = f"{state.st_size}\0{state.st_mtime_ns}"
-        except OSError as problem:  # gone since it was listed: whoever reads it will tell
-            told = str(problem.errno)
-        result.update(os.fsencode(f"{path}\0{told}\n"))
-    return result.hexdigest()[:32]
+            status = (root / path).stat()
+            state = f"{status.st_size}\0{status.st_mtime_ns}"
+        except OSError as problem:  # deleted since it was listed; reading it will fail with a message
+            state = str(problem.errno)
+        key.update(os.fsencode(f"{path}\0{state}\n"))
+    return key.hexdigest()[:32]

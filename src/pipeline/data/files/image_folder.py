@@ -1,4 +1,4 @@
-"""A user's own images."""
+"""The source for a user's own images: folders or lists of files, their headers, and their decoded pixels."""
 
 import json
 import logging
@@ -19,23 +19,26 @@ from pipeline.data.bad_samples import escape_unprintable
 from pipeline.data.dataset import Splits
 from pipeline.data.files import cache, labelled_files
 from pipeline.data.files.build_splits import SplitBuilder, existing_folder, make_splits
-from pipeline.data.files.cache import BadFile, DecodedFiles, Decoder, UnreadableFile, cache_key, map_in_threads
+from pipeline.data.files.cache import BadFile, Decoder, UnreadableFile
 from pipeline.data.files.labelled_files import FileKind, LabelledFile
 from pipeline.errors import ConfigError, DataError
 from pipeline.spec import Kind
 from pipeline.system.files import cache_folder, file_lock, write_atomically
 
-# N pictures, C channels, H height, W width
+# C channels, H height, W width
 
-VERSION = 1  # of what decoding does: another one, and all caches are made anew
-HEADERS_VERSION = 2  # the same of what is read of the headers
+IMAGE_FILES = FileKind("image", (".jpg", ".jpeg", ".png", ".webp", ".bmp"))
+CACHES = "pictures"  # the folder of their caches
+VERSION = 1  # of decode_image; another number makes all caches of pixels invalid
+HEADERS_VERSION = 2  # of read_image_header; another number makes all caches of headers invalid
 GREY_MODES = ("1", "L", "LA", "I;16")
-SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that lie on their side
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 ORIENTATION = 0x0112
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError)
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, *TOO_LARGE)
 
 Pixels = npt.NDArray[np.uint8]
+log = logging.getLogger(__name__)
 
 
 class ImageShape(NamedTuple):
@@ -45,26 +48,26 @@ class ImageShape(NamedTuple):
 
 
 class ImageHeader(NamedTuple):
-    """`highest` value of a grey picture with 16 bits, else 0; `is_deep`: it has 16 bits, of whatever."""
+    """Facts about an image: `highest` is the largest value of a grey one with 16 bits, else 0; `is_deep`: 16 bits."""
 
     height: int
     width: int
     is_coloured: bool
     highest: int
     is_deep: bool
-    moves: bool
+    is_animated: bool
 
 
 @dataclass(frozen=True)
 class ImageHeaders:
-    """The headers of files, in their order; None for those that are `bad`."""
+    """The headers of all files, in their order; None for those that are `bad`."""
 
     each: list[ImageHeader | None]
     bad: list[BadFile]
 
     @property
     def sizes(self) -> list[tuple[int, int] | None]:
-        """(height, width)"""
+        """Return (height, width) for each file."""
         return [None if header is None else (header.height, header.width) for header in self.each]
 
     @property
@@ -73,109 +76,22 @@ class ImageHeaders:
 
     @property
     def grey_bits(self) -> int:
-        """Return the bits in use by grey pictures with 16 bits, such as 12 in medicine; 0 without such pictures."""
+        """Return how many bits the grey images with 16 bits use, such as 12 in medicine; 0 without such images."""
         return max((header.highest for header in self.each if header is not None), default=0).bit_length()
 
-    def which(self, holds: Callable[[ImageHeader], bool]) -> list[int]:
-        return [row for row, header in enumerate(self.each) if header is not None and holds(header)]
-
-
-def read_image_headers(root: Path, paths: Sequence[str]) -> ImageHeaders:
-    """Return the headers, from the cache if no file has changed: opening thousands of files takes seconds."""
-    folder = cache_folder() / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    place = folder / f"{cache_key(root, paths, f'headers {HEADERS_VERSION}')}.headers.json"
-    with file_lock(place.with_suffix(".lock")):
-        if not place.exists():
-            found = _read_headers([root / path for path in paths])
-            write_atomically(place, json.dumps({"each": found.each, "bad": list(map(asdict, found.bad))}))
-    kept = json.loads(place.read_text())
-    each = [None if header is None else ImageHeader(*header) for header in kept["each"]]
-    return ImageHeaders(each, [BadFile(**bad) for bad in kept["bad"]])
-
-
-def _read_headers(paths: Sequence[Path]) -> ImageHeaders:
-    found = list(map_in_threads(_read_image_header, paths, "reading the headers"))
-    bad = [BadFile(row, each) for row, each in enumerate(found) if isinstance(each, str)]
-    return ImageHeaders([None if isinstance(each, str) else each for each in found], bad)
-
-
-def _read_image_header(path: Path) -> ImageHeader | str:
-    """Return a file's header, or why it cannot be used."""
-    try:
-        if path.stat().st_size == 0:
-            return "is empty"
-        with Image.open(path) as picture:
-            is_deep = ";16" in str(picture.tile) or _is_deep_grey(picture)  # until it is loaded
-            if picture.mode in ("I", "F") and not is_deep:
-                return f"has pixels of 32 bits ({picture.mode}), expected 8 or 16: save it so, as PNG"
-            width, height = picture.size
-            if picture.getexif().get(ORIENTATION) in SIDEWAYS:
-                width, height = height, width
-            moves, is_coloured = getattr(picture, "is_animated", False), picture.mode not in (*GREY_MODES, "I")
-            highest = int(np.asarray(picture).max()) if _is_deep_grey(picture) else 0
-            return ImageHeader(height, width, is_coloured, highest, is_deep, moves)
-    except UNREADABLE as problem:
-        return _describe_problem(problem)
-
-
-def _is_deep_grey(picture: Image.Image) -> bool:
-    """Return whether a picture is grey with 16 bits; older versions of Pillow call its mode I."""
-    return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
-
-
-def decode_image(path: Path, shape: ImageShape, grey_bits: int = 0) -> Pixels:
-    """(C, H, W); scaled until it covers H x W, and what stands out on two sides is cut off. Alpha is dropped, and of
-    what moves the first frame taken. Of grey with 16 bits the lowest `grey_bits` become 8."""
-    try:
-        with Image.open(path) as opened:
-            is_deep_grey = _is_deep_grey(opened)
-            picture = ImageOps.exif_transpose(opened)
-            picture = _to_8_bits(picture, grey_bits) if is_deep_grey else picture
-            picture = picture.convert("L" if shape.channels == 1 else "RGB")
-        if picture.size != (shape.width, shape.height):
-            picture = ImageOps.fit(picture, (shape.width, shape.height), Image.Resampling.BILINEAR)
-    except UNREADABLE as problem:
-        raise UnreadableFile(_describe_problem(problem)) from problem
-    pixels = np.asarray(picture, dtype=np.uint8)
-    return pixels[None] if shape.channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def _to_8_bits(picture: Image.Image, grey_bits: int) -> Image.Image:
-    highest = 2 ** max(grey_bits, 8) - 1
-    values = np.asarray(picture).astype(np.float32) * (255 / highest)
-    return Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
-
-
-def decoded_images(root: Path, shape: ImageShape, grey_bits: int, paths: Sequence[str]) -> DecodedFiles:
-    """Return the pictures in this order; inputs are (N, C, H, W) uint8."""
-    version = f"{VERSION} {grey_bits}" if grey_bits else str(VERSION)
-    decoding = Decoder(
-        "picture", version, tuple(shape), np.uint8, partial(decode_image, shape=shape, grey_bits=grey_bits)
-    )
-    return cache.load_decoded(root, paths, decoding)
-
-
-def _describe_problem(problem: BaseException) -> str:
-    if isinstance(problem, UnidentifiedImageError):
-        return "is no picture that can be read"
-    if isinstance(problem, TOO_LARGE):
-        return "has more pixels than a picture should have"
-    return f"cannot be read: {str(problem) or type(problem).__name__}"
-
-
-log = logging.getLogger(__name__)
-
-IMAGE_FILES = FileKind("picture", (".jpg", ".jpeg", ".png", ".webp", ".bmp"))
+    def rows_where(self, condition: Callable[[ImageHeader], bool]) -> list[int]:
+        return [row for row, header in enumerate(self.each) if header is not None and condition(header)]
 
 
 class ImageFolder:
-    """`data.root`: one folder a class; or `train`, `validation` and `test` with such folders; or `labels`, a CSV of
-    path, label and perhaps split, in which `label_separator` stands between any number of labels of a picture. Parts
-    that are not there are cut from the training pictures by their shares.
+    """Images in `data.root`, with their labels.
 
-    JPEG, PNG, WebP or BMP. `size` is [height, width], None that of the pictures, which are then all alike; `channels`
-    1 for grey, 3 for colour, None what the pictures have. The pixels are decoded once, into a file.
+    The images are in one folder a class; or in `train`, `validation` and `test` with such folders; or in `labels`, a
+    CSV of path, label and perhaps split, where `label_separator` separates any number of labels of an image. Splits
+    that do not exist are taken from the training images by their shares.
+
+    The formats are JPEG, PNG, WebP and BMP. `size` is [height, width]; None keeps the size, which must then be the same
+    for all. `channels` is 1 for grey, 3 for colour, None for what the images have. Pixels are decoded once into a file.
     """
 
     kind: ClassVar[Kind] = "image"
@@ -194,7 +110,7 @@ class ImageFolder:
     ) -> None:
         if label_separator is not None and labels is None:
             raise ConfigError(
-                f"data.source.label_separator={label_separator} parts labels in a list of pictures: name one in "
+                f"data.source.label_separator={label_separator} separates labels in a list of images: name a list in "
                 "data.root, data.source.labels=labels.csv, or leave it out"
             )
         self.labels = labels
@@ -207,53 +123,131 @@ class ImageFolder:
 
     def load(self, root: Path | None) -> Splits:
         root = existing_folder(root, option="image_folder", noun=IMAGE_FILES.noun)
-        selection = SplitBuilder(IMAGE_FILES, root, self.shares, self.split_seed, self.on_bad_sample)
+        builder = SplitBuilder(IMAGE_FILES, root, self.shares, self.split_seed, self.on_bad_sample)
         if self.labels is not None:
-            pictures, wrong = labelled_files.files_in_list(root, self.labels, self.label_separator)
+            files, problems = labelled_files.files_in_list(root, self.labels, self.label_separator)
         else:
-            pictures, wrong = labelled_files.files_in_folders(root, IMAGE_FILES)
-        pictures, skipped = selection.labelled(*selection.readable(pictures, wrong))
-        headers = read_image_headers(root, [picture.path for picture in pictures])
-        shape = self._shape(headers, pictures, root)
-        warn_of_lost_detail(headers, [picture.path for picture in pictures])
-        decode = partial(decoded_images, root, shape, headers.grey_bits)
-        pictures, found = selection.decoded(pictures, headers.bad, decode)
-        names, task, parts = make_splits(pictures, found.inputs)
-        name = root.resolve().name
-        return Splits(name, "image", task, names, *parts, skipped=skipped + found.skipped)
+            files, problems = labelled_files.files_in_folders(root, IMAGE_FILES)
+        files, skipped = builder.labelled(*builder.readable(files, problems))
+        paths = [file.path for file in files]
+        headers = read_image_headers(root, paths)
+        shape = self._shape(headers, files, root)
+        warn_of_lost_detail(headers, paths)
+        files, decoded = builder.decoded(files, headers.bad, image_decoder(shape, headers.grey_bits))
+        names, task, splits = make_splits(files, decoded.inputs)
+        return Splits(root.resolve().name, "image", task, names, *splits, skipped=skipped + decoded.skipped)
 
-    def _shape(self, headers: ImageHeaders, pictures: list[LabelledFile], root: Path) -> ImageShape:
+    def _shape(self, headers: ImageHeaders, files: list[LabelledFile], root: Path) -> ImageShape:
         channels = self.channels if self.channels is not None else 3 if headers.is_coloured else 1
         if self.size is not None:
             return ImageShape(channels, *self.size)
         counts = Counter(size for size in headers.sizes if size is not None)
         if not counts:
-            raise DataError(
-                f"{root}: none of its {len(pictures)} pictures can be read; the first {headers.bad[0].reason}."
-            )
+            raise DataError(f"{root}: none of its {len(files)} images can be read; the first {headers.bad[0].reason}.")
         (usual, count), *others = counts.most_common()
         if others:
-            odd = next(row for row, size in enumerate(headers.sizes) if size not in (None, usual))
-            height, width = headers.sizes[odd] or usual
+            row = next(row for row, size in enumerate(headers.sizes) if size not in (None, usual))
+            height, width = headers.sizes[row] or usual
             raise ConfigError(
-                f"the pictures of {root} differ in size: {count} are {usual[0]} high and {usual[1]} wide, "
-                f"{pictures[odd].path} is {height} by {width}. Say to which size all are scaled: "
+                f"the images of {root} differ in size: {count} are {usual[0]} high and {usual[1]} wide, "
+                f"{files[row].path} is {height} by {width}. Type to which size all are scaled: "
                 f"data.source.size=[{usual[0]},{usual[1]}]"
             )
         return ImageShape(channels, *usual)
 
 
 def warn_of_lost_detail(headers: ImageHeaders, paths: Sequence[str]) -> None:
-    """Warn of pictures that hold more than is read of them."""
-    deep, moving = headers.which(lambda each: each.is_deep), headers.which(lambda each: each.moves)
+    """Warn of 16 bits that become 8, and of animations, of which one frame is read."""
+    deep = headers.rows_where(lambda header: header.is_deep)
     if deep:
         grey = f"; of grey ones 0 to {2**headers.grey_bits - 1} becomes 0 to 255" if headers.grey_bits > 8 else ""
         log.warning(
-            f"{len(deep)} of {len(paths)} pictures have 16 bits, such as {escape_unprintable(paths[deep[0]])}: they "
-            f"are read with 8{grey}"
+            f"{len(deep)} of {len(paths)} images have 16 bits, such as {escape_unprintable(paths[deep[0]])}: they are "
+            f"read with 8{grey}"
         )
-    if moving:
+    animated = headers.rows_where(lambda header: header.is_animated)
+    if animated:
         log.warning(
-            f"{len(moving)} of {len(paths)} pictures move, such as {escape_unprintable(paths[moving[0]])}: their first "
-            "frame is read"
+            f"{len(animated)} of {len(paths)} images are animated, such as {escape_unprintable(paths[animated[0]])}: "
+            "their first frame is read"
         )
+
+
+def read_image_headers(root: Path, paths: Sequence[str]) -> ImageHeaders:
+    """Return the headers, from the cache while no file changes: to open thousands of files takes seconds."""
+    folder = cache_folder() / CACHES
+    folder.mkdir(parents=True, exist_ok=True)
+    cached = folder / f"{cache.cache_key(root, paths, f'headers {HEADERS_VERSION}')}.headers.json"
+    with file_lock(cached.with_suffix(".lock")):
+        if not cached.exists():
+            headers, bad = cache.read_headers(read_image_header, [root / path for path in paths])
+            write_atomically(cached, json.dumps({"each": headers, "bad": list(map(asdict, bad))}))
+        content = json.loads(cached.read_text())
+    each = [None if header is None else ImageHeader(*header) for header in content["each"]]
+    return ImageHeaders(each, [BadFile(**bad) for bad in content["bad"]])
+
+
+def read_image_header(path: Path) -> ImageHeader:
+    """Return the header of a file. Raises UnreadableFile."""
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableFile("is empty")
+        with Image.open(path) as image:
+            is_deep = ";16" in str(image.tile) or _is_deep_grey(image)  # before it is loaded; then the tile is gone
+            if image.mode in ("I", "F") and not is_deep:
+                raise UnreadableFile(
+                    f"has pixels of 32 bits ({image.mode}), expected 8 or 16: convert it, for example to PNG"
+                )
+            width, height = image.size
+            if image.getexif().get(ORIENTATION) in SIDEWAYS:
+                width, height = height, width
+            is_animated, is_coloured = getattr(image, "is_animated", False), image.mode not in (*GREY_MODES, "I")
+            highest = int(np.asarray(image).max()) if _is_deep_grey(image) else 0
+            return ImageHeader(height, width, is_coloured, highest, is_deep, is_animated)
+    except UNREADABLE as problem:
+        raise UnreadableFile(_describe(problem)) from problem
+
+
+def _is_deep_grey(image: Image.Image) -> bool:
+    """Return whether an image is grey with 16 bits; older versions of Pillow call its mode I."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+
+
+def image_decoder(shape: ImageShape, grey_bits: int) -> Decoder:
+    """Return a decoder for (C, H, W) uint8."""
+    version = f"{VERSION} {grey_bits}" if grey_bits else str(VERSION)
+    decode = partial(decode_image, shape=shape, grey_bits=grey_bits)
+    return Decoder(IMAGE_FILES.noun, CACHES, version, tuple(shape), np.uint8, decode)
+
+
+def decode_image(path: Path, shape: ImageShape, grey_bits: int = 0) -> Pixels:
+    """Return (C, H, W), scaled until it covers H x W and cropped at the centre. Raises UnreadableFile.
+
+    Alpha is dropped; of an animation the first frame is taken; the lowest `grey_bits` of grey with 16 bits become 8.
+    """
+    try:
+        with Image.open(path) as opened:
+            is_deep_grey = _is_deep_grey(opened)
+            image = ImageOps.exif_transpose(opened)
+            image = _to_8_bits(image, grey_bits) if is_deep_grey else image
+            image = image.convert("L" if shape.channels == 1 else "RGB")
+        if image.size != (shape.width, shape.height):
+            image = ImageOps.fit(image, (shape.width, shape.height), Image.Resampling.BILINEAR)
+    except UNREADABLE as problem:
+        raise UnreadableFile(_describe(problem)) from problem
+    pixels = np.asarray(image, dtype=np.uint8)
+    return pixels[None] if shape.channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _to_8_bits(image: Image.Image, grey_bits: int) -> Image.Image:
+    highest = 2 ** max(grey_bits, 8) - 1
+    values = np.asarray(image).astype(np.float32) * (255 / highest)
+    return Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
+
+
+def _describe(problem: BaseException) -> str:
+    if isinstance(problem, UnidentifiedImageError):
+        return "is not an image that can be read"
+    if isinstance(problem, TOO_LARGE):
+        return "has more pixels than an image should have"
+    return f"cannot be read: {str(problem) or type(problem).__name__}"

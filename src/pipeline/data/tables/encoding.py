@@ -1,4 +1,4 @@
-"""Encode the columns of a table as inputs of a network; everything is fitted to the training rows alone."""
+"""Encode the columns of a table as inputs of a network. Encoders are fitted to the training rows alone."""
 
 import logging
 from collections import Counter
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.dataset import Split, Splits
+from pipeline.data.dataset import Splits
 from pipeline.data.on_disk import Inputs, OnDiskTensor, iterate_blocks
 from pipeline.data.tables.columns import Column
 from pipeline.errors import DataError
@@ -21,13 +21,11 @@ from pipeline.errors import DataError
 log = logging.getLogger(__name__)
 
 OTHER_LEVEL = "any other"
-MIN_LEVEL_ROWS = (
-    2  # training rows of a name that gets a number: from one alone nothing can be learned that holds for others
-)
+MIN_LEVEL_ROWS = 2  # training rows of a level with a number of its own: a single row says nothing about others
 
 
 class ColumnEncoder(Protocol):
-    """How column number `place` of the table becomes inputs of these names."""
+    """Encodes column number `place` of the table as inputs with these `names`."""
 
     @property
     def name(self) -> str: ...
@@ -40,26 +38,26 @@ class ColumnEncoder(Protocol):
 
     @property
     def categories(self) -> tuple[tuple[str, ...], ...]:
-        """As in DataSpec, for each of `names`."""
+        """Return, for each of `names`, its categories as in DataSpec."""
         ...
 
     @property
     def description(self) -> str:
-        """Describe for a person what the column became."""
+        """Describe the inputs for a person."""
         ...
 
     def __call__(self, values: Tensor) -> Tensor:
-        """(N,) -> (N, C)"""
+        """Encode (N,) as (N, C)."""
         ...
 
 
 @dataclass(frozen=True)
 class ImputedNumber:
-    """Gaps are filled with `median`; where `marks_gaps`, a second input says where they are."""
+    """A number; missing values are replaced by `median`, and with `marks_gaps` a second input says where they are."""
 
     name: str
     place: int
-    kind: str  # as it is told: number, or date, day first
+    kind: str  # for the description: number, or date, day first
     median: float
     marks_gaps: bool = False
 
@@ -76,14 +74,14 @@ class ImputedNumber:
         return f"{self.name} ({self.kind}{', gaps marked' if self.marks_gaps else ''})"
 
     def __call__(self, values: Tensor) -> Tensor:
-        gaps = values.isnan()
-        filled = values.masked_fill(gaps, self.median)
-        return torch.stack([filled, gaps.float()] if self.marks_gaps else [filled], dim=1)
+        missing = values.isnan()
+        imputed = values.masked_fill(missing, self.median)
+        return torch.stack([imputed, missing.float()] if self.marks_gaps else [imputed], dim=1)
 
 
 @dataclass(frozen=True)
 class OneHot:
-    """A 0 or 1 for each of the levels that the training rows show; 0 in all for others."""
+    """A 0 or 1 for each level (number, text) of the training rows; other levels are 0 in all."""
 
     name: str
     place: int
@@ -107,7 +105,7 @@ class OneHot:
 
 @dataclass(frozen=True)
 class Ordinal:
-    """Each of the levels gets a number, from 1; 0 is for those that too few training rows show."""
+    """The levels (number, text) are numbered from 1; 0 is for all others, and for those with too few training rows."""
 
     name: str
     place: int
@@ -126,17 +124,20 @@ class Ordinal:
         return f"{self.name} ({len(self.levels):,} names, embedded)"
 
     @cached_property
-    def kept(self) -> Tensor:
-        """(L,) the table's numbers of the levels, ascending."""
+    def level_numbers(self) -> Tensor:
+        """Return the numbers of the L levels in the table, (L,), ascending."""
         return torch.tensor([float(number) for number, _ in self.levels])
 
     def __call__(self, values: Tensor) -> Tensor:
-        found = torch.searchsorted(self.kept, values.contiguous()).clamp(max=len(self.kept) - 1)
-        return torch.where(self.kept[found] == values, found + 1, 0).float()[:, None]
+        known = self.level_numbers
+        index = torch.searchsorted(known, values.contiguous()).clamp(max=len(known) - 1)
+        return torch.where(known[index] == values, index + 1, 0).float()[:, None]
 
 
 @dataclass(frozen=True)
 class TableEncoder:
+    """Encodes all columns of a table."""
+
     columns: tuple[ColumnEncoder, ...]
 
     @property
@@ -148,71 +149,64 @@ class TableEncoder:
         return tuple(names for column in self.columns for names in column.categories)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """(N, F) -> (N, C)"""
+        """Encode (N, F) as (N, C)."""
         return torch.cat([column(values[:, column.place]) for column in self.columns], dim=1)
 
-    def of(self, inputs: Inputs) -> Inputs:
-        """Encode inputs: a tensor at once, rows on disk whenever they are read."""
+    def encode(self, inputs: Inputs) -> Inputs:
+        """Return encoded inputs: a tensor at once, rows on disk whenever they are read."""
         if isinstance(inputs, OnDiskTensor):
-            return replace(inputs, change=self, row_shape=(len(self.names),))
+            return replace(inputs, transform=self, row_shape=(len(self.names),))
         return self(inputs)
 
 
-def encode_table(parts: Splits, *, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Splits:
-    """Return the splits with encoded inputs; categories are numbered where there are more than `one_hot_up_to`.
+def encode_table(splits: Splits, *, columns: Sequence[Column], one_hot_up_to: int, where: str) -> Splits:
+    """Return the splits with encoded inputs; columns with more than `one_hot_up_to` categories are ordinal.
 
-    Raises DataError where the training rows leave no column, or one of as many names as there are rows.
+    Raises DataError where no column is left, or where a column has almost as many categories as rows.
     """
-    encoding = fit_encoder(parts.train.inputs, columns, one_hot_up_to, where)
-
-    def of(part: Split) -> Split:
-        return replace(part, inputs=encoding.of(part.inputs))
-
-    train, validation, test = of(parts.train), of(parts.validation), of(parts.test)
+    encoder = fit_encoder(splits.train.inputs, columns, one_hot_up_to, where)
     return replace(
-        parts,
-        train=train,
-        validation=validation,
-        test=test,
-        feature_names=encoding.names,
-        categories=encoding.categories,
-        columns=tuple(column.description for column in encoding.columns),
-        fit=None,
+        splits.with_inputs(lambda _, split: encoder.encode(split.inputs)),
+        feature_names=encoder.names,
+        categories=encoder.categories,
+        columns=tuple(column.description for column in encoder.columns),
     )
 
 
 def fit_encoder(train: Inputs, columns: Sequence[Column], one_hot_up_to: int, where: str) -> TableEncoder:
-    """`train` (N, F): numbers with NaN where they lack, and numbers of levels."""
-    found: list[ColumnEncoder] = []
+    """Fit to `train` (N, F) with numbers, NaN where they are missing, and level numbers."""
+    encoders: list[ColumnEncoder] = []
     for place, column in enumerate(columns):
-        each: ColumnEncoder | None
+        encoder: ColumnEncoder | None
         if column.kind == "category":
-            each = _fit_category(train, place, column, one_hot_up_to, where)
+            encoder = _fit_category(train, place, column, one_hot_up_to, where)
         else:
-            each = _fit_number(train, place, column, where)
-        if each is None:
+            encoder = _fit_number(train, place, column, where)
+        if encoder is None:
             log.warning("%s: %s is the same in all training rows; left out", where, column.name)
             continue
-        found.append(each)
-    if not found:
-        raise DataError(f"{where} has no column to learn from: every one but the target is left out.")
-    return TableEncoder(tuple(found))
+        encoders.append(encoder)
+    if not encoders:
+        raise DataError(f"{where} has no column to learn from: all but the target are left out.")
+    return TableEncoder(tuple(encoders))
 
 
 def _fit_number(train: Inputs, place: int, column: Column, where: str) -> ImputedNumber | None:
-    gaps, lowest, highest = 0, np.inf, -np.inf
+    missing, lowest, highest = 0, np.inf, -np.inf
     for block in iterate_blocks(train):
         values = block[:, place]
         known = values[~values.isnan()]
-        gaps += len(values) - len(known)
+        missing += len(values) - len(known)
         if len(known):
             lowest, highest = min(lowest, float(known.min())), max(highest, float(known.max()))
-    if gaps == len(train) or (gaps == 0 and lowest == highest):
+    if missing == len(train) or (missing == 0 and lowest == highest):
         return None
-    median = _median(train, place) if column.missing else 0.0  # the gaps may be in the other parts alone
-    if gaps == 0:
+    median = _median(train, place) if column.missing else 0.0  # perhaps only in other splits
+    if missing == 0:
         return ImputedNumber(column.name, place, column.description, median)
-    log.warning("%s: %s lacks %d of %d training values; filled with %g", where, column.name, gaps, len(train), median)
+    log.warning(
+        "%s: %s lacks %d of %d training values; filled with %g", where, column.name, missing, len(train), median
+    )
     return ImputedNumber(column.name, place, column.description, median, marks_gaps=True)
 
 
@@ -227,14 +221,14 @@ def _fit_category(train: Inputs, place: int, column: Column, one_hot_up_to: int,
         rows.update(block[:, place].tolist())
     if len(rows) < 2:
         return None
-    shown = tuple((int(number), column.levels[int(number)]) for number in sorted(rows))
+    levels = tuple((int(number), column.levels[int(number)]) for number in sorted(rows))
     if len(rows) <= one_hot_up_to:
-        return OneHot(column.name, place, shown)
-    numbered = tuple((number, text) for number, text in shown if rows[number] >= MIN_LEVEL_ROWS)
-    if len(numbered) < len(shown) / 2:
+        return OneHot(column.name, place, levels)
+    frequent = tuple((number, text) for number, text in levels if rows[number] >= MIN_LEVEL_ROWS)
+    if len(frequent) < len(levels) / 2:
         raise DataError(
-            f"{where}: {column.name} has {len(shown):,} different texts in {len(train):,} training rows, of which "
-            f"{len(shown) - len(numbered):,} occur once: it names rows, and says nothing of others. Leave it out with "
-            f"data.source.ignore=[{column.name}]."
+            f"{where}: {column.name} has {len(levels):,} different texts in {len(train):,} training rows, of which "
+            f"{len(levels) - len(frequent):,} occur once: it identifies rows, and says nothing about others. Leave it "
+            f"out with data.source.ignore=[{column.name}]."
         )
-    return Ordinal(column.name, place, numbered)
+    return Ordinal(column.name, place, frequent)

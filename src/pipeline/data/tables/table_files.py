@@ -1,4 +1,4 @@
-"""The rows of a CSV, TSV or Parquet file, some at a time: a table may be larger than memory."""
+"""The rows of a CSV, TSV or Parquet file, in chunks: a table may be larger than memory."""
 
 import csv
 import difflib
@@ -21,19 +21,23 @@ from pipeline.system.memory_limit import available_memory_bytes
 
 # n rows of a chunk
 
-Cells = Sequence[str] | npt.NDArray[np.float64]  # as they stand in the file; numbers of Parquet as such, or NaN
+Cells = Sequence[str] | npt.NDArray[np.float64]  # text as in the file, or numbers from Parquet, with NaN
 SUFFIXES = (".csv", ".tsv", ".parquet")
-CELLS_AT_A_TIME = 1_000_000
+CELLS_PER_CHUNK = 1_000_000
 VALUE_BYTES = 4
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
 MAX_COLUMNS = 100_000
-SAMPLE_BYTES = 1 << 20  # from which the number of lines is guessed
+SAMPLE_BYTES = 1 << 20  # from which the number of lines is estimated
 
 
 @dataclass(frozen=True)
 class TableChunk:
-    """`cells` by column, (n,) each; `places` (n,) where in the file they stand; `bad`: the place of a row that is none,
-    and why."""
+    """n consecutive rows.
+
+    cells   {column: (n,)}
+    places  (n,) the line or row in the file
+    bad     (place, reason) of rows that cannot be read
+    """
 
     cells: dict[str, Cells]
     places: Sequence[int]
@@ -41,11 +45,11 @@ class TableChunk:
 
 
 def check_table_file(path: Path) -> None:
-    """Raises DataError for what is no file, or no table by its name."""
-    why = file_problem(path)
-    if why is not None or path.suffix.lower() not in SUFFIXES:
+    """Raise DataError where the path is not a file, or its name does not end as a table's."""
+    problem = file_problem(path)
+    if problem is not None or path.suffix.lower() not in SUFFIXES:
         raise DataError(
-            f"{path} {why or 'is no table'}: expected a file that ends in {', '.join(SUFFIXES[:-1])} or "
+            f"{path} {problem or 'is not a table'}: expected a file that ends in {', '.join(SUFFIXES[:-1])} or "
             f"{SUFFIXES[-1]}, such as data.root=houses.csv."
         )
 
@@ -55,7 +59,7 @@ def location_in(path: Path, number: int) -> str:
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the names of the columns, without reading a row. Raises DataError."""
+    """Return the names of the columns without reading a row. Raises DataError."""
     check_table_file(path)
     if path.suffix.lower() == ".parquet":
         with _open_parquet(path) as file:
@@ -68,7 +72,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def read_chunks(path: Path) -> Iterator[TableChunk]:
-    """Iterate over chunks in the file's order; the first has all columns even if it has no row. Raises DataError."""
+    """Iterate over chunks in the file's order; there is at least one, perhaps without rows. Raises DataError."""
     if path.suffix.lower() == ".parquet":
         yield from _read_parquet(path)
         return
@@ -84,7 +88,7 @@ def read_chunks(path: Path) -> Iterator[TableChunk]:
 
 @contextmanager
 def _open_text(path: Path) -> Iterator[TextIO]:
-    """Bytes that are no UTF-8 are kept as surrogates, so that the rows with them can be named. Raises DataError."""
+    """Open a file; bytes that are not UTF-8 become surrogates, so messages can name their rows. Raises DataError."""
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             yield file
@@ -98,7 +102,7 @@ def replace_decimal_commas(row: list[str]) -> list[str]:
 
 
 def estimate_rows(path: Path) -> int:
-    """Return the number of rows: estimated from the size of a CSV, exact for Parquet."""
+    """Return the number of rows: an estimate from the size of a CSV, exact for Parquet."""
     if path.suffix.lower() == ".parquet":
         with _open_parquet(path) as file:
             return int(file.metadata.num_rows)
@@ -109,22 +113,22 @@ def estimate_rows(path: Path) -> int:
 
 
 def estimate_value_bytes(path: Path) -> int:
-    """Estimate the bytes of the values, which Parquet packs."""
+    """Return about how many bytes the values take in memory."""
     if path.suffix.lower() == ".parquet":
         with _open_parquet(path) as file:
             return VALUE_BYTES * int(file.metadata.num_rows) * int(file.metadata.num_columns)
     return path.stat().st_size
 
 
-def _read_delimited(numbered: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[TableChunk]:
-    header = _header((row for _, row in numbered), path)
+def _read_delimited(lines: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[TableChunk]:
+    header = _header((row for _, row in lines), path)
     check_column_names(header, path)
-    most = max(1, CELLS_AT_A_TIME // len(header))
+    rows_per_chunk = max(1, CELLS_PER_CHUNK // len(header))
     rows: list[list[str]] = []
     places: list[int] = []
     bad: list[tuple[int, str]] = []
     is_first = True
-    for line, row in numbered:
+    for line, row in lines:
         if not row:
             continue
         if not is_utf8("".join(row)):
@@ -135,7 +139,7 @@ def _read_delimited(numbered: Iterator[tuple[int, list[str]]], path: Path) -> It
             continue
         rows.append(row)
         places.append(line)
-        if len(rows) == most:
+        if len(rows) == rows_per_chunk:
             yield _chunk(header, rows, places, bad)
             rows, places, bad, is_first = [], [], [], False
     if rows or bad or is_first:
@@ -163,12 +167,12 @@ def check_column_names(header: list[str], path: Path) -> None:
     if len(header) > MAX_COLUMNS:
         raise DataError(
             f"{path} has {len(header):,} columns, expected {MAX_COLUMNS:,} at most: a row is a sample, and the first "
-            "line names what is known of it."
+            "line names its columns."
         )
-    twice = [name for name, count in Counter(header).items() if count > 1 or not name]
-    if twice:
+    wrong = [name for name, count in Counter(header).items() if count > 1 or not name]
+    if wrong:
         raise DataError(
-            f"{path}: the first line names {', '.join(map(repr, twice))} twice or not at all. Give each column a name "
+            f"{path}: the first line names {', '.join(map(repr, wrong))} twice or not at all. Give each column a name "
             "of its own."
         )
 
@@ -180,15 +184,15 @@ def _read_parquet(path: Path) -> Iterator[TableChunk]:
         check_row_groups(file.metadata, path)
         yield TableChunk({name: [] for name in names}, [])
         first = 1
-        for batch in file.iter_batches(batch_size=max(1, CELLS_AT_A_TIME // len(names))):
+        for batch in file.iter_batches(batch_size=max(1, CELLS_PER_CHUNK // len(names))):
             cells = {name: _arrow_cells(column) for name, column in zip(names, batch.columns, strict=True)}
             yield TableChunk(cells, range(first, first + batch.num_rows))
             first += batch.num_rows
 
 
 def check_row_groups(about: Any, path: Path) -> None:
-    """Raises DataError for one that memory cannot hold: they are read as a whole."""
-    largest = max((about.row_group(each).total_byte_size for each in range(about.num_row_groups)), default=0)
+    """Raise DataError for a row group that memory cannot hold, because each is read as a whole."""
+    largest = max((about.row_group(group).total_byte_size for group in range(about.num_row_groups)), default=0)
     if largest > (free := available_memory_bytes()):
         raise DataError(
             f"{path} has a row group of {largest / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free. Write it "
@@ -202,9 +206,9 @@ def _arrow_cells(column: Any) -> Cells:
 
     kind = column.type
     if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
-        found: npt.NDArray[np.float64] = column.cast("float64").to_numpy(zero_copy_only=False)
-        return found
-    return ["" if each is None else _text(each) for each in column.to_pylist()]
+        numbers: npt.NDArray[np.float64] = column.cast("float64").to_numpy(zero_copy_only=False)
+        return numbers
+    return ["" if value is None else _text(value) for value in column.to_pylist()]
 
 
 def _text(value: Any) -> str:
@@ -220,34 +224,35 @@ def _open_parquet(path: Path) -> Any:
     try:
         return ParquetFile(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is no Parquet file that can be read: {error}") from error
+        raise DataError(f"{path} is not a Parquet file that can be read: {error}") from error
 
 
-def check_columns_exist(path: Path, names: Sequence[str], asked: Sequence[str]) -> None:
-    """Raises DataError for a column that is not there."""
-    for name in asked:
+def check_columns_exist(path: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise DataError for a column that the file does not have."""
+    for name in wanted:
         if name not in names:
             raise DataError(f"{path} has no column {name}{_available_columns(name, names)}")
 
 
 def check_roles(target: str, time: str | None, group: str | None, ignored: Sequence[str]) -> None:
-    """Raises ConfigError for a column that is to be two things."""
-    taken = {"target": target, "time": time, "group": group}
-    taken = {role: name for role, name in taken.items() if name is not None}
-    for role, other in combinations(taken, 2):
-        if taken[role] == taken[other]:
+    """Raise ConfigError for a column with two roles."""
+    roles = {"target": target, "time": time, "group": group}
+    roles = {role: name for role, name in roles.items() if name is not None}
+    for role, other in combinations(roles, 2):
+        if roles[role] == roles[other]:
             raise ConfigError(
-                f"data.source.{role} and data.source.{other} are both {taken[other]}, and a column is one of them: "
+                f"data.source.{role} and data.source.{other} are both {roles[other]}, and a column is one of them: "
                 f"choose another, or leave out data.source.{other}"
             )
-    for role, name in taken.items():
+    for role, name in roles.items():
         if name in ignored:
             raise ConfigError(
-                f"data.source.ignore=[{name}] is data.source.{role}, which is no input anyway: leave out one of them"
+                f"data.source.ignore=[{name}] is data.source.{role}, which is not an input anyway: leave out one of "
+                "them"
             )
 
 
 def _available_columns(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    meant = f"; did you mean {near[0]}?" if near else "."
-    return f"{meant} It has {', '.join(names[:20])}{' and more' if len(names) > 20 else ''}."
+    similar = difflib.get_close_matches(name, names, n=1)
+    suggestion = f"; did you mean {similar[0]}?" if similar else "."
+    return f"{suggestion} It has {', '.join(names[:20])}{' and more' if len(names) > 20 else ''}."

@@ -1,4 +1,4 @@
-"""Sentences as numbers: a vocabulary that is learned from the training part alone."""
+"""Sentences as token ids: a tokenizer whose vocabulary is learned from the training split alone."""
 
 import logging
 from collections.abc import Sequence
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# N samples, T tokens of the longest that is kept
+# N samples, T tokens of the longest sentence, at most max_length
 
-# What no reader sees and no keyboard shows: marks of direction, joiners, spaces of no width, variation selectors.
+# Characters that are not visible: marks of direction, joiners, spaces without width, variation selectors.
 INVISIBLE = r"[\p{Cf}\p{Cc}\x{FE00}-\x{FE0F}&&[^\s]]"
-# Scripts that put no spaces between words: a character, with the marks on it, is a word of its own (as Devlin et al.
-# 2019 do for Chinese). So are emoji, flags being two letters each.
+# Scripts without spaces between words: a character, with its marks, is a word of its own (as in Devlin et al. 2019 for
+# Chinese). So are emoji; a flag is two letters.
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Bopomofo}\p{Yi}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 EMOJI = r"\p{Extended_Pictographic}[\x{1F3FB}-\x{1F3FF}]?|[\x{1F1E6}-\x{1F1FF}]{2}"
 ALONE = rf"[{UNSPACED}]\p{{M}}*|{EMOJI}"
 
 UNKNOWN_NAMES = (UNKNOWN, "<unk>")
-MAX_UNKNOWN_SHARE = 0.2  # of the validation tokens
+MAX_UNKNOWN_SHARE = 0.2  # of the validation tokens; more are warned of
 MAX_EXAMPLES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenization:
-    """Settings of a tokenizer; the same settings learn the same from the same sentences.
+    """Settings of a tokenizer. The same settings and sentences give the same tokenizer.
 
-    kind             words: each is a token; bpe: frequent pieces of words (Sennrich, Haddow & Birch 2016); or the
-                     tokenizer.json of a pre-trained model, taken as it is
-    vocabulary_size  tokens at most, the two for padding and for what is unknown among them
-    least_count      how often a word (bpe: a pair of pieces) is seen before it gets a number
-    max_length       tokens of a sentence that are kept, from its beginning
+    kind             words: each word is a token; bpe: frequent pieces of words (Sennrich, Haddow & Birch 2016); or the
+                     tokenizer.json of a pre-trained model, used without changes
+    vocabulary_size  tokens at most, with the two for padding and for unknown words
+    least_count      how often a word (bpe: a pair of pieces) must occur to get an id
+    max_length       tokens that are kept from the beginning of a sentence
     """
 
     kind: str
@@ -66,12 +66,13 @@ class Tokenization:
             return self._read(Path(self.kind).expanduser())
         is_words = self.kind == "words"
         tokenizer = Tokenizer((models.WordLevel if is_words else models.BPE)(unk_token=UNKNOWN))
-        # One form of what looks alike (é in one piece or two, 12 in wide digits); the Turkish İ as one letter.
-        small = [normalizers.Lowercase(), normalizers.Replace("i\u0307", "i")] if self.lowercase else []
-        seen = normalizers.Replace(Regex(INVISIBLE), "")
-        tokenizer.normalizer = normalizers.Sequence([seen, normalizers.NFKC(), *small])
-        apart = pre_tokenizers.Split(Regex(ALONE), "isolated")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([apart, pre_tokenizers.Whitespace()])
+        # One form for characters that look alike (é as one character or two, 12 in wide digits); the Turkish İ is one
+        # letter.
+        lower = [normalizers.Lowercase(), normalizers.Replace("i\u0307", "i")] if self.lowercase else []
+        visible = normalizers.Replace(Regex(INVISIBLE), "")
+        tokenizer.normalizer = normalizers.Sequence([visible, normalizers.NFKC(), *lower])
+        isolate = pre_tokenizers.Split(Regex(ALONE), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([isolate, pre_tokenizers.Whitespace()])
         trainer = (trainers.WordLevelTrainer if is_words else trainers.BpeTrainer)(
             vocab_size=self.vocabulary_size,
             min_frequency=self.least_count,
@@ -84,13 +85,13 @@ class Tokenization:
 
     @property
     def remedy(self) -> str:
-        """Return what to type so that more words are known."""
+        """Return what to type for fewer unknown words."""
         if self.kind.endswith(".json"):
-            return "Take the tokenizer of a model for this language, or data.source.tokenizer.kind=bpe"
+            return "Use the tokenizer of a model for this language, or data.source.tokenizer.kind=bpe"
         if self.least_count > 1:
-            return "Number rarer words, too: data.source.tokenizer.least_count=1"
+            return "Include rarer words: data.source.tokenizer.least_count=1"
         if self.kind == "words":
-            return "Cut words into pieces: data.source.tokenizer.kind=bpe"
+            return "Use pieces of words: data.source.tokenizer.kind=bpe"
         return f"Learn more pieces: data.source.tokenizer.vocabulary_size={2 * self.vocabulary_size}, or add sentences"
 
     def _read(self, path: Path) -> "Tokenizer":
@@ -100,13 +101,15 @@ class Tokenization:
             raise DataError(f"data.source.tokenizer.kind={path} does not exist.")
         try:
             tokenizer = Tokenizer.from_buffer(path.read_bytes())
-        except Exception as problem:  # tokenizers raises nothing more special
-            raise DataError(f"{path} is no tokenizer that can be read: {problem}. Put a whole copy there.") from problem
+        except Exception as problem:  # tokenizers raises nothing more specific
+            raise DataError(
+                f"{path} is not a tokenizer that can be read: {problem}. Put a complete copy there."
+            ) from problem
         first = tokenizer.id_to_token(0)
         if first is None or "pad" not in first.lower():
             raise DataError(
-                f"{path}: its token number 0 is {first}, expected the one for padding, as BERT's and T5's tokenizers "
-                "have it. Use data.source.tokenizer.kind=bpe with a model that is not pre-trained."
+                f"{path}: its token 0 is {first}, expected the padding token, as in the tokenizers of BERT and T5. Use "
+                "data.source.tokenizer.kind=bpe with a model that is not pre-trained."
             )
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.max_length)
@@ -114,9 +117,9 @@ class Tokenization:
 
 
 def fix_length(tokenizer: "Tokenizer", sentences: Sequence[str]) -> None:
-    """Make the tokenizer pad to the longest of `sentences`, and truncate what is longer.
+    """Make the tokenizer pad to the longest of `sentences`, and truncate longer ones.
 
-    Both are written into its JSON: whoever has that encodes as the network was trained.
+    Both settings are in its JSON, with which a deployed model encodes sentences as in training.
     """
     longest = max(1, *(len(encoding.ids) for encoding in tokenizer.encode_batch(list(sentences))))
     tokenizer.enable_truncation(longest)
@@ -124,30 +127,31 @@ def fix_length(tokenizer: "Tokenizer", sentences: Sequence[str]) -> None:
 
 
 def encode_sentences(tokenizer: "Tokenizer", sentences: Sequence[str]) -> Tensor:
-    """Return token ids (N, T) in the smallest type that holds the vocabulary; the tokenizer's length is fixed."""
-    numbers = [encoding.ids for encoding in tokenizer.encode_batch(list(sentences))]
-    return torch.tensor(numbers, dtype=smallest_dtype(tokenizer.get_vocab_size()))
+    """Return token ids (N, T) in the smallest type for the vocabulary, from a tokenizer of fixed length."""
+    ids = [encoding.ids for encoding in tokenizer.encode_batch(list(sentences))]
+    return torch.tensor(ids, dtype=smallest_dtype(tokenizer.get_vocab_size()))
 
 
 def warn_of_unknown_tokens(tokenizer: "Tokenizer", sentences: Sequence[str], remedy: str) -> None:
     """Warn where many validation tokens are unknown."""
     unknown = next((number for name in UNKNOWN_NAMES if (number := tokenizer.token_to_id(name)) is not None), None)
-    tokens = strange = 0
-    examples: dict[str, None] = {}  # in the order in which they come
+    token_count = unknown_count = 0
+    examples: dict[str, None] = {}  # in order of occurrence
     for sentence, encoding in zip(sentences, tokenizer.encode_batch(list(sentences)), strict=True):
-        tokens += sum(encoding.attention_mask)
+        token_count += sum(encoding.attention_mask)
         for (start, end), number in zip(encoding.offsets, encoding.ids, strict=True):
             if number == unknown:
-                strange += 1
+                unknown_count += 1
                 examples[sentence[start:end]] = None
-    if strange > MAX_UNKNOWN_SHARE * tokens:
-        shown = ", ".join(repr(each) for each in list(examples)[:MAX_EXAMPLES])
+    if unknown_count > MAX_UNKNOWN_SHARE * token_count:
+        listed = ", ".join(map(repr, list(examples)[:MAX_EXAMPLES]))
         log.warning(
-            f"{strange:,} of the {tokens:,} validation tokens ({strange / tokens:.0%}) are not in the vocabulary, such "
-            f"as {shown}: the network sees each as the same unknown one. {remedy}"
+            f"{unknown_count:,} of the {token_count:,} validation tokens ({unknown_count / token_count:.0%}) are not "
+            f"in the vocabulary, such as {listed}: the network reads all of them as the same unknown token. {remedy}"
         )
 
 
 def smallest_dtype(vocabulary_size: int) -> torch.dtype:
-    fitting = (torch.uint8, torch.int16, torch.int32)
-    return next(each for each in fitting if vocabulary_size - 1 <= torch.iinfo(each).max)
+    """Return the smallest type for token ids below `vocabulary_size`."""
+    types = (torch.uint8, torch.int16, torch.int32)
+    return next(dtype for dtype in types if vocabulary_size - 1 <= torch.iinfo(dtype).max)
