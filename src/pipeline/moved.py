@@ -23,6 +23,7 @@ MOVED = {
     "pipeline.data.skipping.left_out": "pipeline.data.bad_samples.skip_or_fail",
     "pipeline.data.idx.parse": "pipeline.data.datasets.mnist.parse_idx",
     "pipeline.data.labelled_files.Kind": "pipeline.data.files.labelled_files.FileKind",
+    "pipeline.data.description.describe": "pipeline.data.data_spec.build_data_spec",
     "pipeline.data.statistics.describe": "pipeline.data.data_spec.build_data_spec",
     "pipeline.data.targets.check_numbers": "pipeline.data.targets.check_regression_targets",
     "pipeline.data.targets.check_labels": "pipeline.data.targets.check_class_labels",

@@ -33,7 +33,7 @@ PACKAGE = {
     "data.py": """
         import torch
         import pytorch_lightning as pl
-        from pipeline.data.data_spec import describe
+        from pipeline.data.data_spec import build_data_spec
         from my_package.source import Stripes
 
         class Plain(pl.LightningDataModule):
@@ -60,7 +60,7 @@ PACKAGE = {
             '''The same, and says what it is.'''
             @property
             def spec(self):
-                return describe(self.parts)
+                return build_data_spec(self.parts)
     """,
     "models.py": """
         import torch

@@ -78,8 +78,8 @@ PACKAGE = """
         '''Says what it is, but not how long.'''
         @property
         def spec(self):
-            from pipeline.data.data_spec import describe
-            return describe(Noise().load(None))
+            from pipeline.data.data_spec import build_data_spec
+            return build_data_spec(Noise().load(None))
 
         def train_dataloader(self):
             return torch.utils.data.DataLoader(Endless())

@@ -158,7 +158,7 @@ def test_a_row_group_larger_than_memory_is_refused_before_it_is_read(
 
     values = list(range(20_000))
     parquet.write_table(pyarrow.table({"size": values, "price": values}), tmp_path / "own.parquet")
-    monkeypatch.setattr(table_files, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(table_files, "available_memory_bytes", lambda: 1000)
     with pytest.raises(DataError, match=r"has a row group of 0\.0 GB, and 0\.0 GB of memory are free.*row_group_size"):
         Table(**SETTINGS).load(tmp_path / "own.parquet")
 
