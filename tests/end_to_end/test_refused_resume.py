@@ -217,7 +217,7 @@ def test_a_verdict_whose_weights_are_gone_is_told(program: Any, mine: Path, tmp_
     named.unlink()  # as by an older version
     judged = program.run(home, "evaluate")
     assert judged.code == 0, judged.err
-    assert f"result.json tells of {named.name}, which is gone" in judged.err + judged.out
+    assert f"result.json names {named.name}, which is gone" in judged.err + judged.out
     registered = program.run(home, "register", "name=m")
     assert registered.code == 2 and f"pipeline resume run={folder.name}" in registered.err
 

@@ -212,7 +212,7 @@ def test_a_job_in_the_queue_is_listed_not_submitted_twice_and_cancelled(program:
     home, name = run_dir.parent.parent, run_dir.name
     assert f"{name}  PENDING " in program.run(home, "runs").out
     again = program.run(home, "resume", f"run={name}")
-    assert again.code == 2 and "on its way already (PENDING)" in again.err
+    assert again.code == 2 and "already launched (PENDING)" in again.err
     assert re.search(rf"^job +{number}$", program.run(home, "runs", "show", name).out, re.MULTILINE)
     assert f"job {number} is cancelled" in program.run(home, "cancel", name).out
     wait_for(lambda: state(number) == "CANCELLED", run_dir)

@@ -16,8 +16,7 @@ from pipeline.config.compose import compose
 from pipeline.errors import UserError
 from pipeline.lifecycle import build as assembling
 from pipeline.lifecycle.build import Components
-from pipeline.lifecycle.train import check_monitors, check_transforms
-from pipeline.lifecycle.trainer import build_trainer
+from pipeline.lifecycle.trainer import build_trainer, check_monitors, check_transforms
 from pipeline.system.process import SINGLE_PROCESS, Rank
 from pipeline.training.callbacks.hooks import BatchTransform
 from pipeline.training.callbacks.mixup_cutmix import CutMix, MixUp

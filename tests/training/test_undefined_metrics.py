@@ -13,7 +13,7 @@ from tests.training.conftest import Digits
 from pipeline.data.dataset import Splits
 from pipeline.errors import ConfigError
 from pipeline.lifecycle.build import Components
-from pipeline.lifecycle.train import check_monitors
+from pipeline.lifecycle.trainer import check_monitors
 from pipeline.spec import Batch, DataSpec, TaskKind
 from pipeline.training.evaluation import Evaluation
 from pipeline.training.task import task_for_data

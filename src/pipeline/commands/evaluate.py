@@ -36,17 +36,17 @@ def evaluate(reference: str, runs_dir: str, data_root: str | None = None, packag
 
 def evaluate_and_record(run: Run, data_root: str | None) -> EvaluationResult:
     """As `test`; a run of an older version, or one that did not end, is given what a report is made of."""
-    assembly, trainer, verdict = _run_test(run, data_root)
+    components, trainer, test_result = _run_test(run, data_root)
     if not run_files.ASSEMBLED.is_sound(run.folder):
-        save_component_facts(run, assembly, trainer)
-    if verdict.predictions is not None and not has_test_predictions(run):
-        save_test_predictions(run, assembly, verdict.predictions)
-    digest = digest_of_test_set(assembly, verdict.predictions)
-    if digest is not None and verdict.metrics:
+        save_component_facts(run, components, trainer)
+    if test_result.predictions is not None and not has_test_predictions(run):
+        save_test_predictions(run, components, test_result.predictions)
+    digest = digest_of_test_set(components, test_result.predictions)
+    if digest is not None and test_result.metrics:
         writer = Journal(run.journal_path)
-        record_test_use(run, digest, verdict.weights, writer)  # MLflow hears of it with the next `pipeline sync`
+        record_test_use(run, digest, test_result.weights, writer)  # MLflow hears of it with the next `pipeline sync`
         writer.close()
-    return verdict
+    return test_result
 
 
 def evaluate_run(run: Run, data_root: str | None = None) -> EvaluationResult:
@@ -57,25 +57,25 @@ def evaluate_run(run: Run, data_root: str | None = None) -> EvaluationResult:
 def _run_test(run: Run, data_root: str | None) -> tuple[Components, pl.Trainer, EvaluationResult]:
     if checkpoint_to_evaluate(run) is None:
         raise RunError(f"{run.id} has no checkpoint to evaluate; train it first: pipeline resume run={run.id}")
-    config, assembly = load_run(run, data_root)
+    config, components = load_run(run, data_root)
     trainer: pl.Trainer = build_trainer(
-        config, assembly=assembly, callbacks=[], loggers=False, folder=run.folder, here=SINGLE_PROCESS
+        config, components=components, callbacks=[], loggers=False, folder=run.folder, rank=SINGLE_PROCESS
     )
-    return assembly, trainer, run_test(trainer, assembly, checkpoint_to_evaluate(run))
+    return components, trainer, run_test(trainer, components, checkpoint_to_evaluate(run))
 
 
-def comparison_table(run: Run, verdict: EvaluationResult) -> Table | str:
+def comparison_table(run: Run, test_result: EvaluationResult) -> Table | str:
     """The metrics beside those that the run recorded when it was trained."""
-    if not verdict.metrics:
+    if not test_result.metrics:
         return f"{run.id} has nothing to test: its module has no test_step that logs, or its data no test_dataloader"
     result = run.result()
     recorded = {} if result is None else result["metrics"]
-    chosen = "" if verdict.checkpoint is None else f", {verdict.checkpoint.name}"
+    chosen = "" if test_result.checkpoint is None else f", {test_result.checkpoint.name}"
     table = Table(title=f"{run.id}: test set{chosen}", title_justify="left", show_edge=False)
     table.add_column("metric")
     table.add_column("now", justify="right")
     table.add_column("when trained", justify="right")
-    for name, value in sorted(verdict.metrics.items()):
+    for name, value in sorted(test_result.metrics.items()):
         before = recorded.get(name)
         table.add_row(name, f"{value:.4f}", "" if before is None else f"{before:.4f}")
     return table

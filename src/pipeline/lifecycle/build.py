@@ -94,11 +94,11 @@ class Components:
         return self.module.validation.undefined_on(self.data.splits.validation.targets)
 
 
-def build_components(config: DictConfig, place: Rank, loaded: DataModule | None = None) -> Components:
+def build_components(config: DictConfig, rank: Rank, loaded: DataModule | None = None) -> Components:
     """Raises UserError for whatever can be found wrong before the first step. `loaded`: as in `build_data`."""
     torch.set_float32_matmul_precision("high")
     pl.seed_everything(config.seed, workers=False, verbose=False)  # before any weight is drawn
-    data = build_data(config, place, loaded)
+    data = build_data(config, rank, loaded)
     spec: DataSpec | None = getattr(data, "spec", None)
     if spec is None and "spec" in _accepted_arguments(config, "model"):
         raise _missing_spec_error(config, data)
@@ -141,12 +141,12 @@ def check_lightning_package(built: object, node: str) -> None:
         )
 
 
-def build_data(config: DictConfig, place: Rank, loaded: DataModule | None = None) -> pl.LightningDataModule:
+def build_data(config: DictConfig, rank: Rank, loaded: DataModule | None = None) -> pl.LightningDataModule:
     """The data, loaded: what it is can be asked for from here on. What `loaded` has is not loaded again."""
     offered = {
         "seed": config.seed,
-        "rank": place.rank,
-        "world_size": place.world_size,
+        "rank": rank.rank,
+        "world_size": rank.world_size,
         "accumulate": config.trainer.get("accumulate_grad_batches", 1),
         "log_every_n_steps": config.trainer.get("log_every_n_steps", 50),
     }
@@ -194,11 +194,11 @@ def _build_learner(
         sync_batchnorm=config.trainer.get("sync_batchnorm", True),
     )
     scheduler = check_optimizers(learner)
-    assembly = Components(learner, data, spec, steps_per_epoch, total_steps)
+    components = Components(learner, data, spec, steps_per_epoch, total_steps)
     if isinstance(scheduler, ReduceLROnPlateau):
         assert learner.schedule.monitor is not None
-        assembly.check_monitor("Scheduler", learner.schedule.monitor, scheduler.mode)
-    return assembly
+        components.check_monitor("Scheduler", learner.schedule.monitor, scheduler.mode)
+    return components
 
 
 def build_task(config: DictConfig, spec: DataSpec) -> Task:

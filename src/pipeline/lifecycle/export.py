@@ -32,14 +32,14 @@ class ExportedModel(NamedTuple):
 
 def load_exported_model(run: Run) -> ExportedModel | None:
     """None where module or data are the user's own: what they take is not known here."""
-    _, assembly = load_run(run)
+    _, components = load_run(run)
     chosen = checkpoint_to_evaluate(run)
-    if not isinstance(assembly.module, Learner) or not isinstance(assembly.data, DataModule) or chosen is None:
+    if not isinstance(components.module, Learner) or not isinstance(components.data, DataModule) or chosen is None:
         return None
-    assembly.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load_checkpoint(chosen)))
-    parts = assembly.data.splits
+    components.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load_checkpoint(chosen)))
+    parts = components.data.splits
     reading = TextPreprocessing(parts.tokenizer, parts.test_sentences[:2]) if parts.tokenizer else None
-    return ExportedModel(assembly.module.network.eval(), assembly.data.example(2), reading)
+    return ExportedModel(components.module.network.eval(), components.data.example(2), reading)
 
 
 def main() -> int:

@@ -19,15 +19,15 @@ from pipeline.training.callbacks.image_augmentation import Augmentation, augment
 MAX_TRAINING_INPUTS = 32
 
 
-def write_figures(run: Run, assembly: Components) -> Iterator[Path]:
+def write_figures(run: Run, components: Components) -> Iterator[Path]:
     """Write figures/*.svg from the run's directory, and say which."""
     run.figures.mkdir(exist_ok=True)
     evidence = load_report_data(run)
     drawn = {"learning_curves": sections.learning_curve_charts(evidence)}
     for name, found in charts_of_test(evidence).items():
         drawn[name] = [replace(each, title=f"{each.title}, test set") for each in found]
-    if evidence.predictions is not None and isinstance(assembly.data, DataModule) and evidence.data is not None:
-        drawn |= {"training_inputs": chart_training_inputs(assembly)} if evidence.data["kind"] == "image" else {}
+    if evidence.predictions is not None and isinstance(components.data, DataModule) and evidence.data is not None:
+        drawn |= {"training_inputs": chart_training_inputs(components)} if evidence.data["kind"] == "image" else {}
     for name, found in drawn.items():
         if found:
             path = run.figures / f"{name}.svg"
@@ -68,11 +68,11 @@ def chart_worst_mistakes(predictions: ClassPredictions, names: Sequence[str]) ->
     return [charts.image_grid(title, pictures, captions)] if rows else []
 
 
-def chart_training_inputs(assembly: Components) -> list[Chart]:
+def chart_training_inputs(components: Components) -> list[Chart]:
     """The first training images, as the network sees them: after augmentation, if there is any."""
-    assert isinstance(assembly.data, DataModule)
-    images = assembly.data.splits.train.inputs[:MAX_TRAINING_INPUTS].cpu()
-    callbacks = assembly.module.trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
+    assert isinstance(components.data, DataModule)
+    images = components.data.splits.train.inputs[:MAX_TRAINING_INPUTS].cpu()
+    callbacks = components.module.trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
     augmentation = next((each for each in callbacks if isinstance(each, Augmentation)), None)
     title = "Training inputs"
     if augmentation is not None and augmentation.transforms:

@@ -1,4 +1,4 @@
-"""The final evaluation: the best weights on the test set, which nothing before has seen."""
+"""The final test: evaluate the best weights on the test set, which was not used before."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,16 +26,15 @@ from pipeline.training.learner import Learner, as_batch
 
 @dataclass(frozen=True)
 class Predictions:
-    """On the CPU:
+    """Predictions of the test set, on the CPU.
 
-    answers  (N, K) a score for each class, the probabilities being their softmax; or each label's own probability
-             (N, K); or the numbers (N, T)
-    targets  (N,) classes, or which labels hold (N, K), or the true numbers (N, T)
-    losses   (N,) what each costs by the task's measure
-    ids      (N,) rows of the test part
+    outputs  (N, K) logits of the classes, or (N, K) probabilities of the labels, or (N, T) numbers
+    targets  (N,) classes, or (N, K) which labels hold, or (N, T) true numbers
+    losses   (N,) loss of each sample
+    ids      (N,) rows of the test split
     """
 
-    answers: Tensor
+    outputs: Tensor
     targets: Tensor
     losses: Tensor
     ids: Tensor
@@ -43,7 +42,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """metrics under their MLflow names; predictions of the tested part, None for a user's own module."""
+    """Metrics by their MLflow names, and predictions of the test set: None for a user's own module."""
 
     metrics: dict[str, float]
     checkpoint: Path | None
@@ -54,55 +53,56 @@ class EvaluationResult:
         return "last" if self.checkpoint is None else self.checkpoint.name
 
 
-def run_test(trainer: pl.Trainer, assembly: Components, chosen: Path | None) -> EvaluationResult:
-    """Test this checkpoint; the weights as they are where there is none."""
-    if chosen is not None:
-        weights = checkpoints.evaluation_weights(checkpoints.load_checkpoint(chosen))
-        load_weights(assembly.module, weights)
+def run_test(trainer: pl.Trainer, components: Components, checkpoint: Path | None) -> EvaluationResult:
+    """Test the weights of this checkpoint; without one, the weights as they are."""
+    if checkpoint is not None:
+        weights = checkpoints.evaluation_weights(checkpoints.load_checkpoint(checkpoint))
+        load_weights(components.module, weights)
     metrics: dict[str, float] = {}
-    if has_test(assembly):
-        trainer.test(assembly.module, datamodule=assembly.data, verbose=False)
+    if has_test(components):
+        trainer.test(components.module, datamodule=components.data, verbose=False)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    predictions = gather_predictions(assembly.module) if metrics and isinstance(assembly.module, Learner) else None
-    return EvaluationResult(metrics, chosen, predictions)
+    predictions = gather_predictions(components.module) if metrics and isinstance(components.module, Learner) else None
+    return EvaluationResult(metrics, checkpoint, predictions)
 
 
 def evaluate_splits(
-    trainer: pl.Trainer, assembly: Components, weights: dict[str, Tensor], parts: Sequence[str]
+    trainer: pl.Trainer, components: Components, weights: dict[str, Tensor], splits: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """{part: {metric: its value}} of these weights on train, validation or test, each as the test part is judged: every
-    sample once, as it is stored. Empty for what is a user's own, of which nobody knows the parts."""
-    module, data, found = assembly.module, assembly.data, {}
+    """Return {split: {metric: value}} of these weights on train, validation or test, each evaluated as the test split
+    is: every sample once, without augmentation. Empty for a user's own module or data, whose splits are unknown."""
+    module, data, metrics = components.module, components.data, {}
     if not isinstance(module, Learner) or not isinstance(data, DataModule):
         return {}
     load_weights(module, weights)
     device = trainer.strategy.root_device
     module.to(device).eval()
     broadcast_buffers(module.network)
-    for part in parts:
+    for split in splits:
         evaluation = Evaluation(module.task).to(device)
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
-            for stored in data.evaluation_loader(part):
+            for stored in data.evaluation_loader(split):
                 batch = as_batch(stored, 0).to(device)
                 evaluation.update(module(batch.inputs).float(), batch)
-        found[part] = {name: float(value) for name, value in evaluation.compute().items()}
-    return found
+        metrics[split] = {name: float(value) for name, value in evaluation.compute().items()}
+    return metrics
 
 
 def checkpoint_to_evaluate(run: Run) -> Path | None:
-    """The weights that a run is known by: those of its verdict, also while a longer training has left better ones.
+    """Return the checkpoint that result.json names, even if a longer training has left a better one; else the best one.
 
     Raises RunError as `best_checkpoint` does.
     """
     if (name := run.missing_checkpoint) is not None:
-        warn_once(f"{run.id}: result.json tells of {name}, which is gone; the best weights since then are taken")
+        warn_once(f"{run.id}: result.json names {name}, which is gone; the best weights since then are used")
     return run.tested_checkpoint or best_checkpoint(run)
 
 
 def best_checkpoint(run: Run) -> Path | None:
-    """The best of all training so far; the newest where none was ever the best.
+    """Return the best checkpoint so far; the newest if there is no best one.
 
-    Raises RunError for a link that leads out of the run: it would be judged, exported and sent as if of this run."""
+    Raises RunError for a link that leads out of the run: its target would be tested, exported and sent as this run's.
+    """
     best = run.checkpoints / "best.ckpt"
     if best.exists():
         return run.resolve_inside(best)
@@ -110,12 +110,12 @@ def best_checkpoint(run: Run) -> Path | None:
     return newest
 
 
-def has_test(assembly: Components) -> bool:
-    """A user's own module and data may do without a test."""
-    if isinstance(assembly.module, Learner):
-        return isinstance(assembly.data, DataModule) or _has_test_loader(assembly.data)
-    return type(assembly.module).test_step is not pl.LightningModule.test_step and (
-        _has_test_loader(assembly.data) or _has_test_loader(assembly.module)
+def has_test(components: Components) -> bool:
+    """Return whether there is anything to test: a user's own module and data may have no test."""
+    if isinstance(components.module, Learner):
+        return isinstance(components.data, DataModule) or _has_test_loader(components.data)
+    return type(components.module).test_step is not pl.LightningModule.test_step and (
+        _has_test_loader(components.data) or _has_test_loader(components.module)
     )
 
 
@@ -124,13 +124,13 @@ def _has_test_loader(holder: pl.LightningDataModule | pl.LightningModule) -> boo
 
 
 def gather_predictions(learner: Learner) -> Predictions:
-    """The predictions of all processes, in the order of their ids."""
-    mine = learner.testing.predictions()
-    parts = [mine]
+    """Collect the predictions of all processes, in the order of their ids."""
+    own = learner.testing.predictions()
+    parts = [own]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        parts = [mine] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, mine)
-    scores, targets, ids = (torch.cat(each) for each in zip(*parts, strict=True))
+        parts = [own] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, own)
+    scores, targets, ids = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     order = ids.argsort(stable=True)
     scores, targets, task = scores[order], targets[order], learner.task
     return Predictions(task.predictions(scores), targets, task.losses(scores, targets), ids[order])
@@ -140,6 +140,6 @@ TEST_HEADLINES = tuple(f"test/{name}" for name in metrics.HEADLINES)
 
 
 def headline_metric(names: Iterable[str]) -> str | None:
-    """The first of ours, else (of a module of the user's own) the first whose name tells which way is better."""
+    """Return the first of our headline metrics; for a user's module, the first whose better direction is known."""
     known = sorted(names)
     return next((name for name in (*TEST_HEADLINES, *known) if name in known and mode_of(name) is not None), None)

@@ -14,11 +14,11 @@ from pipeline.runs.run_directory import Run
 from pipeline.system.process import SINGLE_PROCESS
 
 
-def describe_data_change(run: Run, assembly: Components) -> str | None:
+def describe_data_change(run: Run, components: Components) -> str | None:
     """In a sentence, what is not as it was when the run set out; None where all is, or nobody can tell."""
     kept = run_files.ASSEMBLED.record_or_warn(run.folder)
     before: dict[str, Any] | None = None if kept is None else kept.get("data")
-    now = assembly.spec
+    now = components.spec
     if before is None or now is None or before["digest"] == now.digest:
         return None
     sizes = [
@@ -33,9 +33,9 @@ def describe_data_change(run: Run, assembly: Components) -> str | None:
     )
 
 
-def check_same_data(run: Run, assembly: Components) -> None:
+def check_same_data(run: Run, components: Components) -> None:
     """Raises RunError: going on with other data would be another run."""
-    sentence = describe_data_change(run, assembly)
+    sentence = describe_data_change(run, components)
     if sentence is not None:
         raise RunError(
             f"{sentence}. Put back what it was, or start a new run that sets out from its weights:\n"
@@ -58,10 +58,10 @@ def load_run(run: Run, data_root: str | None = None) -> tuple[DictConfig, Compon
     if data_root is not None:
         compose.set_value(config, "data.root", data_root)
     instantiate.check_signatures(config)
-    assembly = build_components(with_saved_tokenizer(run, config), SINGLE_PROCESS)
-    if (sentence := describe_data_change(run, assembly)) is not None:
+    components = build_components(with_saved_tokenizer(run, config), SINGLE_PROCESS)
+    if (sentence := describe_data_change(run, components)) is not None:
         log.warning(sentence)
-    return config, assembly
+    return config, components
 
 
 def with_saved_tokenizer(run: Run, config: DictConfig) -> DictConfig:

@@ -1,7 +1,7 @@
-"""What may change when a run is taken up again, and what would make it another run. No torch in here.
+"""What may change when a run is resumed, and what would make it another run. No torch here.
 
-What is asked waits in `next/` of the run directory until training has come so far that it goes on (`carry_out`). Until
-then everything may fail, and all that the run had is as it was.
+The requested configuration waits in `next/` of the run directory until training really goes on (`apply_request`). An
+error before that leaves the run unchanged.
 """
 
 import os
@@ -25,7 +25,7 @@ from pipeline.system import seal
 from pipeline.system.process import unset_command
 from pipeline.tracking import journal
 
-# How long it goes on, where, how often it saves, and who hears of it.
+# How long and where it trains, how often it saves, and where its metrics are sent.
 CHANGEABLE_KEYS = (
     "trainer.max_epochs",
     "trainer.max_steps",
@@ -43,15 +43,15 @@ CHANGEABLE_KEYS = (
 )
 CHANGEABLE_GROUPS = ("launch",)
 REQUEST_TIMEOUT_SECONDS, POLL_SECONDS = 120.0, 0.1
-# Which run it is, not what it does.
+# They say which run it is, not what it does.
 IGNORED_KEYS = ("auto_resume", "init_from", "runs_dir", "allow_packages")
 
 
 def check_not_running(run: Run) -> None:
-    """Raises RunError for a run that is under way, or in a queue.
+    """Raise RunError for a run that is running, or in a queue.
 
-    Where only its parent was killed, its processes notice that and save: they are waited for, because a scheduler
-    that repeats the command at once must not be refused.
+    If only the parent process was killed, the training processes notice that and save. This waits for them, because a
+    scheduler that repeats the command at once must not be refused.
     """
     deadline = time.monotonic() + ORPHANS_TIMEOUT_SECONDS
     while True:
@@ -64,7 +64,7 @@ def check_not_running(run: Run) -> None:
             )
         if is_known:
             raise RunError(
-                f"{run.id} is on its way already ({state}); wait for it, or end it first: pipeline cancel {run.id}"
+                f"{run.id} is already launched ({state}); wait for it, or end it first: pipeline cancel {run.id}"
             )
         if not is_open:
             return
@@ -72,29 +72,29 @@ def check_not_running(run: Run) -> None:
 
 
 def changed_settings(before: DictConfig, now: DictConfig) -> dict[str, Any]:
-    """{key: value} of `now` where it is not what it was; a key that is gone counts as null."""
+    """Return {key: value} of `now` where it differs from `before`; a key that is gone has the value null."""
     old, new = _flat_settings(before), _flat_settings(now)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return {key: new.get(key) for key in keys if key.split(".")[0] not in IGNORED_KEYS}
 
 
 def check_may_change(run: Run, key: str, value: Any) -> None:
-    """Raises RunError for a change that would make it another run, with the command for that one."""
+    """Raise RunError, with the command for a new run, for a change that would make it another run."""
     if key not in CHANGEABLE_KEYS and key.split(".")[0] not in CHANGEABLE_GROUPS:
         raise RunError(
             f"{key}={value} would make {run.id} another run; a resumed run may only change "
-            f"{', '.join(CHANGEABLE_KEYS)} and launch. For a new run that sets out from its weights:\n"
+            f"{', '.join(CHANGEABLE_KEYS)} and launch. For a new run that starts from its weights:\n"
             f"  {new_run_command(run, f'{key}={value}')}"
         )
 
 
 def new_run_command(run: Run, *overrides: str) -> str:
-    """What to type for a new run that begins with this one's weights."""
+    """Return the command for a new run that starts from this run's weights."""
     return shlex.join(["pipeline", "train", *run.overrides(), *overrides, f"init_from={run.id}"])
 
 
 def has_work_left(run: Run, config: DictConfig) -> bool:
-    """Whether there is anything to train, or to judge. Raises RunError where it has been trained for longer already."""
+    """Return whether anything is left to train or test. Raises RunError if it was already trained for longer."""
     done, trainer = read_checkpoint_progress(run.checkpoints), config.trainer
     if done is not None:
         _check_not_shorter(run, done, "trainer.max_epochs", trainer.get("max_epochs"), done.epochs)
@@ -107,22 +107,22 @@ def has_work_left(run: Run, config: DictConfig) -> bool:
 
 
 def finished_message(run: Run, config: DictConfig) -> str:
-    """That nothing is left to do, and what there could be."""
+    """Return the message that nothing is left to do, with a command to go on."""
     done = read_checkpoint_progress(run.checkpoints)
-    told = "" if done is None else f" after {done.epochs} epochs ({done.steps:,} steps)"
+    length = "" if done is None else f" after {done.epochs} epochs ({done.steps:,} steps)"
     if done is not None and done.is_over:
         return (
-            f"{run.id} is finished: a callback, such as early stopping, ended its training{told}; nothing is trained, "
-            f"and nothing changed. For a new run that sets out from its weights:\n  {new_run_command(run)}"
+            f"{run.id} is finished: a callback, such as early stopping, ended its training{length}; nothing is "
+            f"trained, and nothing changed. For a new run that starts from its weights:\n  {new_run_command(run)}"
         )
     return (
-        f"{run.id} is finished{told}: nothing is trained, and nothing changed; to train it longer: "
+        f"{run.id} is finished{length}: nothing is trained, and nothing changed; to train it longer: "
         f"pipeline resume run={run.id} {_longer_limits(config, done)}"
     )
 
 
 def _longer_limits(config: DictConfig, done: CheckpointProgress | None) -> str:
-    """Twice each limit that the run has: with one of two alone it would end where it ended."""
+    """Double each limit that the run has: with only one of two doubled it would end where it ended."""
     epochs, steps = int(config.trainer.get("max_epochs") or 0), int(config.trainer.get("max_steps") or 0)
     limits = [f"trainer.max_steps={2 * max(steps, 0 if done is None else done.steps)}"] if steps > 0 else []
     if epochs > 0 or not limits:
@@ -131,49 +131,50 @@ def _longer_limits(config: DictConfig, done: CheckpointProgress | None) -> str:
 
 
 def request_config(run: Run, config: DictConfig, overrides: Sequence[str]) -> None:
-    """From its next start on this is what the run does, if it can be carried out. Raises RunError."""
+    """Write the configuration that the run shall have from its next start on. Raises RunError."""
     withdraw_request(run)
     if not overrides:
         return
-    following = _request_of(run)
+    request = _request_of(run)
     try:
-        following.folder.mkdir()
-        following.write_config(compose.to_yaml(config), [*run.overrides(), *overrides])
+        request.folder.mkdir()
+        request.write_config(compose.to_yaml(config), [*run.overrides(), *overrides])
     except OSError as problem:
         withdraw_request(run)
         raise RunError(f"{run.folder} cannot be written: {problem.strerror}") from problem
 
 
 def requested_config(run: Run) -> DictConfig:
-    """What is to be trained: the run's configuration, or what it was asked to change to."""
-    following = _request_of(run)
-    if following.config_path.exists():
+    """Return the requested configuration, or the run's own if none is requested."""
+    request = _request_of(run)
+    if request.config_path.exists():
         try:
-            return following.config()
+            return request.config()
         except UserError:
-            if following.config_path.exists():
-                raise  # else the first process has carried it out in this moment
+            if request.config_path.exists():
+                raise  # else the first process has just applied it
     return run.config()
 
 
 def apply_request(run: Run) -> None:
-    """What was asked becomes what the run is; one of another user's stays theirs."""
-    following = _request_of(run)
-    if not following.config_path.exists():
+    """Make the requested configuration the run's own. The run of another user stays theirs."""
+    request = _request_of(run)
+    if not request.config_path.exists():
         return
-    # With the seal of whoever asked: the key need not be where the run is trained.
+    # The seal was made by the process that requested it: the machine that trains may lack the key.
     for name in (OVERRIDES, run.config_path.name, *([seal.SEAL] if run.is_made_here else [])):
         with suppress(FileNotFoundError, IsADirectoryError):
-            os.replace(following.folder / name, run.folder / name)
+            os.replace(request.folder / name, run.folder / name)
     withdraw_request(run)
 
 
 def withdraw_request(run: Run) -> None:
+    """Remove the requested configuration, if there is one."""
     shutil.rmtree(run.folder / seal.PENDING, ignore_errors=True)
 
 
 def wait_for_request(run: Run, config: DictConfig) -> None:
-    """Until the first process has asked for this configuration. Raises RunError when that does not happen."""
+    """Wait until the first process has requested this configuration. Raises RunError after REQUEST_TIMEOUT_SECONDS."""
     deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
     while changed_settings(requested_config(run), config):
         if time.monotonic() > deadline:
@@ -204,14 +205,14 @@ def _has_reached_limit(done: CheckpointProgress, config: DictConfig) -> bool:
 
 
 def _flat_settings(config: DictConfig) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
 
     def walk(node: Any, path: str) -> None:
         if isinstance(node, dict) and node:
             for key, value in node.items():
                 walk(value, f"{path}.{key}" if path else str(key))
         else:
-            found[path] = node
+            settings[path] = node
 
     walk(OmegaConf.to_container(config), "")
-    return found
+    return settings

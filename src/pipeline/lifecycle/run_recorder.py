@@ -1,4 +1,4 @@
-"""What a run leaves behind: journal, result.json, figures, and the process that carries them to MLflow."""
+"""Record a run: journal, result.json, figures, and the process that sends them to MLflow."""
 
 import logging
 import socket
@@ -39,7 +39,7 @@ HOSTS_TAG = "hosts"
 
 
 class RecordHosts(pl.Callback):
-    """Of a run on several nodes; `journal` is None in all processes but the first."""
+    """Records the hosts of a run on several nodes; `journal` is None in all processes but the first."""
 
     def __init__(self, journal: Journal | None) -> None:
         self.journal = journal
@@ -51,7 +51,7 @@ class RecordHosts(pl.Callback):
             self.journal.tags({HOSTS_TAG: ", ".join(dict.fromkeys(names))})
 
 
-SCHEDULE_LENGTHS = ("total_steps", "T_max", "total_iters")  # what torch's schedules call it
+SCHEDULE_LENGTHS = ("total_steps", "T_max", "total_iters")  # attribute names of torch's schedulers
 ScheduleLength = tuple[str, str, int | None]  # class, key, steps or epochs
 SIDECAR_TIMEOUT_SECONDS = 10.0
 ERROR_LINES = 15
@@ -60,39 +60,39 @@ log = logging.getLogger(__name__)
 
 
 class RunRecorder:
-    """Of one run; only its first process writes anything.
+    """Records one run; only the first process writes.
 
-    The journal is written before anything else and read by a process of its own, so nothing here waits for MLflow
-    until training is over, and then for SIDECAR_PATIENCE_SECONDS at most.
+    The journal is written first, and another process reads it, so nothing here waits for MLflow until training is over,
+    and then at most SIDECAR_TIMEOUT_SECONDS.
 
-    A run that goes on is written to when its training does, with all of a checkpoint restored: whatever goes wrong
-    before that leaves it, and MLflow, as they were. What breaks after that is told by journal and MLflow; result.json
-    of a run that was finished goes on saying what it came to, until there is a new verdict.
+    A resumed run is changed only once the whole checkpoint is restored and training goes on: an error before that
+    leaves the run and MLflow as they were. A later error is recorded in the journal and in MLflow, but the result.json
+    of a run that had finished keeps its old result until there is a new one.
     """
 
     def __init__(
         self,
         run: Run,
         config: DictConfig,
-        assembly: Components,
-        here: Rank,
+        components: Components,
+        rank: Rank,
         console: Console,
         interruption: Interruption,
     ) -> None:
         self.run = run
         self.interruption = interruption
         self.config = config
-        self.assembly = assembly
+        self.components = components
         self.console = console
-        self.here = here
-        self.is_writer = here.is_first
+        self.rank = rank
+        self.is_writer = rank.is_first
         self.started_at = time.monotonic()
-        before = run.result()
-        self.seconds_before = 0.0 if before is None else float(before.get("seconds") or 0.0)
-        self.was_judged = before is not None and before["status"] == "FINISHED"
+        result = run.result()
+        self.seconds_before = 0.0 if result is None else float(result.get("seconds") or 0.0)
+        self.was_finished = result is not None and result["status"] == "FINISHED"
         self.has_begun = False
         self.training_seconds: float | None = None
-        self.verdict: EvaluationResult | None = None
+        self.test_result: EvaluationResult | None = None
         self.journal = Journal(run.journal_path)
         self.sidecar: sidecar.Sidecar | None = None
 
@@ -102,12 +102,12 @@ class RunRecorder:
 
     @property
     def callbacks(self) -> list[pl.Callback]:
-        hosts = [RecordHosts(self.journal if self.is_writer else None)] if self.here.nodes > 1 else []
+        hosts = [RecordHosts(self.journal if self.is_writer else None)] if self.rank.nodes > 1 else []
         return [BeginRecording(self), *hosts]
 
     @contextmanager
-    def of_run(self, trainer: pl.Trainer, *, resumed_from: Path | None) -> Iterator[None]:
-        """Whatever ends the run, its status, its seconds and its metrics are written down."""
+    def record_run(self, trainer: pl.Trainer, *, resumed_from: Path | None) -> Iterator[None]:
+        """Record status, seconds and metrics of the run, however it ends."""
         self.resumed_from = resumed_from
         if not self.is_writer:
             yield
@@ -118,18 +118,18 @@ class RunRecorder:
             yield
         except BaseException as problem:
             if self.has_begun:
-                self._broke(problem)
+                self._record_failure(problem)
             elif isinstance(problem, Interrupted):
-                self.console.print(f"stopped before training went on; {self.run.id} is as it was", soft_wrap=True)
+                self.console.print(f"stopped before training resumed; {self.run.id} is unchanged", soft_wrap=True)
             raise
         else:
-            with self._harmless("the figures"):
-                self._publish()
+            with self._errors_as_warning("the figures"):
+                self._write_figures()
             state = self._end("FINISHED", None)
-            self.console.print(summaries.test_result_table(self.verdict, self._seconds()))
+            self.console.print(summaries.test_result_table(self.test_result, self._seconds()))
             self.console.print(summaries.next_steps(self.run, self.config, state), soft_wrap=True)
 
-    def _broke(self, problem: BaseException) -> None:
+    def _record_failure(self, problem: BaseException) -> None:
         if isinstance(problem, Interrupted):
             self._end("KILLED", str(problem))
             self.console.print(summaries.stopped_message(self.run, problem.saved), soft_wrap=True)
@@ -142,41 +142,42 @@ class RunRecorder:
             if saved is not None:
                 self.console.print(summaries.stopped_message(self.run, saved.name), soft_wrap=True)
 
-    def training_ended(self, trainer: pl.Trainer) -> None:
-        self.begin(trainer)  # where nothing was left but to judge
+    def record_training_end(self, trainer: pl.Trainer) -> None:
+        self.begin(trainer)  # if only the test was left to do
         self.training_seconds = time.monotonic() - self.started_at
 
-    def conclude(self, verdict: EvaluationResult) -> None:
-        self.verdict = verdict
+    def record_test(self, test_result: EvaluationResult) -> None:
+        self.test_result = test_result
         if self.is_writer:
-            self._write_result("RUNNING", None)  # the figures come first, but the result must not wait for them
-            if (digest := digest_of_test_set(self.assembly, verdict.predictions)) is not None and verdict.metrics:
-                record_test_use(self.run, digest, verdict.weights, self.journal)
+            self._write_result("RUNNING", None)  # before the figures, which take long
+            digest = digest_of_test_set(self.components, test_result.predictions)
+            if digest is not None and test_result.metrics:
+                record_test_use(self.run, digest, test_result.weights, self.journal)
 
     def begin(self, trainer: pl.Trainer) -> None:
-        """From here on the run is what was asked; once."""
+        """Apply the requested configuration and start the record, once: from here on the run is changed."""
         if self.has_begun or not self.is_writer:
             return
         self.has_begun = True
         resumed_from = self.resumed_from
         step = 0 if resumed_from is None else checkpoint_step(resumed_from)
-        goes_on = self.run.has_started
-        before = latest_params(self.run.journal_path)
-        if goes_on:
-            self.journal.resume(step=step)  # first: a kill in this moment leaves a run that is not finished
+        is_resumed = self.run.has_started
+        old_params = latest_params(self.run.journal_path)
+        if is_resumed:
+            self.journal.resume(step=step)  # first: a kill right after it leaves a run that is not finished
         resume.apply_request(self.run)
-        save_component_facts(self.run, self.assembly, trainer)
+        save_component_facts(self.run, self.components, trainer)
         self.run.update_latest_link()
-        start = summaries.run_start_record(self.run, self.config, self.assembly)
-        if goes_on:
-            changed = summaries.changed_setting_tags(before, start["params"], step)
+        start = summaries.run_start_record(self.run, self.config, self.components)
+        if is_resumed:
+            changed = summaries.changed_setting_tags(old_params, start["params"], step)
             self.journal.tags(
                 {"resumed_from": "the beginning" if resumed_from is None else resumed_from.name, **changed}
             )
         self.journal.start(**start)
         for logger in trainer.loggers:
             logger.log_hyperparams(start["params"])
-        spec = self.assembly.spec
+        spec = self.components.spec
         if spec is not None:
             self.journal.dataset(spec.name, spec.digest, spec.sizes)
         for name in ("config.yaml", "overrides.txt", "environment.json", ASSEMBLED):
@@ -184,7 +185,7 @@ class RunRecorder:
         if self.run.skipped_path.exists():
             self.journal.artifact(self.run.skipped_path.name)
         self.journal.note(
-            summaries.run_description(self.run, self.assembly, "**in training**: the report shows how far it is")
+            summaries.run_description(self.run, self.components, "**in training**: the report shows how far it is")
         )
         if self.config.tracking.uri is not None:
             self.sidecar = sidecar.start_sidecar(
@@ -196,20 +197,20 @@ class RunRecorder:
             )
         self.started_at = time.monotonic()
 
-    def _publish(self) -> None:
-        """What a finished run shows beyond its metrics."""
-        if self.verdict is not None and self.verdict.predictions is not None:
-            save_test_predictions(self.run, self.assembly, self.verdict.predictions)
-        drawn = figures.write_figures(self.run, self.assembly)
-        pictures = [path.relative_to(self.run.folder).as_posix() for path in drawn]
+    def _write_figures(self) -> None:
+        """Write predictions, figures and the description of a finished run."""
+        if self.test_result is not None and self.test_result.predictions is not None:
+            save_test_predictions(self.run, self.components, self.test_result.predictions)
+        paths = figures.write_figures(self.run, self.components)
+        pictures = [path.relative_to(self.run.folder).as_posix() for path in paths]
         for picture in pictures:
             self.journal.artifact(picture, folder="figures")
-        headline = summaries.headline_markdown(self.verdict)
-        self.journal.note(summaries.run_description(self.run, self.assembly, headline, self.verdict, pictures))
+        headline = summaries.headline_markdown(self.test_result)
+        self.journal.note(summaries.run_description(self.run, self.components, headline, self.test_result, pictures))
 
     @contextmanager
-    def _harmless(self, what: str) -> Iterator[None]:
-        """What shows a run must not fail it: for anything wrong one line, and the rest in the log."""
+    def _errors_as_warning(self, what: str) -> Iterator[None]:
+        """Print one line and log the rest for any error: what only shows a run must not make it fail."""
         try:
             yield
         except Exception as problem:
@@ -219,7 +220,7 @@ class RunRecorder:
     def _end(self, status: EndStatus, error: str | None) -> SyncState | None:
         self._write_result(status, None)
         self.journal.artifact("result.json")
-        with self._harmless(run_report.REPORT_FILE):
+        with self._errors_as_warning(run_report.REPORT_FILE):
             run_report.write_run_report(self.run, status)
             self.journal.artifact(run_report.REPORT_FILE)
         if status == "FINISHED":
@@ -227,27 +228,27 @@ class RunRecorder:
         else:
             reason = "" if error is None else f": {error.splitlines()[-1]}"
             self.journal.note(
-                summaries.run_description(self.run, self.assembly, f"**{status.lower()}**{reason}", self.verdict)
+                summaries.run_description(self.run, self.components, f"**{status.lower()}**{reason}", self.test_result)
             )
         self.journal.end(status, error=error)
         self.journal.close()
         state = self.sidecar.wait(SIDECAR_TIMEOUT_SECONDS, for_model=False) if self.sidecar is not None else None
         self._write_result(status, state.mlflow_run_id if state is not None else None)
-        if status == "FINISHED":  # nothing tells of those weights any more that an earlier training was judged by
+        if status == "FINISHED":  # nothing refers to the checkpoint any more that was tested before the resume
             checkpoints.prune_checkpoints(self.run.checkpoints, keep=int(self.config.checkpoint.keep))
         return state
 
     def _write_result(self, status: EndStatus | Literal["RUNNING"], mlflow_run_id: str | None) -> None:
-        if self.was_judged and status != "FINISHED":
+        if self.was_finished and status != "FINISHED":
             return
-        verdict = self.verdict
-        best = None if verdict is None or verdict.checkpoint is None else f"checkpoints/{verdict.checkpoint.name}"
+        metrics = {} if self.test_result is None else self.test_result.metrics
+        checkpoint = None if self.test_result is None else self.test_result.checkpoint
         try:
             self.run.write_result(
                 {
                     "status": status,
-                    "metrics": {} if verdict is None else verdict.metrics,
-                    "best_checkpoint": best,
+                    "metrics": metrics,
+                    "best_checkpoint": None if checkpoint is None else f"checkpoints/{checkpoint.name}",
                     "mlflow_run_id": mlflow_run_id,
                     "seconds": round(self._seconds(), 3),
                     "command": summaries.train_command(self.run),
@@ -257,60 +258,60 @@ class RunRecorder:
             log.warning("result.json cannot be written: %s", problem)
 
     def _seconds(self) -> float:
-        """Of training (with validation), over all the times that this run was taken up."""
+        """Return the seconds of training (with validation), summed over all resumes."""
         now = time.monotonic() - self.started_at
         return self.seconds_before + (self.training_seconds if self.training_seconds is not None else now)
 
 
 class BeginRecording(pl.Callback):
-    """Training is about to go on, everything of a checkpoint is restored: the last moment to refuse."""
+    """Starts the record once the whole checkpoint is restored, right before training: the last moment to refuse."""
 
-    def __init__(self, recording: RunRecorder) -> None:
-        self.recording = recording
-        self.made_for: list[ScheduleLength] = []
+    def __init__(self, recorder: RunRecorder) -> None:
+        self.recorder = recorder
+        self.new_lengths: list[ScheduleLength] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.made_for = schedule_lengths(trainer)  # as for this training: those of the checkpoint take their place next
+        self.new_lengths = schedule_lengths(trainer)  # before those of the checkpoint are restored
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.recording.resumed_from is not None:
-            check_schedules(self.recording.run, trainer, self.made_for)
-            # Of all processes, as a signal may have come to one alone.
-            signal = self.recording.interruption.signal_number
+        if self.recorder.resumed_from is not None:
+            check_schedules(self.recorder.run, trainer, self.new_lengths)
+            # From all processes: the signal may have reached only one.
+            signal = self.recorder.interruption.signal_number
             (signal,) = PeriodicMax().all_reduce(signal, device=trainer.strategy.root_device)
             if signal:
                 raise Interrupted(signal, None)
-        self.recording.begin(trainer)
+        self.recorder.begin(trainer)
 
 
 def schedule_lengths(trainer: pl.Trainer) -> list[ScheduleLength]:
-    """For how long each schedule, and each inside another one, is made, as far as it says that."""
-    found: list[ScheduleLength] = []
+    """Return the length that each scheduler, and each scheduler inside another, was built for, if it has one."""
+    lengths: list[ScheduleLength] = []
 
-    def look(schedule: object) -> None:
-        found.extend((type(schedule).__name__, each, getattr(schedule, each, None)) for each in SCHEDULE_LENGTHS)
+    def collect(schedule: object) -> None:
+        lengths.extend((type(schedule).__name__, key, getattr(schedule, key, None)) for key in SCHEDULE_LENGTHS)
         for inner in getattr(schedule, "_schedulers", ()):
-            look(inner)
+            collect(inner)
 
-    for each in trainer.lr_scheduler_configs:
-        look(each.scheduler)
-    return found
+    for config in trainer.lr_scheduler_configs:
+        collect(config.scheduler)
+    return lengths
 
 
-def check_schedules(run: Run, trainer: pl.Trainer, made_for: list[ScheduleLength]) -> None:
-    """Raises RunError for a schedule that was made for another length than a new one would be, `made_for`, and for one
-    whose end lies before that of training."""
-    for (kind, key, before), (_, _, now) in zip(schedule_lengths(trainer), made_for, strict=False):
-        if before != now:
+def check_schedules(run: Run, trainer: pl.Trainer, new_lengths: list[ScheduleLength]) -> None:
+    """Raise RunError if a restored scheduler was built for another length than a new one, or ends before training."""
+    for (name, key, restored), (_, _, new) in zip(schedule_lengths(trainer), new_lengths, strict=False):
+        if restored != new:
             raise RunError(
-                f"{kind} of {run.id} was made for {key}={before} and cannot go on to {now}. For a new run that sets "
-                f"out from its weights:\n  {resume.new_run_command(run)}"
+                f"{name} of {run.id} was made for {key}={restored} and cannot go on to {new}. For a new run that "
+                f"starts from its weights:\n  {resume.new_run_command(run)}"
             )
-    for each in trainer.lr_scheduler_configs:
-        last = getattr(each.scheduler, "total_steps", None)  # OneCycleLR's, which raises after it
-        steps = trainer.estimated_stepping_batches if each.interval == "step" else trainer.max_epochs
+    for config in trainer.lr_scheduler_configs:
+        last = getattr(config.scheduler, "total_steps", None)  # of OneCycleLR, which raises an error after it
+        steps = trainer.estimated_stepping_batches if config.interval == "step" else trainer.max_epochs
         if last is not None and steps is not None and last < steps:
+            name = type(config.scheduler).__name__
             raise RunError(
-                f"{type(each.scheduler).__name__} of {run.id} was made for {last:,} {each.interval}s and cannot go on "
-                f"to {steps:,}. For a new run that sets out from its weights:\n  {resume.new_run_command(run)}"
+                f"{name} of {run.id} was made for {last:,} {config.interval}s and cannot go on "
+                f"to {steps:,}. For a new run that starts from its weights:\n  {resume.new_run_command(run)}"
             )

@@ -31,15 +31,15 @@ from pipeline.training.callbacks.checkpointing import Checkpointing
 MAX_THUMBNAIL_SIDE = 64
 
 
-def sample_images(assembly: Components, part: Literal["train", "test"], rows: Tensor) -> Tensor | None:
+def sample_images(components: Components, part: Literal["train", "test"], rows: Tensor) -> Tensor | None:
     """(P, C, H, W) with 0 as black and 255 as white, of these rows (P,); None where samples cannot be looked at."""
-    if not isinstance(assembly.data, DataModule) or assembly.spec is None:
+    if not isinstance(components.data, DataModule) or components.spec is None:
         return None
-    match assembly.spec.kind:
+    match components.spec.kind:
         case "image":
-            return assembly.data.splits.by_name()[part].inputs[rows].cpu()
+            return components.data.splits.by_name()[part].inputs[rows].cpu()
         case "audio":
-            return spectrograms(assembly.data.splits.by_name()[part].inputs[rows].cpu(), assembly.spec.sample_rate)
+            return spectrograms(components.data.splits.by_name()[part].inputs[rows].cpu(), components.spec.sample_rate)
     return None
 
 
@@ -68,31 +68,31 @@ def thumbnails(images: Tensor) -> Ints:
 # N test samples, K classes, P of them pictured
 
 
-def save_component_facts(run: Run, assembly: Components, trainer: pl.Trainer) -> None:
+def save_component_facts(run: Run, components: Components, trainer: pl.Trainer) -> None:
     """What the configuration turned into: the data's DataSpec, the network's size, the devices."""
     device = trainer.strategy.root_device
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    body = getattr(getattr(assembly.module, "network", None), "body", assembly.module)
+    body = getattr(getattr(components.module, "network", None), "body", components.module)
     content: dict[str, Any] = {
-        "data": None if assembly.spec is None else asdict(assembly.spec),
+        "data": None if components.spec is None else asdict(components.spec),
         "model": {
             "name": type(body).__name__,
-            "parameters": sum(each.numel() for each in assembly.module.parameters() if each.requires_grad),
+            "parameters": sum(each.numel() for each in components.module.parameters() if each.requires_grad),
         },
         "devices": {"count": trainer.world_size, "kind": kind, "precision": str(trainer.precision)},
-        "headline": assembly.headline,
-        "metrics": assembly.custom_modes,
+        "headline": components.headline,
+        "metrics": components.custom_modes,
         "monitor": _monitored(run, trainer),
-        "validation_digest": digest_of_split(assembly, "validation"),
-        "steps_per_epoch": assembly.steps_per_epoch,
-        "total_steps": assembly.total_steps,
+        "validation_digest": digest_of_split(components, "validation"),
+        "steps_per_epoch": components.steps_per_epoch,
+        "total_steps": components.total_steps,
     }
     kept = run_files.ASSEMBLED.record_or_warn(run.folder) or {}
     if "instead_of_default" in kept:  # found out in an earlier life of the run
         content |= {key: kept[key] for key in ("instead_of_default", "headline")}
     run.write_json(ASSEMBLED, content)
-    if isinstance(assembly.data, DataModule):
-        _save_data_files(run, assembly.data.splits)
+    if isinstance(components.data, DataModule):
+        _save_data_files(run, components.data.splits)
 
 
 def _monitored(run: Run, trainer: pl.Trainer) -> dict[str, str] | None:
@@ -111,20 +111,20 @@ def _save_data_files(run: Run, parts: Splits) -> None:
         write_atomically(run.skipped_path, "".join(f"{line}\n" for line in parts.skipped))
 
 
-def save_test_predictions(run: Run, assembly: Components, predictions: Predictions) -> None:
+def save_test_predictions(run: Run, components: Components, predictions: Predictions) -> None:
     """The test part's predictions; of classes with small pictures, or the sentences, of those that a report shows."""
-    assert assembly.spec is not None
-    digest = digest_of_test_set(assembly, predictions)
+    assert components.spec is not None
+    digest = digest_of_test_set(components, predictions)
     assert digest is not None
-    saved.write_predictions(run.folder, TO_SAVED[assembly.spec.task](assembly, predictions, digest))
+    saved.write_predictions(run.folder, TO_SAVED[components.spec.task](components, predictions, digest))
 
 
-def _saved_classes(assembly: Components, predictions: Predictions, digest: str) -> saved.ClassPredictions:
+def _saved_classes(components: Components, predictions: Predictions, digest: str) -> saved.ClassPredictions:
     kept = class_predictions(predictions, digest)
-    if not isinstance(assembly.data, DataModule):
+    if not isinstance(components.data, DataModule):
         return kept
-    sentences, ids = assembly.data.splits.test_sentences, kept.ids[kept.shown].astype(np.int64)
-    pictures = sample_images(assembly, "test", torch.from_numpy(ids))
+    sentences, ids = components.data.splits.test_sentences, kept.ids[kept.shown].astype(np.int64)
+    pictures = sample_images(components, "test", torch.from_numpy(ids))
     if pictures is not None:
         return replace(kept, pictured=kept.shown, pictures=thumbnails(pictures))
     if sentences:
@@ -133,9 +133,9 @@ def _saved_classes(assembly: Components, predictions: Predictions, digest: str) 
     return kept
 
 
-def _saved_numbers(assembly: Components, predictions: Predictions, digest: str) -> saved.RegressionPredictions:
+def _saved_numbers(components: Components, predictions: Predictions, digest: str) -> saved.RegressionPredictions:
     return saved.RegressionPredictions(
-        predicted=predictions.answers.numpy(),
+        predicted=predictions.outputs.numpy(),
         true=predictions.targets.numpy(),
         ids=predictions.ids.numpy().astype(np.int64),
         losses=predictions.losses.numpy(),
@@ -143,9 +143,9 @@ def _saved_numbers(assembly: Components, predictions: Predictions, digest: str) 
     )
 
 
-def _saved_labels(assembly: Components, predictions: Predictions, digest: str) -> saved.MultilabelPredictions:
+def _saved_labels(components: Components, predictions: Predictions, digest: str) -> saved.MultilabelPredictions:
     return saved.MultilabelPredictions(
-        probabilities=predictions.answers.numpy(),
+        probabilities=predictions.outputs.numpy(),
         true=predictions.targets.bool().numpy(),
         ids=predictions.ids.numpy().astype(np.int64),
         losses=predictions.losses.numpy(),
@@ -162,10 +162,10 @@ TO_SAVED: dict[TaskKind, Callable[[Components, Predictions, str], saved.TestPred
 
 
 def class_predictions(predictions: Predictions, digest_of_test: str) -> saved.ClassPredictions:
-    log_probabilities = F.log_softmax(predictions.answers.float(), dim=1)
+    log_probabilities = F.log_softmax(predictions.outputs.float(), dim=1)
     return saved.ClassPredictions(
         log_probabilities=saved.compact_log_probabilities(log_probabilities.numpy()),
-        said=predictions.answers.argmax(dim=1).numpy().astype(np.int32),
+        said=predictions.outputs.argmax(dim=1).numpy().astype(np.int32),
         targets=predictions.targets.numpy().astype(np.int32),
         ids=predictions.ids.numpy().astype(np.int64),
         losses=predictions.losses.numpy(),
@@ -179,17 +179,17 @@ def shorten_sentence(sentence: str) -> str:
     return sentence if len(sentence) <= saved.LONGEST_SENTENCE else f"{sentence[: saved.LONGEST_SENTENCE - 4]} ..."
 
 
-def digest_of_split(assembly: Components, part: str) -> str | None:
+def digest_of_split(components: Components, part: str) -> str | None:
     """SHA-256 of the samples of validation or test; None where nobody can tell what they are."""
-    if isinstance(assembly.data, DataModule):
-        return splits_digest({part: assembly.data.splits.by_name()[part]})
+    if isinstance(components.data, DataModule):
+        return splits_digest({part: components.data.splits.by_name()[part]})
     # A data module of the user's own shows us no parts: its own digest, which is that of all of them.
-    return None if assembly.spec is None else hashlib.sha256(f"{part} {assembly.spec.digest}".encode()).hexdigest()
+    return None if components.spec is None else hashlib.sha256(f"{part} {components.spec.digest}".encode()).hexdigest()
 
 
-def digest_of_test_set(assembly: Components, predictions: Predictions | None) -> str | None:
+def digest_of_test_set(components: Components, predictions: Predictions | None) -> str | None:
     """Of a data module of the user's own, with the answers that are known from the test."""
-    if isinstance(assembly.data, DataModule) or predictions is None:
-        return digest_of_split(assembly, "test")
-    own = "" if assembly.spec is None else assembly.spec.digest
+    if isinstance(components.data, DataModule) or predictions is None:
+        return digest_of_split(components, "test")
+    own = "" if components.spec is None else components.spec.digest
     return hashlib.sha256(own.encode() + predictions.targets.contiguous().numpy().tobytes()).hexdigest()

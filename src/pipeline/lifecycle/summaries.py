@@ -31,14 +31,14 @@ MAX_COLUMNS_SHOWN = 20  # told before a training
 UI_ADDRESS = "http://127.0.0.1:5000"
 
 
-def training_plan(run: Run, assembly: Components, trainer: pl.Trainer, start_from: Path | None) -> Text:
+def training_plan(run: Run, components: Components, trainer: pl.Trainer, start_from: Path | None) -> Text:
     """A few lines before anything runs."""
     epochs = "1 epoch" if trainer.max_epochs == 1 else f"{trainer.max_epochs or '?'} epochs"
-    steps = "" if assembly.total_steps is None else f", {assembly.total_steps:,} steps"
+    steps = "" if components.total_steps is None else f", {components.total_steps:,} steps"
     rows = [
-        ("data", _data(assembly)),
-        *_columns_line(assembly),
-        ("model", _model(assembly)),
+        ("data", _data(components)),
+        *_columns_line(components),
+        ("model", _model(components)),
         ("training", f"{epochs}{steps}, {_devices(trainer)}"),
         ("writes to", relative_to_working_directory(run.folder)),
     ]
@@ -55,7 +55,7 @@ def _aligned(rows: list[tuple[str, str]]) -> Text:
     return text
 
 
-def run_start_record(run: Run, config: DictConfig, assembly: Components) -> dict[str, Any]:
+def run_start_record(run: Run, config: DictConfig, components: Components) -> dict[str, Any]:
     """What the journal says about the run itself, in the words of MLflow."""
     environment = run.environment()
     assembled = run_files.ASSEMBLED.record(run.folder)
@@ -69,7 +69,7 @@ def run_start_record(run: Run, config: DictConfig, assembly: Components) -> dict
         "command": train_command(run),
         "mlflow.source.git.commit": git.get("commit"),
         "git.dirty": None if not git else str(git["dirty"]).lower(),
-        "data.digest": None if assembly.spec is None else assembly.spec.digest,
+        "data.digest": None if components.spec is None else components.spec.digest,
         "init_from": config.get("init_from"),
     }
     return {
@@ -107,14 +107,14 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def test_result_table(verdict: EvaluationResult | None, seconds: float) -> RenderableType:
+def test_result_table(test_result: EvaluationResult | None, seconds: float) -> RenderableType:
     """The table at the end of a run, or of an evaluation."""
-    if verdict is None or not verdict.metrics:
+    if test_result is None or not test_result.metrics:
         return Text(f"trained in {seconds:.1f} s; nothing to test")
-    table = Table(title=f"test set, {_checkpoint(verdict)}", title_justify="left", show_edge=False)
+    table = Table(title=f"test set, {_checkpoint(test_result)}", title_justify="left", show_edge=False)
     table.add_column("metric")
     table.add_column("value", justify="right")
-    for name, value in _headline_first(verdict.metrics):
+    for name, value in _headline_first(test_result.metrics):
         table.add_row(name, f"{value:.4f}")
     return Group("", table, "", f"trained in {seconds:.1f} s")
 
@@ -155,24 +155,28 @@ def stopped_message(run: Run, saved: str | None) -> str:
     return f"stopped; {saved} is saved. To go on: pipeline resume run={run.id}"
 
 
-def headline_markdown(verdict: EvaluationResult | None) -> str:
+def headline_markdown(test_result: EvaluationResult | None) -> str:
     """The one figure by which a finished run is known."""
-    metrics = {} if verdict is None else verdict.metrics
+    metrics = {} if test_result is None else test_result.metrics
     name = headline_metric(metrics)
     return "**no test**" if name is None else f"**{name} {metrics[name]:.4f}**"
 
 
 def run_description(
-    run: Run, assembly: Components, headline: str, verdict: EvaluationResult | None = None, pictures: Sequence[str] = ()
+    run: Run,
+    components: Components,
+    headline: str,
+    test_result: EvaluationResult | None = None,
+    pictures: Sequence[str] = (),
 ) -> str:
     """Markdown for the run's page in MLflow; the headline first, because it shows three lines.
 
     `pictures` are files of the run directory. The carrier makes a page's address of each `artifact:`.
     """
     links = " · ".join(f"[{_title(path)}](artifact:{path})" for path in (run_report.REPORT_FILE, *pictures))
-    parts = [headline, links, f"{_data(assembly)}; {_model(assembly)}"]
-    if verdict is not None and verdict.metrics:
-        rows = (f"| {name} | {value:.4f} |" for name, value in _headline_first(verdict.metrics))
+    parts = [headline, links, f"{_data(components)}; {_model(components)}"]
+    if test_result is not None and test_result.metrics:
+        rows = (f"| {name} | {value:.4f} |" for name, value in _headline_first(test_result.metrics))
         parts.append("\n".join(("| metric | value |", "| --- | --- |", *rows)))
     parts.append(f"```\n{train_command(run)}\npipeline evaluate run={run.id}\n```")
     parts += [f"![{_title(path)}](artifact:{path})" for path in pictures]
@@ -196,10 +200,10 @@ def relative_to_working_directory(path: Path) -> str:
         return str(path)
 
 
-def _data(assembly: Components) -> str:
-    spec = assembly.spec
+def _data(components: Components) -> str:
+    spec = components.spec
     if spec is None:
-        return type(assembly.data).__name__
+        return type(components.data).__name__
     shape = "x".join(str(size) for size in spec.input_shape)
     if spec.kind == "table":
         shape = f"{shape} inputs"
@@ -211,17 +215,17 @@ def _data(assembly: Components) -> str:
     return f"{spec.name}: {sizes}; {shape}, {spec.answers}"
 
 
-def _columns_line(assembly: Components) -> list[tuple[str, str]]:
-    told = () if assembly.spec is None else assembly.spec.columns
+def _columns_line(components: Components) -> list[tuple[str, str]]:
+    told = () if components.spec is None else components.spec.columns
     if not told:
         return []
     more = f", and {len(told) - MAX_COLUMNS_SHOWN} more" if len(told) > MAX_COLUMNS_SHOWN else ""
     return [("columns", ", ".join(told[:MAX_COLUMNS_SHOWN]) + more)]
 
 
-def _model(assembly: Components) -> str:
-    body = getattr(getattr(assembly.module, "network", None), "body", assembly.module)
-    count = sum(parameter.numel() for parameter in assembly.module.parameters() if parameter.requires_grad)
+def _model(components: Components) -> str:
+    body = getattr(getattr(components.module, "network", None), "body", components.module)
+    count = sum(parameter.numel() for parameter in components.module.parameters() if parameter.requires_grad)
     return f"{type(body).__name__}, {count:,} parameters"
 
 
@@ -230,8 +234,8 @@ def _devices(trainer: pl.Trainer) -> str:
     return f"{trainer.world_size} x {device}, {trainer.precision}"
 
 
-def _checkpoint(verdict: EvaluationResult) -> str:
-    return "last weights" if verdict.checkpoint is None else verdict.checkpoint.name
+def _checkpoint(test_result: EvaluationResult) -> str:
+    return "last weights" if test_result.checkpoint is None else test_result.checkpoint.name
 
 
 def _headline_first(metrics: dict[str, float]) -> list[tuple[str, float]]:

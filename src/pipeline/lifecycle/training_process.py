@@ -1,7 +1,7 @@
 """One process of a run, started by a launcher: `python -m pipeline.lifecycle.training_process RUN_DIR [PACKAGE ...]`.
 
-Imports the training, which takes seconds, only when a signal that comes meanwhile ends the process at once and
-without a traceback: nothing has been begun that would have to be saved.
+It installs signal handlers before it imports the training, which takes seconds: a signal during the import ends the
+process at once and without a traceback, because there is nothing to save yet.
 """
 
 import os
@@ -29,39 +29,41 @@ from pipeline.training.interruption import SIGNALS
 
 
 def exit_on_signal(number: int, frame: FrameType | None) -> None:
+    """Exit at once, with the exit code of this signal."""
     os._exit(INTERRUPTED if number == signal.SIGINT else PREEMPTED)
 
 
 def run_training_process(run: Run) -> int:
-    """Be one of the run's processes; the exit code."""
+    """Run one process of the run; return its exit code."""
     for number in SIGNALS:
         signal.signal(number, exit_on_signal)
     ignore_warnings_as_errors()
     _set_torchrun_variables()
-    pulse = HeartbeatWriter(process_rank().rank)
-    pulse.tell_where_it_stands()
+    heartbeat = HeartbeatWriter(process_rank().rank)
+    heartbeat.tell_where_it_stands()
     exit_with_parent()
     add_working_directory_to_path()
-    # Started by us, it has the lock from its parent; the first process of a cluster's job takes it here, and waits for
-    # whoever looks at the run just now: nobody would put the job into the queue again.
+    # If the launcher is our own, the parent process holds the lock. The first process of a cluster job takes it here,
+    # and waits for another holder: nobody would put the job into the queue again.
     with (
         broken_pipe_safe_output(),
         lock.run_lock(run.folder, lock.TRAINED, is_cluster_job=True) if process_rank().is_first else nullcontext(),
     ):
         from pipeline.lifecycle import train
 
-        return train.train_in_this_process(run, pulse)
+        return train.train_in_this_process(run, heartbeat)
 
 
 def _set_torchrun_variables() -> None:
-    """Lightning and torch.distributed look for the variables that torchrun sets; SLURM has others."""
-    here = rank_from_environment()
-    if here is not None and not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+    """Set the variables of torchrun, which Lightning and torch.distributed read, in a process that SLURM started."""
+    rank = rank_from_environment()
+    if rank is not None and not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         address, port = slurm.rendezvous_endpoint()
-        os.environ.update(rank_environment(here, master_address=address, master_port=port))
+        os.environ.update(rank_environment(rank, master_address=address, master_port=port))
 
 
 def main(run: Run) -> int:
+    """Return the exit code, after one line for an error of the user."""
     try:
         return run_training_process(run)
     except UserError as mistake:

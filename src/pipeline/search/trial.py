@@ -22,7 +22,7 @@ from pipeline.lifecycle import summaries
 from pipeline.lifecycle.build import Components, build_components, build_data
 from pipeline.lifecycle.final_test import evaluate_splits
 from pipeline.lifecycle.save_predictions import digest_of_split
-from pipeline.lifecycle.train import build_checked_trainer
+from pipeline.lifecycle.trainer import build_checked_trainer
 from pipeline.metrics import lower_is_better
 from pipeline.runs.model_selection import record_test_use
 from pipeline.runs.run_directory import Run

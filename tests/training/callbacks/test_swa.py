@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
-from pipeline.lifecycle.train import check_single_average
+from pipeline.lifecycle.trainer import check_single_average
 from pipeline.training import checkpoints
 from pipeline.training.callbacks.averaging import EMA, SWA, recompute_batch_norm
 from pipeline.training.callbacks.hooks import StepCallback
