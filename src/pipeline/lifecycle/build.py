@@ -1,4 +1,4 @@
-"""From a frozen configuration to objects. The only place that knows both sides."""
+"""Build data, model and learner from a frozen configuration."""
 
 import inspect
 import logging
@@ -38,13 +38,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Components:
-    """What learns and what it learns from, before there is a trainer."""
+    """The module and the data of a run, before there is a Trainer."""
 
     module: pl.LightningModule
     data: pl.LightningDataModule
-    spec: DataSpec | None  # None: the user's own LightningDataModule that tells nothing
+    spec: DataSpec | None  # None: the user's own LightningDataModule without a spec
     steps_per_epoch: int | None
     total_steps: int | None
+
+    @property
+    def model_name(self) -> str:
+        """The class of the network, or of a user's own module."""
+        return type(getattr(getattr(self.module, "network", None), "body", self.module)).__name__
+
+    @property
+    def trainable_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.module.parameters() if parameter.requires_grad)
 
     @property
     def headline(self) -> str:
@@ -53,49 +62,55 @@ class Components:
 
     @property
     def metric_names(self) -> set[str] | None:
-        """What a callback can monitor; None for a user's own module, which logs what it likes."""
+        """The metrics that a callback can monitor; None for a user's own module, which logs what it likes."""
         if not isinstance(self.module, Learner):
             return None
-        judged = {"loss", *(str(name) for name in self.module.validation.metrics)} - self.undefined.keys()
-        counted = {"loss", *self.module.task.sample_metric_names}
+        evaluated = {"loss", *(str(name) for name in self.module.validation.metrics)} - self.undefined.keys()
+        running = {"loss", *self.module.task.sample_metric_names}
         return (
-            {f"val/{name}" for name in judged}
-            | {f"train/{name}" for name in counted}
-            | {f"train/{name}_epoch" for name in counted}
+            {f"val/{name}" for name in evaluated}
+            | {f"train/{name}" for name in running}
+            | {f"train/{name}_epoch" for name in running}
         )
 
-    def check_monitor(self, who: str, monitor: str, mode: str | None) -> None:
-        """Raises ConfigError where a Learner will never produce the metric, or its other values are the better ones."""
+    def check_monitor(self, callback: str, monitor: str, mode: str | None) -> None:
+        """Raise ConfigError if a Learner never produces the metric, or if the mode is the wrong one for it."""
         produced = self.metric_names
         if produced is None:
             return
         if monitor not in produced:
             why = self.undefined.get(monitor.removeprefix("val/"))
-            reason = "nothing produces" if why is None else f"is not defined ({why} in the validation part)"
-            raise ConfigError(f"{who} monitors {monitor}, which {reason}; choose one of {', '.join(sorted(produced))}")
+            reason = "nothing produces" if why is None else f"is not defined ({why} in the validation split)"
+            raise ConfigError(
+                f"{callback} monitors {monitor}, which {reason}; choose one of {', '.join(sorted(produced))}"
+            )
         better = self.custom_modes.get(monitor.rpartition("/")[2])
         if better is not None and mode in ("min", "max") and mode != better:
             node = {"Checkpointing": "checkpoint", "PruningCallback": "checkpoint", "Scheduler": "scheduler"}.get(
-                who, "callbacks.early_stopping"
+                callback, "callbacks.early_stopping"
             )
-            raise ConfigError(metrics.wrong_mode_message(f"{who} monitors {monitor}, which", better, f"{node}.mode"))
+            subject = f"{callback} monitors {monitor}, which"
+            raise ConfigError(metrics.wrong_mode_message(subject, better, f"{node}.mode"))
 
     @property
     def custom_modes(self) -> dict[str, Mode]:
-        """Which way the metrics that the user added are better."""
+        """The better direction of each metric that the user added."""
         task = self.module.task if isinstance(self.module, Learner) else None
         return task.modes if isinstance(task, CustomTask) else {}
 
     @property
     def undefined(self) -> dict[str, str]:
-        """{metric: why the validation part has none}, as far as its targets are known."""
+        """{metric: why it is undefined on the validation split}; empty if its targets are unknown."""
         if not isinstance(self.module, Learner) or not isinstance(self.data, DataModule):
             return {}
         return self.module.validation.undefined_on(self.data.splits.validation.targets)
 
 
 def build_components(config: DictConfig, rank: Rank, loaded: DataModule | None = None) -> Components:
-    """Raises UserError for whatever can be found wrong before the first step. `loaded`: as in `build_data`."""
+    """Build the components. Raises UserError for all that can be found wrong before the first step.
+
+    `loaded` is a DataModule whose data is used again, as far as it fits.
+    """
     torch.set_float32_matmul_precision("high")
     pl.seed_everything(config.seed, workers=False, verbose=False)  # before any weight is drawn
     data = build_data(config, rank, loaded)
@@ -106,7 +121,7 @@ def build_components(config: DictConfig, rank: Rank, loaded: DataModule | None =
     seen = spec
     if spec is not None and not _is_lightning_module(config):
         task = build_task(config, spec)
-        spec = replace(spec, task=task.kind)  # what is asked for may be other than what the data would suggest
+        spec = replace(spec, task=task.kind)  # the configuration may ask for another task than the data suggest
         seen = spec_for_model(spec)
     model = _instantiate(config, "model", **({} if seen is None else {"spec": seen}))
     if isinstance(model, nn.Module) and "initialization" in config:  # a run of an older version has none
@@ -132,17 +147,17 @@ def build_components(config: DictConfig, rank: Rank, loaded: DataModule | None =
     return _build_learner(config, model, data, spec, task)
 
 
-def check_lightning_package(built: object, node: str) -> None:
-    """Raises ConfigError for a module of the package `lightning`, whose classes are others of the same names."""
-    if any(base.__module__.startswith("lightning.pytorch.") for base in type(built).__mro__):
+def check_lightning_package(instance: object, node: str) -> None:
+    """Raise ConfigError for an object of the package `lightning`, whose classes only have the same names."""
+    if any(base.__module__.startswith("lightning.pytorch.") for base in type(instance).__mro__):
         raise ConfigError(
-            f"{node}._target_: {type(built).__name__} is made for the package lightning, and this program runs on "
+            f"{node}._target_: {type(instance).__name__} is made for the package lightning, and this program runs on "
             "pytorch_lightning, which is the same under another name: import pytorch_lightning as L"
         )
 
 
 def build_data(config: DictConfig, rank: Rank, loaded: DataModule | None = None) -> pl.LightningDataModule:
-    """The data, loaded: what it is can be asked for from here on. What `loaded` has is not loaded again."""
+    """Build and load the data. What `loaded` holds is not loaded again."""
     offered = {
         "seed": config.seed,
         "rank": rank.rank,
@@ -202,12 +217,12 @@ def _build_learner(
 
 
 def build_task(config: DictConfig, spec: DataSpec) -> Task:
-    """The task, with the loss and the metrics that the configuration adds to it."""
+    """Build the task, with the loss and the metrics that the configuration adds."""
     task: Task = _instantiate(config, "task", spec=spec)
     accept_old_names(task)
-    taken = _accepted_arguments(config, "task")
-    loss = None if "loss" in taken else config.task.get("loss")
-    named = {} if "metrics" in taken else config.task.get("metrics") or {}
+    accepted = _accepted_arguments(config, "task")
+    loss = None if "loss" in accepted else config.task.get("loss")
+    named = {} if "metrics" in accepted else config.task.get("metrics") or {}
     if loss is None and not named:
         return task
     seen = replace(spec, task=task.kind)
@@ -220,17 +235,17 @@ def build_task(config: DictConfig, spec: DataSpec) -> Task:
 
 
 def _build_metric(config: DictConfig, path: str, spec: DataSpec) -> Metric:
-    """A metric of torchmetrics, told of the data what its class asks for and the configuration does not say."""
-    asked_of: dict[str, dict[str, Any]] = {
+    """Build a metric of torchmetrics, with facts of the data for arguments that the configuration does not set."""
+    arguments_by_task: dict[str, dict[str, Any]] = {
         "multiclass": {"task": "multiclass", "num_classes": spec.num_classes},
         "binary": {"task": "binary"},
         "multilabel": {"task": "multilabel", "num_labels": spec.num_classes},
         "regression": {},
     }
-    asked = asked_of.get(spec.task, {})
+    arguments = arguments_by_task.get(spec.task, {})
     node = OmegaConf.select(config, path)
-    taken = _accepted_arguments(config, path)
-    offered = {name: value for name, value in asked.items() if name in taken and name not in node}
+    accepted = _accepted_arguments(config, path)
+    offered = {name: value for name, value in arguments.items() if name in accepted and name not in node}
     metric = instantiate.instantiate(node, config, **offered)
     if not isinstance(metric, Metric):
         raise ConfigError(
@@ -241,22 +256,25 @@ def _build_metric(config: DictConfig, path: str, spec: DataSpec) -> Metric:
 
 
 def build_schedule(config: DictConfig) -> Schedule:
-    """The scheduler that the configuration names, when it goes on, and by which metric where it waits for one."""
-    node, taken = config.scheduler, _accepted_arguments(config, "scheduler")
-    said = {name: node[name] for name in ("interval", "monitor") if name in node and name not in taken}
+    """Build the scheduler of the configuration, with its interval and, if it waits for one, its metric."""
+    node, accepted = config.scheduler, _accepted_arguments(config, "scheduler")
+    own_keys = {name: node[name] for name in ("interval", "monitor") if name in node and name not in accepted}
     return Schedule(
         instantiate.instantiate(node, config),
-        interval=said.get("interval") or ("step" if "total_steps" in taken or "kwargs" in taken else "epoch"),
-        monitor=said.get("monitor") or config.checkpoint.monitor,
+        interval=own_keys.get("interval") or ("step" if "total_steps" in accepted or "kwargs" in accepted else "epoch"),
+        monitor=own_keys.get("monitor") or config.checkpoint.monitor,
     )
 
 
 def check_optimizers(learner: Learner) -> LRScheduler:
-    """The scheduler. Raises ConfigError for what does not fit, or cannot train: not only after the run has begun."""
+    """Build optimiser and scheduler once and return the scheduler, so that mistakes show before the run begins.
+
+    Raises ConfigError for arguments that do not fit, and for an optimiser that cannot train.
+    """
     try:
-        made = learner.configure_optimizers()
-        optimizer: Optimizer = made["optimizer"]
-        scheduler: LRScheduler = made["lr_scheduler"]["scheduler"]
+        configured = learner.configure_optimizers()
+        optimizer: Optimizer = configured["optimizer"]
+        scheduler: LRScheduler = configured["lr_scheduler"]["scheduler"]
     except (ValueError, TypeError) as problem:
         raise ConfigError(f"optimizer or scheduler: {problem}") from problem
     if type(optimizer).__module__.startswith("torch.optim."):
@@ -265,8 +283,8 @@ def check_optimizers(learner: Learner) -> LRScheduler:
 
 
 def on_out_of_memory(config: DictConfig) -> Literal["stop", "halve"]:
-    chosen: Literal["stop", "halve"] = OmegaConf.select(config, "batch.on_out_of_memory", default="stop")
-    return chosen
+    action: Literal["stop", "halve"] = OmegaConf.select(config, "batch.on_out_of_memory", default="stop")
+    return action
 
 
 def count_steps_per_epoch(data: pl.LightningDataModule, config: DictConfig) -> int:
@@ -287,14 +305,14 @@ def _steps_without_length(data: pl.LightningDataModule, config: DictConfig) -> i
     steps = config.trainer.get("max_steps", -1)
     if steps is None or steps < 0:
         raise ConfigError(
-            f"nobody knows how many batches {type(data).__name__} has, and the learning rate follows from how long "
-            "training lasts: say it in steps, such as trainer.max_steps=1000"
+            f"the number of batches of {type(data).__name__} is unknown, and the learning rate depends on the length "
+            "of training: give it in steps, such as trainer.max_steps=1000"
         )
     return int(steps)
 
 
 def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:
-    """Optimiser steps of the whole training: epochs, steps, or whichever ends first."""
+    """Return the optimiser steps of the whole training, from epochs and steps, whichever ends first."""
     epochs, steps = config.trainer.get("max_epochs"), config.trainer.get("max_steps", -1)
     limits: list[int] = [steps] if steps is not None and steps >= 0 else []
     if epochs is not None and epochs >= 0:
@@ -305,18 +323,18 @@ def planned_steps(config: DictConfig, steps_per_epoch: int) -> int:
 
 
 def load_initial_weights(path: Path, module: pl.LightningModule) -> None:
-    """Give the module the weights that another run ended with, together with the statistics that scale its inputs.
+    """Load the weights of another run, together with the statistics that scale its inputs.
 
-    Raises ConfigError, with the first that differ, where they do not fit.
+    Raises ConfigError, with the first differences, if they do not fit.
     """
-    theirs = checkpoints.evaluation_weights(checkpoints.load_checkpoint(path))
-    ours = module.state_dict()
-    wrong = [f"{name} is missing" for name in ours if name not in theirs]
-    wrong += [f"{name} is unknown here" for name in theirs if name not in ours]
+    loaded = checkpoints.evaluation_weights(checkpoints.load_checkpoint(path))
+    own = module.state_dict()
+    wrong = [f"{name} is missing" for name in own if name not in loaded]
+    wrong += [f"{name} is unknown here" for name in loaded if name not in own]
     wrong += [
-        f"{name} is {tuple(theirs[name].shape)} there and {tuple(value.shape)} here"
-        for name, value in ours.items()
-        if name in theirs and isinstance(value, Tensor) and theirs[name].shape != value.shape
+        f"{name} is {tuple(loaded[name].shape)} there and {tuple(value.shape)} here"
+        for name, value in own.items()
+        if name in loaded and isinstance(value, Tensor) and loaded[name].shape != value.shape
     ]
     if wrong:
         raise ConfigError(
@@ -324,7 +342,7 @@ def load_initial_weights(path: Path, module: pl.LightningModule) -> None:
             f"{f'; and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Choose the model and the kind of data that "
             f"{path.parent.parent.name} was trained with"
         )
-    module.load_state_dict(theirs)
+    module.load_state_dict(loaded)
 
 
 def _missing_spec_error(config: DictConfig, data: pl.LightningDataModule) -> ConfigError:
@@ -335,7 +353,7 @@ def _missing_spec_error(config: DictConfig, data: pl.LightningDataModule) -> Con
 
 
 def _instantiate(config: DictConfig, node: str, **offered: Any) -> Any:
-    """Build `config.<node>`, offering values that it takes if its signature names them."""
+    """Build `config.<node>` with those of the offered values that its signature names."""
     accepted = _accepted_arguments(config, node)
     return instantiate.instantiate(
         config[node], config, **{name: value for name, value in offered.items() if name in accepted}
@@ -343,13 +361,13 @@ def _instantiate(config: DictConfig, node: str, **offered: Any) -> Any:
 
 
 def _is_lightning_module(config: DictConfig) -> bool:
-    """A LightningModule of the user's own, which knows by itself what its task is."""
+    """Return whether the model is the user's own LightningModule, which defines its task itself."""
     target = get_object(config.model.get("_target_", "builtins.object"))
     return isinstance(target, type) and issubclass(target, pl.LightningModule)
 
 
 def _accepted_arguments(config: DictConfig, node: str) -> Container[str]:
-    """The names that the target of `config.<node>` takes."""
+    """Return the parameter names of the target of `config.<node>`."""
     target = OmegaConf.select(config, node).get("_target_")
     if target is None:
         raise ConfigError(f"{node} has no _target_; choose one of the options that `pipeline train --info` lists")

@@ -1,4 +1,4 @@
-"""What is said to the person, and what is only kept in a log."""
+"""Console and log file of a process."""
 
 import io
 import logging
@@ -14,7 +14,7 @@ from pipeline.system.streams import printable
 
 
 def open_console(log_path: Path, *, quiet: bool = False) -> Console:
-    """For this process, whose log is there from now on. Our own warnings, and no others, are also for the person."""
+    """Log this process to a file, and return the console, which shows only our own warnings."""
     log_to_file(log_path)
     console = Console(quiet=quiet, highlight=False)
     logging.getLogger("pipeline").addHandler(_ConsoleHandler(console))
@@ -22,7 +22,7 @@ def open_console(log_path: Path, *, quiet: bool = False) -> Console:
 
 
 def log_to_file(log_path: Path) -> None:
-    """Lightning's chatter and Python's warnings go to the log."""
+    """Send the messages of Lightning and Python's warnings to the log file."""
     handler = logging.StreamHandler(open_log_file(log_path))
     handler.setFormatter(_PlainFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
@@ -35,7 +35,7 @@ def log_to_file(log_path: Path) -> None:
 
 
 def open_log_file(path: Path) -> TextIO:
-    """Raises RunError where it is no file to write to: a run directory of another may have a link in its place."""
+    """Open the log. Raises RunError if it is not a plain file: another user's run directory may have a link there."""
     try:
         return io.TextIOWrapper(open_for_append(path), encoding="utf-8", write_through=True)
     except OSError as problem:

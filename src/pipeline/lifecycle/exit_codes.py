@@ -1,4 +1,4 @@
-"""How a process of ours ends: one message and one exit code for each kind of end."""
+"""How a process ends: one message and one exit code for each kind of error."""
 
 import errno
 import logging
@@ -20,9 +20,9 @@ FILE_SYSTEM_LOST = (errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV, errno.EN
 
 
 def run_to_exit_code(work: Callable[[], None], folder: Path) -> int:
-    """Run `work`, which writes to the run directory `folder`; its exit code.
+    """Run `work`, which writes to the run directory `folder`, and return the exit code.
 
-    A traceback is printed only for what nobody foresaw.
+    A traceback is printed only for an unexpected error.
     """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
@@ -37,19 +37,19 @@ def run_to_exit_code(work: Callable[[], None], folder: Path) -> int:
     except TrainingFailed as failure:
         errors.print(f"[bold red]failed:[/] {_escaped(failure)}")
         return FAILED
-    except Exception as problem:  # noqa: BLE001  the last place: what nobody foresaw is shown whole
+    except Exception as problem:  # noqa: BLE001  the last handler: an unexpected error is shown with its traceback
         logging.getLogger("pipeline").error("%s", traceback.format_exc())
-        known = explain_failure(problem, folder)
-        if known is None:
+        explanation = explain_failure(problem, folder)
+        if explanation is None:
             errors.print(_escaped("".join(traceback.format_exception(problem))))
         else:
-            errors.print(f"[bold red]failed:[/] {_escaped(known)}")
+            errors.print(f"[bold red]failed:[/] {_escaped(explanation)}")
         return FAILED
     return DONE
 
 
 def explain_failure(problem: Exception, folder: Path) -> str | None:
-    """What happened to the machine, or None for an error of some program."""
+    """Explain a failure of the machine or of known limits; None for an error of some program."""
     if is_lost_peer(problem):
         return "the connection to another process of this run is lost"
     space = find_os_error(problem, DISK_FULL)
@@ -65,7 +65,7 @@ def explain_failure(problem: Exception, folder: Path) -> str | None:
         )
     if isinstance(problem, ValueError) and str(problem).startswith(ONE_SAMPLE_MESSAGE):
         return (
-            "batch norm was given one sample, and it takes the spread of several: use a data.batch_size that leaves "
+            "batch norm was given one sample, but needs several for its variance: use a data.batch_size that leaves "
             "each process two or more, drop_last=True in a DataLoader of your own, whose last batch may be short, or a "
             f"network without batch norm\n  {problem}"
         )
@@ -79,7 +79,7 @@ def explain_failure(problem: Exception, folder: Path) -> str | None:
 
 
 def is_lost_peer(problem: Exception) -> bool:
-    """One of the other processes is gone: what happened is for its own log to tell."""
+    """Return whether another process of the run has ended: its own log says why."""
     text = str(problem)
     by_gloo = "gloo" in text and any(word in text for word in ("closed by peer", "reset by peer", "Broken pipe"))
     by_torch = isinstance(problem, RuntimeError) and (by_gloo or ("NCCL" in text and "remote" in text))
@@ -87,7 +87,7 @@ def is_lost_peer(problem: Exception) -> bool:
 
 
 def find_os_error(problem: BaseException | None, numbers: tuple[int, ...]) -> OSError | None:
-    """The error of this kind behind another one, however deep."""
+    """Return the OSError with one of these numbers that caused the problem, however deep."""
     while problem is not None:
         if isinstance(problem, OSError) and problem.errno in numbers:
             return problem

@@ -1,6 +1,6 @@
-"""A run's best network into its MLflow run: `python -m pipeline.lifecycle.export RUN_DIR [--made-here | PACKAGE ...]`.
+"""Log a run's best model to MLflow: `python -m pipeline.lifecycle.export RUN_DIR [--made-here | PACKAGE ...]`.
 
-Started by the process that carries the journal to MLflow, so that neither training nor the metrics wait for it.
+The process that sends the journal starts it, so neither training nor the metrics wait for it.
 """
 
 import os
@@ -23,7 +23,7 @@ from pipeline.training.learner import Learner
 
 
 class ExportedModel(NamedTuple):
-    """A network with its best weights, ready to be used; two raw inputs; of text, what makes such out of sentences."""
+    """The network with its best weights; two raw inputs; for text, what turns sentences into inputs."""
 
     network: nn.Module
     example: Tensor
@@ -31,12 +31,12 @@ class ExportedModel(NamedTuple):
 
 
 def load_exported_model(run: Run) -> ExportedModel | None:
-    """None where module or data are the user's own: what they take is not known here."""
+    """Load the best model of a run; None if module or data are the user's own, whose inputs are unknown."""
     _, components = load_run(run)
-    chosen = checkpoint_to_evaluate(run)
-    if not isinstance(components.module, Learner) or not isinstance(components.data, DataModule) or chosen is None:
+    checkpoint = checkpoint_to_evaluate(run)
+    if not isinstance(components.module, Learner) or not isinstance(components.data, DataModule) or checkpoint is None:
         return None
-    components.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load_checkpoint(chosen)))
+    components.module.load_state_dict(checkpoints.evaluation_weights(checkpoints.load_checkpoint(checkpoint)))
     parts = components.data.splits
     reading = TextPreprocessing(parts.tokenizer, parts.test_sentences[:2]) if parts.tokenizer else None
     return ExportedModel(components.module.network.eval(), components.data.example(2), reading)
@@ -45,11 +45,11 @@ def load_exported_model(run: Run) -> ExportedModel | None:
 def main() -> int:
     add_working_directory_to_path()
     try:
-        found = load_exported_model(Run.from_arguments(sys.argv[1:]))
-        if found is not None:
-            # Where to is told through the environment, since an address may hold a password.
+        model = load_exported_model(Run.from_arguments(sys.argv[1:]))
+        if model is not None:
+            # The address comes through the environment, because it may hold a password.
             uri, run_id = os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_RUN_ID"]
-            models.log_model(uri=uri, run_id=run_id, **found._asdict())
+            models.log_model(uri=uri, run_id=run_id, **model._asdict())
     except (UserError, TrackingError) as problem:
         print_labelled("error", str(problem), sys.stderr)
         return FAILED

@@ -1,4 +1,4 @@
-"""Pictures of a run as files: the charts of its report, and what it was trained on."""
+"""Write the figures of a run: the charts of its report, and its training inputs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,26 +20,26 @@ MAX_TRAINING_INPUTS = 32
 
 
 def write_figures(run: Run, components: Components) -> Iterator[Path]:
-    """Write figures/*.svg from the run's directory, and say which."""
+    """Write figures/*.svg and yield their paths."""
     run.figures.mkdir(exist_ok=True)
-    evidence = load_report_data(run)
-    drawn = {"learning_curves": sections.learning_curve_charts(evidence)}
-    for name, found in charts_of_test(evidence).items():
-        drawn[name] = [replace(each, title=f"{each.title}, test set") for each in found]
-    if evidence.predictions is not None and isinstance(components.data, DataModule) and evidence.data is not None:
-        drawn |= {"training_inputs": chart_training_inputs(components)} if evidence.data["kind"] == "image" else {}
-    for name, found in drawn.items():
-        if found:
+    report_data = load_report_data(run)
+    figures = {"learning_curves": sections.learning_curve_charts(report_data)}
+    for name, charts_of_name in charts_of_test(report_data).items():
+        figures[name] = [replace(chart, title=f"{chart.title}, test set") for chart in charts_of_name]
+    if report_data.predictions is not None and isinstance(components.data, DataModule) and report_data.data is not None:
+        figures |= {"training_inputs": chart_training_inputs(components)} if report_data.data["kind"] == "image" else {}
+    for name, charts_of_name in figures.items():
+        if charts_of_name:
             path = run.figures / f"{name}.svg"
-            write_atomically(path, charts.svg_file(found))
+            write_atomically(path, charts.svg_file(charts_of_name))
             yield path
 
 
-def charts_of_test(evidence: ReportData) -> dict[str, Sequence[Chart]]:
-    """What the network said of the test samples."""
-    names, labels, predictions = evidence.class_names, evidence.labels, evidence.predictions
-    if evidence.numbers is not None:
-        found = regression_sections.regression_charts(evidence.numbers)
+def charts_of_test(report_data: ReportData) -> dict[str, Sequence[Chart]]:
+    """Draw the predictions of the test set, as {name of the figure: charts}."""
+    names, labels, predictions = report_data.class_names, report_data.labels, report_data.predictions
+    if report_data.numbers is not None:
+        found = regression_sections.regression_charts(report_data.numbers)
         against = found[:: regression_sections.CHARTS]
         return {"prediction_against_truth": against, "residuals": [each for each in found if each not in against]}
     if labels is not None:
@@ -50,14 +50,14 @@ def charts_of_test(evidence: ReportData) -> dict[str, Sequence[Chart]]:
     if predictions is None:
         return {}
     return {
-        "confusion_matrix": [charts.confusion_chart("Rows are true, columns said", names, evidence.confusion)],
+        "confusion_matrix": [charts.confusion_chart("Rows are true, columns said", names, report_data.confusion)],
         "reliability": [charts.reliability_chart(calibration(predictions.confidence, predictions.right))],
         "worst_mistakes": chart_worst_mistakes(predictions, names),
     }
 
 
 def chart_worst_mistakes(predictions: ClassPredictions, names: Sequence[str]) -> list[Chart]:
-    """The test samples that cost the most, where samples can be looked at: true -> said, and how sure."""
+    """Draw the test samples with the highest loss, if they have pictures: true -> predicted, and the confidence."""
     rows = [row for row in predictions.worst_mistakes.tolist() if predictions.picture(row) is not None]
     pictures = [pixels for row in rows if (pixels := predictions.picture(row)) is not None]
     captions = [
@@ -69,7 +69,7 @@ def chart_worst_mistakes(predictions: ClassPredictions, names: Sequence[str]) ->
 
 
 def chart_training_inputs(components: Components) -> list[Chart]:
-    """The first training images, as the network sees them: after augmentation, if there is any."""
+    """Draw the first training images as the network sees them, after augmentation."""
     assert isinstance(components.data, DataModule)
     images = components.data.splits.train.inputs[:MAX_TRAINING_INPUTS].cpu()
     callbacks = components.module.trainer.callbacks  # type: ignore[attr-defined]  # set by its connector

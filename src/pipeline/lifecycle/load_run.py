@@ -1,4 +1,4 @@
-"""A recorded run put together again in this one process, to be looked at."""
+"""Load a recorded run into this process, to evaluate, diagnose or export it."""
 
 import logging
 from typing import Any
@@ -15,9 +15,9 @@ from pipeline.system.process import SINGLE_PROCESS
 
 
 def describe_data_change(run: Run, components: Components) -> str | None:
-    """In a sentence, what is not as it was when the run set out; None where all is, or nobody can tell."""
-    kept = run_files.ASSEMBLED.record_or_warn(run.folder)
-    before: dict[str, Any] | None = None if kept is None else kept.get("data")
+    """Describe how the data differ from those of the training; None if they do not, or if that is unknown."""
+    facts = run_files.ASSEMBLED.record_or_warn(run.folder)
+    before: dict[str, Any] | None = None if facts is None else facts.get("data")
     now = components.spec
     if before is None or now is None or before["digest"] == now.digest:
         return None
@@ -26,19 +26,19 @@ def describe_data_change(run: Run, components: Components) -> str | None:
         for part, size in now.sizes.items()
         if before["sizes"].get(part) != size
     ]
-    told = ", ".join(sizes) or "as many samples, but not the same"
+    difference = ", ".join(sizes) or "as many samples, but not the same"
     return (
-        f"the data of {run.id} has changed since it was trained: {told} "
+        f"the data of {run.id} has changed since it was trained: {difference} "
         f"(SHA-256 {before['digest'][:12]}, now {now.digest[:12]})"
     )
 
 
 def check_same_data(run: Run, components: Components) -> None:
-    """Raises RunError: going on with other data would be another run."""
+    """Raise RunError if the data have changed: a training that goes on with other data is another run."""
     sentence = describe_data_change(run, components)
     if sentence is not None:
         raise RunError(
-            f"{sentence}. Put back what it was, or start a new run that sets out from its weights:\n"
+            f"{sentence}. Put back what it was, or start a new run that starts from its weights:\n"
             f"  {new_run_command(run)}"
         )
 
@@ -49,9 +49,9 @@ log = logging.getLogger(__name__)
 
 
 def load_run(run: Run, data_root: str | None = None) -> tuple[DictConfig, Components]:
-    """With the data where it lies now, if no longer where the run found it; warns where it is not what it was.
+    """Build the components of a recorded run; `data_root` is the folder of the data if they have moved.
 
-    Raises UserError for what does not fit any more.
+    Warns if the data have changed. Raises UserError if something does not fit any more.
     """
     config = run.config()
     config.trainer.update({"devices": 1, "strategy": "auto"})
@@ -65,8 +65,8 @@ def load_run(run: Run, data_root: str | None = None) -> tuple[DictConfig, Compon
 
 
 def with_saved_tokenizer(run: Run, config: DictConfig) -> DictConfig:
-    """A copy that takes the tokenizer of the run's beginning: an older version learned another one of the same data."""
-    key, changed = "data.source.tokenizer.kind", config.copy()
+    """Return a copy that loads the run's saved tokenizer: another version may learn another one from the same data."""
+    key, copy = "data.source.tokenizer.kind", config.copy()
     if run.tokenizer_path.is_file() and OmegaConf.select(config, key, throw_on_missing=False) in LEARNED_TOKENIZERS:
-        OmegaConf.update(changed, key, str(run.tokenizer_path))
-    return changed
+        OmegaConf.update(copy, key, str(run.tokenizer_path))
+    return copy

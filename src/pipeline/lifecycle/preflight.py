@@ -1,4 +1,4 @@
-"""Whether a configuration is accepted: what `pipeline train` checks, and whoever prints a command to be typed."""
+"""Check a configuration before torch is imported, for `pipeline train` and for commands that are suggested."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ AUDIO_SOURCES = ("pipeline.data.files.audio_folder.AudioFolder", "pipeline.data.
 
 
 def check_data_files(config: DictConfig) -> None:
-    """Raises UserError as loading would, some seconds earlier."""
+    """Raise the UserError that loading would raise, some seconds earlier."""
     if OmegaConf.select(config, "launch._target_") not in LOCAL_LAUNCHERS:  # other nodes may see other files
         return
     if OmegaConf.select(config, "data.source._target_") in AUDIO_SOURCES and find_spec("soundfile") is None:
@@ -34,7 +34,7 @@ def check_data_files(config: DictConfig) -> None:
     files = {part: source.get(part) for part in ("train", "validation", "test")}
     if source.get("_target_") == TABLE_SOURCE and source["target"] not in (None, "???"):
         _check_table(root, source, files)
-    elif source.get("_target_") == TEXT_SOURCE and not root.is_file():  # which loading answers
+    elif source.get("_target_") == TEXT_SOURCE and not root.is_file():  # loading reports a file in place of a folder
         _check_text([root / str(file) for file in files.values() if file is not None], source)
 
 

@@ -1,4 +1,4 @@
-"""From a run under way to what a report can later be made of: `predictions.npz` and `assembled.json`."""
+"""Save what reports are made from: `predictions.npz` and `assembled.json`."""
 
 import hashlib
 from collections.abc import Callable
@@ -26,13 +26,13 @@ from pipeline.spec import TaskKind
 from pipeline.system.files import write_atomically
 from pipeline.training.callbacks.checkpointing import Checkpointing
 
-# P samples that are pictured
+# P samples with an image
 
 MAX_THUMBNAIL_SIDE = 64
 
 
 def sample_images(components: Components, part: Literal["train", "test"], rows: Tensor) -> Tensor | None:
-    """(P, C, H, W) with 0 as black and 255 as white, of these rows (P,); None where samples cannot be looked at."""
+    """Return images (P, C, H, W), 0 black to 255 white, of these rows (P,); None for data without images."""
     if not isinstance(components.data, DataModule) or components.spec is None:
         return None
     match components.spec.kind:
@@ -44,8 +44,8 @@ def sample_images(components: Components, part: Literal["train", "test"], rows: 
 
 
 def spectrograms(waveforms: Tensor, sample_rate: int) -> Tensor:
-    """(P, S) -> (P, 1, M, F), high sounds above; each from its faintest, black, to its loudest, white."""
-    if len(waveforms) == 0:  # no mistake was made; MKL has no Fourier transform of nothing
+    """Draw waveforms (P, S) as (P, 1, M, F), high frequencies above; each from its quietest, black, to its loudest."""
+    if len(waveforms) == 0:  # no mistakes; MKL refuses a Fourier transform of nothing
         return torch.zeros(0, *LogMel.shape(waveforms.shape[1], sample_rate=sample_rate))
     loudness: Tensor = LogMel(sample_rate=sample_rate)(waveforms).flip(2)
     faintest, loudest = loudness.amin(dim=(1, 2, 3), keepdim=True), loudness.amax(dim=(1, 2, 3), keepdim=True)
@@ -53,11 +53,11 @@ def spectrograms(waveforms: Tensor, sample_rate: int) -> Tensor:
 
 
 def thumbnails(images: Tensor) -> Ints:
-    """(P, C, H, W) with 0 as black and 255 as white -> (P, h, w) or (P, h, w, 3) uint8."""
+    """Shrink images (P, C, H, W), 0 black to 255 white, to (P, h, w) or (P, h, w, 3) uint8."""
     pixels = images.float()
     side = max(pixels.shape[2:])
     if side > MAX_THUMBNAIL_SIDE:
-        size = [max(round(each * MAX_THUMBNAIL_SIDE / side), 1) for each in pixels.shape[2:]]
+        size = [max(round(length * MAX_THUMBNAIL_SIDE / side), 1) for length in pixels.shape[2:]]
         pixels = F.interpolate(pixels, size=size, mode="area")
     pixels = pixels.round().clamp(0, 255).to(torch.uint8)
     colours = pixels.movedim(1, -1) if pixels.shape[1] == 3 else pixels[:, 0]
@@ -65,20 +65,16 @@ def thumbnails(images: Tensor) -> Ints:
     return numbers
 
 
-# N test samples, K classes, P of them pictured
+# N test samples, K classes, P of them with an image
 
 
 def save_component_facts(run: Run, components: Components, trainer: pl.Trainer) -> None:
-    """What the configuration turned into: the data's DataSpec, the network's size, the devices."""
+    """Write assembled.json: the DataSpec, the size of the network, the devices, the monitored metric."""
     device = trainer.strategy.root_device
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    body = getattr(getattr(components.module, "network", None), "body", components.module)
     content: dict[str, Any] = {
         "data": None if components.spec is None else asdict(components.spec),
-        "model": {
-            "name": type(body).__name__,
-            "parameters": sum(each.numel() for each in components.module.parameters() if each.requires_grad),
-        },
+        "model": {"name": components.model_name, "parameters": components.trainable_parameters},
         "devices": {"count": trainer.world_size, "kind": kind, "precision": str(trainer.precision)},
         "headline": components.headline,
         "metrics": components.custom_modes,
@@ -87,24 +83,24 @@ def save_component_facts(run: Run, components: Components, trainer: pl.Trainer) 
         "steps_per_epoch": components.steps_per_epoch,
         "total_steps": components.total_steps,
     }
-    kept = run_files.ASSEMBLED.record_or_warn(run.folder) or {}
-    if "instead_of_default" in kept:  # found out in an earlier life of the run
-        content |= {key: kept[key] for key in ("instead_of_default", "headline")}
+    old = run_files.ASSEMBLED.record_or_warn(run.folder) or {}
+    if "instead_of_default" in old:  # chosen before the run was resumed
+        content |= {key: old[key] for key in ("instead_of_default", "headline")}
     run.write_json(ASSEMBLED, content)
     if isinstance(components.data, DataModule):
         _save_data_files(run, components.data.splits)
 
 
 def _monitored(run: Run, trainer: pl.Trainer) -> dict[str, str] | None:
-    """What its checkpoints are chosen by; of a trainer that takes none what the configuration says."""
+    """Return the metric and mode of the Trainer's checkpoints; without checkpoints, those of the configuration."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
     checkpoint = run.config().checkpoint
-    taken = [each.monitored for each in callbacks if isinstance(each, Checkpointing)]
-    return taken[0] if taken else {"monitor": str(checkpoint.monitor), "mode": str(checkpoint.mode)}
+    monitored = [callback.monitored for callback in callbacks if isinstance(callback, Checkpointing)]
+    return monitored[0] if monitored else {"monitor": str(checkpoint.monitor), "mode": str(checkpoint.mode)}
 
 
 def _save_data_files(run: Run, parts: Splits) -> None:
-    """What belongs to the run and is no tensor: how sentences become tokens, and what was left out."""
+    """Write the tokenizer and the list of skipped samples, if there are any."""
     if parts.tokenizer:
         write_atomically(run.tokenizer_path, parts.tokenizer.encode())
     if parts.skipped:
@@ -112,7 +108,7 @@ def _save_data_files(run: Run, parts: Splits) -> None:
 
 
 def save_test_predictions(run: Run, components: Components, predictions: Predictions) -> None:
-    """The test part's predictions; of classes with small pictures, or the sentences, of those that a report shows."""
+    """Write predictions.npz; for classes with thumbnails or sentences of the samples that a report shows."""
     assert components.spec is not None
     digest = digest_of_test_set(components, predictions)
     assert digest is not None
@@ -120,17 +116,17 @@ def save_test_predictions(run: Run, components: Components, predictions: Predict
 
 
 def _saved_classes(components: Components, predictions: Predictions, digest: str) -> saved.ClassPredictions:
-    kept = class_predictions(predictions, digest)
+    saved_classes = class_predictions(predictions, digest)
     if not isinstance(components.data, DataModule):
-        return kept
-    sentences, ids = components.data.splits.test_sentences, kept.ids[kept.shown].astype(np.int64)
+        return saved_classes
+    sentences, ids = components.data.splits.test_sentences, saved_classes.ids[saved_classes.shown].astype(np.int64)
     pictures = sample_images(components, "test", torch.from_numpy(ids))
     if pictures is not None:
-        return replace(kept, pictured=kept.shown, pictures=thumbnails(pictures))
+        return replace(saved_classes, pictured=saved_classes.shown, pictures=thumbnails(pictures))
     if sentences:
         shown = np.array([shorten_sentence(sentences[row]) for row in ids], dtype=np.str_)
-        return replace(kept, pictured=kept.shown, sentences=shown)
-    return kept
+        return replace(saved_classes, pictured=saved_classes.shown, sentences=shown)
+    return saved_classes
 
 
 def _saved_numbers(components: Components, predictions: Predictions, digest: str) -> saved.RegressionPredictions:
@@ -180,15 +176,15 @@ def shorten_sentence(sentence: str) -> str:
 
 
 def digest_of_split(components: Components, part: str) -> str | None:
-    """SHA-256 of the samples of validation or test; None where nobody can tell what they are."""
+    """Return the SHA-256 of the samples of validation or test; None where they are unknown."""
     if isinstance(components.data, DataModule):
         return splits_digest({part: components.data.splits.by_name()[part]})
-    # A data module of the user's own shows us no parts: its own digest, which is that of all of them.
+    # The splits of a user's own data module are unknown; its digest is that of all of them.
     return None if components.spec is None else hashlib.sha256(f"{part} {components.spec.digest}".encode()).hexdigest()
 
 
 def digest_of_test_set(components: Components, predictions: Predictions | None) -> str | None:
-    """Of a data module of the user's own, with the answers that are known from the test."""
+    """Return the digest of the test set; for a user's own data module, from its digest and the tested targets."""
     if isinstance(components.data, DataModule) or predictions is None:
         return digest_of_split(components, "test")
     own = "" if components.spec is None else components.spec.digest

@@ -1,4 +1,4 @@
-"""A run in words: before it starts, for MLflow, and when it is over."""
+"""Texts about a run: before it starts, for MLflow, and when it has ended."""
 
 import re
 import shlex
@@ -22,17 +22,17 @@ from pipeline.tracking import tracking_uri
 from pipeline.tracking.mlflow import ui_server
 from pipeline.tracking.sync_state import SyncState
 
-# The nodes whose values a person compares between runs, in the order in which they are looked for.
+# The nodes whose values are compared between runs, in the order of MLflow's columns.
 COMPARED_NODES = ("data", "model", "optimizer", "scheduler", "regularizer", "callbacks", "task", "trainer", "seed")
 GROUPS = ("data", "model", "optimizer", "scheduler")
-# Where a run happens, not what it is.
+# They say where a run trains, not what it is.
 NOT_COMPARED = re.compile(r"_target_|_partial_|\.root$|evaluation_batch_size|^trainer\.(devices|num_nodes|accelerator)")
-MAX_COLUMNS_SHOWN = 20  # told before a training
+MAX_COLUMNS_SHOWN = 20
 UI_ADDRESS = "http://127.0.0.1:5000"
 
 
 def training_plan(run: Run, components: Components, trainer: pl.Trainer, start_from: Path | None) -> Text:
-    """A few lines before anything runs."""
+    """Return the lines that are printed before training: data, model, length, directory."""
     epochs = "1 epoch" if trainer.max_epochs == 1 else f"{trainer.max_epochs or '?'} epochs"
     steps = "" if components.total_steps is None else f", {components.total_steps:,} steps"
     rows = [
@@ -48,7 +48,7 @@ def training_plan(run: Run, components: Components, trainer: pl.Trainer, start_f
 
 
 def _aligned(rows: list[tuple[str, str]]) -> Text:
-    """Not a table: a link or a path must stay in one piece, however narrow the window."""
+    """Align labels and values. Not a table: a link or a path must stay in one piece, however narrow the window."""
     text = Text()
     for index, (label, value) in enumerate(rows):
         text.append("\n" if index else "").append(f"{label:<12}", style="bold").append(value)
@@ -56,11 +56,11 @@ def _aligned(rows: list[tuple[str, str]]) -> Text:
 
 
 def run_start_record(run: Run, config: DictConfig, components: Components) -> dict[str, Any]:
-    """What the journal says about the run itself, in the words of MLflow."""
+    """Return the first record of the journal: name, experiment, parameters and tags for MLflow."""
     environment = run.environment()
-    assembled = run_files.ASSEMBLED.record(run.folder)
-    assert assembled is not None  # kept by this process just now
-    devices = assembled["devices"]
+    facts = run_files.ASSEMBLED.record(run.folder)
+    assert facts is not None  # written by this process just now
+    devices = facts["devices"]
     git = environment.get("git") or {}
     tags = {
         "mlflow.user": environment.get("user"),
@@ -73,7 +73,7 @@ def run_start_record(run: Run, config: DictConfig, components: Components) -> di
         "init_from": config.get("init_from"),
     }
     return {
-        "name": f"{config.name}-{run.id[-4:]}",  # as wide as MLflow's column, and different for each run
+        "name": f"{config.name}-{run.id[-4:]}",  # fits MLflow's column, and is different for each run
         "experiment": config.tracking.get("experiment") or config.name,
         "run_uid": run.id,
         "params": logged_parameters(config, environment.get("choices") or {}),
@@ -82,7 +82,7 @@ def run_start_record(run: Run, config: DictConfig, components: Components) -> di
 
 
 def changed_setting_tags(before: dict[str, Any], now: dict[str, Any], step: int) -> dict[str, str]:
-    """Tags for the settings that are not what they were when the run was started before: MLflow's params stay."""
+    """Return tags for the settings that a resume has changed, because params of MLflow cannot change."""
     return {
         f"changed.{key}": f"{before.get(key)} -> {now.get(key)}, from step {step}"
         for key in {**before, **now}
@@ -91,9 +91,9 @@ def changed_setting_tags(before: dict[str, Any], now: dict[str, Any], step: int)
 
 
 def logged_parameters(config: DictConfig, choices: dict[str, Any]) -> dict[str, Any]:
-    """Flat, in a sensible order, and only what a person compares between runs."""
+    """Return the settings that are compared between runs, flat and in a fixed order."""
     flat: dict[str, Any] = {group: choices[group] for group in GROUPS if group in choices}
-    plain: Any = OmegaConf.to_container(config, resolve=False)  # what is out of the environment may be a secret
+    plain: Any = OmegaConf.to_container(config, resolve=False)  # a value from the environment may be a secret
     for node in COMPARED_NODES:
         flat |= {key: leaf for key, leaf in _leaves(node, plain[node]) if not NOT_COMPARED.search(key)}
     return flat
@@ -108,7 +108,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def test_result_table(test_result: EvaluationResult | None, seconds: float) -> RenderableType:
-    """The table at the end of a run, or of an evaluation."""
+    """Return the table of test metrics at the end of a run."""
     if test_result is None or not test_result.metrics:
         return Text(f"trained in {seconds:.1f} s; nothing to test")
     table = Table(title=f"test set, {_checkpoint(test_result)}", title_justify="left", show_edge=False)
@@ -120,7 +120,7 @@ def test_result_table(test_result: EvaluationResult | None, seconds: float) -> R
 
 
 def next_steps(run: Run, config: DictConfig, state: SyncState | None) -> Text:
-    """Where things lie, and what to type next."""
+    """Return the lines at the end of a run: its directory, its page in MLflow, and commands to type next."""
     return _aligned(
         [
             ("run", relative_to_working_directory(run.folder)),
@@ -149,14 +149,14 @@ def _mlflow_lines(run: Run, config: DictConfig, state: SyncState | None) -> list
 
 
 def stopped_message(run: Run, saved: str | None) -> str:
-    """The last words of a run that did not end by itself."""
+    """Return the message of a run that was stopped; `saved` is the name of its newest checkpoint."""
     if saved is None:
         return f"stopped before the first checkpoint; {relative_to_working_directory(run.folder)} holds what there is"
     return f"stopped; {saved} is saved. To go on: pipeline resume run={run.id}"
 
 
 def headline_markdown(test_result: EvaluationResult | None) -> str:
-    """The one figure by which a finished run is known."""
+    """Return the headline metric of a finished run, as Markdown."""
     metrics = {} if test_result is None else test_result.metrics
     name = headline_metric(metrics)
     return "**no test**" if name is None else f"**{name} {metrics[name]:.4f}**"
@@ -169,9 +169,9 @@ def run_description(
     test_result: EvaluationResult | None = None,
     pictures: Sequence[str] = (),
 ) -> str:
-    """Markdown for the run's page in MLflow; the headline first, because it shows three lines.
+    """Return the description of a run for MLflow, as Markdown; the headline first, because MLflow shows three lines.
 
-    `pictures` are files of the run directory. The carrier makes a page's address of each `artifact:`.
+    `pictures` are files of the run directory. The process that sends it replaces each `artifact:` by an address.
     """
     links = " · ".join(f"[{_title(path)}](artifact:{path})" for path in (run_report.REPORT_FILE, *pictures))
     parts = [headline, links, f"{_data(components)}; {_model(components)}"]
@@ -188,15 +188,15 @@ def _title(path: str) -> str:
 
 
 def train_command(run: Run) -> str:
-    """What to type to make a run like this one."""
+    """Return the command that trains a run like this one."""
     return shlex.join(["pipeline", "train", *run.overrides()])
 
 
 def relative_to_working_directory(path: Path) -> str:
-    """Relative to the working directory where it lies inside it."""
+    """Return the path relative to the working directory, if it is inside."""
     try:
         return str(path.relative_to(Path.cwd()))
-    except (ValueError, OSError):  # also where the working directory was deleted while the run went on
+    except (ValueError, OSError):  # also if the working directory was deleted meanwhile
         return str(path)
 
 
@@ -216,17 +216,15 @@ def _data(components: Components) -> str:
 
 
 def _columns_line(components: Components) -> list[tuple[str, str]]:
-    told = () if components.spec is None else components.spec.columns
-    if not told:
+    columns = () if components.spec is None else components.spec.columns
+    if not columns:
         return []
-    more = f", and {len(told) - MAX_COLUMNS_SHOWN} more" if len(told) > MAX_COLUMNS_SHOWN else ""
-    return [("columns", ", ".join(told[:MAX_COLUMNS_SHOWN]) + more)]
+    more = f", and {len(columns) - MAX_COLUMNS_SHOWN} more" if len(columns) > MAX_COLUMNS_SHOWN else ""
+    return [("columns", ", ".join(columns[:MAX_COLUMNS_SHOWN]) + more)]
 
 
 def _model(components: Components) -> str:
-    body = getattr(getattr(components.module, "network", None), "body", components.module)
-    count = sum(parameter.numel() for parameter in components.module.parameters() if parameter.requires_grad)
-    return f"{type(body).__name__}, {count:,} parameters"
+    return f"{components.model_name}, {components.trainable_parameters:,} parameters"
 
 
 def _devices(trainer: pl.Trainer) -> str:
