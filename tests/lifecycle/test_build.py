@@ -323,7 +323,7 @@ class TestIsRefused:
 
 def trainer(folder: Path, *overrides: str) -> Any:
     config = compose([*OWN, *overrides]).config
-    return build_trainer(config, assembly=assemble(), callbacks=[], loggers=False, folder=folder, here=SINGLE_PROCESS)
+    return build_trainer(config, components=assemble(), callbacks=[], loggers=False, folder=folder, rank=SINGLE_PROCESS)
 
 
 @pytest.mark.parametrize("precision", ["64", "64-true", "bf16-true"])

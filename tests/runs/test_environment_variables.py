@@ -157,11 +157,11 @@ def test_one_process_of_a_slurm_job_is_alone_and_keeps_its_signals(
     assembly = Components(pl.LightningModule(), pl.LightningDataModule(), None, None, None)
     trainer = build_trainer(
         compose(["trainer.accelerator=cpu"]).config,
-        assembly=assembly,
+        components=assembly,
         callbacks=[],
         loggers=False,
         folder=tmp_path,
-        here=SINGLE_PROCESS,
+        rank=SINGLE_PROCESS,
     )
     assert trainer.world_size == 1
     assert not isinstance(trainer._accelerator_connector.cluster_environment, SLURMEnvironment)

@@ -115,12 +115,7 @@ def build_trainer(
             num_sanity_val_steps=0 if isinstance(components.module, Learner) else 1,  # shows what it logs
             use_distributed_sampler=not isinstance(components.data, DataModule),
         )
-    except (
-        ValueError,
-        TypeError,
-        RuntimeError,
-        MisconfigurationException,
-    ) as problem:
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as problem:
         raise ConfigError(f"trainer: {problem}") from problem
 
 
