@@ -1,4 +1,4 @@
-"""The mean of word vectors, which knows no order but that of neighbours."""
+"""The mean of word vectors, with the order of neighbours alone."""
 
 from typing import ClassVar
 
@@ -11,13 +11,13 @@ from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, D width, K outputs
 
-HASH_MULTIPLIER = 1_000_003  # a prime, by which pairs are spread over the buckets
+HASH_MULTIPLIER = 1_000_003  # a prime, which spreads pairs over the buckets
 
 
 class BagOfWords(nn.Module):
-    """fastText's classifier (Joulin, Grave, Bojanowski & Mikolov 2017): words and pairs of neighbours are averaged.
+    """The classifier of fastText (Joulin, Grave, Bojanowski & Mikolov 2017): averages words and pairs of neighbours.
 
-    `pair_buckets` vectors are shared by all pairs, found by hashing; 0 leaves pairs out.
+    All pairs share `pair_buckets` vectors by hashing; 0 leaves pairs out.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
@@ -28,7 +28,7 @@ class BagOfWords(nn.Module):
         super().__init__()
         self.words = token_embedding(spec, width, model="bag_of_words")
         self.pairs = nn.Embedding(pair_buckets, width) if pair_buckets > 0 else None
-        # Small, so that what training never or seldom shows says little.
+        # Small, so that words which are rare in training have little effect.
         for table in (self.words, self.pairs):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.01)

@@ -14,10 +14,10 @@ from pipeline.spec import DataSpec, Kind
 
 
 def conv_block(channels_in: int, channels_out: int, *, depth: int, nonlinearity: Activation) -> nn.Sequential:
-    """(B, C_in, H, W) -> (B, C_out, H // 2, W // 2): `depth` 3x3 convolutions, the last one pooled.
+    """Return `depth` 3x3 convolutions, the last one pooled: (B, C_in, H, W) -> (B, C_out, H // 2, W // 2).
 
-    Pooling comes before the norm: max-pooling and a monotonous activation commute, so the result is the
-    same kind of network, and norm and activation work on a quarter of the pixels.
+    Pooling comes before the norm: max-pooling and a monotonic activation commute, so the result is the same kind of
+    network, and norm and activation work on a quarter of the pixels.
     """
     layers: list[nn.Module] = []
     for layer in range(depth):

@@ -1,4 +1,4 @@
-"""The text models of the package transformers."""
+"""Text models of the package transformers."""
 
 import json
 import re
@@ -19,11 +19,11 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 class HuggingFace(nn.Module):
-    """An architecture of Hugging Face's that classifies sentences (Wolf et al. 2020), new or pre-trained.
+    """A model of Hugging Face that classifies sentences (Wolf et al. 2020), new or pre-trained.
 
-    `architecture` is what config.json calls model_type, `settings` are values of its configuration. `pretrained` is a
-    folder with config.json and model.safetensors, which then say both; weights in another format, which could hold
-    code, and code that comes with a model are not loaded.
+    `architecture` is the model_type of config.json, `settings` are values of its configuration. `pretrained` is a
+    folder with config.json and model.safetensors, which replace both. Weights in another format, which could hold code,
+    and code that comes with a model are not loaded.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
@@ -36,7 +36,7 @@ class HuggingFace(nn.Module):
             raise ConfigError(f"model=hugging_face takes text; {spec.name} has {spec.kind} data: use model=mlp")
         folder = None if pretrained is None else resolve_weights_folder(pretrained)
         transformers = import_optional("transformers", model="hugging_face")
-        transformers.utils.logging.set_verbosity_error()  # a new head is what is wanted, no reason for a warning
+        transformers.utils.logging.set_verbosity_error()  # it would warn of the new head, which is intended
         transformers.utils.logging.disable_progress_bar()
         if folder is None:
             self.model = build_from_settings(transformers, spec, architecture, settings)
@@ -51,7 +51,7 @@ class HuggingFace(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
         tokens = inputs.long()
-        # A sentence without a word looks at its first place: over nothing at all softmax would give NaN.
+        # A sentence without words attends to its first place: softmax over nothing would give NaN.
         seen = (tokens != PAD) | (torch.arange(tokens.shape[1], device=tokens.device) == 0)
         scores: Tensor = self.model(input_ids=tokens, attention_mask=seen.long()).logits
         return scores
@@ -68,9 +68,9 @@ def build_from_settings(transformers: Any, spec: DataSpec, architecture: str, se
         config = transformers.AutoConfig.for_model(architecture, **{**settings, **facts})
         model: nn.Module = transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     except (ValueError, KeyError, TypeError) as problem:
-        said = re.split(r"\.\s| Should contain", str(problem))  # what follows lists some hundred architectures
+        reason = re.split(r"\.\s| Should contain", str(problem))  # the rest lists some hundred architectures
         raise ConfigError(
-            f"model.architecture={architecture}: {said[0]}. Expected one that classifies sentences and settings that "
+            f"model.architecture={architecture}: {reason[0]}. Expected one that classifies sentences and settings that "
             "fit it, such as bert, distilbert or electra"
         ) from problem
     return model
@@ -95,7 +95,7 @@ def load_from_folder(transformers: Any, spec: DataSpec, folder: Path) -> nn.Modu
 
 
 def tokenizer_size(folder: Path, otherwise: int) -> int:
-    """Of its tokenizer: a model may have room for more."""
+    """Return the number of tokens of its tokenizer, because a model may have a larger vocabulary than it uses."""
     tokenizer = folder / "tokenizer.json"
     return len(json.loads(tokenizer.read_bytes())["model"]["vocab"]) if tokenizer.is_file() else otherwise
 

@@ -1,4 +1,4 @@
-"""LeNet-5, with which convolutional networks came into use."""
+"""LeNet-5, the first widely used convolutional network."""
 
 from typing import ClassVar
 
@@ -12,14 +12,14 @@ from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs
 
-SMALLEST = 12  # pixels a side: two rounds of a 5x5 window and halving leave one
+SMALLEST = 12  # pixels a side: convolving with 5x5 and halving twice leaves one pixel
 
 
 class LeNet5(nn.Module):
-    """LeCun, Bottou, Bengio & Haffner 1998, section II.B: 61,706 weights for digits of 28x28.
+    """The network of LeCun, Bottou, Bengio & Haffner 1998, section II.B: 61,706 weights for digits of 28x28.
 
-    As it has been built since: every map of C3 sees all of S2, pooling has no weights of its own, and ten plain scores
-    stand in for the radial basis functions. Images are padded by 2, as MNIST's 28x28 were to 32x32 in the paper.
+    As usual today, every map of C3 sees all of S2, pooling has no weights, and linear outputs replace the radial basis
+    functions. Images are padded by 2, as MNIST's 28x28 were to 32x32 in the paper.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "audio")

@@ -1,4 +1,4 @@
-"""Models with one linear layer. They differ in what they are asked for, and so in their loss."""
+"""Models with one linear layer, for different tasks."""
 
 from math import prod
 from typing import ClassVar

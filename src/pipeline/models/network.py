@@ -1,4 +1,4 @@
-"""A model together with what its inputs go through first: what is trained, exported and served as one."""
+"""A model together with the preprocessing of its inputs: trained, exported and served as one network."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from pipeline.spec import DataSpec
 
 
 class Standardize(nn.Module):
-    """(x - mean) / std for each channel, in the units of the stored data.
+    """Computes (x - mean) / std for each channel, (B, C, ...), in the units of the stored data.
 
     A channel that never varies (std 0) is only shifted.
     """
@@ -26,17 +26,17 @@ class Standardize(nn.Module):
         super().__init__()
         per_channel = (-1, *(1 for _ in input_shape[1:]))
         deviations = torch.tensor([value if value > 0 else 1.0 for value in std])
-        # Buffers: they travel with the weights, so whoever loads the model feeds it raw inputs.
+        # Buffers are saved with the weights, so a loaded model takes raw inputs.
         self.register_buffer("mean", torch.tensor(list(mean)).reshape(per_channel))
         self.register_buffer("scale", (1.0 / deviations).reshape(per_channel))
 
     def forward(self, inputs: Tensor) -> Tensor:  # (B, C, ...) of any number type -> the same, floating
-        # In place: one pass less over new memory, a twentieth of a small network's step.
+        # In place, which saves a pass over new memory: a twentieth of a small network's step.
         return (inputs.to(self.mean.dtype) - self.mean).mul_(self.scale)
 
 
 class Unstandardize(nn.Module):
-    """x * std + mean of each number to predict: a model answers in deviations, the network in the data's units.
+    """Computes x * std + mean for each of T target numbers, (B, T), because a model predicts standardized targets.
 
     A number that never varies (std 0) is only shifted.
     """
@@ -50,15 +50,15 @@ class Unstandardize(nn.Module):
         self.register_buffer("scale", torch.tensor([value if value > 0 else 1.0 for value in std]))
 
     def forward(self, scores: Tensor) -> Tensor:  # (B, T) -> the same
-        # Not in low precision, which has two or three digits: a mean of 1,000 would swallow what varies.
+        # Not in low precision, which has two or three digits: a mean of 1,000 would hide the variation.
         return scores.float() * self.scale + self.mean
 
 
 def input_layer(spec: DataSpec) -> nn.Module:
-    """From raw inputs to what `seen_by_model` describes."""
+    """Return the layer that converts raw inputs to what `spec_for_model` describes."""
     match spec.kind:
         case "text":
-            return nn.Identity()  # tokens are names, not amounts
+            return nn.Identity()  # token numbers are categories, not quantities
         case "audio":
             return LogMel(sample_rate=spec.sample_rate)
     standardize = Standardize(mean=spec.mean, std=spec.std, input_shape=spec.input_shape)
@@ -68,7 +68,7 @@ def input_layer(spec: DataSpec) -> nn.Module:
 
 
 def spec_for_model(spec: DataSpec) -> DataSpec:
-    """What the model is to be built for: sound reaches it as a picture of one channel, a name as a vector."""
+    """Return the DataSpec of the model's inputs: sound becomes a spectrogram of one channel, a category a vector."""
     if spec.kind == "audio":
         return replace(spec, input_shape=LogMel.shape(*spec.input_shape, sample_rate=spec.sample_rate))
     if any(spec.categories):
@@ -77,7 +77,7 @@ def spec_for_model(spec: DataSpec) -> DataSpec:
 
 
 class Network(nn.Module):
-    """Raw inputs as they are stored -> scores: the data's own scaling, then the model; numbers are scaled back.
+    """Converts raw inputs (B, *input_shape) to scores (B, K): scales the inputs, runs the model, unscales numbers.
 
     Convolutions run in `channels_last` memory format, which doubled their speed on CPUs.
     """

@@ -1,4 +1,4 @@
-"""A weight for each word and each run of neighbours: what a sentence says is their sum."""
+"""Logistic regression over words and n-grams."""
 
 from typing import ClassVar
 
@@ -7,20 +7,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.constraints import PositiveInt
+from pipeline.models.bag_of_words import HASH_MULTIPLIER
 from pipeline.models.layers.input_checks import PAD, token_embedding
 from pipeline.spec import DataSpec, Kind
 
 # B batch, T tokens, K outputs
 
-HASH_MULTIPLIER = 1_000_003  # a prime, by which runs of tokens are spread over the buckets
-
 
 class Ngrams(nn.Module):
-    """Logistic regression over words and runs of up to `longest` neighbours, as Wang & Manning 2012 set it against
-    networks; runs find their weights by hashing (Weinberger et al. 2009) in `buckets` for each length.
+    """The sum of a weight for each word and each n-gram of up to `longest` words (Wang & Manning 2012).
 
-    Sums are divided by the root of the number of words, the Euclidean length of a vector with a 1 for each: a longer
-    sentence is surer, but not by as much as it is longer.
+    N-grams find their weights by hashing (Weinberger et al. 2009), in `buckets` for each length. Sums are divided by
+    the root of the number of words, the Euclidean length of a vector with a 1 for each.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
@@ -31,7 +29,7 @@ class Ngrams(nn.Module):
         self.words = token_embedding(spec, spec.num_outputs, model="ngrams")
         self.runs = nn.ModuleList(nn.Embedding(buckets, spec.num_outputs) for _ in range(longest - 1))
         for table in (self.words, *self.runs):
-            nn.init.normal_(table.weight, std=0.01)  # small: what training never shows says next to nothing
+            nn.init.normal_(table.weight, std=0.01)  # small: unseen words have almost no effect
         self.bias = nn.Parameter(torch.zeros(spec.num_outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
@@ -39,7 +37,7 @@ class Ngrams(nn.Module):
         counts = present = tokens != PAD
         sums = _masked_sum(self.words, tokens, counts)
         for length, table in enumerate(self.runs, start=2):
-            # The run that begins at each place; it counts where it ends within the sentence.
+            # The n-gram that begins at each place; it counts where it ends within the sentence.
             run = run * HASH_MULTIPLIER + _shift_left(tokens, length - 1)
             counts = counts & _shift_left(present, length - 1)
             sums = sums + _masked_sum(table, run % self.buckets, counts)
@@ -48,10 +46,10 @@ class Ngrams(nn.Module):
 
 
 def _shift_left(values: Tensor, places: int) -> Tensor:
-    """(B, T) -> the same, of what stands so many places later; 0 past the end."""
+    """Return (B, T) with each value from so many places later; 0 past the end."""
     return F.pad(values, (0, places))[:, places:]
 
 
 def _masked_sum(table: nn.Module, rows: Tensor, counts: Tensor) -> Tensor:
-    """(B, T), (B, T) bool -> (B, K)."""
+    """Return (B, K): the sum of the vectors of `rows` (B, T) that `counts` (B, T) bool."""
     return torch.where(counts.unsqueeze(-1), table(rows), 0).sum(dim=1)

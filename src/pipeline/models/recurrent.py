@@ -1,4 +1,4 @@
-"""Networks that read a sentence word by word, from both ends."""
+"""Recurrent networks, in one direction or both."""
 
 from typing import ClassVar, Literal
 
@@ -15,8 +15,8 @@ from pipeline.spec import DataSpec, Kind
 class Recurrent(nn.Module):
     """Gated recurrent units (Cho et al. 2014) or LSTM (Hochreiter & Schmidhuber 1997), averaged over the sentence.
 
-    Backwards (Schuster & Paliwal 1997) is a second network that is given the sentence turned round, so that it begins
-    with the last word and not in the padding.
+    With `bidirectional` (Schuster & Paliwal 1997) a second network reads the reversed sentence, which begins with the
+    last word and not with padding.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
@@ -55,7 +55,7 @@ class Recurrent(nn.Module):
 
 
 def reverse_sequences(vectors: Tensor, present: Tensor) -> Tensor:
-    """(B, T, D) with the last word first; the padding stays at the end."""
+    """Return (B, T, D) with the last word first; the padding stays at the end. `present` is (B, T) bool."""
     places = torch.arange(vectors.shape[1], device=vectors.device).expand(present.shape)
     back = present.sum(dim=1, keepdim=True) - 1 - places
     return vectors.gather(1, torch.where(back >= 0, back, places).unsqueeze(-1).expand(vectors.shape))

@@ -13,7 +13,7 @@ from pipeline.spec import DataSpec, Kind
 
 
 class ResidualBlock(nn.Module):
-    """(B, C_in, H, W) -> (B, C_out, H / stride, W / stride): two 3x3 convolutions and a way around them."""
+    """Two 3x3 convolutions with a shortcut: (B, C_in, H, W) -> (B, C_out, H / stride, W / stride)."""
 
     def __init__(self, channels_in: int, channels_out: int, *, stride: int, nonlinearity: Activation) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """He, Zhang, Ren & Sun 2016, section 4.2, the network for images of 32x32.
+    """The network for images of 32x32 in He, Zhang, Ren & Sun 2016, section 4.2.
 
     `widths` are the channels of each stage, of which all but the first halve H and W; `depth` the blocks in each. With
     three stages that makes 6 * depth + 2 layers: a depth of 3 is ResNet-20, of 9 ResNet-56. Convolutions start from
@@ -77,14 +77,14 @@ class ResNet(nn.Module):
 
 
 def conv3x3(channels_in: int, channels_out: int, *, stride: int) -> nn.Conv2d:
-    """3x3, without a bias: the norm that follows has one."""
+    """Return a 3x3 convolution, (B, C_in, H, W) -> (B, C_out, H / stride, W / stride), without a bias before a norm."""
     layer = nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
 
 
 def projection_shortcut(channels_in: int, channels_out: int, *, stride: int) -> nn.Sequential:
-    """A 1x1 convolution, so that what goes around has the shape of what goes through."""
+    """Return a 1x1 convolution and a norm, which give the shortcut the shape of the residual."""
     layer = nn.Conv2d(channels_in, channels_out, kernel_size=1, stride=stride, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(layer, nn.BatchNorm2d(channels_out))

@@ -14,9 +14,9 @@ from pipeline.spec import DataSpec, Kind
 
 
 class TextCNN(nn.Module):
-    """Kim 2014 (CNN-rand): the strongest answer of each filter over windows of several widths.
+    """The maximum of each filter over all windows of several widths (Kim 2014, CNN-rand).
 
-    `channels` filters for each of `windows` (tokens); dropout on the word vectors as well as before the last layer.
+    There are `channels` filters for each of `windows` (tokens), and dropout on word vectors and before the last layer.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
@@ -48,7 +48,7 @@ class TextCNN(nn.Module):
 
 
 def _max_over_windows(convolution: nn.Module, vectors: Tensor, present: Tensor) -> Tensor:
-    """(B, D, T), (B, T) -> (B, C), over all windows that begin before the sentence or in it."""
+    """Return (B, C): the maximum of (B, D, T) over all windows with a token that is `present` (B, T) bool."""
     assert isinstance(convolution, nn.Conv1d)
     beyond = convolution.kernel_size[0] - 1
     answers = convolution(F.pad(vectors, (beyond, beyond))).relu()  # (B, C, T + beyond)

@@ -1,4 +1,4 @@
-"""The image models of the package timm."""
+"""Image models of the package timm."""
 
 import difflib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, K outputs
 
-# Arguments of timm.create_model that are not the model's: what they name is read as a pickle.
+# Arguments of timm.create_model that name files, which timm would read as a pickle.
 WEIGHT_ARGUMENTS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 
 
@@ -38,9 +38,9 @@ class Timm(nn.Module):
     ) -> None:
         super().__init__()
         check_images(spec, model="timm")
-        for each in WEIGHT_ARGUMENTS & settings.keys():
+        for setting in WEIGHT_ARGUMENTS & settings.keys():
             raise ConfigError(
-                f"model.settings.{each} says where weights come from, which may be a file that holds code: leave it "
+                f"model.settings.{setting} says where weights come from, perhaps from a file that holds code: leave it "
                 "out, and give weights with model.pretrained=FILE.safetensors"
             )
         weights = (

@@ -1,4 +1,4 @@
-"""The encoder of a transformer."""
+"""A transformer encoder."""
 
 from typing import ClassVar
 
@@ -14,9 +14,9 @@ from pipeline.spec import DataSpec, Kind
 
 
 class Transformer(nn.Module):
-    """Vaswani et al. 2017, with learned positions, and norms before each layer (Xiong et al. 2020).
+    """The encoder of Vaswani et al. 2017, with learned positions, and norms before each layer (Xiong et al. 2020).
 
-    The sentence is the mean of its words.
+    The mean over the words represents the sentence.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
@@ -42,7 +42,7 @@ class Transformer(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, K)
         tokens = inputs.long()
         present = tokens != PAD
-        # A sentence without a word looks at its first place: over nothing at all softmax would give NaN.
+        # A sentence without words attends to its first place: softmax over nothing would give NaN.
         seen = present | (torch.arange(tokens.shape[1], device=tokens.device) == 0)
         words = self.dropout(self.embedding(tokens) + self.positions[: tokens.shape[1]])  # (B, T, D)
         for block in self.blocks:
@@ -52,7 +52,7 @@ class Transformer(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Words look at each other, then each is worked on by itself."""
+    """Self-attention, then a feed-forward network for each word: (B, T, D) -> (B, T, D)."""
 
     def __init__(self, *, width: int, heads: int, dropout: float) -> None:
         super().__init__()

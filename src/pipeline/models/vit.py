@@ -1,4 +1,4 @@
-"""The vision transformer, as small as small images want it."""
+"""A vision transformer for small images."""
 
 from typing import ClassVar, Literal
 
@@ -13,16 +13,16 @@ from pipeline.spec import DataSpec, Kind
 
 # B batch, C channels, H height, W width, P patch size, T patches, D width of a patch's vector, K outputs
 
-LONGEST_WAVELENGTH = 100.0  # the slowest wave turns once in some 600 patches
+LONGEST_WAVELENGTH = 100.0  # in radians: the slowest wave has a period of some 600 patches
 
 
 class ViT(nn.Module):
-    """Dosovitskiy et al. 2021: an image is a sentence whose words are patches of P x P pixels.
+    """A transformer over patches of P x P pixels (Dosovitskiy et al. 2021).
 
-    `pooling` says what stands for the image: `class_token`, a word of its own (the paper, eq. 1 to 4), or `mean`, that
-    of all patches. Positions are learned, as in the paper, but set out from sines and cosines of rows and columns
-    (Beyer, Zhai & Kolesnikov 2022): a small data set would not teach them. Images that are no multiple of a patch are
-    filled up at the right and below with their channels' mean.
+    `pooling` says what represents the image: `class_token` (the paper, eq. 1 to 4), or `mean`, the mean of all patches.
+    Positions are learned, as in the paper, but start from sines and cosines of rows and columns (Beyer, Zhai &
+    Kolesnikov 2022), because a small data set cannot teach them. Images whose sides are not a multiple of P are padded
+    at the right and at the bottom with the mean of each channel.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "audio")
@@ -68,7 +68,7 @@ class ViT(nn.Module):
 
 
 def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
-    """(T, D): sine and cosine of a patch's row and column at D / 4 frequencies; what D / 4 leaves over is 0."""
+    """Return (T, D): sine and cosine of each patch's row and column at D / 4 frequencies; the remainder of D is 0."""
     count = width // 4
     frequencies = LONGEST_WAVELENGTH ** (-torch.arange(count) / max(count, 1))
     row, column = (torch.arange(length)[:, None] * frequencies for length in (rows, columns))

@@ -30,7 +30,7 @@ ActivationName = Annotated[str, KeyOf(ACTIVATIONS)] | Annotated[str, NameIn("tor
 
 
 def make_activation(name: str) -> Activation:
-    """A factory of fresh modules: by short name (`relu`), or a class of `torch.nn` by path (`torch.nn.Mish`).
+    """Return a class of modules, by short name (`relu`) or by path in `torch.nn` (`torch.nn.Mish`).
 
     Raises ConfigError for a name that is neither.
     """
@@ -39,9 +39,9 @@ def make_activation(name: str) -> Activation:
     module_name, _, class_name = name.rpartition(".")
     # Only torch.nn: a name in a plain string is not covered by the allow-list that guards `_target_`.
     if module_name == "torch.nn" or module_name.startswith("torch.nn."):
-        found = getattr(importlib.import_module(module_name), class_name, None)
-        if isinstance(found, type) and issubclass(found, nn.Module):
-            return found
+        module = getattr(importlib.import_module(module_name), class_name, None)
+        if isinstance(module, type) and issubclass(module, nn.Module):
+            return module
     raise ConfigError(
         f"activation {name!r} is not known: use one of {', '.join(ACTIVATIONS)}, or a class of torch.nn such as "
         "torch.nn.Mish"

@@ -1,4 +1,4 @@
-"""Names as vectors that are learned."""
+"""Embeddings of categories in tables."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ MAX_EMBEDDING_WIDTH = 50
 
 
 class CategoryEmbeddings(nn.Module):
-    """The columns of a table that number names, each as a vector a name, behind those of amounts, which `scale` makes
-    comparable (Guo & Berkhahn 2016, "Entity embeddings of categorical variables").
+    """Replaces each categorical column by a vector, behind the numeric columns, which `scale` standardizes.
 
-    `names` are those of each column, 0 for one of amounts. The vector of number 0, which stands for all names that are
-    not told apart, is 0 at first: where training never moves it, it says nothing.
+    (B, C) -> (B, W); Guo & Berkhahn 2016, "Entity embeddings of categorical variables". `names` has the number of
+    categories of each column, 0 for a numeric one. The vector of category 0, which stands for all rare and unknown
+    ones, is 0 at first, so it has no effect unless training changes it.
     """
 
     def __init__(self, *, names: Sequence[int], scale: nn.Module) -> None:
@@ -26,25 +26,25 @@ class CategoryEmbeddings(nn.Module):
         self.amounts = [column for column, count in enumerate(names) if not count]
         self.counts = [count for count in names if count]
         vectors = [nn.Embedding(count, embedding_width(count)) for count in self.counts]
-        for each in vectors:
-            nn.init.zeros_(each.weight[0])
+        for table in vectors:
+            nn.init.zeros_(table.weight[0])
         self.vectors = nn.ModuleList(vectors)
 
     @staticmethod
     def shape(names: Sequence[int]) -> tuple[int]:
-        """Of what the model sees of a sample."""
+        """Return the shape of a sample as the model sees it, (W,)."""
         return (sum(embedding_width(count) if count else 1 for count in names),)
 
     def forward(self, inputs: Tensor) -> Tensor:  # (B, C) -> (B, W)
         scaled: Tensor = self.scale(inputs)
         seen = [scaled[:, self.amounts]]
         for column, count, vectors in zip(self.numbered, self.counts, self.vectors, strict=True):
-            numbers = inputs[:, column].long()  # not of `scaled`: low precision has too few digits to count
+            numbers = inputs[:, column].long()  # not from `scaled`: low precision has too few digits
             known = (numbers >= 0) & (numbers < count)
             seen.append(vectors(torch.where(known, numbers, 0)).to(scaled.dtype))
         return torch.cat(seen, dim=1)
 
 
 def embedding_width(names: int) -> int:
-    """Of the vectors for so many names: the rule of fastai's tabular models."""
+    """Return the width of the vectors for so many categories, by the rule of fastai's tabular models."""
     return min(MAX_EMBEDDING_WIDTH, round(1.6 * math.pow(names, 0.56)))

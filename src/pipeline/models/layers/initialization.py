@@ -1,4 +1,4 @@
-"""The weights that training sets out from."""
+"""How the weights of a model are initialized."""
 
 from collections.abc import Callable
 from typing import Literal, Protocol
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pipeline.constraints import NonNegativeFloat, PositiveFloat
 from pipeline.errors import ConfigError
 
-# Whose matrices are drawn; embeddings, norms and what a model holds by itself stay as the model made them.
+# Layers whose matrices are initialized; embeddings, norms and a model's own parameters stay as the model made them.
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LAYERS = (nn.Linear, *CONVOLUTIONS, nn.RNNBase, nn.MultiheadAttention)
 
@@ -18,17 +18,17 @@ Nonlinearity = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"
 
 class Initialization(Protocol):
     def apply(self, model: nn.Module) -> None:
-        """In place, from torch's generator. Raises ConfigError where there is nothing to draw."""
+        """Initialize in place, from torch's generator. Raises ConfigError where there is no such layer."""
 
 
 class Default:
-    """As torch and the model draw them: for most layers uniform in +-1 / sqrt(fan_in)."""
+    """The initialization of torch and the model: for most layers uniform in +-1 / sqrt(fan_in)."""
 
     def apply(self, model: nn.Module) -> None: ...
 
 
 class Kaiming:
-    """He et al. 2015: normal, with a variance of gain^2 / fan_in, which keeps that of the signal through ReLUs."""
+    """Normal (He et al. 2015), with a variance of gain^2 / fan_in, which keeps that of the signal through ReLUs."""
 
     def __init__(self, *, nonlinearity: Nonlinearity) -> None:
         self.nonlinearity = nonlinearity
@@ -38,8 +38,10 @@ class Kaiming:
 
 
 class Xavier:
-    """Glorot & Bengio 2010: uniform, with a variance of gain^2 * 2 / (fan_in + fan_out): a compromise between signal
-    and gradient, made for tanh."""
+    """Uniform (Glorot & Bengio 2010), with a variance of gain^2 * 2 / (fan_in + fan_out).
+
+    It is a compromise between the variance of signals and of gradients, made for tanh.
+    """
 
     def __init__(self, *, gain: PositiveFloat) -> None:
         self.gain = gain
@@ -49,7 +51,7 @@ class Xavier:
 
 
 class Orthogonal:
-    """Saxe et al. 2014: matrices (a kernel flattened to one) whose rows or columns are orthogonal, of length `gain`."""
+    """Orthogonal rows or columns of length `gain` (Saxe et al. 2014); kernels are flattened to matrices."""
 
     def __init__(self, *, gain: PositiveFloat) -> None:
         self.gain = gain
@@ -69,12 +71,12 @@ class Normal:
 
 
 class Zeros:
-    """For models of one layer. In a deeper one all units of a layer are alike and stay so: it does not learn."""
+    """Zeros, for models of one layer. In a deeper model all units of a layer stay equal, so it does not learn."""
 
     def apply(self, model: nn.Module) -> None:
         if (depth := len(weight_layers(model))) > 1:
             raise ConfigError(
-                f"initialization=zeros makes all units of a layer alike, and they stay so: {type(model).__name__} has "
+                f"initialization=zeros makes all units of a layer equal, and they stay so: {type(model).__name__} has "
                 f"{depth} layers and would not learn. Use initialization=default"
             )
         initialize_layers(model, nn.init.zeros_)
@@ -85,7 +87,7 @@ def weight_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def initialize_layers(model: nn.Module, fill: Callable[[Tensor], Tensor]) -> None:
-    """Matrices and kernels by `fill`, in the order of the modules; their biases 0."""
+    """Fill matrices and kernels by `fill`, in the order of the modules, and set biases to 0."""
     layers = weight_layers(model)
     if not layers:
         raise ConfigError(
@@ -94,7 +96,7 @@ def initialize_layers(model: nn.Module, fill: Callable[[Tensor], Tensor]) -> Non
     for layer in layers:
         for parameter in layer.parameters(recurse=False):
             if parameter.ndim > 1:
-                # Row by row, however it is laid out in memory: orthogonal_ takes nothing else.
+                # Contiguous, whatever the memory format: orthogonal_ takes nothing else.
                 drawn = torch.empty_like(parameter, memory_format=torch.contiguous_format)
                 fill(drawn)
                 with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Sound as a picture: how loud each band of frequencies is, frame by frame."""
+"""Log-mel spectrograms of waveforms."""
 
 from math import log, log10
 
@@ -11,16 +11,17 @@ BANDS = 40
 WINDOW_SECONDS = 0.025
 FRAMES_PER_SECOND = 100
 LOWEST_HERTZ = 20.0
-RANGE_DECIBELS = 80.0  # what is fainter than the loudest by more than this counts as silence
+RANGE_DECIBELS = 80.0  # below the loudest; everything fainter counts as silence
 FULL_SCALE = 32768.0  # of int16
 FAINTEST = 1e-10  # power, of a full scale of 1
 
 
 class LogMel(nn.Module):
-    """Waveforms, in units of int16 -> the logarithm of their power in bands of equal width on the mel scale
-    (Davis & Mermelstein 1980), each sample with mean 0 and deviation 1: how loud a recording is tells nothing of it.
+    """Converts waveforms (B, S) in units of int16 to log-mel spectrograms (B, 1, M, F).
 
-    What comes as a spectrogram already (B, 1, M, F) is passed on as it is: a callback may have changed it.
+    They are the logarithm of the power in bands of equal width on the mel scale (Davis & Mermelstein 1980). Each sample
+    has mean 0 and deviation 1, because the volume of a recording is not information. Spectrograms (B, 1, M, F) are
+    passed on unchanged: a callback may have made them.
     """
 
     window: Tensor
@@ -31,19 +32,19 @@ class LogMel(nn.Module):
         self.hop = sample_rate // FRAMES_PER_SECOND
         samples = round(WINDOW_SECONDS * sample_rate)
         self.size = 1 << (samples - 1).bit_length()  # of the Fourier transform
-        # They follow from the sample rate alone, so they are no part of the weights.
+        # They are functions of the sample rate, so they are not saved with the weights.
         self.register_buffer("window", torch.hann_window(samples), persistent=False)
         self.register_buffer("bands", mel_filterbank(sample_rate, self.size), persistent=False)
 
     @staticmethod
     def shape(samples: int, *, sample_rate: int) -> tuple[int, int, int]:
-        """Channels, bands and frames of a waveform's picture."""
+        """Return the channels, bands and frames (1, M, F) of a spectrogram."""
         return 1, BANDS, 1 + samples // (sample_rate // FRAMES_PER_SECOND)
 
     def forward(self, inputs: Tensor) -> Tensor:  # (B, S) -> (B, 1, M, F)
         if inputs.ndim == 4:
             return inputs
-        # Not in low precision, in which the power of a loud sound has no room beside that of a faint one.
+        # Not in low precision, whose range and digits are too small for the power of loud and faint sounds.
         with torch.autocast(inputs.device.type, enabled=False):
             spectrum = torch.stft(
                 inputs.float() / FULL_SCALE,
@@ -60,7 +61,7 @@ class LogMel(nn.Module):
 
 
 def standardize_spectrogram(loudness: Tensor) -> Tensor:
-    """(B, M, F) with mean 0 and deviation 1 each; of what never varies, such as silence, zeros."""
+    """Return (B, M, F) where each sample has mean 0 and deviation 1; zeros where it is constant, such as silence."""
     loudest = loudness.amax(dim=(1, 2), keepdim=True)
     heard = torch.maximum(loudness, loudest - RANGE_DECIBELS / 10 * log(10))
     variance, mean = torch.var_mean(heard, dim=(1, 2), correction=0, keepdim=True)
@@ -68,7 +69,7 @@ def standardize_spectrogram(loudness: Tensor) -> Tensor:
 
 
 def mel_filterbank(sample_rate: int, size: int) -> Tensor:
-    """(M, size / 2 + 1) float32: triangles whose corners are the centres of their neighbours."""
+    """Return (M, size / 2 + 1) float32: triangular filters whose corners are the centres of their neighbours."""
     lowest, highest = (2595 * log10(1 + hertz / 700) for hertz in (LOWEST_HERTZ, sample_rate / 2))
     corners = 700 * (10 ** (torch.linspace(lowest, highest, BANDS + 2, dtype=torch.float64) / 2595) - 1)
     low, centre, high = (corners[place : place + BANDS, None] for place in range(3))
