@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.dataset import Split
@@ -114,6 +114,7 @@ class TestBatches:
         one_by_one = [rows for step in steps(train_loader()) for rows in step]
         assert [rows for step in steps(train_loader(accumulate=5)) for rows in step] == one_by_one
 
+    @settings(deadline=None)
     @given(size=st.integers(24, 200), processes=st.sampled_from([1, 2, 3, 4, 6]), epoch=st.integers(0, 5))
     def test_any_number_of_processes_sees_the_same_batches(self, size: int, processes: int, epoch: int) -> None:
         alone = [rows for step in steps(train_loader(size, epoch=epoch, batch_size=12)) for rows in step]
@@ -130,6 +131,7 @@ class TestChunks:
         bounds = [list(chunk_bounds(epoch=epoch, start=0, steps_per_epoch=27, every=50)) for epoch in range(4)]
         assert bounds == [[(0, 27)], [(0, 23), (23, 27)], [(0, 27)], [(0, 19), (19, 27)]]
 
+    @settings(deadline=None)
     @given(epoch=st.integers(0, 20), steps=st.integers(1, 40), every=st.integers(1, 60), data=st.data())
     def test_from_any_start_they_are_the_tail_of_the_whole_with_the_same_ends(
         self, epoch: int, steps: int, every: int, data: st.DataObject
@@ -167,6 +169,7 @@ class TestChunks:
 
 
 class TestResume:
+    @settings(deadline=None)
     @given(
         stop=st.integers(1, 12),
         epoch=st.integers(0, 3),
@@ -222,6 +225,7 @@ class TestEvaluation:
         assert [row for batch in batches for row in rows_of(batch)] == list(range(600))
         assert all(batch.mask is None for batch in batches)
 
+    @settings(deadline=None)
     @given(size=st.integers(1, 60), batch_size=st.integers(1, 20), processes=st.integers(1, 7))
     def test_processes_share_the_samples_and_have_batches_of_the_same_sizes(
         self, size: int, batch_size: int, processes: int

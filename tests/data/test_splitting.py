@@ -3,7 +3,7 @@
 import hashlib
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.splitting import cross_validation_fold, split_rows, stratified_fraction, stratified_order
@@ -12,11 +12,13 @@ labels_of = st.lists(st.integers(0, 4), min_size=1, max_size=300).map(np.array)
 seeds = st.integers(0, 2**32)
 
 
+@settings(deadline=None)
 @given(labels=labels_of, seed=seeds)
 def test_every_row_has_one_place(labels: np.ndarray, seed: int) -> None:
     assert sorted(stratified_order(labels, seed=seed)) == list(range(len(labels)))
 
 
+@settings(deadline=None)
 @given(labels=labels_of, seed=seeds, data=st.data())
 def test_every_cut_holds_the_classes_in_proportion(labels: np.ndarray, seed: int, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(labels)))
@@ -26,6 +28,7 @@ def test_every_cut_holds_the_classes_in_proportion(labels: np.ndarray, seed: int
         assert np.all(np.abs(np.bincount(labels[part], minlength=5) - shares * len(part)) <= 4)
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 30), cycles=st.integers(0, 30), seed=seeds)
 def test_classes_of_equal_size_are_cut_exactly(size: int, cycles: int, seed: int) -> None:
     labels = np.repeat(np.arange(10), size)
@@ -46,6 +49,7 @@ def test_the_order_will_be_the_same_in_years_on_any_machine() -> None:
     assert hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()[:16] == "ad70eca44cfb2dec"
 
 
+@settings(deadline=None)
 @given(labels=labels_of, fractions=st.tuples(st.floats(1e-3, 1), st.floats(1e-3, 1)))
 def test_a_smaller_fraction_is_a_subset_of_a_larger_one(labels: np.ndarray, fractions: tuple[float, float]) -> None:
     few, many = (stratified_fraction(labels, fraction) for fraction in sorted(fractions))
@@ -58,6 +62,7 @@ def test_the_whole_is_all_rows_as_they_stand() -> None:
     assert stratified_fraction(np.array([2, 0, 1, 0]), 1.0).tolist() == [0, 1, 2, 3]
 
 
+@settings(deadline=None)
 @given(labels_of.filter(lambda labels: len(labels) >= 5), st.integers(2, 5), seeds)
 def test_over_all_folds_each_row_is_validated_on_once(labels: np.ndarray, folds: int, seed: int) -> None:
     cuts = [cross_validation_fold(labels, folds=folds, fold=fold, seed=seed) for fold in range(folds)]
@@ -75,6 +80,7 @@ def test_each_fold_has_its_share_of_every_class() -> None:
         assert np.all(np.abs(counts - [10, 6, 4]) <= 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=20, max_size=200), st.integers(2, 4), seeds)
 def test_a_group_is_never_in_two_folds(rows: list[tuple[int, int]], folds: int, seed: int) -> None:
     groups, labels = np.array(rows).T

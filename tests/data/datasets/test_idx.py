@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.datasets.mnist import parse_idx
@@ -16,6 +16,7 @@ def written(sizes: Sequence[int], values: bytes) -> bytearray:
     return bytearray(bytes([0, 0, 8, len(sizes)]) + struct.pack(f">{len(sizes)}I", *sizes) + values)
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(0, 5), min_size=1, max_size=4), data=st.data())
 def test_what_was_written_is_read(sizes: list[int], data: st.DataObject) -> None:
     count = int(torch.tensor(sizes).prod())
