@@ -8,7 +8,7 @@ VENV ?= .venv
 
 # Programs of the package, each run with the overrides typed after its name; and the work on the package.
 VERBS   := train search evaluate diagnose report compare resume runs logs cancel register chaos ui sync new-data new-model
-CHORES  := help setup test test-all check bench clean distclean
+CHORES  := help setup test test-all coverage check bench clean distclean
 TARGETS := $(VERBS) dashboard $(CHORES) ready-run ready-dev
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -73,6 +73,13 @@ test: ready-dev  ## the tests, offline, in minutes; ARGS="-k journal -x" goes to
 test-all: ready-dev  ## these and the slow ones; those of SLURM and of a browser where they are installed
 	@PYTEST_ADDOPTS="$(IN_PARALLEL) -m '' $$PYTEST_ADDOPTS $$PIPELINE_MAKE_ARGS" exec "$(VENV)/bin/python" -m pytest
 
+coverage: ready-dev  ## the lines and branches of src that the tests take, in the programs that they start, too
+	@rm -f .coverage .coverage.*; STATUS=0; \
+	PYTEST_ADDOPTS="$(IN_PARALLEL) $$PYTEST_ADDOPTS $$PIPELINE_MAKE_ARGS" \
+	"$(VENV)/bin/python" -m coverage run -m pytest || STATUS=1; \
+	"$(VENV)/bin/python" -m coverage combine -q && "$(VENV)/bin/python" -m coverage report || STATUS=1; \
+	exit $$STATUS
+
 check: ready-dev  ## layout and style (ruff), types (mypy), who may import whom (import-linter)
 	@STATUS=0; \
 	"$(VENV)/bin/python" -m ruff format --check . || STATUS=1; \
@@ -88,7 +95,7 @@ bench: ready-dev  ## the figures of the README against their baselines, both sid
 	sys.argv[1:] = decode_make_arguments(os.environ); runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)'
 
 clean:  ## remove caches and built packages; runs stay
-	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the virtual environment, too
