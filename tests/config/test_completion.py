@@ -1,7 +1,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -74,11 +73,9 @@ def test_nothing_heavy_is_imported_for_an_answer() -> None:
         "import sys; from pipeline.cli import main; main(['completion', 'candidates', 'pipeline train trainer.']);"
         "print([name for name in ('hydra', 'omegaconf', 'torch', 'rich') if name in sys.modules], file=sys.stderr)"
     )
-    began = time.monotonic()
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stderr.strip() == "[]"
     assert "trainer.max_epochs=" in answer.stdout
-    assert time.monotonic() - began < 2  # 0.1 s on an idle machine
 
 
 @pytest.fixture

@@ -8,32 +8,29 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.end_to_end.conftest import PATIENCE_SECONDS
 
 from pipeline.tracking.mlflow.mlflow_client import mlflow_client
 
-SECONDS_TO_END = 30.0  # it takes about one; the machine may be busy
 ENDLESS = ("trainer.max_epochs=100000", "callbacks=none")
 
 
 @pytest.fixture(scope="module")
 def interrupted(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A tracked run ended by Ctrl-C: (its directory, how it ended, seconds from the signal to the end)."""
+    """A tracked run ended by Ctrl-C: (its directory, how it ended, how a resume ended while it trained)."""
     root = tmp_path_factory.mktemp("interrupted") / "home"
     process = program.start(root, "train", *program.SMALL, *ENDLESS, "tracking=mlflow", "checkpoint.every_n_steps=null")
     process.reaches(13)
     while_it_trains = program.run(root, "resume")
-    sent_at = time.monotonic()
     process.send(signal.SIGINT)
-    ended = process.end(SECONDS_TO_END)
-    return program.only_run(root), ended, time.monotonic() - sent_at, while_it_trains
+    return program.only_run(root), process.end(), while_it_trains
 
 
 class TestCtrlC:
-    def test_ends_within_seconds_with_130_and_no_traceback(self, interrupted: Any) -> None:
-        _, ended, seconds, _ = interrupted
+    def test_ends_with_130_and_no_traceback(self, interrupted: Any) -> None:
+        _, ended, _ = interrupted
         assert ended.code == 130
         assert ended.err == ""
-        assert seconds < SECONDS_TO_END
 
     def test_leaves_a_checkpoint_of_the_step_it_came_to(self, program: Any, interrupted: Any) -> None:
         run_dir, ended, *_ = interrupted
@@ -73,7 +70,7 @@ def test_sigterm_saves_and_asks_to_be_started_again_with_75(program: Any, tmp_pa
     process = watched(program.start(tmp_path / "home", "train", *program.SMALL, *ENDLESS))
     process.reaches(4)
     process.send(signal.SIGTERM)
-    ended = process.end(SECONDS_TO_END)
+    ended = process.end()
     run_dir = program.only_run(tmp_path / "home")
     assert ended.code == 75 and ended.err == ""
     assert (run_dir / "checkpoints/last.ckpt").exists()
@@ -86,7 +83,7 @@ def test_without_its_parent_the_training_saves_and_ends_by_itself(program: Any, 
     process.reaches(4)
     trainers = process.trainers()
     process.send(signal.SIGKILL)
-    _, alive = psutil.wait_procs(trainers, timeout=SECONDS_TO_END)
+    _, alive = psutil.wait_procs(trainers, timeout=PATIENCE_SECONDS)
     assert trainers and alive == []
     run_dir = program.only_run(tmp_path / "home")
     assert program.result(run_dir)["status"] == "KILLED"
@@ -102,25 +99,25 @@ def test_a_command_that_is_repeated_at_once_waits_for_the_processes_that_lost_th
     first.trainers()
     first.send(signal.SIGKILL)
     second = watched(program.start(tmp_path / "home", *command))
-    deadline = time.monotonic() + 3 * SECONDS_TO_END
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while "goes on at" not in second.out.read_text():
         assert second.popen.poll() is None and time.monotonic() < deadline, second.err.read_text()
         time.sleep(0.1)
     second.trainers()
     second.send(signal.SIGTERM)
-    assert second.end(SECONDS_TO_END).code in (75, 143)
+    assert second.end().code in (75, 143)
     assert len(program.runs_in(tmp_path / "home")) == 1
 
 
 @pytest.mark.cold  # there is nothing to import otherwise
 def test_ctrl_c_before_the_first_step_leaves_no_run(program: Any, tmp_path: Path, watched: Any) -> None:
     process = watched(program.start(tmp_path / "home", "train", *program.SMALL))
-    deadline = time.monotonic() + SECONDS_TO_END
-    while not process.trainers() and time.monotonic() < deadline:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while sum(trainer.cpu_times().user for trainer in process.trainers()) < 0.5:  # then it is among the imports
+        assert process.popen.poll() is None and time.monotonic() < deadline, process.err.read_text()
         time.sleep(0.01)
-    time.sleep(0.5)  # somewhere among the imports
     process.send(signal.SIGINT)
-    ended = process.end(SECONDS_TO_END)
+    ended = process.end()
     assert ended.code == 130
     assert program.runs_in(tmp_path / "home") == []
     assert ended.err == ""

@@ -1,7 +1,6 @@
 """Two processes on the CPU: one run, one journal, one verdict; and one end."""
 
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 
 from pipeline.tracking.journal import metric_history
 
-SECONDS_TO_END = 15.0
 TWO = ("trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=1", "checkpoint.every_n_steps=null")
 BREAKS = """
 import os
@@ -115,37 +113,37 @@ def test_they_see_the_batches_that_one_process_sees(program: Any, both: Any, tmp
 
 
 def break_down(program: Any, home: Path, watched: Any, how: str) -> Any:
-    """How two processes ended of which the second breaks down in its 7th step, and the seconds from then."""
+    """How two processes ended of which the second breaks down in its 7th step."""
     home.mkdir()
     (home / "mine.py").write_text(BREAKS)
     breaking = ("allow_packages=[mine]", f"+callbacks.breaks={{_target_: mine.Breaks, how: {how}}}")
     settings = (*TWO, "trainer.max_epochs=100000", "callbacks=none", *breaking)
     process = watched(program.start(home, "train", *program.SMALL, *settings))
     process.reaches(4)
-    trainers, broke_at = process.trainers(), time.monotonic()
+    trainers = process.trainers()
     ended = process.end()
     assert not [each for each in trainers if each.is_running()]
     assert "Traceback" not in ended.err.partition("process 1 of 2")[0], "the first process has nothing to tell"
-    return ended, time.monotonic() - broke_at
+    return ended
 
 
 def test_when_one_raises_all_end_and_it_is_named(program: Any, tmp_path: Path, watched: Any) -> None:
-    ended, seconds = break_down(program, tmp_path / "home", watched, "raises")
-    assert ended.code == 1 and seconds < SECONDS_TO_END
+    ended = break_down(program, tmp_path / "home", watched, "raises")
+    assert ended.code == 1
     assert "process 1 of 2 failed with exit code 1" in ended.err
     assert "the second process broke down" in ended.err
 
 
 def test_when_one_is_killed_all_end_and_it_is_named(program: Any, tmp_path: Path, watched: Any) -> None:
-    ended, seconds = break_down(program, tmp_path / "home", watched, "is_killed")
-    assert ended.code == 137 and seconds < SECONDS_TO_END
+    ended = break_down(program, tmp_path / "home", watched, "is_killed")
+    assert ended.code == 137
     assert "process 1 of 2 was killed by somebody (SIGKILL)" in ended.err
     assert "to go on from what was saved: pipeline resume run=" in ended.err
 
 
 def test_when_one_hangs_all_end_and_it_is_told_where_it_stood(program: Any, tmp_path: Path, watched: Any) -> None:
-    ended, seconds = break_down(program, tmp_path / "home", watched, "sleeps_for_ever")
-    assert ended.code == 1 and seconds < SECONDS_TO_END
+    ended = break_down(program, tmp_path / "home", watched, "sleeps_for_ever")
+    assert ended.code == 1
     assert "process 1 of 2 has not moved for 1" in ended.err  # 10 s, or a second or two more
     assert "mine.py" in ended.err and "sleeps_for_ever" in ended.err
 
@@ -191,8 +189,8 @@ def start_hanging(program: Any, home: Path, callback: str) -> Any:
 
 @pytest.mark.slow
 def test_when_one_is_stopped_all_end_and_it_is_named(program: Any, tmp_path: Path, watched: Any) -> None:
-    ended, seconds = break_down(program, tmp_path / "home", watched, "is_stopped")
-    assert ended.code == 1 and seconds < SECONDS_TO_END
+    ended = break_down(program, tmp_path / "home", watched, "is_stopped")
+    assert ended.code == 1
     assert "process 1 of 2 was stopped by a signal" in ended.err
 
 
@@ -202,6 +200,6 @@ def test_a_signal_to_one_of_them_stops_both_at_the_same_step(program: Any, tmp_p
     )
     process.reaches(30)
     process.trainers()[1].send_signal(signal.SIGTERM)
-    ended = process.end(SECONDS_TO_END)
+    ended = process.end()
     assert ended.code == 75 and ended.err == ""
     assert "stopped; step-" in ended.out

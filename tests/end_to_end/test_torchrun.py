@@ -83,11 +83,9 @@ def test_a_killed_process_starts_again_by_itself_and_ends_with_the_same_weights(
     process.reaches(20)
     victim = workers(process.popen)[-1]
     victim.send_signal(signal.SIGKILL)
-    killed_at = time.monotonic()
     ended = process.end()
     assert ended.code == 0, ended.err
     assert "goes on at  step" in ended.out
-    assert time.monotonic() - killed_at < 120
     assert chaos.compare(peace, Run(program.only_run(tmp_path / "killed"))) == []
 
 

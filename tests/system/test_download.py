@@ -183,15 +183,16 @@ class TestWhatIsRefused:
 
 
 class TestWhatTheUserIsTold:
-    def test_without_a_network_what_was_tried_and_what_to_do_at_once(self, tmp_path: Path) -> None:
+    def test_without_a_network_what_was_tried_and_what_to_do_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waited and tried again"))
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
         urls = [f"http://127.0.0.1:{port}/file.gz", "http://no-such-host.invalid/file.gz"]
-        started_at = time.monotonic()
         with pytest.raises(DataError) as caught:
             fetched(tmp_path / "file", *urls)
-        assert time.monotonic() - started_at < 5
         first, refused, unknown, remedy = str(caught.value).splitlines()
         assert first == "file could not be downloaded:"
         assert "cannot be reached: [Errno" in refused

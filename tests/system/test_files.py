@@ -111,13 +111,11 @@ class TestLocked:
     def test_only_one_process_gets_in_and_the_wait_has_an_end(self, tmp_path: Path) -> None:
         holder = started(self.hold, tmp_path / "lock")
         wait_for_line(holder)
-        started_at = time.monotonic()
         with (
             pytest.raises(TimeoutError, match=r"lock is still locked by another process after 0\.2 s"),
             file_lock(tmp_path / "lock", timeout_seconds=0.2),
         ):
             pass
-        assert 0.2 <= time.monotonic() - started_at < 2
         end(holder)
 
     def test_a_lock_whose_holder_was_killed_is_free(self, tmp_path: Path) -> None:
