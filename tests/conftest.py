@@ -4,6 +4,7 @@ import hashlib
 import ipaddress
 import os
 import pickle
+import random
 import signal
 import socket
 import threading
@@ -27,10 +28,25 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cold", action="store_true", help="start every program under test from nothing")
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="modules, and tests in them, in an order of this seed")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a GPU are skipped without one; torch is asked only if there are such tests."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Shuffle the tests if that is asked for, and skip those that need a GPU where there is none."""
+    if config.getoption("shuffle") is not None:
+        shuffle(items, config.getoption("shuffle"))
+    skip_without_gpu(items)
+
+
+def shuffle(items: list[pytest.Item], seed: int) -> None:
+    """Put the modules into a random order, and the tests of each: what a module's fixture made is still shared."""
+    drawn = random.Random(seed)
+    places = {path: drawn.random() for path in dict.fromkeys(item.path for item in items)}
+    items.sort(key=lambda item: (places[item.path], drawn.random()))
+
+
+def skip_without_gpu(items: list[pytest.Item]) -> None:
+    """Ask torch for a GPU only if a test needs one."""
     needing_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not needing_gpu:
         return
@@ -61,14 +77,16 @@ def interruptible() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def warm_starts(pytestconfig: pytest.Config, own_environment: None, interruptible: None) -> Iterator[None]:
+def warm_starts(
+    pytestconfig: pytest.Config, own_environment: None, interruptible: None
+) -> Iterator[fork_server.Server | None]:
     """Programs under test come from a fork server, which starts when the first of them is asked for."""
     if pytestconfig.getoption("cold") or not fork_server.is_possible():
-        yield
+        yield None
         return
     server = fork_server.Server()
     with fork_server.programs_come(fork_server.popen_of(server)):
-        yield
+        yield server
     server.end()
 
 

@@ -35,13 +35,11 @@ sys.exit(7)
 """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[fork_server.Server]:
-    if not fork_server.is_possible():
-        pytest.skip("a fork server needs Linux")
-    server = fork_server.Server()
-    yield server
-    server.end()
+@pytest.fixture
+def server(warm_starts: fork_server.Server | None) -> fork_server.Server:
+    if warm_starts is None:
+        pytest.skip("there is no fork server with --cold, and none without Linux")
+    return warm_starts
 
 
 @pytest.fixture(params=["cold", "warm"])

@@ -67,7 +67,7 @@ import json
 print(json.dumps([f"{one.__module__}.{one.__name__}" for one in (Cut, Part, Parts, DataModule)]))
 """
     done = subprocess.run(
-        [sys.executable, "-W", "always::DeprecationWarning:__main__", "-c", OWN_DATA + report],
+        [sys.executable, "-c", f"# warm\nimport warnings\nwarnings.simplefilter('always')\n{OWN_DATA}{report}"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ SMALL = (
     "search.final_seeds=0",
 )
 RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
-LONG = "trainer.max_epochs=400"  # so that there is time to kill it
+LONG = "trainer.max_epochs=100"  # two seconds of computing, in which it can be killed
 PATIENCE_SECONDS = 120.0
 
 

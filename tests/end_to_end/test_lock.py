@@ -43,6 +43,7 @@ def test_of_a_resume_and_another_started_at_once_one_is_refused(
     assert stop(won) in (0, 75, 143, -signal.SIGTERM)  # an evaluation has nothing to save
 
 
+@pytest.mark.slow  # tests/runs/test_lock.py has it without programs
 @pytest.mark.cold  # warm ones are over before the other begins
 def test_of_two_evaluations_at_once_one_is_refused(program: Any, finished: Any, tmp_path: Path, watched: Any) -> None:
     folder = finished.copied_to(tmp_path / "home")

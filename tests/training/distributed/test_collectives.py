@@ -11,7 +11,7 @@ import pytest
 from pipeline.launch.local import free_port
 
 Start = Callable[..., list["subprocess.Popen[str]"]]
-PROGRAM = """
+PROGRAM = """# warm
 import os, platform, sys, time
 import torch
 from torch import distributed
