@@ -312,7 +312,7 @@ class TestIsRefused:
             def transform_batch(self, trainer: Any, batch: Any) -> Any:
                 return batch
 
-        with pytest.raises(UserError, match=r"Blur has a transform_batch .*callbacks\.transform\.BatchTransform"):
+        with pytest.raises(UserError, match=r"Blur has a transform_batch .*callbacks\.hooks\.BatchTransform"):
             check_transforms([Blur()], assemble())
 
     @pytest.mark.parametrize("setting", ["trainer.precision=17", "trainer.accelerator=abacus", "trainer.strategy=ddpp"])

@@ -64,7 +64,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (whole,) = (folder / "runs").glob("*-whole-*")
     config = Run(whole).config()
     config.launch = compose.compose(list(LATER)).config.launch  # so that a resume starts no process
-    Run(whole).freeze(compose.to_yaml(config), Run(whole).overrides())
+    Run(whole).write_config(compose.to_yaml(config), Run(whole).overrides())
     (whole / "job.json").write_text('{"launcher": "slurm", "job": null}')
     (whole / "sync.json").write_text(
         '{"uri": "sqlite:///x", "experiment_id": "1", "mlflow_run_id": "abc", "offset": 0, "files_offset": 0, "status":'

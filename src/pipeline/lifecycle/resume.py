@@ -90,7 +90,9 @@ def check_may_change(run: Run, key: str, value: Any) -> None:
 
 def new_run_command(run: Run, *overrides: str) -> str:
     """Return the command for a new run that starts from this run's weights."""
-    return shlex.join(["pipeline", "train", *run.overrides(), *overrides, f"init_from={run.id}"])
+    # auto_resume would find this run again, by its name.
+    typed = [override for override in run.overrides() if not override.startswith("auto_resume=")]
+    return shlex.join(["pipeline", "train", *typed, *overrides, f"init_from={run.id}"])
 
 
 def has_work_left(run: Run, config: DictConfig) -> bool:
