@@ -59,7 +59,9 @@ def samples(request: pytest.FixtureRequest, tmp_path: Path, record: Record) -> t
 
 
 @pytest.mark.parametrize("case", MADE)
-def test_it_is_named_or_left_out(case: str, samples: tuple[DataSource, DataSource, Path, str]) -> None:
+def test_a_path_that_is_not_a_readable_file_is_named_or_left_out(
+    case: str, samples: tuple[DataSource, DataSource, Path, str]
+) -> None:
     fails, skips, root, suffix = samples
     if case == "a file of somebody else" and NOBODY_IS_REFUSED:
         pytest.skip("whoever runs this may read everything")

@@ -18,7 +18,7 @@ def written(sizes: Sequence[int], values: bytes) -> bytearray:
 
 @settings(deadline=None)
 @given(sizes=st.lists(st.integers(0, 5), min_size=1, max_size=4), data=st.data())
-def test_what_was_written_is_read(sizes: list[int], data: st.DataObject) -> None:
+def test_an_idx_file_of_any_shape_is_read_as_it_was_written(sizes: list[int], data: st.DataObject) -> None:
     count = int(torch.tensor(sizes).prod())
     values = data.draw(st.binary(min_size=count, max_size=count))
     tensor = parse_idx(written(sizes, values), dimensions=len(sizes), where="it")

@@ -207,13 +207,13 @@ def test_what_is_wrong_with_a_folder_is_said_with_the_remedy(tmp_path: Path, zoo
     (zoo / "emu").mkdir()
     with pytest.raises(DataError, match="emu holds no image"):
         load(zoo)
-    skip_or_fail = load(zoo, on_bad_sample="skip").skipped
-    assert skip_or_fail == (f"{zoo}/emu holds no image (.jpg, .jpeg, .png, .webp, .bmp), and a folder is a class",)
+    skipped = load(zoo, on_bad_sample="skip").skipped
+    assert skipped == (f"{zoo}/emu holds no image (.jpg, .jpeg, .png, .webp, .bmp), and a folder is a class",)
     draw(zoo / "emu" / "1.png", 1)
     with pytest.raises(DataError, match="the class emu has 1 image"):
         load(zoo)
-    skip_or_fail = load(zoo, on_bad_sample="skip").skipped
-    assert skip_or_fail == (f"{zoo}/emu/1.png is the only training image of emu",)
+    skipped = load(zoo, on_bad_sample="skip").skipped
+    assert skipped == (f"{zoo}/emu/1.png is the only training image of emu",)
     with pytest.raises(DataError, match=r"labels\.csv does not exist"):
         load(zoo, labels="labels.csv")
     (zoo / "labels.csv").write_text("file,label\ncat/00.png,cat\n")
@@ -239,5 +239,5 @@ def test_a_class_that_training_never_shows_is_named(tmp_path: Path) -> None:
     draw(tmp_path / "data" / "test" / "c" / "odd.png", 50)
     with pytest.raises(DataError, match=r"odd\.png \(test\) is of the class c, which no training image has"):
         load(tmp_path / "data")
-    (skip_or_fail,) = load(tmp_path / "data", on_bad_sample="skip").skipped
-    assert "odd.png (test) is of the class c" in skip_or_fail
+    (skipped,) = load(tmp_path / "data", on_bad_sample="skip").skipped
+    assert "odd.png (test) is of the class c" in skipped

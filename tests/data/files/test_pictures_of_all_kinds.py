@@ -126,8 +126,8 @@ def test_what_is_no_picture_for_a_network_is_refused_by_name(case: str, tmp_path
     write(root / "dog" / "odd.png")
     with pytest.raises(DataError, match=rf"(?s)1 of 21 images.*odd\.png {said}"):
         load(root)
-    (skip_or_fail,) = load(root, on_bad_sample="skip").skipped
-    assert re.search(said, skip_or_fail)
+    (skipped,) = load(root, on_bad_sample="skip").skipped
+    assert re.search(said, skipped)
 
 
 def test_a_large_picture_is_read_or_named_whatever_python_makes_of_warnings(tmp_path: Path) -> None:

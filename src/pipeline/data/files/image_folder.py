@@ -62,25 +62,25 @@ class ImageHeader(NamedTuple):
 class ImageHeaders:
     """The headers of all files, in their order; None for those that are `bad`."""
 
-    each: list[ImageHeader | None]
+    headers: list[ImageHeader | None]
     bad: list[BadFile]
 
     @property
     def sizes(self) -> list[tuple[int, int] | None]:
         """Return (height, width) for each file."""
-        return [None if header is None else (header.height, header.width) for header in self.each]
+        return [None if header is None else (header.height, header.width) for header in self.headers]
 
     @property
     def is_coloured(self) -> bool:
-        return any(header is not None and header.is_coloured for header in self.each)
+        return any(header is not None and header.is_coloured for header in self.headers)
 
     @property
     def grey_bits(self) -> int:
         """Return how many bits the grey images with 16 bits use, such as 12 in medicine; 0 without such images."""
-        return max((header.highest for header in self.each if header is not None), default=0).bit_length()
+        return max((header.highest for header in self.headers if header is not None), default=0).bit_length()
 
     def rows_where(self, condition: Callable[[ImageHeader], bool]) -> list[int]:
-        return [row for row, header in enumerate(self.each) if header is not None and condition(header)]
+        return [row for row, header in enumerate(self.headers) if header is not None and condition(header)]
 
 
 class ImageFolder:
@@ -183,8 +183,8 @@ def read_image_headers(root: Path, paths: Sequence[str]) -> ImageHeaders:
             headers, bad = cache.read_headers(read_image_header, [root / path for path in paths])
             write_atomically(cached, json.dumps({"each": headers, "bad": list(map(asdict, bad))}))
         content = json.loads(cached.read_text())
-    each = [None if header is None else ImageHeader(*header) for header in content["each"]]
-    return ImageHeaders(each, [BadFile(**bad) for bad in content["bad"]])
+    headers = [None if header is None else ImageHeader(*header) for header in content["each"]]
+    return ImageHeaders(headers, [BadFile(**bad) for bad in content["bad"]])
 
 
 def read_image_header(path: Path) -> ImageHeader:
