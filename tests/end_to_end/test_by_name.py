@@ -1,4 +1,4 @@
-"""A command that is given again, and a run that sets out from another one's weights."""
+"""A command that is given again, and a run that starts from the weights of another one."""
 
 from pathlib import Path
 from typing import Any

@@ -166,16 +166,16 @@ class TestTheTask:
             ("diabetes", 1, "val/r2"),
         ],
     )
-    def test_of_a_table_is_what_its_last_column_asks_for(self, data: str, outputs: int, headline: str) -> None:
+    def test_the_task_of_a_table_follows_from_its_target_column(self, data: str, outputs: int, headline: str) -> None:
         assembly = assembled(f"data={data}", "model=mlp")
         assert assembly.spec is not None and assembly.spec.num_outputs == outputs
         assert assembly.headline == headline
 
-    def test_may_be_another_than_the_data_suggests(self) -> None:
+    def test_the_task_may_differ_from_what_the_data_suggest(self) -> None:
         assembly = assembled("data=breast_cancer", "model=softmax_regression", "task=classification")
         assert assembly.spec is not None and (assembly.spec.task, assembly.spec.num_outputs) == ("multiclass", 2)
 
-    def test_comes_with_a_model_that_is_known_by_its_loss(self) -> None:
+    def test_a_perceptron_brings_its_own_task(self) -> None:
         module = assembled("data=iris", "data.source.positive=setosa", "model=perceptron").module
         assert isinstance(module, Learner) and isinstance(module.task, PerceptronTask)
 
@@ -192,7 +192,9 @@ class TestTheTask:
             (("data=diabetes", "model=mlp", "task.label_smoothing=0.1"), "diabetes has a number to predict"),
         ],
     )
-    def test_that_does_not_fit_is_refused_before_training(self, overrides: tuple[str, ...], expected: str) -> None:
+    def test_a_task_that_does_not_fit_is_refused_before_training(
+        self, overrides: tuple[str, ...], expected: str
+    ) -> None:
         with pytest.raises(UserError) as caught:
             assembled(*overrides)
         assert expected in str(caught.value)
@@ -216,7 +218,9 @@ class TestIsRefused:
             (("optimizer.betas=[0.9,1.5]",), ["optimizer or scheduler", "1.5"]),
         ],
     )
-    def test_what_does_not_fit_the_data(self, overrides: tuple[str, ...], expected: list[str]) -> None:
+    def test_a_part_that_does_not_fit_the_data_is_refused(
+        self, overrides: tuple[str, ...], expected: list[str]
+    ) -> None:
         message = refusal(*overrides)
         assert [words for words in expected if words not in message] == []
 
@@ -229,28 +233,28 @@ class TestIsRefused:
             ("assembled.OfLightning", ["made for the package lightning", "import pytorch_lightning as L"]),
         ],
     )
-    def test_a_model_that_does_not_score_the_classes(self, model: str, expected: list[str]) -> None:
+    def test_a_model_that_does_not_score_the_classes_is_refused(self, model: str, expected: list[str]) -> None:
         message = refusal(model=model)
         assert [words for words in expected if words not in message] == []
 
     @pytest.mark.parametrize("model", ["assembled.NeedsSpec", "assembled.TwoScores"])
-    def test_a_data_module_that_tells_nothing_to_a_model_that_must_know(self, model: str) -> None:
+    def test_a_data_module_without_a_spec_is_refused_for_a_model_that_needs_one(self, model: str) -> None:
         message = refusal(data="assembled.Plain", model=model)
         assert "data=Plain has no `spec`" in message and model in message and "pipeline.spec.DataSpec" in message
 
-    def test_data_of_unknown_length_without_a_number_of_steps(self) -> None:
+    def test_data_of_unknown_length_are_refused_without_a_number_of_steps(self) -> None:
         assert "such as trainer.max_steps=1000" in refusal(data="assembled.Stream")
         assert assemble("trainer.max_steps=20", data="assembled.Stream").total_steps == 20
 
-    def test_a_loader_of_the_module_that_nobody_uses_is_told(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_unused_loader_of_the_module_is_warned_about(self, caplog: pytest.LogCaptureFixture) -> None:
         assemble(model="assembled.WithLoader")
         assert "WithLoader has a train_dataloader of its own, which is not used" in caplog.text
 
-    def test_data_that_is_no_data_module(self) -> None:
+    def test_data_that_are_no_data_module_are_refused(self) -> None:
         message = refusal(data="assembled.Noise")
         assert "is not a LightningDataModule" in message and "data.source._target_" in message
 
-    def test_a_monitor_that_nothing_produces(self) -> None:
+    def test_a_monitor_that_nothing_produces_is_refused(self) -> None:
         stopping = pl.callbacks.EarlyStopping(monitor="val/acuracy")
         with pytest.raises(
             UserError, match=r"monitors val/acuracy, which nothing produces; choose one of .*val/accuracy"
@@ -279,7 +283,9 @@ class TestIsRefused:
             ("time_shift", "iris", "time_shift needs sound; iris has table data"),
         ],
     )
-    def test_a_callback_that_cannot_change_this_data(self, callback: str, data: str, expected: str | None) -> None:
+    def test_a_callback_that_cannot_change_this_data_is_refused(
+        self, callback: str, data: str, expected: str | None
+    ) -> None:
         config = compose([f"data={data}", "model=mlp", f"callbacks=[default,{callback}]"]).config
         callbacks = list(instantiate.instantiate(config.callbacks, config).values())
         assembly = assembling.build_components(config, SINGLE_PROCESS)
@@ -290,7 +296,7 @@ class TestIsRefused:
                 check_transforms(callbacks, assembly)
             assert expected in str(caught.value)
 
-    def test_tokens_cannot_be_mixed(self) -> None:
+    def test_mixing_of_tokens_is_refused(self) -> None:
         assembly = assemble()
         assert assembly.spec is not None
         sentences = replace(assembly.spec, name="reviews", kind="text", input_shape=(9,))
@@ -300,14 +306,14 @@ class TestIsRefused:
             check_transforms([MixUp(alpha=1.0, p=1.0)], replace(assembly, spec=sentences))
 
     @pytest.mark.parametrize("callback", [MixUp(alpha=1.0, p=1.0), CutMix(alpha=1.0, p=1.0)])
-    def test_pairs_that_would_lie_in_two_processes(self, callback: BatchTransform) -> None:
+    def test_mixing_of_pairs_that_lie_in_two_processes_is_refused(self, callback: BatchTransform) -> None:
         place = Rank(rank=0, world_size=2, local_rank=0, local_world_size=2)
         with pytest.raises(UserError, match=r"data\.batch_size=6 gives each of 2 processes 3, .* data\.batch_size=8$"):
             check_transforms([callback], assemble("data.batch_size=6", place=place))
         check_transforms([callback], assemble("data.batch_size=8", place=place))
         check_transforms([callback], assemble("data.batch_size=7"))
 
-    def test_a_change_of_batches_that_nothing_would_call(self) -> None:
+    def test_a_batch_transform_that_nothing_calls_is_refused(self) -> None:
         class Blur(pl.Callback):
             def transform_batch(self, trainer: Any, batch: Any) -> Any:
                 return batch
@@ -316,7 +322,7 @@ class TestIsRefused:
             check_transforms([Blur()], assemble())
 
     @pytest.mark.parametrize("setting", ["trainer.precision=17", "trainer.accelerator=abacus", "trainer.strategy=ddpp"])
-    def test_a_setting_that_lightning_does_not_know(self, setting: str, tmp_path: Path) -> None:
+    def test_a_setting_that_lightning_does_not_know_is_refused(self, setting: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"^trainer: "):
             trainer(tmp_path, setting)
 

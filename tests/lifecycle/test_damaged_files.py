@@ -218,7 +218,7 @@ def mutations(value: Any) -> Iterator[Any]:
                 yield {**value, key: changed}
 
 
-def test_lines_of_the_journal_of_any_shape_are_passed_over(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_damaged_lines_of_the_journal_are_skipped(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = copy / "journal.jsonl"
     records = {record["kind"]: record for record, _ in journal.read_journal(path)}
     before = journal.metric_history(path)

@@ -33,7 +33,7 @@ def raising(problem: BaseException) -> Callable[[], None]:
         (KeyboardInterrupt(), 130, ""),
     ],
 )
-def test_what_is_foreseen_ends_in_one_message(
+def test_an_expected_error_ends_in_one_message(
     problem: BaseException, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_codes.run_to_exit_code(raising(problem), tmp_path) == code
@@ -47,12 +47,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_nothing_wrong_is_0(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_success_has_the_exit_code_0(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_codes.run_to_exit_code(lambda: None, folder) == 0
     assert capsys.readouterr().err == ""
 
 
-def test_what_nobody_foresaw_shows_where_it_happened(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unexpected_error_shows_its_traceback(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_codes.run_to_exit_code(raising(ZeroDivisionError("by nothing")), folder) == 1
     said = capsys.readouterr().err
     assert "Traceback" in said and "ZeroDivisionError: by nothing" in said and "in work" in said
@@ -75,7 +75,7 @@ def test_brackets_in_a_message_are_printed_as_they_are(folder: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EROFS])
-def test_a_lost_file_system_is_told_with_the_way_to_go_on(
+def test_a_lost_file_system_is_answered_with_the_command_to_resume(
     number: int, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_codes.run_to_exit_code(raising(OSError(number, "gone")), folder) == 1
@@ -89,19 +89,21 @@ def test_a_run_directory_that_is_gone_is_a_lost_file_system(tmp_path: Path, caps
     assert "is lost" in capsys.readouterr().err
 
 
-def test_a_missing_file_of_somebody_elses_is_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_elsewhere_is_no_lost_file_system(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_codes.run_to_exit_code((folder / "file").read_text, folder) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_memory_that_ran_out_is_told_with_its_remedies(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_out_of_memory_is_answered_with_its_remedies(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_codes.run_to_exit_code(lambda: [torch.empty(2**50)].clear(), folder) == 1
     said = capsys.readouterr().err
     assert said.startswith("failed: out of memory") and "Traceback" not in said
     assert "data.batch_size" in said and "batch.on_out_of_memory=halve" in said
 
 
-def test_one_sample_for_batch_norm_is_told_with_what_to_type(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_sample_for_batch_norm_is_answered_with_what_to_type(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     normed = torch.nn.BatchNorm1d(3)
     assert exit_codes.run_to_exit_code(lambda: print(normed(torch.zeros(1, 3))), folder) == 1
     said = capsys.readouterr().err

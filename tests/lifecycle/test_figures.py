@@ -73,7 +73,7 @@ CASES: dict[str, tuple[TestPredictions | None, tuple[str, ...], set[str]]] = {
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_each_file_is_whole_and_needs_nothing_else(drawn: Any, case: str) -> None:
+def test_each_figure_is_complete_and_needs_no_other_file(drawn: Any, case: str) -> None:
     kept, classes, expected = CASES[case]
     found = drawn(kept, classes)
     assert set(found) == {"learning_curves", *expected}

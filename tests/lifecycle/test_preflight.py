@@ -82,7 +82,7 @@ def test_a_mistake_about_sentences_is_told_from_the_first_row(asked: dict[str, A
         check(tmp_path, SENTENCES | asked)
 
 
-def test_what_is_right_or_lies_elsewhere_passes(tmp_path: Path) -> None:
+def test_correct_files_and_files_on_other_machines_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(GOOD)
     check(tmp_path / "own.csv", TABLE)
     check(tmp_path, TABLE | {"train": "own.csv", "test": "own.csv"})
@@ -92,7 +92,7 @@ def test_what_is_right_or_lies_elsewhere_passes(tmp_path: Path) -> None:
         check(tmp_path / "nowhere.csv", TABLE)
 
 
-def test_it_needs_no_torch(tmp_path: Path) -> None:
+def test_the_check_of_data_files_needs_no_torch(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(GOOD)
     config = {"data": {"root": "own.csv", "source": TABLE}, "launch": {"_target_": "pipeline.launch.local.Local"}}
     asked = (

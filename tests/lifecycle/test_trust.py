@@ -33,7 +33,7 @@ def theirs(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "diagnose", "resume"])
-def test_its_own_list_allows_nothing(verb: str, theirs: Path) -> None:
+def test_the_list_of_packages_in_another_users_run_allows_nothing(verb: str, theirs: Path) -> None:
     program = f"{REPORT_IMPORTS}from pipeline.cli import main; code = main([{verb!r}]); print(code)"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "callbacks.x._target_=sympy.sympify is not in a package" in ended.stderr
@@ -43,7 +43,7 @@ def test_its_own_list_allows_nothing(verb: str, theirs: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["runs", "logs"])
-def test_it_can_be_looked_at_all_the_same(verb: str, theirs: Path) -> None:
+def test_another_users_run_can_be_looked_at(verb: str, theirs: Path) -> None:
     command = module_command("pipeline", verb)
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

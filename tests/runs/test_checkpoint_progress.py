@@ -32,7 +32,7 @@ def archive(path: Path, structure: bytes, *, times: int = 1) -> None:
             file.write(structure)
 
 
-def test_it_tells_epochs_and_steps(tmp_path: Path) -> None:
+def test_a_checkpoint_tells_epochs_and_steps(tmp_path: Path) -> None:
     archive(tmp_path / "step-00000020.ckpt", pickle.dumps(GOOD, protocol=2))
     assert read_checkpoint_progress(tmp_path) == CheckpointProgress(2, 20, is_over=False)
 
@@ -51,7 +51,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("what", ROWS)
-def test_what_somebody_made_to_fill_the_memory_tells_nothing(tmp_path: Path, what: str) -> None:
+def test_a_checkpoint_made_to_fill_the_memory_is_skipped(tmp_path: Path, what: str) -> None:
     structure, times = ROWS[what]
     archive(tmp_path / "step-00000030.ckpt", structure, times=times)
     archive(tmp_path / "step-00000020.ckpt", pickle.dumps(GOOD, protocol=2))
@@ -68,7 +68,7 @@ def test_what_somebody_made_to_fill_the_memory_tells_nothing(tmp_path: Path, wha
 
 
 @pytest.mark.parametrize("what", ["a pipe", "a link out of the run"])
-def test_what_is_no_file_of_the_run_is_passed_over(tmp_path: Path, what: str) -> None:
+def test_a_checkpoint_that_is_no_file_of_the_run_is_skipped(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     archive(folder / "step-00000020.ckpt", pickle.dumps(GOOD, protocol=2))

@@ -18,7 +18,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_clean_tree_is_told_from_a_changed_one(repository: Path) -> None:
+def test_a_clean_git_tree_differs_from_a_changed_one(repository: Path) -> None:
     clean = environment.git_state(repository)
     assert clean is not None and len(clean["commit"]) == 40
     assert not clean["dirty"] and clean["branch"] == "trunk"

@@ -56,7 +56,7 @@ def test_what_lightning_would_take_from_the_environment_is_refused_with_a_key_th
     check_config(composed.config, composed.shipped)
 
 
-def test_all_of_them_are_named_at_once_and_what_is_the_runs_own_gets_no_key() -> None:
+def test_all_refused_variables_are_named_at_once_and_only_settings_of_a_run_get_a_key() -> None:
     with pytest.raises(ConfigError) as told:
         check_variables({"PL_TRAINER_LOGGER": "False", "PL_DEEPSPEED_CONFIG_PATH": "/ds.json"})
     assert "unset PL_DEEPSPEED_CONFIG_PATH PL_TRAINER_LOGGER" in str(told.value)
@@ -64,12 +64,14 @@ def test_all_of_them_are_named_at_once_and_what_is_the_runs_own_gets_no_key() ->
 
 
 @pytest.mark.parametrize("name", ["PL_TRAINER_FAST_DEV_RUN", "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "OMP_NUM_THREADS"])
-def test_empty_ones_and_those_that_have_no_say_pass(name: str) -> None:
+def test_empty_variables_and_those_without_effect_are_accepted(name: str) -> None:
     check_variables({name: "" if name.startswith("PL_TRAINER") else "7"})
 
 
 @pytest.mark.parametrize("verb", ["train", "search seed=0,1", "resume"])
-def test_every_verb_that_trains_refuses_them_before_torch_and_leaves_nothing(verb: str, tmp_path: Path) -> None:
+def test_every_verb_that_trains_refuses_variables_of_lightning_before_torch_and_leaves_nothing(
+    verb: str, tmp_path: Path
+) -> None:
     answer = subprocess.run(
         [sys.executable, "-c", BEFORE_TORCH, *shlex.split(verb)],
         capture_output=True,
@@ -83,13 +85,15 @@ def test_every_verb_that_trains_refuses_them_before_torch_and_leaves_nothing(ver
     assert list(tmp_path.iterdir()) == []
 
 
-def test_so_do_those_that_judge_a_run_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_verbs_that_evaluate_a_run_refuse_variables_of_lightning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PL_TRAINER_PRECISION", "bf16-mixed")
     with pytest.raises(ConfigError, match="unset PL_TRAINER_PRECISION"):
         check_run_config("latest", str(tmp_path), ())
 
 
-def test_a_process_of_a_run_refuses_them_too(tmp_path: Path) -> None:
+def test_a_training_process_refuses_variables_of_lightning(tmp_path: Path) -> None:
     run = Run(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     run.config_path.write_text("name: x\n")
@@ -129,7 +133,7 @@ def test_a_process_of_a_run_refuses_them_too(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("verb", ["train", "search seed=0,1"])
-def test_what_mlflow_itself_would_heed_counts_or_is_told_in_one_line_without_its_value(
+def test_a_variable_of_mlflow_that_is_ignored_is_named_in_one_line_without_its_value(
     name: str, typed: str, told: str | None, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -143,7 +147,7 @@ def test_what_mlflow_itself_would_heed_counts_or_is_told_in_one_line_without_its
         assert told in said and "hunter2" not in said
 
 
-def test_an_empty_one_says_nothing() -> None:
+def test_an_empty_variable_of_mlflow_is_not_mentioned() -> None:
     assert not list(
         ignored_variables({"MLFLOW_TRACKING_URI": "", "MLFLOW_RUN_ID": ""}, compose([]).config.tracking, [])
     )
@@ -167,7 +171,7 @@ def test_one_process_of_a_slurm_job_is_alone_and_keeps_its_signals(
     assert not isinstance(trainer._accelerator_connector.cluster_environment, SLURMEnvironment)
 
 
-def test_what_changes_speed_or_the_last_digits_is_kept_with_the_run_and_no_secret_is(
+def test_variables_that_change_speed_or_the_last_digits_are_recorded_and_secrets_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept = {

@@ -62,7 +62,7 @@ def can_be_held(folder: Path) -> bool:
 @pytest.mark.parametrize(
     "work, remedy", [("trained", "pipeline cancel {folder.name}"), ("evaluated", "kill {holder.pid}")]
 )
-def test_who_comes_second_is_told_who_holds_it_and_what_to_type(
+def test_a_second_process_is_told_who_holds_the_lock_and_what_to_type(
     hold: Hold, tmp_path: Path, work: str, remedy: str
 ) -> None:
     holder = hold(work)
@@ -73,7 +73,7 @@ def test_who_comes_second_is_told_who_holds_it_and_what_to_type(
     assert said.endswith(remedy.format(folder=tmp_path, holder=holder))
 
 
-def test_it_falls_with_its_holder_whatever_is_left_in_the_file(hold: Hold, tmp_path: Path) -> None:
+def test_the_lock_ends_with_its_holder_whatever_is_left_in_the_file(hold: Hold, tmp_path: Path) -> None:
     holder = hold("evaluated")
     holder.kill()
     holder.wait()
@@ -82,12 +82,12 @@ def test_it_falls_with_its_holder_whatever_is_left_in_the_file(hold: Hold, tmp_p
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 200, b"{", b"[1]", b'{"token": 1}', b'{"pid": -1}'])
-def test_no_content_of_the_file_keeps_anybody_out(tmp_path: Path, content: bytes) -> None:
+def test_no_content_of_the_lock_file_keeps_anybody_out(tmp_path: Path, content: bytes) -> None:
     (tmp_path / lock.LOCK_FILE).write_bytes(content)
     assert can_be_held(tmp_path)
 
 
-def test_it_lives_as_long_as_a_process_that_inherited_it(
+def test_the_lock_lasts_as_long_as_a_process_that_inherited_it(
     hold: Hold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "ORPHANS_TIMEOUT_SECONDS", 0.3)
@@ -101,7 +101,7 @@ def test_it_lives_as_long_as_a_process_that_inherited_it(
     assert can_be_held(tmp_path)
 
 
-def test_what_is_left_of_a_killed_holder_is_waited_for(hold: Hold, tmp_path: Path) -> None:
+def test_the_children_of_a_killed_holder_are_waited_for(hold: Hold, tmp_path: Path) -> None:
     holder = hold(lock.TRAINED)
     holder.kill()
     holder.wait()
@@ -112,7 +112,7 @@ def test_what_is_left_of_a_killed_holder_is_waited_for(hold: Hold, tmp_path: Pat
     assert ends.wait() == 0
 
 
-def test_a_patient_one_waits_for_a_live_holder(hold: Hold, tmp_path: Path) -> None:
+def test_a_cluster_job_waits_for_a_live_holder(hold: Hold, tmp_path: Path) -> None:
     holder = hold("evaluated")
     waiting = subprocess.Popen(
         [
@@ -132,13 +132,13 @@ def test_a_patient_one_waits_for_a_live_holder(hold: Hold, tmp_path: Path) -> No
     assert out == "mine\n"
 
 
-def test_those_below_a_holder_may_write_too(hold: Hold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_processes_of_a_holder_may_write_too(hold: Hold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hold("evaluated")
     monkeypatch.setenv(lock.TOKEN_VARIABLE, json.loads((tmp_path / lock.LOCK_FILE).read_text())["token"])
     assert can_be_held(tmp_path)
 
 
-def test_it_is_given_back_with_the_environment_as_it_was(tmp_path: Path) -> None:
+def test_releasing_the_lock_restores_the_environment(tmp_path: Path) -> None:
     before = dict(os.environ)
     with lock.run_lock(tmp_path, "evaluated"):
         assert os.environ[lock.TOKEN_VARIABLE]
@@ -149,7 +149,7 @@ def test_it_is_given_back_with_the_environment_as_it_was(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("left", ["directory", "link", "nothing"])
-def test_where_there_can_be_no_lock_the_work_goes_on_without(tmp_path: Path, left: str) -> None:
+def test_work_goes_on_without_a_lock_where_none_is_possible(tmp_path: Path, left: str) -> None:
     folder = tmp_path / "run"
     if left != "nothing":
         folder.mkdir()

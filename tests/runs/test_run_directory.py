@@ -41,7 +41,7 @@ def three(empty_folder: Path) -> Path:
 
 
 class TestMaking:
-    def test_the_configuration_is_in_it_before_anything_else_happens(self, empty_folder: Path) -> None:
+    def test_a_new_run_directory_holds_its_configuration_before_training(self, empty_folder: Path) -> None:
         run = make()
         assert re.fullmatch(r"\d{8}-\d{6}-cnn-[0-9a-f]{4}", run.id)
         assert run.folder.parent == empty_folder / "runs"
@@ -50,14 +50,14 @@ class TestMaking:
         assert (run.folder / "environment.json").read_text() == '{\n  "a": 1\n}\n'
         assert not run.has_started and run.result() is None
 
-    def test_many_at_the_same_moment_get_a_directory_each(self, empty_folder: Path) -> None:
+    def test_runs_made_at_the_same_moment_get_a_directory_each(self, empty_folder: Path) -> None:
         assert len({make().folder for _ in range(20)}) == 20
 
-    def test_making_one_does_not_move_latest(self, three: Path) -> None:
+    def test_making_a_run_does_not_move_latest(self, three: Path) -> None:
         make()
         assert os.readlink(three / "runs/latest") == NAMES[1]
 
-    def test_where_nothing_can_be_written_nothing_is_left(self, empty_folder: Path) -> None:
+    def test_a_run_directory_that_cannot_be_written_leaves_nothing(self, empty_folder: Path) -> None:
         (empty_folder / "file").write_text("")
         with pytest.raises(RunError, match=r"cannot write a run directory in .*/file/runs: Not a directory; choose"):
             make(runs_dir="file/runs")
@@ -68,7 +68,7 @@ class TestMaking:
         run.discard()
         assert list((empty_folder / "runs").iterdir()) == []
 
-    def test_latest_moves_from_one_to_the_next(self, three: Path) -> None:
+    def test_latest_moves_from_one_run_to_the_next(self, three: Path) -> None:
         for name in NAMES:
             Run(three / "runs" / name).update_latest_link()
             assert (three / "runs/latest").resolve().name == name
@@ -89,29 +89,29 @@ class TestFinding:
             ("runs/latest", NAMES[1]),
         ],
     )
-    def test_by_latest_name_ending_part_or_path(self, three: Path, reference: str, found: str) -> None:
+    def test_a_run_is_found_by_latest_name_ending_part_or_path(self, three: Path, reference: str, found: str) -> None:
         assert find_run(reference, "runs").folder == three / "runs" / found
 
-    def test_by_a_path_anywhere(self, three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_run_is_found_by_a_path_anywhere(self, three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir("/")
         assert find_run(str(three / "runs" / NAMES[0]), "runs").id == NAMES[0]
         assert find_run("5e6f", str(three / "runs")).id == NAMES[2]
 
-    def test_a_part_of_several_names_is_ambiguous(self, three: Path) -> None:
+    def test_a_part_of_several_run_names_is_ambiguous(self, three: Path) -> None:
         with pytest.raises(RunError, match=rf"run=cnn could be any of {NAMES[0]}, {NAMES[1]}: give more of the name"):
             find_run("cnn", "runs")
 
     @pytest.mark.parametrize("reference", ["20260103-120000-mlp-mnist5k-5e6e", "mpl-mnist5k-5e6f"])
-    def test_what_is_not_there_gets_the_nearest_names(self, three: Path, reference: str) -> None:
+    def test_an_unknown_reference_is_answered_with_the_nearest_names(self, three: Path, reference: str) -> None:
         with pytest.raises(RunError, match=rf"run={reference} is not in .*did you mean {NAMES[2]}.*or run=latest"):
             find_run(reference, "runs")
 
     @pytest.mark.parametrize("reference", ["../../etc", "*", "[", "", " "])
-    def test_odd_characters_find_nothing(self, three: Path, reference: str) -> None:
+    def test_a_reference_with_odd_characters_finds_no_run(self, three: Path, reference: str) -> None:
         with pytest.raises(RunError):
             find_run(reference, "runs")
 
-    def test_where_there_is_no_run_yet_it_says_how_to_make_one(self, empty_folder: Path) -> None:
+    def test_an_empty_folder_of_runs_is_answered_with_how_to_make_one(self, empty_folder: Path) -> None:
         with pytest.raises(RunError, match=r"there is no run in .* yet; `make train` makes one"):
             find_run("latest", "runs")
 
@@ -128,7 +128,7 @@ def test_a_result_is_read_back_as_it_was_written(empty_folder: Path) -> None:
     assert run.result() == result
 
 
-def test_a_run_is_found_by_what_mlflow_calls_it(three: Path) -> None:
+def test_a_run_is_found_by_its_mlflow_run_id(three: Path) -> None:
     run = Run(three / "runs" / NAMES[0])
     sync_state.save_progress(run.folder, sync_state.SyncProgress(uri="sqlite:///x.db", mlflow_run_id="ab" * 16))
     assert find_run("ab" * 16, "runs").id == run.id

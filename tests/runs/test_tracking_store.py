@@ -109,7 +109,9 @@ def test_nothing_goes_to_a_server_that_another_users_run_names(
     assert listener.heard == []
 
 
-def test_a_place_for_files_is_asked_about_too(run: Path, listener: Listener, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_artifact_store_that_another_users_run_names_is_used(
+    run: Path, listener: Listener, capfd: pytest.CaptureFixture[str]
+) -> None:
     config = run / "config.yaml"
     config.write_text(re.sub("artifacts: .*", "artifacts: http://files.example", config.read_text()))
     assert main(["sync", f"run={run.name}", f"tracking.uri={listener.uri}"]) == 2
@@ -117,7 +119,7 @@ def test_a_place_for_files_is_asked_about_too(run: Path, listener: Listener, cap
     assert listener.heard == []
 
 
-def test_a_server_that_is_typed_or_in_the_environment_is_asked(
+def test_a_server_that_is_typed_or_in_the_environment_is_used(
     run: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_another(run)
@@ -129,7 +131,7 @@ def test_a_server_that_is_typed_or_in_the_environment_is_asked(
     assert set(listener.heard) == {"Bearer secret"}
 
 
-def test_a_run_of_this_users_own_goes_where_it_says(run: Path, listener: Listener) -> None:
+def test_a_run_of_this_user_is_sent_to_the_store_that_it_names(run: Path, listener: Listener) -> None:
     main(["sync", f"run={run.name}"])
     assert set(listener.heard) == {"Bearer secret"}
 
