@@ -24,9 +24,7 @@ from pipeline.launch.launcher import Launcher, Resources
 OPTIONS = option_groups([shipped_folder()])["launch"]
 SUBMITTING = [option for option in OPTIONS if "dry_run" in compose([f"launch={option}"]).config.launch]
 RUNNING_HERE = [option for option in OPTIONS if option not in SUBMITTING]
-TELLS_ITS_PLACE = (
-    "import pathlib, sys; from pipeline.system.process import place; pathlib.Path(sys.argv[1]).write_text(str(place()))"
-)
+TELLS_ITS_PLACE = "import pathlib, sys; from pipeline.system.process import process_rank; pathlib.Path(sys.argv[1]).write_text(str(process_rank()))"
 BUILDS_AND_RUNS = """
 import sys
 from pathlib import Path
@@ -140,4 +138,4 @@ def test_launching_imports_nothing_heavy(option: str, folder: Path) -> None:
 def test_a_local_process_gets_its_rank_and_its_exit_code_is_returned(option: str, code: int, folder: Path) -> None:
     tells = [sys.executable, "-c", f"{TELLS_ITS_PLACE}; sys.exit({code})", str(folder / "place")]
     assert built(option, folder).run(tells, Resources(1, 1), folder) == code
-    assert (folder / "place").read_text() == "Place(rank=0, world_size=1, local_rank=0, local_world_size=1)"
+    assert (folder / "place").read_text() == "Rank(rank=0, world_size=1, local_rank=0, local_world_size=1)"

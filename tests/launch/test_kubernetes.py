@@ -285,7 +285,10 @@ class TestMistakes:
             ({"volumes": {"/shared": "a", "/x": {}}}, "nothing at /x: expected one source"),
             ({"volumes": {"/shared": "a", "x": "b"}}, "expected a path from the root"),
             ({"volumes": {"/shared": "a", "/shared/": "b"}}, "/shared twice"),
-            ({"volumes": {"/shared": "a", "/x": {"emptyDir": {"sizeLimit": "8 GB"}}}}, "expected an amount"),
+            (
+                {"volumes": {"/shared": "a", "/x": {"emptyDir": {"sizeLimit": "8 GB"}}}},
+                "expected a Kubernetes quantity",
+            ),
             ({"volumes": {"/shared": "Team_Files"}}, "'Team_Files' is not valid here; expected the name of a claim"),
             ({"volumes": {"/shared": 3}}, "has 3 at /shared: expected the name of a claim"),
             ({"tolerations": [{"kee": "a"}]}, "did you mean key"),
@@ -461,7 +464,7 @@ class TestKubectl:
     def test_a_job_record_of_another_launcher_is_ignored(self, calls: Callable[[], list[str]], folder: Path) -> None:
         job_record.write_job_record(folder, launcher="slurm", job="17")
         assert launcher(**LEAST).state(folder) is None
-        with pytest.raises(RunError, match="no TrainJob"):
+        with pytest.raises(RunError, match="was not submitted as a TrainJob"):
             launcher(**LEAST).cancel(folder)
         assert calls() == []
         submit(folder)

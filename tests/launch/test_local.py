@@ -75,12 +75,12 @@ def alive(folder: Path) -> list[str]:
 
 def test_every_process_gets_its_rank(empty_folder: Path) -> None:
     tell = (
-        "import os, pathlib; from pipeline.system.process import place; here = place();"
+        "import os, pathlib; from pipeline.system.process import process_rank; here = process_rank();"
         "pathlib.Path(f'place{here.rank}').write_text(f\"{here} {os.environ['MASTER_PORT']}\")"
     )
     assert run(empty_folder, tell, processes=3) == 0
     told = [(empty_folder / f"place{rank}").read_text() for rank in range(3)]
-    assert told[1].startswith("Place(rank=1, world_size=3, local_rank=1, local_world_size=3)")
+    assert told[1].startswith("Rank(rank=1, world_size=3, local_rank=1, local_world_size=3)")
     assert len({each.rsplit(maxsplit=1)[1] for each in told}) == 1  # one port for all
 
 

@@ -69,16 +69,16 @@ def test_after_kills_in_any_order_sync_sends_each_point_once_and_marks_the_run_k
     assert is_all_there_once(server.uri, run_dir, contents, "KILLED")
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(["trainer", "sidecar", "keeper"])), ids=" ".join)
+@pytest.mark.parametrize("order", list(itertools.permutations(["trainer", "sidecar", "client"])), ids=" ".join)
 def test_after_kills_in_any_order_sync_completes_a_local_database_too(
     run_dir: Path, sqlite_uri: str, training: Trainings, contents: Callable[[str], Any], order: tuple[str, ...]
 ) -> None:
     process = training(sqlite_uri, steps=1_000_000)
     shipper = sidecar_of(process)
     wait_for(lambda: state(run_dir).get("metrics", 0) > 20)
-    (keeper,) = shipper.children()
+    (client,) = shipper.children()
     for victim in order:
-        {"trainer": process.kill, "sidecar": shipper.kill, "keeper": keeper.kill}[victim]()
+        {"trainer": process.kill, "sidecar": shipper.kill, "client": client.kill}[victim]()
         time.sleep(0.5)
     process.wait()
     assert sidecar.sync_run(run_dir, uri=sqlite_uri, artifacts=None, on_model=None).complete
@@ -91,8 +91,8 @@ def test_a_shared_client_killed_during_a_run_is_replaced(
     process = training(sqlite_uri, steps=1_000_000)
     shipper = sidecar_of(process)
     wait_for(lambda: state(run_dir).get("metrics", 0) > 20)
-    (keeper,) = shipper.children()
-    keeper.kill()
+    (client,) = shipper.children()
+    client.kill()
     time.sleep(0.5)
     (run_dir / "stop").touch()
     assert process.stdout is not None and process.stdout.read() == "True\n"

@@ -26,7 +26,7 @@ class Watch:
     """The most memory that what ships to this store ever held together, in MB; shared pages count for each process."""
 
     def __init__(self, folder: Path, uri: str) -> None:
-        quiet_mlflow()  # as the sidecars do: the keeper's place depends on such settings
+        quiet_mlflow()  # as the sidecars do: the socket's path depends on such settings
         self.marks = (str(folder), str(shared_client.socket_path(uri)))
         self.most = 0.0
         self.is_over = threading.Event()
