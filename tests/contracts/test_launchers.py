@@ -24,7 +24,10 @@ from pipeline.launch.launcher import Launcher, Resources
 OPTIONS = option_groups([shipped_folder()])["launch"]
 SUBMITTING = [option for option in OPTIONS if "dry_run" in compose([f"launch={option}"]).config.launch]
 RUNNING_HERE = [option for option in OPTIONS if option not in SUBMITTING]
-TELLS_ITS_PLACE = "import pathlib, sys; from pipeline.system.process import process_rank; pathlib.Path(sys.argv[1]).write_text(str(process_rank()))"
+TELLS_ITS_PLACE = (
+    "import pathlib, sys; from pipeline.system.process import process_rank; "
+    "pathlib.Path(sys.argv[1]).write_text(str(process_rank()))"
+)
 BUILDS_AND_RUNS = """
 import sys
 from pathlib import Path

@@ -102,8 +102,8 @@ class TestWhenTheNetworkIsBad:
         mirror.files["/file.gz"] = PACKED
         mirror.faults = ["hang"]
         code = (
-            "import sys, pathlib; from pipeline.system.download import fetch\n"
-            "fetch([sys.argv[1]], pathlib.Path(sys.argv[2]), size=int(sys.argv[3]), sha256='', remedy='')"
+            "import sys, pathlib; from pipeline.system.download import download_file\n"
+            "download_file([sys.argv[1]], pathlib.Path(sys.argv[2]), size=int(sys.argv[3]), sha256='', remedy='')"
         )
         victim = subprocess.Popen(
             [sys.executable, "-c", code, f"{mirror.url}/file.gz", tmp_path / "file", str(len(CONTENT))],
@@ -214,10 +214,10 @@ class TestWhatTheUserIsTold:
     def test_when_the_disk_is_full_and_what_arrived_is_kept(self, mirror: "Mirror", tmp_path: Path) -> None:
         mirror.files["/file.gz"] = PACKED
         code = (
-            "import sys, pathlib, resource; from pipeline.system.download import fetch\n"
+            "import sys, pathlib, resource; from pipeline.system.download import download_file\n"
             "from pipeline.errors import DataError\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-            "try: fetch([sys.argv[1]], pathlib.Path(sys.argv[2]), size=200_000, sha256='', remedy='')\n"
+            "try: download_file([sys.argv[1]], pathlib.Path(sys.argv[2]), size=200_000, sha256='', remedy='')\n"
             "except DataError as error: print(error)"
         )
         command = [sys.executable, "-c", code, f"{mirror.url}/file.gz", str(tmp_path / "file")]

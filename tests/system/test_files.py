@@ -104,8 +104,8 @@ class TestWriteFolder:
 
 class TestLocked:
     hold = (
-        "import sys, time, pathlib; from pipeline.system.files import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])): print('ready', flush=True); time.sleep(60)"
+        "import sys, time, pathlib; from pipeline.system.files import file_lock\n"
+        "with file_lock(pathlib.Path(sys.argv[1])): print('ready', flush=True); time.sleep(60)"
     )
 
     def test_only_one_process_gets_in_and_the_wait_has_an_end(self, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pipeline.system.memory_limit import CGROUP_ROOT, CGROUP_V1, CGROUP_V2, avai
 
 MEGABYTE = 1 << 20
 LIMIT = 512 * MEGABYTE
-PROGRAM = "from pipeline.system.memory_limit import free_bytes; print(free_bytes())"
+PROGRAM = "from pipeline.system.memory_limit import available_memory_bytes; print(available_memory_bytes())"
 
 
 @pytest.fixture

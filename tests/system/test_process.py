@@ -17,7 +17,8 @@ from pipeline.system.process import (
 )
 
 FOLLOWER = (
-    "from pipeline.system.process import follow_parent; follow_parent(poll_seconds=0.05); import time; time.sleep(60)"
+    "import time; from pipeline.system.process import exit_with_parent; exit_with_parent(poll_seconds=0.05); "
+    "time.sleep(60)"
 )
 
 
@@ -42,7 +43,7 @@ def test_a_process_lives_as_long_as_its_parent() -> None:
 def test_a_process_ends_without_the_interpreter_being_taken_apart() -> None:
     program = """
 import atexit
-from pipeline.system.process import end
+from pipeline.system.process import exit_without_teardown
 
 class Held:
     def __del__(self) -> None:
@@ -51,14 +52,14 @@ class Held:
 held = Held()
 atexit.register(print, "at exit")
 print("done", end=" ")
-end(3)
+exit_without_teardown(3)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (3, "done at exit\n", "")
 
 
 def test_a_process_ends_whose_output_is_closed() -> None:
-    program = "from pipeline.system.process import end; end(3)"
+    program = "from pipeline.system.process import exit_without_teardown; exit_without_teardown(3)"
     closed = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-c", program]
     ended = subprocess.run(closed, check=False)
     assert ended.returncode == 3

@@ -258,10 +258,10 @@ class TestTheOfficialFiles:
     def test_they_need_little_memory(self) -> None:
         code = (
             "import resource, sys, pathlib; from pipeline.data.datasets.mnist import MNIST\n"
-            "from pipeline.data.data_spec import describe\n"
+            "from pipeline.data.data_spec import build_data_spec\n"
             "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
             "before = peak()\n"
-            "describe(MNIST(validation_size=5000).load(pathlib.Path(sys.argv[1])))\n"
+            "build_data_spec(MNIST(validation_size=5000).load(pathlib.Path(sys.argv[1])))\n"
             "print((peak() - before) * (1 if sys.platform == 'darwin' else 1024))"
         )
         command = [sys.executable, "-c", code, str(REAL)]
