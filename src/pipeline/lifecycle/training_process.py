@@ -49,9 +49,9 @@ def run_training_process(run: Run) -> int:
         broken_pipe_safe_output(),
         lock.run_lock(run.folder, lock.TRAINED, is_cluster_job=True) if process_rank().is_first else nullcontext(),
     ):
-        from pipeline.lifecycle import train
+        from pipeline.lifecycle.train_run import train_in_this_process
 
-        return train.train_in_this_process(run, heartbeat)
+        return train_in_this_process(run, heartbeat)
 
 
 def _set_torchrun_variables() -> None:

@@ -61,10 +61,7 @@ def train_run(run: Run, rank: Rank, heartbeat: HeartbeatWriter, console: Console
             folder=run.checkpoints, interruption=interruption, evaluated=run.tested_checkpoint, **config.checkpoint
         ),
     ]
-    callbacks = [
-        *monitoring_callbacks(run, components, callbacks, console, is_resumed=checkpoint is not None),
-        *callbacks,
-    ]
+    callbacks = monitoring_callbacks(run, components, callbacks, console, is_resumed=checkpoint is not None) + callbacks
     trainer = build_checked_trainer(config, components, callbacks, recorder.loggers, run.folder, rank)
 
     # Training and test.
