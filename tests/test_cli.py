@@ -3,6 +3,7 @@ import os
 import pty
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,11 @@ class TestShowing:
         assert main(arguments) == 0
         shown = capsys.readouterr().out
         assert [verb for verb in VERBS if f"  {verb} " not in shown] == []
+
+    @pytest.mark.parametrize("verb", list(VERBS))
+    def test_every_verb_names_a_function_of_its_module(self, verb: str) -> None:
+        module, _, function = VERBS[verb].function.rpartition(".")
+        assert callable(getattr(import_module(f"pipeline.{module}"), function))
 
     @pytest.mark.parametrize("verb", list(VERBS))
     def test_every_verb_shows_how_it_is_used(self, verb: str, capsys: pytest.CaptureFixture[str]) -> None:

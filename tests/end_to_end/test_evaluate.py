@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.commands import evaluate
 from pipeline.errors import RunError
+from pipeline.lifecycle import evaluate_run
 from pipeline.runs.run_directory import Run
 
 
@@ -20,7 +20,7 @@ def moved(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_they_are_the_same_to_the_last_digit(finished: Any, moved: Path) -> None:
-    assert evaluate.evaluate_run(Run(moved)).metrics == finished.result["metrics"]
+    assert evaluate_run.test_run(Run(moved)).metrics == finished.result["metrics"]
 
 
 def test_a_copy_of_the_directory_elsewhere_is_enough(program: Any, finished: Any, moved: Path, tmp_path: Path) -> None:
@@ -40,11 +40,11 @@ def test_weights_that_were_altered_are_not_judged(finished: Any, tmp_path: Path)
     content[len(content) // 2] ^= 1
     best.write_bytes(content)
     with pytest.raises(RunError, match=rf"{best.name} is truncated or altered: its SHA-256"):
-        evaluate.evaluate_run(Run(folder))
+        evaluate_run.test_run(Run(folder))
 
 
 def test_a_run_that_never_saved_anything_is_told_how_to_go_on(finished: Any, tmp_path: Path) -> None:
     folder = finished.copied_to(tmp_path)
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(RunError, match=f"has no checkpoint .* pipeline resume run={folder.name}"):
-        evaluate.evaluate_run(Run(folder))
+        evaluate_run.test_run(Run(folder))

@@ -22,10 +22,10 @@ def test_a_better_run_becomes_the_champion_and_is_found_by_that_name(program: An
     assert good.code == 0, good.err
     second = program.run(home, "register", "name=digits")
     assert "registered  digits version 2" in second.out and "champion    version 2: val/loss" in second.out
-    assert "test set    test/accuracy" in second.out and "looked at 2 times" in second.out
+    assert "test set    test/accuracy" in second.out and "used 2 times" in second.out
     again = program.run(home, "register", "name=digits", "run=latest")
     assert "version 2" in again.out, "a run is registered once"
-    assert "looked at 2 times" in again.out, "the same weights on the same test set are one look"
+    assert "used 2 times" in again.out, "the same weights on the same test set are one look"
     best = program.run(home, "evaluate", "run=models:/digits@champion")
     newest = max(program.runs_in(home))
     assert best.code == 0 and newest.name in best.out

@@ -218,7 +218,7 @@ def test_a_job_in_the_queue_is_listed_not_submitted_twice_and_cancelled(program:
     wait_for(lambda: state(number) == "CANCELLED", run_dir)
     assert f"{name}  NOT STARTED " in program.run(home, "runs").out
     nothing = program.run(home, "cancel", name)
-    assert nothing.code == 2 and "is not under way (NOT STARTED)" in nothing.err
+    assert nothing.code == 2 and "is not running (NOT STARTED)" in nothing.err
 
 
 def test_a_job_that_went_back_to_the_queue_is_listed_and_cancelled(program: Any, submit: Any) -> None:

@@ -89,7 +89,7 @@ def test_its_report_made_again_replaces_the_one_in_mlflow(program: Any, tracked:
     page = run_dir / "report.html"
     page.write_text(page.read_text().replace("<h1>", "<h1>An older "))
     remade = program.run(run_dir.parents[1], "report")
-    assert remade.code == 0 and remade.out.splitlines()[-1] == "in MLflow, too", remade.err
+    assert remade.code == 0 and remade.out.splitlines()[-1] == "sent to MLflow", remade.err
     stored = Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path)))
     assert stored.read_bytes() == page.read_bytes()
     listed = program.run(run_dir.parents[1], "sync", "--all")

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.commands import compare
 from pipeline.errors import RunError
+from pipeline.reports import compare_runs, run_report
 from pipeline.reports import predictions as saved
-from pipeline.reports import run_report
 from pipeline.reports.predictions import RegressionPredictions
 from pipeline.runs.run_directory import Run
 
@@ -69,7 +68,7 @@ def two(run_like: Callable[..., Run], changed: Callable[..., None], tmp_path: Pa
 
 
 def test_two_are_compared_sample_by_sample(two: list[Run], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    compare.compare(runs=f"{two[0].id},{two[1].id}", runs_dir=str(tmp_path), output="")
+    compare_runs.write_comparison(two, runs_dir=str(tmp_path), output="")
     said = capsys.readouterr().out
     assert "linear-dust-2aaa over linear-dust-1aaa: +0." in said and "nearer 100 : 0, adjusted p 0.0001" in said
     assert "linear-dust-2aaa is the best" in said and "accuracy" not in said
@@ -79,8 +78,8 @@ def test_two_are_compared_sample_by_sample(two: list[Run], capsys: pytest.Captur
 
 def test_one_whose_numbers_are_none_is_not_compared(two: list[Run]) -> None:
     saved.write_predictions(two[0].folder, replace(numbers(), predicted=np.full((100, 1), np.nan, np.float32)))
-    with pytest.raises(RunError, match=rf"{two[0].id} predicts numbers that are none .*: leave it out"):
-        compare.evidence_of(two[0])
+    with pytest.raises(RunError, match=rf"{two[0].id} has NaN or infinite predictions, .*: leave it out"):
+        compare_runs.load_predictions(two[0])
 
 
 def test_the_furthest_stand_first(page_of: Any) -> None:

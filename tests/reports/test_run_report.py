@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.commands.report import remake
+from pipeline.commands.report import report
 from pipeline.errors import RunError
 from pipeline.reports import run_report
 from pipeline.reports.predictions import ClassPredictions
@@ -233,7 +233,7 @@ def test_the_verb_says_where_the_page_is_and_what_it_lacks(
     run_like: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_like(tmp_path / "run", None)
-    assert remake(run="run", runs_dir=str(tmp_path)) == 0
+    assert report(["run=run", f"runs_dir={tmp_path}"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said == [
         str(tmp_path / "run" / "report.html"),

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from pipeline.cli import main
-from pipeline.commands.train import check_run_config
+from pipeline.cli_args import check_run
 from pipeline.config.checks.check_config import check_config
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
@@ -90,7 +90,7 @@ def test_verbs_that_evaluate_a_run_refuse_variables_of_lightning(
 ) -> None:
     monkeypatch.setenv("PL_TRAINER_PRECISION", "bf16-mixed")
     with pytest.raises(ConfigError, match="unset PL_TRAINER_PRECISION"):
-        check_run_config("latest", str(tmp_path), ())
+        check_run(Run(tmp_path))
 
 
 def test_a_training_process_refuses_variables_of_lightning(tmp_path: Path) -> None:

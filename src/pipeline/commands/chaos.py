@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from pipeline.cli_args import values_and_overrides, whole_number
 from pipeline.errors import DONE, FAILED, TrainingFailed
 from pipeline.runs.run_directory import Run
 from pipeline.system.process import module_command
@@ -85,8 +86,11 @@ def newest_step(folder: Path) -> int:
     )
 
 
-def chaos(overrides: list[str], runs_dir: str, *, kills: int, seed: int) -> int:
-    """0 if every run that was killed equals the one that was not, else 1 with the differences."""
+def chaos(arguments: list[str]) -> int:
+    """Return 0 if every killed run equals the undisturbed one, else 1 after printing the differences."""
+    named, overrides = values_and_overrides(arguments, {"kills": "50", "chaos_seed": "0", "runs_dir": "runs"})
+    kills, seed = (whole_number(named, key, example="50") for key in ("kills", "chaos_seed"))
+    runs_dir = named["runs_dir"]
     chance, stamp = random.Random(seed), f"chaos-{int(time.time()):x}"
 
     def training(number: int | str) -> Training:

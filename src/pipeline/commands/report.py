@@ -1,44 +1,44 @@
-"""`pipeline report`: the page of a run made again, here and in MLflow."""
+"""`pipeline report`: write the report of a run again, here and in MLflow. Imports no torch."""
 
 from pathlib import Path
 
+from pipeline.cli_args import named_run, named_values
 from pipeline.errors import DONE, RunError
-from pipeline.reports.report_data import has_test_predictions
-from pipeline.reports.run_report import REPORT_FILE, write_run_report
-from pipeline.runs import lock
-from pipeline.runs.find_run import find_run
 from pipeline.runs.run_directory import Run
 from pipeline.runs.tracking_store import export_command, tracking_store_of
-from pipeline.tracking import journal, sidecar, sync_state
+from pipeline.tracking import journal, sidecar
 
 
-def remake(*, run: str, runs_dir: str) -> int:
-    """Its exit code: 0 as soon as the page stands in the run directory."""
-    found = find_run(run, runs_dir)
-    before = _content(found.folder / REPORT_FILE)
+def report(arguments: list[str]) -> int:
+    """Write the report again, and send it to MLflow if it changed and the run is there."""
+    run = named_run(named_values(arguments, {"run": "latest", "runs_dir": "runs"}))
+    from pipeline.reports.report_data import has_test_predictions
+    from pipeline.reports.run_report import REPORT_FILE, write_run_report
+    from pipeline.runs import lock
+    from pipeline.tracking import sync_state
+
+    before = _content(run.folder / REPORT_FILE)
     try:
-        path = write_run_report(found)
+        path = write_run_report(run)
     except OSError as problem:
         raise RunError(
-            f"cannot write {found.folder / REPORT_FILE}: {problem.strerror or problem}; copy the run directory to "
-            "where you may write, and give the copy: pipeline report run=COPY"
+            f"cannot write {run.folder / REPORT_FILE}: {problem.strerror or problem}; copy the run directory "
+            "to where you may write, and give the copy: pipeline report run=COPY"
         ) from problem
     print(path)
-    if not has_test_predictions(found):
-        print(f"without the test set: {found.id} has no predictions; pipeline evaluate run={found.id} writes them")
-    if path.read_bytes() != before and sync_state.load_progress(found.folder) is not None:
+    if not has_test_predictions(run):
+        print(f"without the test set: {run.id} has no predictions; pipeline evaluate run={run.id} writes them")
+    if path.read_bytes() != before and sync_state.load_progress(run.folder) is not None:
         try:
-            with lock.run_lock(
-                found.folder, "reported on"
-            ):  # after the page, which may also be made of a run under way
-                _send(found)
-        except lock.RunLockedError as somebody:
-            print(f"not sent to MLflow: {somebody}")
+            with lock.run_lock(run.folder, "reported on"):  # after the page, which may also be of a running training
+                _send(run, REPORT_FILE)
+        except lock.RunLockedError as holder:
+            print(f"not sent to MLflow: {holder}")
     return DONE
 
 
-def _send(run: Run) -> None:
-    """To where the run's journal went. A run under way sends its own page, one that was never sent takes it along."""
+def _send(run: Run, name: str) -> None:
+    """Send the report to the run's store. A running training sends its own."""
     if journal.is_open(run.journal_path):
         return
     try:
@@ -49,14 +49,14 @@ def _send(run: Run) -> None:
     if store is None:
         return
     record = journal.Journal(run.journal_path)
-    record.artifact(REPORT_FILE)
+    record.artifact(name)
     record.close()
     state = sidecar.sync_run(run.folder, **store._asdict(), on_model=export_command(run))
     if state.complete:
-        print("in MLflow, too")
+        print("sent to MLflow")
     else:
         why = state.problem or f"{state.waiting} waiting"
-        print(f"not in MLflow yet ({why}); once it can be: pipeline sync run={run.id}")
+        print(f"not in MLflow yet ({why}); to try again: pipeline sync run={run.id}")
 
 
 def _content(path: Path) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The runs of a folder: which there are, how each is getting on, what it said, and its end. No torch in here."""
+"""`pipeline runs`, `logs` and `cancel`: list runs, follow one, end one. Imports no torch."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import metrics, run_files
+from pipeline import cli_args, metrics, run_files
 from pipeline.durations import format_age
 from pipeline.errors import DONE, RunError, UserError
 from pipeline.launch import job_record
 from pipeline.run_files import warn_once
-from pipeline.runs.find_run import find_run, runs_in
+from pipeline.runs.find_run import runs_in
 from pipeline.runs.run_directory import Run
 from pipeline.runs.status import (
     ENDED_STATES,
@@ -26,7 +26,7 @@ from pipeline.system.streams import printable
 from pipeline.tracking import journal
 
 POLL_SECONDS = 0.3
-LONGEST_LINE = 1 << 20  # bytes; a longer one is shown in parts
+MAX_LINE_BYTES = 1 << 20  # a longer line is printed in parts
 QUEUE_POLL_SECONDS = 5.0  # a cluster's controller is not asked more often
 HEADLINES = (
     *(f"{part}/{name}" for part in ("test", "val") for name in metrics.HEADLINE_METRICS),
@@ -34,8 +34,41 @@ HEADLINES = (
 )
 
 
+def list_or_show(arguments: list[str]) -> int:
+    """List the runs of a folder, or show one of them."""
+    if arguments[:1] == ["show"]:
+        return show_run(_run_of(arguments[1:]))
+    named = cli_args.named_values(arguments, {"runs_dir": "runs", "last": "30"})
+    return list_runs(named["runs_dir"], last=cli_args.number_or_all(named, "last", example="50"))
+
+
+def logs(arguments: list[str]) -> int:
+    """Print what a run recorded and logged, file by file; with --follow until it ends."""
+    words = [word for word in arguments if word not in ("--follow", "-f")]
+    return print_logs(_run_of(words), follow=len(words) < len(arguments))
+
+
+def cancel(arguments: list[str]) -> int:
+    """Ask a run to save a checkpoint and stop. Raise RunError if it is not running."""
+    run = _run_of(arguments)
+    with damage_as_run_error(run):
+        config = run.config()
+        is_open, launched = journal.is_open(run.journal_path), launcher_state(run, config)
+        status = run_state(run, config)
+    if is_open and job_record.read_job_record(run.folder) is None:
+        raise RunError(f"{run.id} was started by a srun or torchrun of your own: end that, with scancel or Ctrl-C")
+    if not is_open and launched is None:
+        raise RunError(f"{run.id} is not running ({status}): there is nothing to cancel")
+    print(f"{run.id}: {build_launcher(config).cancel(run.folder)}\nto continue: pipeline resume run={run.id}")
+    return DONE
+
+
+def _run_of(arguments: list[str]) -> Run:
+    return cli_args.named_run(cli_args.named_values_after_first(arguments, {"run": "latest", "runs_dir": "runs"}))
+
+
 def list_runs(runs_dir: str, *, last: int | None) -> int:
-    """The newest `last` of them, the newest at the end."""
+    """Print a table of the `last` runs (None: all), the newest at the end."""
     found = runs_in(runs_dir)
     if not found:
         raise RunError(f"there is no run in {Path(runs_dir).absolute()} yet; `pipeline train` makes one")
@@ -51,7 +84,7 @@ def list_runs(runs_dir: str, *, last: int | None) -> int:
 
 
 def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
-    """One that cannot be read does not hide the others."""
+    """Return the cells of a run; one that cannot be read does not hide the others."""
     age = format_age(time.time() - run.config_path.lstat().st_mtime)
     try:
         with damage_as_run_error(run):
@@ -64,9 +97,8 @@ def _row(run: Run, silent: set[str]) -> tuple[str, ...]:
         return run.id, "DAMAGED", "", "why: pipeline runs show NAME", age, ""
 
 
-def show(reference: str, runs_dir: str) -> int:
-    """Raises RunError for one that cannot be read."""
-    run = find_run(reference, runs_dir)
+def show_run(run: Run) -> int:
+    """Print what is known about a run. Raise RunError if it cannot be read."""
     with damage_as_run_error(run):
         rows = _described(run)
     width = max(len(label) for label, _ in rows) + 2
@@ -91,41 +123,25 @@ def _described(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def logs(reference: str, runs_dir: str, *, follow: bool) -> int:
-    """What the run recorded and logged, file by file; with `follow` until it ends."""
-    run = find_run(reference, runs_dir)
+def print_logs(run: Run, *, follow: bool) -> int:
+    """Print new lines of a run's files, once, or with `follow` until it ends."""
     config = run.config()
     tails: dict[Path, Tail] = {}
-    told = ""
+    last_status = ""
     while True:
         with damage_as_run_error(run):
             status = run_state(run, config)
-        if follow and status != told:
+        if follow and status != last_status:
             print(f"--- {status}", flush=True)
-            told = status
+            last_status = status
         for path in [run.journal_path, *sorted(run.folder.glob("*.log"))]:
-            tail = tails.setdefault(path, Tail(path, _told if path == run.journal_path else str))
+            tail = tails.setdefault(path, Tail(path, _record_text if path == run.journal_path else str))
             for line in tail.new_lines():
                 print(printable(line), flush=True)
         if not follow or status in ENDED_STATES:
             return DONE
         is_in_queue = run.is_submitted and not journal.is_open(run.journal_path)
         time.sleep(QUEUE_POLL_SECONDS if is_in_queue else POLL_SECONDS)
-
-
-def cancel(reference: str, runs_dir: str) -> int:
-    """Raises RunError for a run that is not under way."""
-    run = find_run(reference, runs_dir)
-    with damage_as_run_error(run):
-        config = run.config()
-        is_open, launched = journal.is_open(run.journal_path), launcher_state(run, config)
-        status = run_state(run, config)
-    if is_open and job_record.read_job_record(run.folder) is None:
-        raise RunError(f"{run.id} was started by a srun or torchrun of your own: end that, with scancel or Ctrl-C")
-    if not is_open and launched is None:
-        raise RunError(f"{run.id} is not under way ({status}): there is nothing to cancel")
-    print(f"{run.id}: {build_launcher(config).cancel(run.folder)}\nto go on: pipeline resume run={run.id}")
-    return DONE
 
 
 def _where(run: Run, config: DictConfig) -> str:
@@ -137,8 +153,8 @@ def _headline(values: dict[str, float]) -> str:
     return next((f"{name} {values[name]:.4f}" for name in HEADLINES if name in values), "")
 
 
-def _told(line: str) -> str:
-    """A record of the journal in words."""
+def _record_text(line: str) -> str:
+    """Describe a record of the journal."""
     record = journal.parse_record(line.encode())
     if record is None:
         return "(a line of the journal that cannot be read)"
@@ -150,10 +166,10 @@ def _told(line: str) -> str:
 
 
 class Tail:
-    """The lines of a file that grows; each once, when it is whole."""
+    """Read the lines of a growing file, each once, when it is complete."""
 
-    def __init__(self, path: Path, form: Callable[[str], str]) -> None:
-        self.path, self.form, self.offset = path, form, 0
+    def __init__(self, path: Path, format_line: Callable[[str], str]) -> None:
+        self.path, self.format_line, self.offset = path, format_line, 0
 
     def new_lines(self) -> Iterator[str]:
         try:
@@ -165,10 +181,10 @@ class Tail:
             return
         with file:
             file.seek(self.offset)
-            while line := file.readline(LONGEST_LINE):
-                if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+            while line := file.readline(MAX_LINE_BYTES):
+                if not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
                     return
                 self.offset += len(line)
-                told = self.form(line.decode(errors="replace").rstrip("\n"))
-                if told:
-                    yield told
+                text = self.format_line(line.decode(errors="replace").rstrip("\n"))
+                if text:
+                    yield text

@@ -1,22 +1,26 @@
-"""`pipeline train`: compose the configuration and check it, then import the heavy packages and launch the run."""
+"""`pipeline train` and `pipeline resume`: compose and check a configuration, then launch a run.
+
+What is heavy is imported after the check.
+"""
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from pipeline import cli_args
-from pipeline.config import help_pages, search_path
+from pipeline.config import search_path
+from pipeline.config.search_path import ALLOW_PACKAGES
 from pipeline.errors import DONE
 from pipeline.tracking.tracking_uri import redact
 
 
 def train(arguments: list[str]) -> int:
+    """Train a network, evaluate it on the test set and track it."""
     options = cli_args.train_options(arguments)
     folders = search_path.config_folders(options.config_dir)
     if options.help or options.info:
-        show = help_pages.train_page if options.help else help_pages.options_page
-        print(show(options.config_name, folders))
+        from pipeline.config.help_pages import options_page, train_page
+
+        print((train_page if options.help else options_page)(options.config_name, folders))
         return DONE
 
     gc.disable()  # many small objects and hardly a cycle among them: collecting takes a fifth of the time
@@ -32,41 +36,18 @@ def train(arguments: list[str]) -> int:
         check_variables(os.environ)
         check_composed(composed)
     finally:
-        gc.freeze()  # what there is now stays until the end: not looked through again and again
+        gc.freeze()  # objects that exist now stay until the end: no collection needs to look through them
         gc.enable()
 
-    from pipeline.lifecycle import launch_run
+    from pipeline.lifecycle.launch_run import launch_training
 
-    return launch_run.launch_training(composed, ["pipeline", "train", *arguments])
-
-
-def check_run_config(reference: str, runs_dir: str, packages: Sequence[str]) -> None:
-    """Check a run before torch is imported, which takes seconds.
-
-    Raises UserError if there is no such run, if the environment would change its results, and if its configuration
-    calls code that nobody allowed.
-    """
-    from pipeline.config.checks.check_config import check_targets
-    from pipeline.runs.environment import check_variables
-    from pipeline.runs.find_run import find_run
-
-    check_variables(os.environ)
-    check_targets(find_run(reference, runs_dir, packages=packages).config())
+    return launch_training(composed, ["pipeline", "train", *arguments])
 
 
-@contextmanager
-def locked_run(reference: str, runs_dir: str, packages: Sequence[str], work: str) -> Iterator[str]:
-    """Hold the lock of a run, and give its directory. Raises UserError if there is no such run, or if it is locked."""
-    from pipeline.runs.find_run import find_run
-    from pipeline.runs.lock import run_lock
+def resume(arguments: list[str]) -> int:
+    """Continue a run from its newest checkpoint."""
+    defaults = {"run": "latest", "runs_dir": "runs", ALLOW_PACKAGES: ""}
+    named, overrides = cli_args.values_and_overrides(arguments, defaults)
+    from pipeline.lifecycle.launch_run import resume_run
 
-    folder = find_run(reference, runs_dir, packages=packages).folder
-    with run_lock(folder, work):
-        yield str(folder)
-
-
-def check_run_exists(reference: str, runs_dir: str, packages: Sequence[str] = (), *, key: str = "run") -> None:
-    """Raise UserError if there is no such run, before torch is imported."""
-    from pipeline.runs.find_run import find_run
-
-    find_run(reference, runs_dir, key=key, packages=packages)
+    return resume_run(named["run"], overrides, named["runs_dir"], cli_args.typed_packages(named))

@@ -10,7 +10,6 @@ from pipeline.config import search_path
 from pipeline.config.search_path import RECIPE_GROUP
 from pipeline.errors import ConfigError
 
-USAGE = "pipeline completion install [bash | zsh]   (or print the script:  pipeline completion bash)"
 CONFIG_VERBS = ("train", "search")  # verbs whose configuration is the file of the same name
 SEARCH_SUBCOMMANDS = ("show", "list", "dashboard")  # what can follow `search` in place of values to search
 FLAGS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--resolve")
@@ -44,7 +43,7 @@ if [ "$funcstack[1]" = "_pipeline" ]; then _pipeline "$@"; else compdef _pipelin
 SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
 
-def completion_output(arguments: Sequence[str], verbs: Sequence[str]) -> str:
+def completion_output(arguments: Sequence[str], verbs: Sequence[str], *, usage: str) -> str:
     """What `pipeline completion ARGUMENTS` prints. Raises ConfigError for what it does not know."""
     match list(arguments):
         case ["candidates", line]:
@@ -53,7 +52,7 @@ def completion_output(arguments: Sequence[str], verbs: Sequence[str]) -> str:
             return SCRIPTS[shell]
         case ["install", *shell] if len(shell) <= 1:
             return f"{install_completion(*shell)}\n"
-    raise ConfigError(f"expected  {USAGE}")
+    raise ConfigError(f"expected  {usage}")
 
 
 def candidates(line: str, verbs: Sequence[str]) -> list[str]:

@@ -1,13 +1,12 @@
 """Verbs, groups and their options as text, for --help and --info."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config import search_path
 
 VERBS_HELP = """\
-Train, judge and track neural networks.
+Train, evaluate and track neural networks.
 
 usage: pipeline VERB [KEY=VALUE] ...
 
@@ -16,7 +15,7 @@ usage: pipeline VERB [KEY=VALUE] ...
 `pipeline train --help` shows the groups of options; `pipeline VERB --help` how a verb is used."""
 
 TRAIN_HELP = """\
-Train a network, judge it on the test set and track it in MLflow.
+Train a network, evaluate it on the test set and track it in MLflow.
 
 usage: pipeline train [GROUP=OPTION] [KEY=VALUE] [+NEW_KEY=VALUE] [~KEY_TO_DELETE] ...
 
@@ -39,19 +38,9 @@ examples
 """
 
 
-@dataclass(frozen=True)
-class Verb:
-    run: Callable[[list[str]], int]
-    summary: str
-    usage: str
-
-    @property
-    def described(self) -> str:
-        return f"{self.summary}\n\nusage: {self.usage}"
-
-
-def verbs_page(verbs: Mapping[str, Verb]) -> str:
-    return VERBS_HELP.format(verbs="\n".join(f"  {name:<10}  {verb.summary}" for name, verb in verbs.items()))
+def verbs_page(summaries: Mapping[str, str]) -> str:
+    """Return the help of `pipeline` itself; `summaries` are those of its verbs."""
+    return VERBS_HELP.format(verbs="\n".join(f"  {name:<10}  {summary}" for name, summary in summaries.items()))
 
 
 def train_page(config_name: str, folders: Sequence[Path]) -> str:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands.register import check_name, figures_of_test, verdict
 from pipeline.errors import ConfigError
+from pipeline.lifecycle import register_run
+from pipeline.lifecycle.register_run import check_model_name, compare_with_champion, describe_test_set
 from pipeline.metrics import mode_of
 from pipeline.runs.model_selection import ValidationScore, record_test_use, score_from_tags, validation_score
 from pipeline.runs.run_directory import Run
@@ -23,7 +24,7 @@ def version(
 
 
 def test_the_first_of_its_name_is_the_champion() -> None:
-    assert verdict(version("1", 0.5), None) == (True, "the first of its name")
+    assert compare_with_champion(version("1", 0.5), None) == (True, "the first of its name")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_the_first_of_its_name_is_the_champion() -> None:
 def test_only_a_better_validation_score_takes_its_place_whatever_the_test_set_says(
     new: RegisteredModel, champion: RegisteredModel, moves: bool
 ) -> None:
-    assert verdict(new, champion)[0] is moves
+    assert compare_with_champion(new, champion)[0] is moves
 
 
 @pytest.mark.parametrize(
@@ -59,22 +60,24 @@ def test_only_a_better_validation_score_takes_its_place_whatever_the_test_set_sa
     ],
 )
 def test_what_cannot_be_compared_replaces_nobody(new: RegisteredModel, champion: RegisteredModel, reason: str) -> None:
-    moves, told = verdict(new, champion)
+    moves, told = compare_with_champion(new, champion)
     assert not moves and told.startswith("not comparable, ") and reason in told
 
 
 def test_the_reason_has_both_figures() -> None:
-    assert verdict(version("2", 0.25), version("1", 0.5))[1] == "val/loss 0.2500 against version 1's 0.5000"
+    assert (
+        compare_with_champion(version("2", 0.25), version("1", 0.5))[1] == "val/loss 0.2500 against version 1's 0.5000"
+    )
 
 
 def test_the_figures_of_test_stand_beside_it() -> None:
     new, champion = version("2", 0.25, accuracy=0.99), version("1", 0.5, accuracy=0.98)
-    assert list(figures_of_test(new, champion, 3)) == [
-        "test/accuracy 0.9900, version 1's 0.9800; it chooses nothing",
-        "looked at 3 times in this MLflow, each with other weights",
+    assert list(describe_test_set(new, champion, 3)) == [
+        "test/accuracy 0.9900, version 1's 0.9800; it selects nothing",
+        "used 3 times in this MLflow, each time with other weights",
     ]
     elsewhere = RegisteredModel("1", {**champion.tags, "test.digest": "other"})
-    assert "0.9800 on another test set" in next(iter(figures_of_test(new, elsewhere, 1)))
+    assert "0.9800 on another test set" in next(iter(describe_test_set(new, elsewhere, 1)))
 
 
 class TestTheScoreOfARun:
@@ -124,9 +127,13 @@ def test_a_look_at_a_test_set_is_noted_once_for_the_same_weights(tmp_path: Path)
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's", " ", "mnist-cnn ", "."])
 def test_a_name_that_mlflow_does_not_take_is_refused_before_anything_is_sent(name: str) -> None:
     with pytest.raises(ConfigError, match="without /, : and '"):
-        check_name(name, "cnn-mnist5k")
+        check_model_name(name, "cnn-mnist5k")
 
 
 @pytest.mark.parametrize("name", ["mnist-cnn", "Ziffern groß", "x"])
 def test_other_names_are_taken(name: str) -> None:
-    assert check_name(name, "cnn-mnist5k") == name
+    check_model_name(name, "cnn-mnist5k")
+
+
+def test_a_version_is_tagged_with_how_often_its_test_set_was_used(tmp_path: Path) -> None:
+    assert register_run._tags(TestTheScoreOfARun().run(tmp_path), {}, "digest", 3)["test.looks"] == "3"

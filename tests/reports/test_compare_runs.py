@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.commands import compare
+from pipeline.commands.compare import compare
 from pipeline.errors import ConfigError, RunError
 from pipeline.reports import run_report
 from pipeline.reports.predictions import ClassPredictions, MultilabelPredictions, write_predictions
@@ -16,6 +16,10 @@ from pipeline.runs.run_directory import Run
 Predicted = Callable[..., ClassPredictions]
 MakeRun = Callable[..., Run]
 GOOD, ALIKE, BAD = (f"2026010{day}-120000-cnn-pets-{tail}" for day, tail in ((1, "aaaa"), (2, "bbbb"), (3, "cccc")))
+
+
+def compare_runs(names: str, folder: Path, *more: str) -> int:
+    return compare([*([f"runs={names}"] if names else []), f"runs_dir={folder}", *more])
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def three(predicted: Predicted, run_like: MakeRun, tmp_path: Path) -> Path:
 
 
 def test_two_seeds_of_the_same_have_no_clear_winner(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert compare.compare(runs=f"{GOOD},{ALIKE}", runs_dir=str(three), output="") == 0
+    assert compare_runs(f"{GOOD},{ALIKE}", three) == 0
     assert "no clear winner" in capsys.readouterr().out
     page = (three / "compare-aaaa-bbbb.html").read_text(encoding="utf-8")
     assert '<p class="verdict">No clear winner</p>' in page
@@ -35,7 +39,7 @@ def test_two_seeds_of_the_same_have_no_clear_winner(three: Path, capsys: pytest.
 
 def test_a_good_run_wins_over_a_bad_one(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = three / "new folder/page.html"
-    compare.compare(runs=f"{BAD},{GOOD}", runs_dir=str(three), output=str(output))
+    compare_runs(f"{BAD},{GOOD}", three, f"output={output}")
     said = capsys.readouterr().out
     assert "cnn-pets-aaaa is the best" in said and str(output) in said
     assert "cnn-pets-aaaa over cnn-pets-cccc: +30.00% accuracy" in said and "adjusted p < 0.0001" in said
@@ -43,7 +47,7 @@ def test_a_good_run_wins_over_a_bad_one(three: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_page_fetches_nothing_and_escapes_everything(three: Path) -> None:
-    compare.compare(runs=f"{GOOD},{ALIKE},{BAD}", runs_dir=str(three), output="")
+    compare_runs(f"{GOOD},{ALIKE},{BAD}", three)
     page = (three / "compare-aaaa-bbbb-cccc.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|<script|<link|src=", page)
     assert "<b>mlp</b>" not in page and "&lt;b&gt;mlp&lt;/b&gt;" in page
@@ -51,7 +55,7 @@ def test_the_page_fetches_nothing_and_escapes_everything(three: Path) -> None:
 
 
 def test_only_settings_that_differ_are_listed(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    compare.compare(runs=f"{GOOD},{ALIKE}", runs_dir=str(three), output="")
+    compare_runs(f"{GOOD},{ALIKE}", three)
     said = capsys.readouterr().out
     assert re.search(r"seed +│ 1 +│ 2", said) and "max_epochs" not in said
 
@@ -61,7 +65,7 @@ def test_another_test_set_is_refused_for_the_paired_test_alone(
 ) -> None:
     other = "20260104-120000-cnn-pets-dddd"
     run_like(three / other, predicted(0.6, digest="another"))
-    compare.compare(runs=f"{GOOD},{other}", runs_dir=str(three), output="")
+    compare_runs(f"{GOOD},{other}", three)
     said = capsys.readouterr().out
     assert "No paired test: cnn-pets-dddd judged another test set than cnn-pets-aaaa" in said
     assert "is the best" not in said and "90.00%" in said
@@ -73,20 +77,20 @@ class TestRefused:
     @pytest.mark.parametrize("references", ["", GOOD, "aaaa,"])
     def test_is_less_than_two_runs(self, three: Path, references: str) -> None:
         with pytest.raises(ConfigError, match=r"two runs or more, found [01]: pipeline compare runs=RUN,RUN"):
-            compare.compare(runs=references, runs_dir=str(three), output="")
+            compare_runs(references, three)
 
     def test_is_the_same_run_twice(self, three: Path) -> None:
         with pytest.raises(ConfigError, match=f"{GOOD} is named twice"):
-            compare.compare(runs=f"{GOOD},aaaa", runs_dir=str(three), output="")
+            compare_runs(f"{GOOD},aaaa", three)
 
     def test_is_a_run_without_predictions(self, three: Path) -> None:
         (three / BAD / "predictions.npz").unlink()
         with pytest.raises(RunError, match=f"no test predictions .*: pipeline evaluate run={BAD} writes them"):
-            compare.compare(runs=f"{GOOD},{BAD}", runs_dir=str(three), output="")
+            compare_runs(f"{GOOD},{BAD}", three)
 
     def test_is_a_run_that_is_not_there(self, three: Path) -> None:
         with pytest.raises(RunError, match="runs=eeee is not in"):
-            compare.compare(runs=f"{GOOD},eeee", runs_dir=str(three), output="")
+            compare_runs(f"{GOOD},eeee", three)
 
 
 def test_runs_of_several_labels_are_compared_by_samples_with_all_labels_right(
@@ -101,7 +105,7 @@ def test_runs_of_several_labels_are_compared_by_samples_with_all_labels_right(
             run.folder,
             MultilabelPredictions(probabilities, true, np.arange(100), np.ones(100, np.float32), "the test set"),
         )
-    compare.compare(runs=f"{BAD},{GOOD}", runs_dir=str(tmp_path), output="")
+    compare_runs(f"{BAD},{GOOD}", tmp_path)
     said = capsys.readouterr().out
     assert "cnn-pets-aaaa over cnn-pets-cccc: +35.00% accuracy" in said and "right alone 35 : 0" in said
     assert "cnn-pets-aaaa is the best" in said
