@@ -25,7 +25,9 @@ from pipeline.tracking.tracking_uri import redact
 
 
 class Verb(NamedTuple):
-    """summary, usage  for `pipeline help`
+    """A verb of the command line.
+
+    summary, usage  what `pipeline help` prints
     function        the module of this package and its function that takes the arguments and returns the exit code
     """
 

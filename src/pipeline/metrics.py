@@ -10,7 +10,9 @@ Mode = Literal["min", "max"]
 
 @dataclass(frozen=True)
 class Metric:
-    """title        for a person
+    """What is known about a metric.
+
+    title          for a person
     mode            which way it is better
     is_percentage   whether it is a share that is shown in percent
     """
@@ -142,7 +144,7 @@ def lower_is_better(metric: str) -> bool:
 
 
 def is_better(value: float, than: float, mode: str) -> bool:
-    """A value that is no number is never better, and any number is better than one."""
+    """Return whether a value is better; NaN is never better, and any number is better than NaN."""
     if than != than:
         return value == value
     return value > than if mode == "max" else value < than

@@ -1,4 +1,4 @@
-"""The files of a run directory and their one reader. Whoever wrote them, and whatever became of them since."""
+"""The files of a run directory and their one reader, which expects damaged files and files of others."""
 
 import re
 import sys
@@ -16,12 +16,14 @@ JOB_ID = re.compile(r"\w[\w.-]*")  # never an option of the program that is give
 
 
 class DamagedFileError(RunError):
-    """A file of a run cannot be understood: which one, why, what that costs, and what to type."""
+    """A file of a run that cannot be read: which one, why, what is lost, and what to type."""
 
 
 @dataclass(frozen=True)
 class RunFile:
-    """cost     what cannot be had without it
+    """A file of a run directory.
+
+    cost     what cannot be had without it
     remedy      what to do about it; {run} is the run's directory, {file} the file
     shape       of the object in it, see `shape.mismatch`; None for what is no JSON
     """
@@ -32,7 +34,7 @@ class RunFile:
     shape: Any = None
 
     def open(self, folder: Path) -> IO[bytes] | None:
-        """None where there is none. Raises DamagedFileError for what is no plain file of the run directory."""
+        """Open the file, or return None if it is missing. Raise DamagedFileError if it is no plain file."""
         try:
             return open_inside(folder, self.name)
         except FileNotFoundError:
@@ -41,7 +43,7 @@ class RunFile:
             raise self.damaged(folder, problem) from problem
 
     def text(self, folder: Path) -> str | None:
-        """None where there is none. Raises DamagedFileError."""
+        """Return the text, or None if the file is missing. Raise DamagedFileError."""
         content = self._content(folder)
         if content is None:
             return None
@@ -54,7 +56,7 @@ class RunFile:
         return text
 
     def record(self, folder: Path) -> dict[str, Any] | None:
-        """None where there is none. Raises DamagedFileError."""
+        """Return the JSON object, or None if the file is missing. Raise DamagedFileError."""
         content = self._content(folder)
         if content is None:
             return None
@@ -69,14 +71,14 @@ class RunFile:
         return record
 
     def is_sound(self, folder: Path) -> bool:
-        """There, and not damaged."""
+        """Return whether the file is there and not damaged."""
         try:
             return self.record(folder) is not None
         except DamagedFileError:
             return False
 
     def text_or_warn(self, folder: Path) -> str | None:
-        """None, after one warning, also where it is damaged: for whoever can go on without."""
+        """Return the text, or None if the file is missing or, after one warning, damaged."""
         try:
             return self.text(folder)
         except DamagedFileError as damaged:
@@ -84,7 +86,7 @@ class RunFile:
             return None
 
     def record_or_warn(self, folder: Path) -> dict[str, Any] | None:
-        """As `text_or_warn`."""
+        """Return the record, or None if the file is missing or, after one warning, damaged."""
         try:
             return self.record(folder)
         except DamagedFileError as damaged:
@@ -108,7 +110,7 @@ class RunFile:
 
 @lru_cache(maxsize=1000)
 def warn_once(sentence: str) -> None:
-    """Once."""
+    """Print a warning, each sentence once."""
     print_labelled("warning", sentence, sys.stderr)
 
 

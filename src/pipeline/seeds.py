@@ -4,7 +4,7 @@ import hashlib
 
 
 def derive_seed(seed: int, *path: int | str) -> int:
-    """A 63-bit seed for one purpose: `derive(seed, "order", epoch)`.
+    """Return a 63-bit seed for one purpose: `derive_seed(seed, "order", epoch)`.
 
     Nothing random depends on what ran before, so a resumed run draws what the uninterrupted run would have
     drawn. A cryptographic hash mixes neighbouring numbers well, and is the same on every machine.

@@ -15,7 +15,7 @@ PADDING, UNKNOWN = "[PAD]", "[UNK]"  # the tokens that are numbered 0 and 1 in e
 
 @dataclass(frozen=True)
 class Mixed:
-    """Of samples that were mixed with others (MixUp, CutMix).
+    """The second targets of mixed samples (MixUp, CutMix).
 
     targets  as those of the Batch: what else is in each sample
     share    how much of each loss they are, from 0 to 1; the Batch's own targets are the rest
@@ -50,7 +50,7 @@ class Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def rows(self, rows: slice) -> "Batch":
-        """Some of them; views, nothing is copied."""
+        """Return some of the samples as views; nothing is copied."""
         return self._each(lambda tensor: tensor[rows])
 
     def _each(self, change: "Callable[[Tensor], Tensor]") -> "Batch":
@@ -109,15 +109,14 @@ class DataSpec:
 
     @property
     def num_outputs(self) -> int:
-        """Scores that a model returns for each sample: one a number to predict, one in all to tell two classes
-        apart, else one a class."""
+        """Return the number of scores for a sample: one per number, one for two classes, else one per class."""
         if self.task == "regression":
             return len(self.target_mean)
         return 1 if self.task == "binary" else self.num_classes
 
     @property
     def answers(self) -> str:
-        """What is asked of a model, in words."""
+        """Return what the model predicts, in words."""
         if self.task == "regression":
             return "a number" if self.num_outputs == 1 else f"{self.num_outputs} numbers"
         if self.task == "multilabel":

@@ -1,7 +1,7 @@
-"""`pipeline chaos`: kill a training again and again, and see whether anything of it is lost.
+"""`pipeline chaos`: kill a training again and again, and check that nothing of it is lost.
 
-One run is left in peace. Others of the same configuration are killed (SIGKILL) at random moments and started again by
-the same command, until they have had their share. Then weights, journals and MLflow are compared.
+One run is not disturbed. Others of the same configuration are killed (SIGKILL) at random moments and started again by
+the same command, until all kills are done. Then weights, journals and MLflow are compared.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ class Training:
         return -1 if self.run is None else newest_step(self.run.folder)
 
     def finish(self) -> Run:
-        """To the end, undisturbed, and all of it into MLflow. Raises TrainingFailed if it cannot."""
+        """Train to the end and send everything to MLflow. Raise TrainingFailed if that fails."""
         self._do(self.command)
         run = self.run
         assert run is not None
@@ -97,7 +97,7 @@ def chaos(arguments: list[str]) -> int:
         return Training(f"{stamp}-{number}", tuple(overrides), Path(runs_dir).absolute())
 
     peaceful = training("peace").finish()
-    print(f"{peaceful.id}: left in peace", flush=True)
+    print(f"{peaceful.id}: not disturbed", flush=True)
     killed, number, differing = 0, 0, 0
     while killed < kills:
         number += 1
@@ -115,7 +115,7 @@ def chaos(arguments: list[str]) -> int:
 
 
 def one_life(victim: Training, chance: random.Random) -> list[str]:
-    """Start it, kill something of it, and wait until nothing of it is left; what was killed, a sentence each."""
+    """Start the training, kill one of its processes, and wait until all have ended. Return a sentence for each kill."""
     target, before, told = chance.choice(TARGETS), victim.step, []
     started = subprocess.Popen(victim.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     parent = psutil.Process(started.pid)
@@ -175,7 +175,7 @@ def _wait(until: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
 
 
 def compare(peaceful: Run, killed: Run) -> list[str]:
-    """A sentence for each kind of thing that is not the same."""
+    """Return a sentence for each difference between two runs."""
     found = []
     last, last_of_killed = checkpoint_of(peaceful), checkpoint_of(killed)
     if hash_of(last) != hash_of(last_of_killed):
@@ -210,7 +210,7 @@ def counts_of(checkpoint: dict[str, Any]) -> dict[str, float]:
 
 
 def hash_of(checkpoint: dict[str, Any]) -> str:
-    """Of all that a checkpoint holds of the network, averaged or not."""
+    """Return the SHA-256 of a checkpoint's weights, averaged ones included."""
     digest = hashlib.sha256()
     for part in ("state_dict", "evaluation_state_dict"):
         for name, value in sorted(checkpoint.get(part, {}).items()):

@@ -24,25 +24,24 @@ T = TypeVar("T")
 
 
 class StoredFormat(Protocol[T]):
-    """What is wanted from the network, how it is told from anything else, and in which form it stays."""
+    """How a download is verified, and in which form it is stored."""
 
     @property
     def max_bytes(self) -> int:
-        """More are not received."""
+        """The most bytes to receive."""
 
     def read_stored(self, path: Path) -> T:
-        """The content as it was kept. Raises ContentError, or OSError such as FileNotFoundError."""
+        """Return the stored content. Raise ContentError, or OSError such as FileNotFoundError."""
 
     def read_download(self, file: Path) -> T:
-        """The content of what was downloaded. Raises ContentError."""
+        """Return the content of a downloaded file. Raise ContentError."""
 
     def store(self, path: Path, content: T) -> None:
-        """Whole or not at all, over what is there."""
+        """Write the content atomically, over what is there."""
 
 
 class SingleFile(NamedTuple):
-    """The unpacked content, or without `unpack` the file as it comes; `size` in bytes and `sha256` are those of what
-    stays."""
+    """One file, unpacked or (without `unpack`) as it comes; `size` (bytes) and `sha256` are of the stored file."""
 
     size: int
     sha256: str
@@ -63,7 +62,7 @@ class SingleFile(NamedTuple):
 
 
 class MirrorError(Exception):
-    """Why one attempt at one mirror came to nothing, and whether another attempt there may help."""
+    """Why one attempt at one mirror failed, and whether another attempt may succeed."""
 
     def __init__(self, reason: str, *, again: bool) -> None:
         super().__init__(reason)
@@ -80,7 +79,7 @@ def download_file(
     unpack: bool = True,
     backoff_seconds: float = 1.0,
 ) -> bytearray:
-    """`obtain` of a file that is known to the byte. The files behind `urls` may be gzip or not."""
+    """Return the content of one file, downloaded if necessary. The files behind `urls` may be gzip or not."""
     wanted = SingleFile(size, sha256, unpack)
     return download(urls, destination, wanted, remedy=remedy, backoff_seconds=backoff_seconds)
 
@@ -88,7 +87,7 @@ def download_file(
 def download(
     urls: Sequence[str], destination: Path, wanted: StoredFormat[T], *, remedy: str, backoff_seconds: float = 1.0
 ) -> T:
-    """The content of `destination`, which is downloaded first if it is absent or not what it should be.
+    """Return the content of `destination`, downloaded first if it is missing or not as expected.
 
     A part that arrived stays for the next attempt, in this process or a later one. Processes that ask at the same time
     download once. Raises DataError: what was tried, then `remedy`.
@@ -121,7 +120,7 @@ def download(
 
 
 def _from_mirrors(urls: Sequence[str], destination: Path, wanted: StoredFormat[T], backoff_seconds: float) -> T:
-    """Asks one mirror after the other, each several times; MirrorError tells what every one answered."""
+    """Ask one mirror after the other, each several times. Raise MirrorError with the answer of each."""
     answers = []
     for url in urls:
         mark = hashlib.sha256(url.encode()).hexdigest()[:8]  # compressed bytes differ between mirrors
@@ -138,7 +137,7 @@ def _from_mirrors(urls: Sequence[str], destination: Path, wanted: StoredFormat[T
 
 
 def _from_mirror(url: str, part: Path, wanted: StoredFormat[T]) -> T:
-    """One attempt. What has arrived stays in `part`, unless its content is found to be wrong."""
+    """Make one attempt. Received bytes stay in `part`, unless the content is wrong."""
     kept = part.stat().st_size if part.exists() else 0
     try:
         _receive(url, part, kept, limit=wanted.max_bytes)
@@ -150,7 +149,7 @@ def _from_mirror(url: str, part: Path, wanted: StoredFormat[T]) -> T:
 
 
 def _receive(url: str, part: Path, kept: int, limit: int) -> None:
-    """Appends to the `kept` bytes in `part` what is missing, or begins anew when the server wants so."""
+    """Append the missing bytes to `part`, or start again if the server sends the whole file."""
     headers = {"User-Agent": "pipeline", "Accept-Encoding": "identity"}
     if kept > 0:
         headers["Range"] = f"bytes={kept}-"
@@ -182,7 +181,7 @@ def _receive(url: str, part: Path, kept: int, limit: int) -> None:
 
 
 def _blocks(response: HTTPResponse) -> Iterator[bytes]:
-    """Apart from the writing, so that the network's OSErrors cannot be mistaken for the disk's."""
+    """Yield blocks of the answer; separate from the writing, so that OSErrors of network and disk stay apart."""
     began, have = time.monotonic(), 0
     try:
         while block := response.read1(CHUNK_BYTES):
@@ -197,7 +196,7 @@ def _blocks(response: HTTPResponse) -> Iterator[bytes]:
 
 @contextmanager
 def _progress(url: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, one line elsewhere; both on stderr. Yields what is told the bytes there are."""
+    """Show a progress bar on a terminal, else one line, on stderr. Yield the function that takes the received bytes."""
     name = url.rsplit("/", 1)[-1]
     if not sys.stderr.isatty():
         print(f"Downloading {url}" + (f" ({total / 1e6:.1f} MB)" if total else ""), file=sys.stderr)

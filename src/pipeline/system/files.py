@@ -48,7 +48,7 @@ def write_atomically(path: Path, data: bytes | bytearray | str) -> None:
 
 
 def write_folder(folder: Path, contents: Mapping[str, bytes | bytearray]) -> None:
-    """A folder of these files and no others, in the place of one that is there: readers see all of them, or none.
+    """Replace a folder by one with exactly these files: readers see all of them, or none.
 
     After a power cut a file may be empty: what is read has to be verified.
     """
@@ -66,7 +66,7 @@ def write_folder(folder: Path, contents: Mapping[str, bytes | bytearray]) -> Non
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts the folder's entries on the disk: a new name survives a power cut only after this."""
+    """Flush a folder's entries to the disk: a new name survives a power cut only after this."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -75,13 +75,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def sha256_of_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_inside(folder: Path, path: Path | str) -> IO[bytes]:
-    """A plain file in `folder` or below it, opened for reading. `path` is relative to `folder`, or absolute.
+    """Open a plain file in `folder` or below it for reading. `path` is relative to `folder`, or absolute.
 
     What names it may be anybody's: links count as far as they stay inside. Raises ContentError for what leads out, or
     is no plain file; FileNotFoundError and other OSErrors as `open` does.
@@ -108,7 +108,7 @@ def open_inside(folder: Path, path: Path | str) -> IO[bytes]:
 
 
 def read_inside(folder: Path, path: Path | str, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The content of `open_inside`. Raises ContentError also for more than `max_bytes`."""
+    """Return the content of `open_inside`. Raise ContentError also for more than `max_bytes`."""
     with open_inside(folder, path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
@@ -117,12 +117,12 @@ def read_inside(folder: Path, path: Path | str, *, max_bytes: int = MAX_BYTES) -
 
 
 def open_for_append(path: Path) -> IO[bytes]:
-    """Opened for writing at its end, made when absent; never through a link, which may lead anywhere."""
+    """Open a file for appending, creating it if necessary, but never through a link, which may lead anywhere."""
     return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
 
 
 def parse_json(content: bytes) -> Any:
-    """What JSON says. Raises ContentError for whatever is none, however odd."""
+    """Parse JSON. Raise ContentError for anything else."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as problem:
@@ -133,7 +133,7 @@ def parse_json(content: bytes) -> Any:
 
 @contextmanager
 def file_lock(path: Path, timeout_seconds: float | None = None) -> Iterator[None]:
-    """Holds an exclusive lock among processes (and threads) on the lock file `path`, made when absent.
+    """Hold an exclusive lock among processes (and threads) on the lock file `path`, made when absent.
 
     The lock falls with its holder, however that ends. The file stays: whoever removes a lock file lets two
     in at once. Raises TimeoutError when the lock is not free within `timeout_seconds`; None waits for ever.
@@ -160,7 +160,7 @@ def _poll_lock(descriptor: int, path: Path, timeout_seconds: float) -> None:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """One of this user alone. `kill -9` leaves it behind: whoever is next to ask for one removes it."""
+    """Yield a temporary folder of this user. One that `kill -9` left behind is removed by the next call."""
     _remove_abandoned(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX) as name:
         folder = Path(name)
@@ -171,7 +171,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Folders of this user's whose lock nobody holds: whoever made them is dead. One without a lock is left alone."""
+    """Remove this user's temporary folders whose lock is free: their process has ended."""
     for held in place.glob(f"{TEMPORARY_PREFIX}*/{LOCK_NAME}"):
         with suppress(OSError):  # another's, or one that others remove just now
             if held.parent.is_symlink() or held.parent.stat().st_uid != os.getuid():
@@ -182,7 +182,7 @@ def _remove_abandoned(place: Path) -> None:
 
 
 def read_verified(path: Path, *, size: int, sha256: str, unpack: bool = True) -> bytearray:
-    """The file's content, unpacked when it is gzip (told by its first bytes, not by its name) unless it is to stay so.
+    """Return a file's content, unpacked if it begins as gzip does, unless `unpack` is false.
 
     `size` in bytes and `sha256` are those of the unpacked content. No more than `size` bytes are ever
     unpacked, whatever the file holds. Raises ContentError, or OSError when the file cannot be read.
@@ -211,12 +211,12 @@ def read_verified(path: Path, *, size: int, sha256: str, unpack: bool = True) ->
 
 
 def cache_folder() -> Path:
-    """Where this user keeps what can be fetched again: $XDG_CACHE_HOME/pipeline, else ~/.cache/pipeline."""
+    """Return the folder for what can be downloaded again: $XDG_CACHE_HOME/pipeline, else ~/.cache/pipeline."""
     return _own_folder("XDG_CACHE_HOME", "~/.cache")
 
 
 def state_folder() -> Path:
-    """Where this user keeps what cannot: $XDG_STATE_HOME/pipeline, else ~/.local/state/pipeline."""
+    """Return the folder for what cannot be downloaded again: $XDG_STATE_HOME/pipeline, else ~/.local/state/pipeline."""
     return _own_folder("XDG_STATE_HOME", "~/.local/state")
 
 

@@ -1,4 +1,4 @@
-"""How the processes of a run show whoever started them where they are, and that they get on."""
+"""Heartbeats: the processes of a run report their phase and progress to the process that started them."""
 
 import faulthandler
 import mmap
@@ -34,7 +34,7 @@ class Phase(IntEnum):
 
     @property
     def is_paced(self) -> bool:
-        """Whether one beat of it takes about as long as the next."""
+        """Return whether each beat of the phase takes about as long as the next."""
         return self in (Phase.EPOCH_START, Phase.TRAINING, Phase.VALIDATION, Phase.TEST)
 
     @property
@@ -57,7 +57,9 @@ PHASE_NAMES = {
 
 @dataclass(frozen=True)
 class HeartbeatState:
-    """phase        where the process is
+    """The newest heartbeat of a process.
+
+    phase        where the process is
     count        beats of this phase so far
     at           time.monotonic() of the newest, which all processes of a machine share
     longest      seconds between two of this phase that followed each other, at most so far
@@ -73,7 +75,7 @@ class HeartbeatState:
 
 
 class HeartbeatWriter:
-    """Of this process. A beat costs no call of the system: the page that it is written to belongs to a file."""
+    """Write the heartbeats of this process to a memory-mapped file: a beat costs no system call."""
 
     def __init__(self, rank: int) -> None:
         folder = os.environ.get(FOLDER_VARIABLE)
@@ -83,7 +85,7 @@ class HeartbeatWriter:
         self._counts, self._longest = [0] * len(Phase), [0.0] * len(Phase)
 
     def beat(self, phase: Phase) -> None:
-        """From now on the process is in `phase`; again: one more piece of it is done."""
+        """Record that the process is in `phase`, or has done one more step of it."""
         now = time.monotonic()
         if phase is self._phase and now - self._at > self._longest[phase]:
             self._longest[phase] = now - self._at
@@ -92,7 +94,7 @@ class HeartbeatWriter:
         STATE_LAYOUT.pack_into(self._page, 0, phase, self._counts[phase], now, self._longest[phase])
 
     def tell_where_it_stands(self) -> None:
-        """When this process is asked (SIGUSR2): to whoever watches over it, else to everybody.
+        """Dump the stacks of this process on SIGUSR2: to its watcher's file, else to stderr.
 
         To be said again when Lightning's Trainer is done: it resets all signals that Python has no handler for.
         """
@@ -101,7 +103,7 @@ class HeartbeatWriter:
             faulthandler.register(signal.SIGUSR2, file=self._stacks)
 
     def count_collectives(self, entered: Callable[[], int]) -> None:
-        """From now on a thread writes down how many this process has entered: it may be waiting in one."""
+        """Start a thread that records how many collectives this process has entered: it may be waiting in one."""
 
         def watch() -> None:
             known = 0
@@ -117,7 +119,7 @@ class HeartbeatWriter:
 
 
 def create_heartbeat(folder: Path, rank: int) -> None:
-    """For a process that is about to be started: it may hang before it comes to its first beat."""
+    """Create the file of a process that is about to start: it may hang before its first beat."""
     first = STATE_LAYOUT.pack(Phase.SET_UP, 0, time.monotonic(), 0.0) + COLLECTIVES_LAYOUT.pack(0)
     heartbeat_file(folder, rank).write_bytes(first)
 
@@ -134,8 +136,7 @@ def heartbeat_file(folder: Path, rank: int) -> Path:
 
 
 def stack_file(folder: Path, rank: int) -> Path:
-    """Where a process writes where it stands when it is asked (SIGUSR2): not in the run directory, whose file system
-    may be what it hangs in."""
+    """Return the file for a process's stacks: not in the run directory, whose file system may be what it hangs in."""
     return folder / f"rank{rank}.stack"
 
 

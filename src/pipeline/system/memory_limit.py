@@ -1,4 +1,4 @@
-"""How much memory is left to this process."""
+"""Read how much memory this process may still use."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ PROCESS_CGROUPS = Path("/proc/self/cgroup")
 
 
 class CgroupFiles(NamedTuple):
-    """Of the files that a control group has."""
+    """The names of the files in a control group."""
 
     limit: str
     used: str
@@ -23,12 +23,12 @@ CGROUP_V2 = CgroupFiles("memory.max", "memory.current", "inactive_file")
 
 
 def available_memory_bytes() -> int:
-    """The machine's, or what a container or a job of this process may still take, whichever is less."""
+    """Return the free memory of the machine, or of this process's container or job if that is less."""
     return min([psutil.virtual_memory().available, *_left_in_groups()])
 
 
 def _left_in_groups() -> Iterator[int]:
-    """In each control group that this process is in (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+    """Yield what is left in each control group of this process (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
     try:
         lines = PROCESS_CGROUPS.read_text().splitlines()
     except OSError:  # not Linux
@@ -48,7 +48,7 @@ def _left_in_groups() -> Iterator[int]:
 
 
 def available_in_cgroup(group: Path, names: CgroupFiles) -> int | None:
-    """Bytes; None where the group has no limit, or is not to be seen."""
+    """Return the bytes left in a control group; None if it has no limit or cannot be read."""
     try:
         limit = (group / names.limit).read_text().strip()
         used = int((group / names.used).read_text())

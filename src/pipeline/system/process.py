@@ -1,4 +1,4 @@
-"""Which of the run's processes this one is. The only reader of the environment that launchers set."""
+"""The rank of this process, from the environment that launchers set, and helpers for starting and ending processes."""
 
 import atexit
 import os
@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 
 @dataclass(frozen=True)
 class Rank:
-    """rank in 0..world_size-1 over all nodes, which run `local_world_size` processes each."""
+    """The place of a process: `rank` of `world_size` over all nodes, which run `local_world_size` processes each."""
 
     rank: int
     world_size: int
@@ -50,12 +50,12 @@ LAUNCHER_PREFIXES = (*RANK_VARIABLES, "SLURM_", "TORCHELASTIC_")
 
 
 def process_rank() -> Rank:
-    """Where this process stands; ALONE where nobody said."""
+    """Return the rank of this process; SINGLE_PROCESS if no launcher set one."""
     return rank_from_environment() or SINGLE_PROCESS
 
 
 def rank_from_environment() -> Rank | None:
-    """As told by our launcher or torchrun (RANK, WORLD_SIZE, ...), or by srun for a step of several tasks.
+    """Return the rank set by our launcher or torchrun (RANK, WORLD_SIZE, ...), or by srun for a step of several tasks.
 
     One of these variables without the others, and a world of one process that torchrun did not make, say nothing: they
     are left over in a shell. Raises ConfigError for values that contradict each other, and where the nodes of a SLURM
@@ -88,20 +88,19 @@ def rank_from_environment() -> Rank | None:
 
 
 def drop_empty_launcher_variables() -> None:
-    """A launcher's variable that is empty, as `RANK=` leaves it, says no more than one that is not set; Lightning and
-    torch would take it for a number."""
+    """Remove empty variables of launchers, as `RANK=` leaves them: Lightning and torch would read them as numbers."""
     for name in [name for name, value in os.environ.items() if not value and name.startswith(LAUNCHER_PREFIXES)]:
         del os.environ[name]
 
 
 def drop_rank_variables() -> None:
-    """For what is done in one process: no launch that left its variables in this shell has a say in it."""
+    """Remove variables that an earlier launch left in this shell: what runs in one process must not read them."""
     for name in RANK_VARIABLES:
         os.environ.pop(name, None)
 
 
 def unset_command() -> str:
-    """What to type where variables of an earlier launch made this process one of several, in a sentence."""
+    """Return the sentence that says how to unset the variables of an earlier launch."""
     by_srun = "SLURM_STEP_NUM_TASKS" in os.environ and "RANK" not in os.environ
     names = "SLURM_STEP_NUM_TASKS SLURM_PROCID SLURM_LOCALID" if by_srun else TORCHRUN_VARIABLES
     return f"If nobody else was started, the variables are left over in this shell:\n  unset {names}"
@@ -136,9 +135,9 @@ def _tasks_on_a_node(tasks: int) -> int:
 
 
 def launch_id() -> str | None:
-    """What the processes that were started together, and those started in their stead, have in common and no others.
+    """Return the id that processes started together, and their replacements, share.
 
-    None outside of torchrun and SLURM. torchrun's id is what `--rdzv-id` says; without it all have the same.
+    It is None outside of torchrun and SLURM. torchrun's id is what `--rdzv-id` says; without it all have the same.
     """
     read = os.environ.get
     named = read("TORCHELASTIC_RUN_ID")
@@ -150,7 +149,7 @@ def launch_id() -> str | None:
 
 
 def leave_slurm_array() -> int:
-    """Which of an array of SLURM's jobs this is. What is started from here takes itself for no task of SLURM's."""
+    """Return this job's index in its SLURM array, and remove SLURM's variables, which children must not read."""
     number = int(os.environ["SLURM_ARRAY_TASK_ID"])
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         del os.environ[name]
@@ -158,7 +157,7 @@ def leave_slurm_array() -> int:
 
 
 def rank_environment(place: Rank, *, master_address: str, master_port: int) -> dict[str, str]:
-    """The variables that make `place()` (and Lightning, and torch.distributed) answer this in a new process."""
+    """Return the variables that give a new process this rank (`process_rank`, Lightning, torch.distributed)."""
     node = place.rank // place.local_world_size
     return {
         "RANK": str(place.rank),
@@ -173,7 +172,7 @@ def rank_environment(place: Rank, *, master_address: str, master_port: int) -> d
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """A command that runs a module in a new process, as a rule one of ours.
+    """Return a command that runs a module in a new process.
 
     `-P`, because `-m` alone puts the working directory before everything that is installed: a user's folder named
     `data` or `pipeline` would be imported in place of a package.
@@ -182,7 +181,7 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def check_working_directory() -> None:
-    """Raises ConfigError where it was deleted: relative paths lead nowhere from there."""
+    """Raise ConfigError if the working directory was deleted: relative paths lead nowhere from there."""
     try:
         os.getcwd()
     except OSError as problem:
@@ -193,8 +192,7 @@ def check_working_directory() -> None:
 
 
 def add_working_directory_to_path() -> None:
-    """Let the user's own packages in the working directory be found, after all that is installed: a console script does
-    not look there. One that was deleted in the meantime holds none."""
+    """Append the working directory to sys.path, where users have packages of their own: a console script lacks it."""
     with suppress(OSError):
         here = os.getcwd()
         if here not in sys.path:
@@ -202,8 +200,7 @@ def add_working_directory_to_path() -> None:
 
 
 def ignore_warnings_as_errors() -> None:
-    """PYTHONWARNINGS=error would end a training for what one library has to say of another: here, and in what is
-    started from here, such warnings are told as any others."""
+    """Undo PYTHONWARNINGS=error here and in child processes: a warning of one library must not end a training."""
     if "error" in os.environ.get("PYTHONWARNINGS", ""):
         del os.environ["PYTHONWARNINGS"]
         sys.warnoptions.clear()

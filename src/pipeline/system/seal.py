@@ -1,4 +1,4 @@
-"""Which run directories this user made. One of another's may name code to call and servers that a password goes to.
+"""Tell this user's run directories from others', which may name code to call and servers that a password goes to.
 
 A seal is a keyed digest (HMAC-SHA256) of a directory's configuration, with a key that lies among this user's own
 files. It stays valid where a directory is moved or renamed, and no longer where its configuration was changed by hand.
@@ -23,13 +23,13 @@ KEY_BYTES = 32
 
 
 def set_seal(folder: Path, names: Sequence[str] = RUN_FILES) -> None:
-    """Once its configuration is written. Without a place for a key (a read-only home) the directory stays unsealed."""
+    """Seal a written configuration. Without a place for a key (a read-only home) the directory stays unsealed."""
     with suppress(OSError):
         write_atomically(folder / SEAL, f"{_digest(folder, names, _own_key())}\n")
 
 
 def is_made_here(folder: Path, names: Sequence[str] = RUN_FILES) -> bool:
-    """Whether this user's own key sealed these files of the directory as they stand."""
+    """Return whether this user's key sealed these files of the directory as they are now."""
     try:
         key = (state_folder() / KEY).read_bytes()
         expected = _digest(folder, names, key).encode()

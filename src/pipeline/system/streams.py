@@ -16,13 +16,13 @@ ANSI_SEQUENCES = re.compile(r"\x1b\[(?:[0-9;]*m|[0-9]*[AK]|\?25[lh])|\r")
 
 
 def printable(text: str) -> str:
-    """Of a text from elsewhere (a server, a log, a file's name) what can be shown: lines and characters."""
+    """Return a text from outside (a server, a log, a file name) without control characters."""
     return CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @contextmanager
 def broken_pipe_safe_output() -> Iterator[None]:
-    """Within it, what nobody can read any more is dropped instead of raising: hours of work must not end for it."""
+    """Drop output that nobody can read any more instead of raising: it must not end hours of work."""
     with open(os.devnull, "w") as nowhere:  # where a program without such a stream (`>&-`) writes
         output, errors = BrokenPipeSafe(sys.stdout or nowhere), BrokenPipeSafe(sys.stderr or nowhere)
         with redirect_stdout(output), redirect_stderr(errors):
@@ -58,7 +58,7 @@ class BrokenPipeSafe:
 
 
 def print_labelled(label: str, message: str, stream: TextIO) -> None:
-    """A message with its label: in colour and broken into lines on a terminal, else as it is."""
+    """Print a message with its label: in colour and wrapped on a terminal, else as it is."""
     is_terminal = stream.isatty()
     text = f"{label}: {printable(message)}"
     if is_terminal:
@@ -71,7 +71,7 @@ def print_labelled(label: str, message: str, stream: TextIO) -> None:
 
 
 def _harmless(text: str) -> str:
-    """Without what would have a terminal do more than colour a text or draw a line anew, whoever wrote it."""
+    """Remove control sequences other than colours and the redrawing of a line."""
     if not CONTROL_CHARACTERS.search(text):
         return text
     kept = ANSI_SEQUENCES.findall(text)

@@ -21,6 +21,7 @@ KINDS = {"image": "", "audio": "", "table": " model=mlp", "text": " model=text_c
 
 
 def new_data(arguments: list[str]) -> int:
+    """Write a data source to start from."""
     named = cli_args.named_values(arguments, {"name": "", "kind": "", "package": ""})
     name, kind = named["name"], named["kind"]
     if kind not in KINDS:
@@ -43,6 +44,7 @@ def new_data(arguments: list[str]) -> int:
 
 
 def new_model(arguments: list[str]) -> int:
+    """Write a network to start from."""
     named = cli_args.named_values(arguments, {"name": "", "package": ""})
     name = named["name"]
     check_name(name, "model", example="my_net")
@@ -60,7 +62,7 @@ def new_model(arguments: list[str]) -> int:
 
 
 def check_name(name: str, group: str, *, example: str) -> None:
-    """Raises ConfigError, with a name that would do, for what cannot be a module's or stands for another option."""
+    """Raise ConfigError, with a valid name, for a name that is no module's or that another option has."""
     if not is_module(name):
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
         cleaned = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
@@ -78,7 +80,7 @@ def is_module(name: str) -> bool:
 
 
 def project_package(asked: str) -> str:
-    """The one package whose classes the project's options may name. Raises ConfigError for another than it has."""
+    """Return the package of the project's own classes. Raise ConfigError if `asked` is another one."""
     known = search_path.project_packages()
     if asked and not is_module(asked):
         raise ConfigError(f"package={asked}: expected the name of a Python package, such as package={PACKAGE}")
@@ -88,7 +90,7 @@ def project_package(asked: str) -> str:
 
 
 def write(templates: Mapping[str, str], words: Mapping[str, str]) -> None:
-    """All of the files, or none. Raises ConfigError where one of them exists: nobody's work is written over."""
+    """Write all files or none. Raise ConfigError if one of them exists: no file is overwritten."""
     there = [path for path in templates if Path(path).exists()]
     if there:
         raise ConfigError(
@@ -113,7 +115,7 @@ def write(templates: Mapping[str, str], words: Mapping[str, str]) -> None:
 
 
 def class_name(name: str, code: str) -> str:
-    """rivers_2 -> Rivers2; part, which the code itself uses -> OwnPart."""
+    """Return the class for a module: rivers_2 -> Rivers2; part, a name that the code uses -> OwnPart."""
     found = "".join(part.capitalize() for part in name.split("_"))
     return f"Own{found}" if re.search(rf"\b{found}\b", code) else found
 
