@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -40,7 +41,7 @@ def write_program(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     code = path.with_suffix(".py")
     code.write_text(f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\n{text}")
-    path.write_text(f"#!/bin/sh\nexec '{sys.executable}' -S '{code}' \"$@\"\n")
+    path.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-S", str(code)])} "$@"\n')
     path.chmod(0o755)
     return path
 
@@ -141,7 +142,8 @@ class TestGoals:
 
     def test_arguments_of_bench_go_to_the_benchmarks(self, tmp_path: Path) -> None:
         venv = environment(tmp_path / "venv")
-        (venv / "bin/python").write_text(f"#!/bin/sh\nPYTHONPATH='{ROOT / 'src'}' exec '{sys.executable}' \"$@\"\n")
+        path, python = shlex.quote(str(ROOT / "src")), shlex.quote(sys.executable)
+        (venv / "bin/python").write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {python} "$@"\n')
         folder = tmp_path / "checkout"
         folder.mkdir()
         for name in ("Makefile", "pyproject.toml"):

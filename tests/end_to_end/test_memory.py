@@ -1,6 +1,7 @@
 """Memory that does not suffice: refused by the allocator, or taken back by the kernel."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def test_a_process_that_the_kernel_ended_for_want_of_memory_is_told(
     program: Any, tmp_path: Path, limited: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(GREEDY)
-    enter = f"echo $$ > '{limited}/cgroup.procs'; exec '{program.PATH}' train"
+    enter = f"echo $$ > '{limited}/cgroup.procs'; exec {shlex.quote(program.PATH)} train"
     own = ("allow_packages=[mine]", "+callbacks.greedy={_target_: mine.Greedy}", "checkpoint.every_n_steps=3")
     words = " ".join(f"'{word}'" for word in (*program.SMALL, *own))
     ended = program.shell(tmp_path, f"{enter} {words}")

@@ -1,6 +1,7 @@
 """What a shell, a container or another program may have left around the command: it works, or says what is wrong."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ ROWS = {  # what is typed in a shell, its exit code, and words that it prints
 def test_it_works_or_says_what_is_wrong(program: Any, tmp_path: Path, around: str) -> None:
     script, code, words = ROWS[around]
     (tmp_path / "home").mkdir()
-    ended = program.shell(tmp_path / "home", script.format(pipeline=program.PATH))
+    ended = program.shell(tmp_path / "home", script.format(pipeline=shlex.quote(program.PATH)))
     assert ended.code == code, ended.err
     assert words in ended.out + ended.err and "Traceback" not in ended.out + ended.err
     assert not (tmp_path / "home" / "runs").exists()
@@ -51,9 +52,8 @@ def test_it_trains_and_ends(program: Any, tmp_path: Path, variables: dict[str, s
 
 def test_a_strict_umask_is_kept(program: Any, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    ended = program.shell(
-        tmp_path / "home", f"umask 077; {program.PATH} train launch=slurm launch.dry_run=true data.root=/nowhere"
-    )
+    command = shlex.join([program.PATH, "train", "launch=slurm", "launch.dry_run=true", "data.root=/nowhere"])
+    ended = program.shell(tmp_path / "home", f"umask 077; {command}")
     assert ended.code == 0, ended.err
     (run_dir,) = program.runs_in(tmp_path / "home")
     assert run_dir.stat().st_mode & 0o077 == 0
