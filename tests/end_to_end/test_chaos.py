@@ -23,11 +23,11 @@ def test_a_run_that_was_killed_again_and_again_is_the_run_that_was_not(
 
 def test_it_tells_apart_what_differs(program: Any, finished: Any, tmp_path: Path) -> None:
     one, other = (chaos.Run(finished.copied_to(tmp_path / name)) for name in ("one", "other"))
-    assert chaos.compare(one, other) == []
+    assert chaos.run_differences(one, other) == []
     journal = other.journal_path
     name, points = next((name, points) for name, points in metric_history(journal).items() if name == "val/loss")
     journal.write_text(journal.read_text().replace(repr(points[0][1]), "0.125"))
-    assert chaos.compare(one, other) == [f"the journal differs in {name}"]
+    assert chaos.run_differences(one, other) == [f"the journal differs in {name}"]
     checkpoint = chaos.checkpoint_of(one)
     digest = chaos.hash_of(checkpoint)
     checkpoint["state_dict"]["network.body.head.bias"] += 1e-6

@@ -109,7 +109,7 @@ def pods(program: Any, tmp_path: Path) -> Iterator[Pods]:
 
 
 def differences(one: Pods, other: Pods) -> list[str]:
-    return chaos.compare(Run(one.run_dir), Run(other.run_dir))
+    return chaos.run_differences(Run(one.run_dir), Run(other.run_dir))
 
 
 def test_the_command_of_two_pods_trains_one_run(program: Any, peace: Pods) -> None:

@@ -86,7 +86,7 @@ def test_a_killed_process_starts_again_by_itself_and_ends_with_the_same_weights(
     ended = process.end()
     assert ended.code == 0, ended.err
     assert "goes on at  step" in ended.out
-    assert chaos.compare(peace, Run(program.only_run(tmp_path / "killed"))) == []
+    assert chaos.run_differences(peace, Run(program.only_run(tmp_path / "killed"))) == []
 
 
 def test_two_agents_start_a_killed_worker_again_and_end_with_the_same_weights(
@@ -99,7 +99,7 @@ def test_two_agents_start_a_killed_worker_again_and_end_with_the_same_weights(
     victim.kill()
     assert (first.wait(PATIENCE_SECONDS), second.wait(PATIENCE_SECONDS)) == (0, 0)
     assert any(record["kind"] == "resume" for record, _ in journal.read_journal(run_dir / "journal.jsonl"))
-    assert chaos.compare(peace, Run(run_dir)) == []
+    assert chaos.run_differences(peace, Run(run_dir)) == []
 
 
 def test_the_command_is_typed_again_where_an_agent_was_lost(program: Any, tmp_path: Path, agents: Any) -> None:

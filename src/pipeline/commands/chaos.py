@@ -107,7 +107,7 @@ def chaos(arguments: list[str]) -> int:
                 killed += 1
                 print(f"  kill {killed}/{kills}: {sentence}", flush=True)
         run = victim.finish()
-        differences = compare(peaceful, run)
+        differences = run_differences(peaceful, run)
         differing += bool(differences)
         print(f"{run.id}: {'; '.join(differences) or 'weights, journal and MLflow are the same'}", flush=True)
     print(f"{killed} kills in {number} runs: {f'{differing} of them differ' if differing else 'zero differences'}")
@@ -174,7 +174,7 @@ def _wait(until: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def compare(peaceful: Run, killed: Run) -> list[str]:
+def run_differences(peaceful: Run, killed: Run) -> list[str]:
     """Return a sentence for each difference between two runs."""
     found = []
     last, last_of_killed = checkpoint_of(peaceful), checkpoint_of(killed)

@@ -31,7 +31,7 @@ def new_data(arguments: list[str]) -> int:
         )
     check_name(name, "data", example="my_data")
     package = project_package(named["package"])
-    write(
+    write_files(
         {
             f"{package}/{name}.py": f"data_{kind}.py",
             f"conf/data/{name}.yaml": f"data_{kind}.yaml",
@@ -49,7 +49,7 @@ def new_model(arguments: list[str]) -> int:
     name = named["name"]
     check_name(name, "model", example="my_net")
     package = project_package(named["package"])
-    write(
+    write_files(
         {
             f"{package}/{name}.py": "model.py",
             f"conf/model/{name}.yaml": "model.yaml",
@@ -89,7 +89,7 @@ def project_package(asked: str) -> str:
     return asked or (known[0] if known else PACKAGE)
 
 
-def write(templates: Mapping[str, str], words: Mapping[str, str]) -> None:
+def write_files(templates: Mapping[str, str], words: Mapping[str, str]) -> None:
     """Write all files or none. Raise ConfigError if one of them exists: no file is overwritten."""
     there = [path for path in templates if Path(path).exists()]
     if there:
