@@ -1,5 +1,6 @@
 """A command that is given again, and a run that starts from the weights of another one."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,17 @@ NAMED = ("name=long", "auto_resume=true", "seed=7")
 
 
 @pytest.fixture(scope="module")
-def home(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root = tmp_path_factory.mktemp("by_name") / "home"
+def trained(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root: Path = tmp_path_factory.mktemp("by_name") / "home"
     ended = program.run(root, "train", *program.SMALL, *NAMED, "trainer.max_epochs=1")
     assert ended.code == 0, ended.err
     return root
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the folder with the run of one epoch."""
+    return Path(shutil.copytree(trained, tmp_path / "home", symlinks=True))
 
 
 def test_the_same_command_again_finds_the_run_finished(program: Any, home: Path) -> None:
@@ -33,7 +40,7 @@ def test_with_more_epochs_it_goes_on_in_the_same_directory(program: Any, home: P
 
 
 def test_what_would_make_it_another_run_is_refused_with_the_command_for_that_one(program: Any, home: Path) -> None:
-    refused = program.run(home, "train", *program.SMALL, *NAMED, "trainer.max_epochs=2", "optimizer.weight_decay=0.5")
+    refused = program.run(home, "train", *program.SMALL, *NAMED, "trainer.max_epochs=1", "optimizer.weight_decay=0.5")
     assert refused.code == 2
     run_dir = program.only_run(home)
     assert f"optimizer.weight_decay=0.5 would make {run_dir.name} another run" in refused.err
