@@ -142,3 +142,16 @@ def test_a_function_fits_on_a_screen() -> None:
 
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
+
+
+def test_no_module_and_no_public_name_stands_twice_in_the_package() -> None:
+    """`main` is what a process of its own runs; commands/train.py starts what lifecycle/train.py does."""
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        if path.name.startswith("__") or "templates" in path.parts:
+            continue
+        named = [node for node in parsed(path).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        for name in (f"{path.stem}.py", *(node.name for node in named)):
+            places.setdefault(name, []).append(str(path.relative_to(SOURCE)))
+    twice = {name: paths for name, paths in places.items() if len(paths) > 1 and not name.startswith("_")}
+    assert twice.keys() - {"main", "train.py"} == set(), twice
