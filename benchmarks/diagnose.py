@@ -46,8 +46,8 @@ def first_finding(case: Case, seed: int, home: Path) -> str:
     command = [sys.executable, "-m", "pipeline", *case.command(seed)]
     subprocess.run(command, cwd=home, check=False, capture_output=True, env=os.environ)
     run = Run((home / "runs" / "latest").resolve())
-    symptoms, _ = collect_inputs(run, load_report_data(run))
-    return next((each.fault for each in run_checks(symptoms)), NOTHING)
+    inputs, _ = collect_inputs(run, load_report_data(run))
+    return next((each.fault for each in run_checks(inputs)), NOTHING)
 
 
 def _table(confusion: Counter[tuple[str, str]]) -> Table:

@@ -26,8 +26,8 @@ def test_a_training_sample_is_not_asked_about_itself() -> None:
     judged = neighbour_outputs(
         Split(train.inputs, wrong), clouds(20, 1), spec_of("table", (3,)), nn.Identity(), torch.arange(60)
     )
-    assert torch.from_numpy(judged.train.right).logical_not().nonzero().flatten().tolist() == [7]
-    assert judged.validation.right.all() and judged.train.answers.sum(axis=1) == pytest.approx(1)
+    assert torch.from_numpy(judged.train.correct).logical_not().nonzero().flatten().tolist() == [7]
+    assert judged.validation.correct.all() and judged.train.outputs.sum(axis=1) == pytest.approx(1)
 
 
 def test_the_nearest_are_those_of_every_block() -> None:

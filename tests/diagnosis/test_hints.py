@@ -17,14 +17,14 @@ from pipeline.runs.run_directory import Run
 RMSPROP = "_target_: torch.optim.RMSprop\n_partial_: true\nlr: 1e-3\n"
 OWN = "_target_: torch.optim.Rprop\n_partial_: true\netas: [0.5, 1.2]\n"
 HINTS: dict[str, Callable[[DiagnosisInputs], tuple[str, ...]]] = {
-    "rate": lambda symptoms: advice.scale_learning_rate(symptoms, times=0.1),
-    "longer": lambda symptoms: advice.train_longer(symptoms, times=4),
+    "rate": lambda inputs: advice.scale_learning_rate(inputs, times=0.1),
+    "longer": lambda inputs: advice.train_longer(inputs, times=4),
     "less": advice.less_regularization,
     "more": advice.more_regularization,
     "rare": advice.weigh_rare_classes,
     "modest": advice.soften_labels,
-    "too sure": lambda symptoms: advice.improve_calibration(symptoms, is_too_sure=True),
-    "not sure": lambda symptoms: advice.improve_calibration(symptoms, is_too_sure=False),
+    "too sure": lambda inputs: advice.improve_calibration(inputs, is_overconfident=True),
+    "not sure": lambda inputs: advice.improve_calibration(inputs, is_overconfident=False),
 }
 
 
@@ -36,7 +36,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def symptoms_of(words: list[str], kind: str = "image") -> DiagnosisInputs:
+def inputs_of(words: list[str], kind: str = "image") -> DiagnosisInputs:
     composed = compose(words)
     return DiagnosisInputs(settings=logged_parameters(composed.config, composed.choices), curves={}, kind=kind)
 
@@ -52,7 +52,7 @@ def symptoms_of(words: list[str], kind: str = "image") -> DiagnosisInputs:
 def test_the_learning_rate_goes_by_the_name_that_the_runs_optimiser_has_for_it(
     words: list[str], kind: str, expected: tuple[str, ...]
 ) -> None:
-    assert advice.scale_learning_rate(symptoms_of(words, kind), times=0.1) == expected
+    assert advice.scale_learning_rate(inputs_of(words, kind), times=0.1) == expected
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_the_learning_rate_goes_by_the_name_that_the_runs_optimiser_has_for_it(
     ],
 )
 def test_what_is_suggested_is_accepted(words: list[str], kind: str) -> None:
-    symptoms = symptoms_of(words, kind)
+    inputs = inputs_of(words, kind)
     for name, hint in HINTS.items():
-        assert is_accepted(advice.merge_overrides(words, hint(symptoms))), name
+        assert is_accepted(advice.merge_overrides(words, hint(inputs))), name
 
 
 def finding_of(*overrides: str) -> Finding:

@@ -77,7 +77,7 @@ def test_an_evaluation_mends_what_a_report_is_made_of(run: Path) -> None:
     assert judged.returncode == 0 and "result.json is damaged (it is empty)" in judged.stderr
     assert judged.stdout.count("test/accuracy") == 1
     assert pipeline(run.parents[1], "report").returncode == 0
-    assert "test samples right" in (run / "report.html").read_text()
+    assert "test samples correct" in (run / "report.html").read_text()
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "resume", "diagnose", "init_from"])

@@ -36,11 +36,11 @@ def test_its_figures_are_those_of_the_result(finished: Any, page: str) -> None:
 
 
 def test_what_is_kept_of_the_predictions_says_the_same_as_the_metrics(finished: Any) -> None:
-    kept, metrics = predictions.load(finished.folder), finished.result["metrics"]
+    kept, metrics = predictions.load_predictions(finished.folder), finished.result["metrics"]
     assert kept is not None and kept.log_probabilities.shape == (1_000, 10)
-    assert float(kept.right.mean()) == pytest.approx(metrics["test/accuracy"], abs=1e-7)
+    assert float(kept.correct.mean()) == pytest.approx(metrics["test/accuracy"], abs=1e-7)
     assert float(kept.losses.mean()) == pytest.approx(metrics["test/loss"], rel=1e-5)
-    error = calibration(kept.confidence, kept.right).error
+    error = calibration(kept.confidence, kept.correct).error
     assert error == pytest.approx(metrics["test/calibration_error"], abs=1e-5)
     assert np.array_equal(kept.ids, np.arange(1_000))
 
@@ -80,7 +80,7 @@ def test_an_older_run_is_given_what_it_lacks_by_evaluate(program: Any, finished:
     assert program.run(tmp_path, "evaluate").code == 0
     assert program.run(tmp_path, "report").code == 0
     text = (folder / run_report.REPORT_FILE).read_text(encoding="utf-8")
-    assert "Closest calls" in text and "Confusion matrix" in text
+    assert "Lowest margins" in text and "Confusion matrix" in text
 
 
 def test_a_page_that_cannot_be_written_costs_one_line_and_not_the_run(program: Any, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_numbers_are_judged_drawn_and_reported(program: Any, numbers: Path) -> N
         missed = np.square(kept["true"] - kept["predicted"]).mean()
     assert np.sqrt(missed) == pytest.approx(metrics["test/rmse"], rel=1e-4)
     page = (run / "report.html").read_text()
-    assert "Prediction against truth" in page and "Furthest from the truth" in page and "R²" in page
+    assert "Prediction against truth" in page and "Largest errors" in page and "R²" in page
     assert "By class" not in page
 
 

@@ -39,7 +39,7 @@ def network(
     log_probabilities = (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype(np.float32)
     return ClassPredictions(
         log_probabilities=log_probabilities,
-        said=said,
+        predicted=said,
         targets=targets,
         ids=np.arange(size),
         losses=-log_probabilities[np.arange(size), targets],
@@ -50,7 +50,7 @@ def network(
 
 
 def with_pictures(predictions: ClassPredictions) -> ClassPredictions:
-    rows = np.union1d(predictions.worst_mistakes, predictions.closest_calls)
+    rows = np.union1d(predictions.worst_mistakes, predictions.lowest_margins)
     return replace(predictions, pictured=rows, pictures=np.full((len(rows), 8, 8), 200, dtype=np.uint8))
 
 
@@ -95,7 +95,7 @@ def make_run(
         journal.metrics({"system/seconds_per_epoch": 2.0, "system/seconds_steps": 1.5}, step=step)
         journal.metrics({"system/seconds_data": 0.25, "system/seconds_validation": 0.5}, step=step)
     journal.close()
-    metrics = {} if predictions is None else {"test/accuracy": float(predictions.right.mean()), "test/loss": 0.25}
+    metrics = {} if predictions is None else {"test/accuracy": float(predictions.correct.mean()), "test/loss": 0.25}
     run.write_json(
         "result.json", {"status": status, "metrics": metrics, "seconds": 8.0, "command": "pipeline train seed=0"}
     )

@@ -67,7 +67,7 @@ def test_another_test_set_is_refused_for_the_paired_test_alone(
     run_like(three / other, predicted(0.6, digest="another"))
     compare_runs(f"{GOOD},{other}", three)
     said = capsys.readouterr().out
-    assert "No paired test: cnn-pets-dddd judged another test set than cnn-pets-aaaa" in said
+    assert "No paired test: cnn-pets-dddd were evaluated on another test set than cnn-pets-aaaa" in said
     assert "is the best" not in said and "90.00%" in said
     page = (three / "compare-aaaa-dddd.html").read_text(encoding="utf-8")
     assert "No paired test" in page and "Pair by pair" not in page
@@ -110,4 +110,4 @@ def test_runs_of_several_labels_are_compared_by_samples_with_all_labels_right(
     assert "cnn-pets-aaaa over cnn-pets-cccc: +35.00% accuracy" in said and "right alone 35 : 0" in said
     assert "cnn-pets-aaaa is the best" in said
     page = run_report.write_run_report(Run(tmp_path / GOOD)).read_text(encoding="utf-8")
-    assert "95 of 100 test samples right, 5 wrong" in page and "95.00%" in page and "95% interval: 9" in page
+    assert "95 of 100 test samples correct, 5 wrong" in page and "95.00%" in page and "95% interval: 9" in page

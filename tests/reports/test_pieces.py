@@ -41,7 +41,7 @@ class TestAxis:
     @pytest.mark.parametrize("values", [[0.1, 0.9], [5.0, 5.0], [0.0, 0.0], [-3.0, 8.0], [1e-9, 2e-9]])
     def test_every_value_has_a_place_on_it(self, values: list[float]) -> None:
         axis = axis_around(values, 100)
-        assert all(0 <= axis.place(value) <= 100 for value in values)
+        assert all(0 <= axis.position(value) <= 100 for value in values)
         assert 1 <= len(axis.ticks()) <= 6
 
     def test_values_over_several_powers_of_ten_are_drawn_by_their_logarithms(self) -> None:
@@ -61,7 +61,7 @@ class TestAxis:
         ]
 
     def test_its_ends_are_at_its_ends(self) -> None:
-        assert (Axis(2, 4, 50).place(2), Axis(2, 4, 50).place(4)) == (0, 50)
+        assert (Axis(2, 4, 50).position(2), Axis(2, 4, 50).position(4)) == (0, 50)
 
 
 class TestChart:

@@ -19,25 +19,25 @@ Predicted = Callable[..., ClassPredictions]
 def test_they_read_back_as_they_were_written_without_pickle(predicted: Predicted, tmp_path: Path) -> None:
     written = predicted(0.8)
     predictions.write_predictions(tmp_path, written)
-    read = predictions.load(tmp_path)
+    read = predictions.load_predictions(tmp_path)
     assert read is not None and read.digest == "the test set"
     assert np.array_equal(read.log_probabilities, written.log_probabilities)
-    assert np.array_equal(read.right, written.right)
+    assert np.array_equal(read.correct, written.correct)
 
 
 def test_a_file_that_is_cut_off_counts_as_none(predicted: Predicted, tmp_path: Path) -> None:
-    assert predictions.load(tmp_path) is None
+    assert predictions.load_predictions(tmp_path) is None
     predictions.write_predictions(tmp_path, predicted(0.8))
     path = tmp_path / predictions.PREDICTIONS_FILE
     path.write_bytes(path.read_bytes()[:500])
-    assert predictions.load(tmp_path) is None
+    assert predictions.load_predictions(tmp_path) is None
 
 
 def test_sentences_read_back_without_pickle(predicted: Predicted, tmp_path: Path) -> None:
     network = predicted(0.8)
-    sentences = np.array([f"Łódź 🐈 {row}" for row in network.shown])
-    predictions.write_predictions(tmp_path, replace(network, pictured=network.shown, sentences=sentences))
-    read = predictions.load(tmp_path)
+    sentences = np.array([f"Łódź 🐈 {row}" for row in network.reported_rows])
+    predictions.write_predictions(tmp_path, replace(network, pictured=network.reported_rows, sentences=sentences))
+    read = predictions.load_predictions(tmp_path)
     worst = int(network.worst_mistakes[0])
     assert read is not None and read.sentence(worst) == f"Łódź 🐈 {worst}" and read.picture(worst) is None
 
@@ -49,7 +49,7 @@ def test_a_file_from_before_there_were_sentences_is_read(predicted: Predicted, t
             tmp_path / predictions.PREDICTIONS_FILE,
             **{name: arrays[name] for name in arrays.files if name != "sentences"},
         )
-    read = predictions.load(tmp_path)
+    read = predictions.load_predictions(tmp_path)
     assert read is not None and read.sentence(int(read.worst_mistakes[0])) is None
 
 
@@ -62,14 +62,16 @@ def test_a_long_sentence_is_cut() -> None:
 
 def test_numbers_and_classes_are_told_apart_and_each_has_its_digest(predicted: Predicted, tmp_path: Path) -> None:
     predictions.write_predictions(tmp_path, predicted(0.8))
-    assert predictions.load_numbers(tmp_path) is None and predictions.saved_test_digest(tmp_path) == "the test set"
+    assert (
+        isinstance(kept := predictions.load_predictions(tmp_path), ClassPredictions) and kept.digest == "the test set"
+    )
     column = np.arange(20, dtype=np.float32)[:, None]
     predictions.write_predictions(
         tmp_path, RegressionPredictions(column + 1, column, np.arange(20), column[:, 0], "of numbers")
     )
-    read = predictions.load_numbers(tmp_path)
-    assert predictions.load(tmp_path) is None and predictions.saved_test_digest(tmp_path) == "of numbers"
-    assert read is not None and (read.residuals == -1).all() and read.furthest.tolist() == list(range(19, 7, -1))
+    read = predictions.load_predictions(tmp_path)
+    assert isinstance(read, RegressionPredictions) and read.digest == "of numbers"
+    assert read is not None and (read.residuals == -1).all() and read.largest_errors.tolist() == list(range(19, 7, -1))
 
 
 def test_labels_are_told_apart_from_both_and_have_their_digest(tmp_path: Path) -> None:
@@ -78,9 +80,8 @@ def test_labels_are_told_apart_from_both_and_have_their_digest(tmp_path: Path) -
         np.full((2, 2), 0.5, np.float32), true, np.arange(2), np.ones(2, np.float32), "of labels"
     )
     predictions.write_predictions(tmp_path, written)
-    assert predictions.load(tmp_path) is None and predictions.load_numbers(tmp_path) is None
-    read = predictions.load_labels(tmp_path)
-    assert read is not None and (read.true == true).all() and predictions.saved_test_digest(tmp_path) == "of labels"
+    read = predictions.load_predictions(tmp_path)
+    assert isinstance(read, MultilabelPredictions) and (read.targets == true).all() and read.digest == "of labels"
 
 
 def test_ten_thousand_samples_of_ten_classes_take_less_than_a_megabyte(predicted: Predicted, tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_scores_become_probabilities_losses_and_classes() -> None:
     scores = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     expected = torch.nn.functional.cross_entropy(scores, torch.tensor([0, 0]), reduction="none")
     kept = class_predictions(Predictions(scores, torch.tensor([0, 0]), expected, torch.tensor([4, 7])), "digest")
-    assert kept.said.tolist() == [0, 1] and kept.right.tolist() == [True, False] and kept.ids.tolist() == [4, 7]
+    assert kept.predicted.tolist() == [0, 1] and kept.correct.tolist() == [True, False] and kept.ids.tolist() == [4, 7]
     assert kept.losses == pytest.approx(expected.numpy())
     assert kept.confidence == pytest.approx(scores.softmax(1).max(1).values.numpy())
 
@@ -108,15 +109,15 @@ def test_scores_become_probabilities_losses_and_classes() -> None:
 def test_the_worst_mistakes_are_wrong_and_cost_the_most(predicted: Predicted) -> None:
     network = predicted(0.8)
     worst = network.worst_mistakes
-    assert len(worst) == predictions.WORST_MISTAKES and not network.right[worst].any()
-    assert network.losses[worst].min() >= np.sort(network.losses[~network.right])[-len(worst)]
+    assert len(worst) == predictions.WORST_MISTAKES and not network.correct[worst].any()
+    assert network.losses[worst].min() >= np.sort(network.losses[~network.correct])[-len(worst)]
 
 
 def test_the_closest_calls_have_the_smallest_margins(predicted: Predicted) -> None:
     network = predicted(0.8)
     ordered = np.sort(np.exp(network.log_probabilities), axis=1)
     margins = ordered[:, -1] - ordered[:, -2]
-    assert margins[network.closest_calls] == pytest.approx(np.sort(margins)[: predictions.LOWEST_MARGINS], abs=1e-6)
+    assert margins[network.lowest_margins] == pytest.approx(np.sort(margins)[: predictions.LOWEST_MARGINS], abs=1e-6)
 
 
 def test_pictures_are_made_small_and_keep_their_shape_and_colours() -> None:

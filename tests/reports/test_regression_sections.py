@@ -50,7 +50,7 @@ def test_several_numbers_have_their_charts_and_columns(page_of: Any) -> None:
 def test_a_network_that_lost_its_numbers_still_has_a_page(page_of: Any) -> None:
     kept = numbers()
     kept.predicted[:] = np.nan
-    assert "Furthest from the truth" in page_of(kept, {"test/r2": float("nan")})
+    assert "Largest errors" in page_of(kept, {"test/r2": float("nan")})
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def two(run_like: Callable[..., Run], changed: Callable[..., None], tmp_path: Pa
     for run, distance in zip(runs, (2.0, 1.0), strict=True):
         kept = numbers()
         saved.write_predictions(
-            run.folder, replace(kept, predicted=kept.true + distance * (kept.predicted - kept.true))
+            run.folder, replace(kept, predicted=kept.targets + distance * (kept.predicted - kept.targets))
         )
         changed(run, "assembled.json", {"headline": "val/r2"})
         changed(run, "result.json", {"metrics": {"test/r2": 1 - 0.08 * distance**2, "test/mae": 16.0 * distance}})
@@ -79,12 +79,12 @@ def test_two_are_compared_sample_by_sample(two: list[Run], capsys: pytest.Captur
 def test_one_whose_numbers_are_none_is_not_compared(two: list[Run]) -> None:
     saved.write_predictions(two[0].folder, replace(numbers(), predicted=np.full((100, 1), np.nan, np.float32)))
     with pytest.raises(RunError, match=rf"{two[0].id} has NaN or infinite predictions, .*: leave it out"):
-        compare_runs.load_predictions(two[0])
+        compare_runs.load_comparable(two[0])
 
 
 def test_the_furthest_stand_first(page_of: Any) -> None:
     kept = numbers()
     kept.losses[42] = 9.0
     page = page_of(kept, {"test/r2": 0.92})
-    table = page[page.index("Furthest from the truth") :]
-    assert table.index("row 42") < min(table.index(f"row {row}<") for row in kept.furthest.tolist()[1:])
+    table = page[page.index("Largest errors") :]
+    assert table.index("row 42") < min(table.index(f"row {row}<") for row in kept.largest_errors.tolist()[1:])

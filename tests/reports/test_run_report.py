@@ -74,7 +74,7 @@ class TestAFinishedRun:
     def test_begins_with_the_accuracy_and_its_interval(self, page: str) -> None:
         said = words(page)
         assert re.search(r"accuracy 80\.00% 95% interval: 7\d\.\d\d to 8\d\.\d\d%", said)
-        assert "320 of 400 test samples right, 80 wrong" in said
+        assert "320 of 400 test samples correct, 80 wrong" in said
         assert said.index("80.00%") < said.index("Learning curves")
 
     def test_says_what_was_trained_on_what(self, page: str) -> None:
@@ -86,8 +86,8 @@ class TestAFinishedRun:
     def test_has_every_part(self, page: str) -> None:
         titles = re.findall(r"<h2>(.*?)</h2>", page)
         assert titles == [
-            *("Learning curves", "By class", "Is it as sure as it is right?", "Worst mistakes", "Closest calls"),
-            *("Where the 8.0 s went", "Settings", "To type", "Environment"),
+            *("Learning curves", "By class", "Calibration", "Worst mistakes", "Lowest margins"),
+            *("Where the 8.0 s went", "Settings", "Commands", "Environment"),
         ]
 
     def test_shows_every_mistake_and_close_call_as_a_picture(self, page: str) -> None:
@@ -125,14 +125,14 @@ def test_a_run_under_way_shows_its_curves_and_no_test(run_like: MakeRun, tmp_pat
     writer.note("still here")
     said = words(run_report.write_run_report(run).read_text(encoding="utf-8"))
     writer.close()
-    assert "under way" in said and "accuracy, validation 0.9000" in said
+    assert "still running" in said and "accuracy, validation 0.9000" in said
     assert "Learning curves" in said and "By class" not in said
     assert "pipeline resume run=run" in said
 
 
 def test_a_run_that_was_killed_and_could_not_say_so_is_not_called_under_way(run_like: MakeRun, tmp_path: Path) -> None:
     run = run_like(tmp_path / "run", None, status="RUNNING")
-    assert "ended before it was done" in words(run_report.write_run_report(run).read_text(encoding="utf-8"))
+    assert "ended before it was finished" in words(run_report.write_run_report(run).read_text(encoding="utf-8"))
 
 
 def test_a_run_that_goes_on_does_not_show_the_test_of_its_earlier_life(
@@ -151,7 +151,7 @@ def test_a_run_that_was_killed_and_judged_since_shows_what_its_predictions_tell(
     run = run_like(tmp_path / "run", predicted(0.8), status="KILLED")
     changed(run, "result.json", {"metrics": {}})
     said = words(run_report.write_run_report(run).read_text(encoding="utf-8"))
-    assert "ended before it was done" in said and "accuracy 80.00% 95% interval" in said
+    assert "ended before it was finished" in said and "accuracy 80.00% 95% interval" in said
 
 
 def test_a_password_in_an_address_is_not_shown(predicted: Predicted, run_like: MakeRun, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_network_that_lost_its_numbers_still_has_a_page(
     broken = replace(
         network, log_probabilities=np.full_like(network.log_probabilities, np.nan), losses=network.losses * np.nan
     )
-    assert "Closest calls" in words(
+    assert "Lowest margins" in words(
         run_report.write_run_report(run_like(tmp_path / "run", broken)).read_text(encoding="utf-8")
     )
 
@@ -177,7 +177,7 @@ def test_a_network_that_is_always_right_has_no_mistakes(
     predicted: Predicted, run_like: MakeRun, tmp_path: Path
 ) -> None:
     said = words(run_report.write_run_report(run_like(tmp_path / "run", predicted(1.0))).read_text(encoding="utf-8"))
-    assert "None: every test sample was right." in said
+    assert "None: every test sample is correct." in said
     assert "100.00% 95% interval: 99.08 to 100.00%" in said
 
 
@@ -203,11 +203,11 @@ def test_mistakes_in_text_are_shown_as_sentences_and_never_obeyed(
     predicted: Predicted, run_like: MakeRun, tmp_path: Path
 ) -> None:
     network = predicted(0.8)
-    sentences = np.array([f"{HOSTILE} film number {row}" for row in network.shown])
-    kept = replace(network, pictured=network.shown, sentences=sentences)
+    sentences = np.array([f"{HOSTILE} film number {row}" for row in network.reported_rows])
+    kept = replace(network, pictured=network.reported_rows, sentences=sentences)
     page = run_report.write_run_report(run_like(tmp_path / "run", kept)).read_text(encoding="utf-8")
     worst = network.worst_mistakes[0]
-    names = [("cat", "dog", "eel")[label] for label in (network.targets[worst], network.said[worst])]
+    names = [("cat", "dog", "eel")[label] for label in (network.targets[worst], network.predicted[worst])]
     said = f"{HOSTILE} film number {worst} {names[0]} → {names[1]} {network.confidence[worst]:.1%}"
     assert said in words(page) and "script" not in parsed(page).seen
     assert words(page).count(HOSTILE) == 24 + 12

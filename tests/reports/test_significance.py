@@ -21,12 +21,12 @@ def test_equals_have_no_clear_winner(predicted: Predicted) -> None:
 
 def test_a_good_network_beats_a_bad_one_and_comes_first(predicted: Predicted) -> None:
     networks = [predicted(0.6, seed=1), predicted(0.9, seed=2)]
-    (duel,) = pairwise_tests(networks)
-    assert conclusion(["bad", "good"], networks, [duel]) == "good is the best"
-    assert (duel.first, duel.second) == (1, 0)
-    assert duel.p_value == duel.adjusted == mcnemar_test(duel.won, duel.lost) < 0.001
-    assert duel.difference == pytest.approx((duel.won - duel.lost) / 400) == pytest.approx(0.3)
-    assert 0.2 < duel.interval.low < duel.difference < duel.interval.high < 0.4
+    (test,) = pairwise_tests(networks)
+    assert conclusion(["bad", "good"], networks, [test]) == "good is the best"
+    assert (test.first, test.second) == (1, 0)
+    assert test.p_value == test.adjusted == mcnemar_test(test.wins, test.losses) < 0.001
+    assert test.difference == pytest.approx((test.wins - test.losses) / 400) == pytest.approx(0.3)
+    assert 0.2 < test.interval.low < test.difference < test.interval.high < 0.4
 
 
 def test_two_that_cannot_be_told_apart_share_the_place_before_a_third(predicted: Predicted) -> None:
@@ -39,7 +39,7 @@ def test_a_difference_that_counts_alone_does_not_count_among_many(predicted: Pre
     (alone,) = pairwise_tests([first, second])
     assert alone.is_decided
     among_many = pairwise_tests([first, second, *(predicted(0.83, seed=seed) for seed in range(3, 11))])
-    same = next(duel for duel in among_many if {duel.first, duel.second} == {0, 1})
+    same = next(test for test in among_many if {test.first, test.second} == {0, 1})
     assert same.p_value == alone.p_value and not same.is_decided
 
 
@@ -49,13 +49,13 @@ def test_of_predicted_numbers_the_one_wins_that_explains_more_of_them() -> None:
         "no clear winner among near and alike",
         "no clear winner among alike and near",
     )
-    (duel,) = pairwise_tests(networks[:2])
-    far, near = (metrics.r2_score(each.true, each.predicted) for each in networks[:2])
-    assert (duel.first, duel.second) == (1, 0) and duel.difference == pytest.approx(near - far)
-    absolute = [metrics.mean_absolute_error(each.true, each.predicted) for each in networks[:2]]
-    assert duel.cost_difference == pytest.approx(absolute[1] - absolute[0], rel=1e-4)
-    assert duel.won > duel.lost and duel.won + duel.lost == 200 and duel.is_decided
-    assert duel.interval.low < duel.difference < duel.interval.high
+    (test,) = pairwise_tests(networks[:2])
+    far, near = (metrics.r2_score(each.targets, each.predicted) for each in networks[:2])
+    assert (test.first, test.second) == (1, 0) and test.difference == pytest.approx(near - far)
+    absolute = [metrics.mean_absolute_error(each.targets, each.predicted) for each in networks[:2]]
+    assert test.cost_difference == pytest.approx(absolute[1] - absolute[0], rel=1e-4)
+    assert test.wins > test.losses and test.wins + test.losses == 200 and test.is_decided
+    assert test.interval.low < test.difference < test.interval.high
 
 
 def test_of_labels_the_one_wins_that_has_them_all_right_more_often() -> None:
@@ -63,9 +63,9 @@ def test_of_labels_the_one_wins_that_has_them_all_right_more_often() -> None:
     sure = np.where(true, 0.9, 0.1).astype(np.float32)
     worse = sure.copy()
     worse[:30, 1] = 1 - worse[:30, 1]
-    (duel,) = pairwise_tests([labels(worse, true), labels(sure, true)])
-    assert (duel.first, duel.won, duel.lost) == (1, 30, 0) and duel.difference == pytest.approx(0.3)
-    assert duel.p_value == mcnemar_test(30, 0)
+    (test,) = pairwise_tests([labels(worse, true), labels(sure, true)])
+    assert (test.first, test.wins, test.losses) == (1, 30, 0) and test.difference == pytest.approx(0.3)
+    assert test.p_value == mcnemar_test(30, 0)
 
 
 def numbers(*, missing: float, seed: int) -> RegressionPredictions:

@@ -31,39 +31,41 @@ def diagnose_run(run: Run, data_root: str | None = None) -> int:
 
 
 def _diagnose(run: Run, console: Console, data_root: str | None) -> None:
-    symptoms, components = collect_inputs(run, load_report_data(run), data_root)
-    found, unseen = run_checks(symptoms), unexamined(symptoms)
-    rows = [(finding, _samples(finding, symptoms, components)) for finding in found]
-    write_atomically(run.folder / NAME, render.diagnosis_markdown(run, rows, unseen))
-    console.print(Text(f"{run.id}: {render.diagnosis_heading(found, unseen)}"), soft_wrap=True)
+    inputs, components = collect_inputs(run, load_report_data(run), data_root)
+    found, unchecked = run_checks(inputs), unchecked_in(inputs)
+    rows = [(finding, _samples(finding, inputs, components)) for finding in found]
+    write_atomically(run.folder / NAME, render.diagnosis_markdown(run, rows, unchecked))
+    console.print(Text(f"{run.id}: {render.diagnosis_heading(found, unchecked)}"), soft_wrap=True)
     for finding, samples in rows:
         console.print(render.render_finding(run, finding, samples), soft_wrap=True)
     console.print(Text(f"\nwritten to  {relative_to_working_directory(run.folder / NAME)}"), soft_wrap=True)
-    if (page := _pictures(run, found, symptoms, components)) is not None:
+    if (page := _pictures(run, found, inputs, components)) is not None:
         console.print(Text(f"images      {page}"), soft_wrap=True)
 
 
-def unexamined(symptoms: DiagnosisInputs) -> list[str]:
+def unchecked_in(inputs: DiagnosisInputs) -> list[str]:
     """Return what could not be examined, and why."""
-    if not symptoms.kind:
+    if not inputs.kind:
         return ["all that needs the samples, because their kind of task or a module of your own hides them"]
-    unseen = [] if symptoms.network is not None else ["what needs a checkpoint, because there is none"]
-    return unseen if symptoms.is_of_classes else [*unseen, "what concerns classes, because numbers are predicted"]
+    unchecked = [] if inputs.network is not None else ["what needs a checkpoint, because there is none"]
+    return (
+        unchecked if inputs.is_classification else [*unchecked, "what concerns classes, because numbers are predicted"]
+    )
 
 
-def _samples(finding: Finding, symptoms: DiagnosisInputs, components: Components) -> render.Samples:
+def _samples(finding: Finding, inputs: DiagnosisInputs, components: Components) -> render.Samples:
     if not finding.suspects:
         return []
     assert isinstance(components.data, DataModule)
-    return render.describe_suspects(finding.suspects, components.data.splits, symptoms.class_names)
+    return render.describe_suspects(finding.suspects, components.data.splits, inputs.class_names)
 
 
-def _pictures(run: Run, found: list[Finding], symptoms: DiagnosisInputs, components: Components) -> str | None:
+def _pictures(run: Run, found: list[Finding], inputs: DiagnosisInputs, components: Components) -> str | None:
     """Write a page with the suspicious samples if they are images, and return its path."""
     suspects = next((finding.suspects for finding in found if finding.suspects), ())
-    if not suspects or symptoms.kind != "image":
+    if not suspects or inputs.kind != "image":
         return None
     assert isinstance(components.data, DataModule)
-    content = render.suspects_page(run.id, suspects, components.data.splits, symptoms.class_names)
+    content = render.suspects_page(run.id, suspects, components.data.splits, inputs.class_names)
     write_atomically(run.folder / PICTURES, content)
     return relative_to_working_directory(run.folder / PICTURES)

@@ -1,45 +1,46 @@
-"""What a diagnosis says."""
+"""A finding of a diagnosis."""
 
 from dataclasses import dataclass
 
 from pipeline.diagnosis.inputs import DiagnosisInputs
 
-# One test in a thousand such runs says too much by chance; a run is asked nine of them.
+# At this level about one healthy run in a thousand fails a check by chance; each run undergoes nine.
 STANDARD_ERRORS = 3.0
-# Points of accuracy (or hundredths of explained variance) below which nobody would change a training for it.
+# Smaller differences of accuracy (or of explained variance) are not worth another training.
 MARGIN = 0.05
 
 
 @dataclass(frozen=True)
 class SuspectLabel:
-    """A training sample: what its label says, what it looks like instead, and how sure that is, 0 to 1."""
+    """A training sample whose label may be wrong; `confidence`, 0 to 1, is that of the suggested label."""
 
     row: int
-    given: int
-    instead: int
-    sureness: float
+    label: int
+    suggested: int
+    confidence: float
 
 
 @dataclass(frozen=True)
 class Finding:
-    """fault      its name
-    told       what is wrong, in a sentence or two
-    figures    what led to it, in words
-    overrides  what to try next; none where the run has no key for it
-    resumes    whether the run itself goes on with them; else a new one is trained
-    advice     why that might help
-    suspects   training samples to look at, the worst first
+    """A fault of a run.
+
+    explanation  what is wrong, in one or two sentences
+    evidence     the figures that led to it, as sentences
+    overrides    overrides to try next; empty if the run has no such keys
+    advice       why they might help
+    resumes      whether the same run is resumed with them; otherwise a new one is trained
+    suspects     training samples to look at, the worst first
     """
 
-    fault: str
-    told: str
-    figures: tuple[str, ...]
+    name: str
+    explanation: str
+    evidence: tuple[str, ...]
     overrides: tuple[str, ...]
     advice: str
     resumes: bool = False
     suspects: tuple[SuspectLabel, ...] = ()
 
 
-def format_score(symptoms: DiagnosisInputs, value: float) -> str:
-    """An accuracy, or a share of explained variance, as a person reads it."""
-    return f"{value:.1%}" if symptoms.is_of_classes else f"R² {value:.3f}"
+def format_score(inputs: DiagnosisInputs, value: float) -> str:
+    """Format an accuracy, or R2 for a regression."""
+    return f"{value:.1%}" if inputs.is_classification else f"R² {value:.3f}"

@@ -1,6 +1,6 @@
-"""What a diagnosis goes by: the curves of a run, and what its best weights say of the samples. No torch in here.
+"""The inputs of a diagnosis: a run's curves, and the outputs of its best weights. This module needs no torch.
 
-The test part is looked at for copies alone: what is tuned by it would be no test any more.
+The test split is only searched for duplicates: tuning by its scores would spoil the test.
 """
 
 from dataclasses import dataclass, field
@@ -19,52 +19,52 @@ VALIDATION_LOSS = "val/loss"
 
 @dataclass(frozen=True)
 class SplitOutputs:
-    """Samples of one part as somebody sees them: the best weights, without augmentation or dropout; or neighbours.
+    """Predictions for samples of one split, by the best weights (without augmentation and dropout) or by neighbours.
 
-    answers  (N, K) probabilities, or (N, T) predicted numbers
+    outputs  (N, K) probabilities, or (N, T) predicted numbers
     targets  (N,) classes, or (N, T) true numbers
-    losses   (N,) by the task's measure; of numbers in units of the training part's variance
-    ids      (N,) rows of the part
+    losses   (N,) the task's loss; for regression in units of the training split's variance
+    ids      (N,) rows of the split
     """
 
-    answers: Floats
+    outputs: Floats
     targets: Ints | Floats
     losses: Floats
     ids: Ints
 
     @property
-    def is_of_classes(self) -> bool:
+    def is_classification(self) -> bool:
         return self.targets.ndim == 1
 
     @cached_property
-    def said(self) -> Ints:
-        """(N,) the likeliest class."""
-        likeliest: Ints = self.answers.argmax(axis=1)
+    def predicted(self) -> Ints:
+        """(N,) the predicted class."""
+        likeliest: Ints = self.outputs.argmax(axis=1)
         return likeliest
 
     @cached_property
-    def right(self) -> Bools:
-        equal: Bools = self.said == self.targets
+    def correct(self) -> Bools:
+        equal: Bools = self.predicted == self.targets
         return equal
 
     @cached_property
     def confidence(self) -> Floats:
-        highest: Floats = self.answers.max(axis=1)
+        highest: Floats = self.outputs.max(axis=1)
         return highest
 
     @cached_property
-    def merits(self) -> Floats:
-        """(N,) whose mean is the accuracy; of numbers the share of the training part's variance that is explained."""
-        return self.right.astype(np.float64) if self.is_of_classes else 1 - self.losses.astype(np.float64)
+    def scores(self) -> Floats:
+        """(N,) values whose mean is the accuracy, or for regression the explained share of the training variance."""
+        return self.correct.astype(np.float64) if self.is_classification else 1 - self.losses.astype(np.float64)
 
     @property
-    def merit(self) -> float:
-        return float(self.merits.mean())
+    def mean_score(self) -> float:
+        return float(self.scores.mean())
 
 
 @dataclass(frozen=True)
 class PredictorOutputs:
-    """The same judge's view of training and validation samples."""
+    """Outputs of the same predictor for training and validation samples."""
 
     train: SplitOutputs
     validation: SplitOutputs
@@ -72,31 +72,33 @@ class PredictorOutputs:
 
 @dataclass(frozen=True)
 class DuplicateCount:
-    """Samples of a part whose inputs stand in the training part, too.
+    """The samples of a split whose inputs also occur in the training split.
 
-    alike   how many
-    same    how many of them with the same answer there
-    size    of the part
+    duplicates   their number
+    same_target  how many of them have the same target there
+    size         all samples of the split
     """
 
-    alike: int
-    same: int
+    duplicates: int
+    same_target: int
     size: int
 
     @property
     def share(self) -> float:
-        return self.alike / self.size
+        return self.duplicates / self.size
 
 
 @dataclass(frozen=True)
 class DiagnosisInputs:
-    """kind        image, table, ...; empty where the data is a module of the user's own
-    network     what the best weights say; None without a checkpoint, or for a module of the user's own
-    neighbours  what the nearest training samples say, each of which is not asked about itself
-    copies      of the validation and test part; and "train": training samples that stand there twice
-    counts      (K,) training samples of each class; empty for numbers
-    moved       how far the weights have travelled, as a share of the length that they set out with
-    broke       what ended it, if its loss was no number
+    """All that the checks of a diagnosis read.
+
+    kind           image, table, ...; empty for a data module of the user's own
+    network        outputs of the best weights; None without a checkpoint, or for a module of the user's own
+    neighbours     predictions by the nearest training samples, leaving the sample itself out
+    duplicates     for validation and test; "train" counts training samples that occur there more than once
+    counts         (K,) training samples of each class; empty for regression
+    weight_change  distance of the weights from their initial values, relative to the initial norm
+    nan_message    the error message, if a NaN or infinite loss ended the training
     """
 
     settings: dict[str, Any]
@@ -105,29 +107,29 @@ class DiagnosisInputs:
     class_names: tuple[str, ...] = ()
     network: PredictorOutputs | None = None
     neighbours: PredictorOutputs | None = None
-    copies: dict[str, DuplicateCount] = field(default_factory=dict)
+    duplicates: dict[str, DuplicateCount] = field(default_factory=dict)
     counts: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    moved: float | None = None
-    broke: str | None = None
+    weight_change: float | None = None
+    nan_message: str | None = None
 
     @property
-    def is_of_classes(self) -> bool:
+    def is_classification(self) -> bool:
         return len(self.class_names) > 0
 
     @cached_property
     def validation_losses(self) -> Floats:
-        """One an epoch of validation."""
+        """One for each validation."""
         return np.array([value for _, value in self.curves.get(VALIDATION_LOSS, [])], dtype=np.float64)
 
     @cached_property
     def training_losses(self) -> Floats:
-        """Means over the steps between two points of logging, any penalty on the weights included."""
+        """Means over the steps between two log records, including penalties on the weights."""
         return np.array([value for _, value in self.curves.get("train/loss", [])], dtype=np.float64)
 
     @cached_property
     def uninformed_loss(self) -> float:
-        """What the best answer that is the same for all samples costs: the entropy of the classes, or the variance."""
-        if not self.is_of_classes:
+        """The loss of the best constant prediction: the entropy of the classes, or the variance."""
+        if not self.is_classification:
             return 1.0
         shares = self.counts[self.counts > 0] / self.counts.sum()
         return float(-(shares * np.log(shares)).sum())

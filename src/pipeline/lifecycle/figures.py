@@ -26,8 +26,8 @@ def write_figures(run: Run, components: Components) -> Iterator[Path]:
     figures = {"learning_curves": sections.learning_curve_charts(report_data)}
     for name, charts_of_name in charts_of_test(report_data).items():
         figures[name] = [replace(chart, title=f"{chart.title}, test set") for chart in charts_of_name]
-    if report_data.predictions is not None and isinstance(components.data, DataModule) and report_data.data is not None:
-        figures |= {"training_inputs": chart_training_inputs(components)} if report_data.data["kind"] == "image" else {}
+    if report_data.classes is not None and isinstance(components.data, DataModule) and report_data.spec is not None:
+        figures |= {"training_inputs": chart_training_inputs(components)} if report_data.spec["kind"] == "image" else {}
     for name, charts_of_name in figures.items():
         if charts_of_name:
             path = run.figures / f"{name}.svg"
@@ -37,21 +37,23 @@ def write_figures(run: Run, components: Components) -> Iterator[Path]:
 
 def charts_of_test(report_data: ReportData) -> dict[str, Sequence[Chart]]:
     """Draw the predictions of the test set, as {name of the figure: charts}."""
-    names, labels, predictions = report_data.class_names, report_data.labels, report_data.predictions
+    names, labels, predictions = report_data.class_names, report_data.labels, report_data.classes
     if report_data.numbers is not None:
         found = regression_sections.regression_charts(report_data.numbers)
         against = found[:: regression_sections.CHARTS]
         return {"prediction_against_truth": against, "residuals": [each for each in found if each not in against]}
     if labels is not None:
-        scores = label_scores(labels.true, labels.said)
+        scores = label_scores(labels.targets, labels.predicted)
         rows = [f"{name} ({count:,})" for name, count in zip(names, scores.support.tolist(), strict=True)]
         title = "Labels, and how many samples have them"
         return {"labels": [charts.share_bars(title, rows, {"precision": scores.precision, "recall": scores.recall})]}
     if predictions is None:
         return {}
     return {
-        "confusion_matrix": [charts.confusion_chart("Rows are true, columns said", names, report_data.confusion)],
-        "reliability": [charts.reliability_chart(calibration(predictions.confidence, predictions.right))],
+        "confusion_matrix": [
+            charts.confusion_chart("Rows are true classes, columns predicted ones", names, report_data.confusion)
+        ],
+        "reliability": [charts.reliability_chart(calibration(predictions.confidence, predictions.correct))],
         "worst_mistakes": chart_worst_mistakes(predictions, names),
     }
 
@@ -64,7 +66,7 @@ def chart_worst_mistakes(predictions: ClassPredictions, names: Sequence[str]) ->
         f"{classification_sections.describe_mistake(predictions, row, names)}  {predictions.confidence[row]:.0%}"
         for row in rows
     ]
-    title = f"Worst of {int((~predictions.right).sum()):,} mistakes: true → said"
+    title = f"Worst of {int((~predictions.correct).sum()):,} mistakes: true → predicted"
     return [charts.image_grid(title, pictures, captions)] if rows else []
 
 

@@ -33,7 +33,8 @@ def register_run(run: Run, name: str, *, force: bool, typed: Mapping[str, str]) 
     check_model_name(name, run.config().name)
     metrics, store = _test_metrics(run), _store(run, typed)
     uri = store.uri
-    digest = predictions.saved_test_digest(run.folder)
+    test_predictions = predictions.load_predictions(run.folder)
+    digest = None if test_predictions is None else test_predictions.digest
     if digest is not None:
         _record_test_use(run, digest)
     try:

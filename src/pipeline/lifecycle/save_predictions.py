@@ -119,20 +119,23 @@ def _saved_classes(components: Components, predictions: Predictions, digest: str
     saved_classes = class_predictions(predictions, digest)
     if not isinstance(components.data, DataModule):
         return saved_classes
-    sentences, ids = components.data.splits.test_sentences, saved_classes.ids[saved_classes.shown].astype(np.int64)
+    sentences, ids = (
+        components.data.splits.test_sentences,
+        saved_classes.ids[saved_classes.reported_rows].astype(np.int64),
+    )
     pictures = sample_images(components, "test", torch.from_numpy(ids))
     if pictures is not None:
-        return replace(saved_classes, pictured=saved_classes.shown, pictures=thumbnails(pictures))
+        return replace(saved_classes, pictured=saved_classes.reported_rows, pictures=thumbnails(pictures))
     if sentences:
         shown = np.array([shorten_sentence(sentences[row]) for row in ids], dtype=np.str_)
-        return replace(saved_classes, pictured=saved_classes.shown, sentences=shown)
+        return replace(saved_classes, pictured=saved_classes.reported_rows, sentences=shown)
     return saved_classes
 
 
 def _saved_numbers(components: Components, predictions: Predictions, digest: str) -> saved.RegressionPredictions:
     return saved.RegressionPredictions(
         predicted=predictions.outputs.numpy(),
-        true=predictions.targets.numpy(),
+        targets=predictions.targets.numpy(),
         ids=predictions.ids.numpy().astype(np.int64),
         losses=predictions.losses.numpy(),
         digest=digest,
@@ -142,7 +145,7 @@ def _saved_numbers(components: Components, predictions: Predictions, digest: str
 def _saved_labels(components: Components, predictions: Predictions, digest: str) -> saved.MultilabelPredictions:
     return saved.MultilabelPredictions(
         probabilities=predictions.outputs.numpy(),
-        true=predictions.targets.bool().numpy(),
+        targets=predictions.targets.bool().numpy(),
         ids=predictions.ids.numpy().astype(np.int64),
         losses=predictions.losses.numpy(),
         digest=digest,
@@ -161,7 +164,7 @@ def class_predictions(predictions: Predictions, digest_of_test: str) -> saved.Cl
     log_probabilities = F.log_softmax(predictions.outputs.float(), dim=1)
     return saved.ClassPredictions(
         log_probabilities=saved.compact_log_probabilities(log_probabilities.numpy()),
-        said=predictions.outputs.argmax(dim=1).numpy().astype(np.int32),
+        predicted=predictions.outputs.argmax(dim=1).numpy().astype(np.int32),
         targets=predictions.targets.numpy().astype(np.int32),
         ids=predictions.ids.numpy().astype(np.int64),
         losses=predictions.losses.numpy(),

@@ -1,4 +1,4 @@
-"""What a report says of the test samples: which were taken for what, how sure the network was, which it got wrong."""
+"""Render the sections on classification: confusions, calibration, mistakes and low margins on the test set."""
 
 from collections.abc import Sequence
 
@@ -9,30 +9,30 @@ from pipeline.reports.predictions import ClassPredictions
 from pipeline.reports.report_data import ReportData
 
 CONFUSIONS = 20
-LONG_NAME = 4  # characters; longer ones stand upright above their column
+LONG_NAME = 4  # characters; longer names are written upright above their column
 MOST_ROWS = 500
 ALIKE = 0.005  # of two shares
 
 
-def class_section(evidence: ReportData) -> Html | None:
-    if evidence.predictions is None:
+def class_section(report: ReportData) -> Html | None:
+    if report.classes is None:
         return None
-    matrix = _matrix(evidence) if len(evidence.class_names) <= READABLE else _confusions(evidence)
+    matrix = _matrix(report) if len(report.class_names) <= READABLE else _confusions(report)
+    return section("By class", columns(matrix, _scores("class", report.class_names, class_scores(report.confusion))))
+
+
+def label_section(report: ReportData) -> Html | None:
+    labels = report.labels
+    if labels is None:
+        return None
+    caption = remark("A label is predicted if its probability is above a half; `samples` counts those that have it.")
     return section(
-        "By class", columns(matrix, _scores("class", evidence.class_names, class_scores(evidence.confusion)))
+        "By label", _scores("label", report.class_names, label_scores(labels.targets, labels.predicted)), caption
     )
 
 
-def label_section(evidence: ReportData) -> Html | None:
-    labels = evidence.labels
-    if labels is None:
-        return None
-    told = remark("A label is said where its probability is above a half; `samples` have it in truth.")
-    return section("By label", _scores("label", evidence.class_names, label_scores(labels.true, labels.said)), told)
-
-
-def _matrix(evidence: ReportData) -> Html:
-    names, counts = evidence.class_names, evidence.confusion
+def _matrix(report: ReportData) -> Html:
+    names, counts = report.class_names, report.confusion
     totals = counts.sum(axis=1)
     head = element(
         "tr",
@@ -42,7 +42,7 @@ def _matrix(evidence: ReportData) -> Html:
     rows = []
     for row, name in enumerate(names):
         cells = []
-        for column, said in enumerate(names):
+        for column, predicted in enumerate(names):
             count = int(counts[row, column])
             share = count / max(int(totals[row]), 1)
             kind = "none" if not count else "strong" if share > 0.5 else None
@@ -51,9 +51,9 @@ def _matrix(evidence: ReportData) -> Html:
                     "td",
                     f"{count:,}" if count else "",
                     class_=kind,
-                    # Few mistakes are to be seen, too.
+                    # Few mistakes must stay visible.
                     style=f"--share:{max(share, 0.12):.2f}" if count else None,
-                    title=f"{count:,} of {int(totals[row]):,} samples of {name} were taken for {said}",
+                    title=f"{count:,} of {int(totals[row]):,} samples of {name} were predicted as {predicted}",
                 )
             )
         rows.append(element("tr", element("th", name, scope="row"), *cells))
@@ -62,13 +62,13 @@ def _matrix(evidence: ReportData) -> Html:
         "div",
         element("h3", "Confusion matrix"),
         element("div", grid, class_="scroll"),
-        remark("Rows are the truth, columns what the network said."),
+        remark("Rows are true classes, columns predicted ones."),
     )
 
 
-def _confusions(evidence: ReportData) -> Html:
-    """In place of a matrix that nobody could read."""
-    counts, names = evidence.confusion.copy(), evidence.class_names
+def _confusions(report: ReportData) -> Html:
+    """Render a table, for more classes than a matrix can show."""
+    counts, names = report.confusion.copy(), report.class_names
     for diagonal in range(len(counts)):
         counts[diagonal, diagonal] = 0
     order = counts.ravel().argsort(kind="stable")[::-1][:CONFUSIONS]
@@ -77,7 +77,7 @@ def _confusions(evidence: ReportData) -> Html:
         for place in order.tolist()
         if counts.flat[place]
     ]
-    return element("div", element("h3", "Most frequent confusions"), table(["true", "said", "samples"], rows))
+    return element("div", element("h3", "Most frequent confusions"), table(["true", "predicted", "samples"], rows))
 
 
 def _scores(what: str, names: list[str], scores: ClassScores) -> Html:
@@ -99,64 +99,64 @@ def _scores(what: str, names: list[str], scores: ClassScores) -> Html:
     )
 
 
-def calibration_section(evidence: ReportData) -> Html | None:
-    predictions = evidence.predictions
+def calibration_section(report: ReportData) -> Html | None:
+    predictions = report.classes
     if predictions is None:
         return None
-    found = calibration(predictions.confidence, predictions.right)
+    bins = calibration(predictions.confidence, predictions.correct)
     mean = float(predictions.confidence.mean())
-    surer = mean - float(predictions.right.mean())
-    direction = "about alike" if abs(surer) < ALIKE else "too sure" if surer > 0 else "not sure enough"
+    surplus = mean - float(predictions.correct.mean())
+    direction = "well calibrated" if abs(surplus) < ALIKE else "overconfident" if surplus > 0 else "underconfident"
     words = element(
         "div",
-        element("h3", f"Expected calibration error: {found.error:.4f}"),
+        element("h3", f"Expected calibration error: {bins.error:.4f}"),
         element(
             "p",
-            f"On average the network was {mean:.2%} sure and right in {predictions.right.mean():.2%} of the samples: "
-            f"{direction}. The error is the mean distance between the two over {len(found.counts)} equal bins, "
+            f"The mean confidence is {mean:.2%}, and the accuracy {predictions.correct.mean():.2%}: "
+            f"{direction}. The error is the mean distance between the two over {len(bins.counts)} equal bins, "
             "weighted by their samples (Guo et al. 2017).",
         ),
-        remark("Bars below the dashed line: too sure. The lower bars count the samples, on a square-root scale."),
+        remark("Bars below the dashed line: overconfident. The lower bars count the samples, on a square-root scale."),
     )
-    return section("Is it as sure as it is right?", columns(reliability_chart(found).figure, words))
+    return section("Calibration", columns(reliability_chart(bins).figure, words))
 
 
-def mistake_section(evidence: ReportData) -> Html | None:
-    predictions = evidence.predictions
+def mistake_section(report: ReportData) -> Html | None:
+    predictions = report.classes
     if predictions is None:
         return None
-    wrong = int((~predictions.right).sum())
+    wrong = int((~predictions.correct).sum())
     if wrong == 0:
-        return section("Worst mistakes", element("p", "None: every test sample was right."))
+        return section("Worst mistakes", element("p", "None: every test sample is correct."))
     rows = predictions.worst_mistakes.tolist()
-    which = f"All {wrong}" if len(rows) == wrong else f"The {len(rows)} of {wrong:,} that cost the most"
-    told = f"{which}: the truth, what was said, and how sure it was."
-    names = evidence.class_names
+    which = f"All {wrong}" if len(rows) == wrong else f"The {len(rows)} of {wrong:,} with the highest losses"
+    caption = f"{which}: the true class, the predicted class, and its probability."
+    names = report.class_names
     items = [(row, describe_mistake(predictions, row, names), f"{predictions.confidence[row]:.1%}") for row in rows]
-    return section("Worst mistakes", remark(told), _samples(predictions, items))
+    return section("Worst mistakes", remark(caption), _samples(predictions, items))
 
 
 def describe_mistake(predictions: ClassPredictions, row: int, names: Sequence[str]) -> str:
-    """What it is, and what it was taken for."""
-    return f"{names[predictions.targets[row]]} → {names[predictions.said[row]]}"
+    """Return the true class and the predicted class of a sample."""
+    return f"{names[predictions.targets[row]]} → {names[predictions.predicted[row]]}"
 
 
-def low_margin_section(evidence: ReportData) -> Html | None:
-    predictions = evidence.predictions
+def low_margin_section(report: ReportData) -> Html | None:
+    predictions = report.classes
     if predictions is None:
         return None
-    names, items = evidence.class_names, []
-    for row in predictions.closest_calls.tolist():
-        first, second = predictions.likeliest_two[row].tolist()
+    names, items = report.class_names, []
+    for row in predictions.lowest_margins.tolist():
+        first, second = predictions.top_two[row].tolist()
         chances = f"{predictions.probability(row, first):.1%} : {predictions.probability(row, second):.1%}"
-        truth = "right" if predictions.right[row] else f"wrong: {names[predictions.targets[row]]}"
+        truth = "correct" if predictions.correct[row] else f"wrong: {names[predictions.targets[row]]}"
         items.append((row, f"{names[first]} or {names[second]}", f"{chances}, {truth}"))
-    told = "The samples on which the two likeliest classes were nearest to each other."
-    return section("Closest calls", remark(told), _samples(predictions, items))
+    caption = "The samples with the smallest difference between the two highest probabilities."
+    return section("Lowest margins", remark(caption), _samples(predictions, items))
 
 
 def _samples(predictions: ClassPredictions, items: list[tuple[int, str, str]]) -> Html:
-    """As pictures; as a table where samples are none, with sentences where they are such."""
+    """Render samples as pictures, or as a table, with their sentences for text."""
     if not len(predictions.pictures):
         are_sentences = len(predictions.sentences) > 0
         rows: list[list[Child]] = [
@@ -167,7 +167,7 @@ def _samples(predictions: ClassPredictions, items: list[tuple[int, str, str]]) -
     cards = []
     for row, what, more in items:
         pixels = predictions.picture(row)
-        shown = None if pixels is None else image(pixels, what)
+        thumbnail = None if pixels is None else image(pixels, what)
         words = element("span", element("b", what), element("br"), more)
-        cards.append(element("li", shown, words, title=f"row {predictions.ids[row]} of the test part"))
+        cards.append(element("li", thumbnail, words, title=f"row {predictions.ids[row]} of the test split"))
     return element("ul", *cards, class_="samples")

@@ -27,7 +27,7 @@ def write_comparison(runs: Sequence[Run], *, runs_dir: str, output: str) -> int:
     Raise UserError for runs that cannot be compared.
     """
     check_distinct(runs)
-    comparison = compare_runs([load_predictions(run) for run in runs], short_names([run.id for run in runs]))
+    comparison = compare_runs([load_comparable(run) for run in runs], short_names([run.id for run in runs]))
     path = Path(output) if output else Path(runs_dir) / page_name(runs)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,10 +54,10 @@ def check_distinct(runs: Sequence[Run]) -> None:
         raise ConfigError(f"{', '.join(repeated)} is named twice: compare takes different runs")
 
 
-def load_predictions(run: Run) -> ReportData:
+def load_comparable(run: Run) -> ReportData:
     """Return a run's report data. Raise RunError if it has no test predictions, or predictions that are not finite."""
     data = load_report_data(run)
-    if data.judged is None:
+    if data.predictions is None:
         raise RunError(
             f"{run.id} has no test predictions ({saved.PREDICTIONS_FILE} is not there, damaged, or older than the "
             f"weights): pipeline evaluate run={run.id} writes them"
@@ -84,7 +84,7 @@ def printed(comparison: RunComparison) -> list[Table | Text]:
     blocks: list[Table | Text] = [_metrics(comparison), Text()]
     if settings is not None:
         blocks += [settings, Text()]
-    return [*blocks, *map(Text, _duels(comparison)), Text(comparison.verdict, style="bold")]
+    return [*blocks, *map(Text, _pairwise(comparison)), Text(comparison.conclusion, style="bold")]
 
 
 def _metrics(comparison: RunComparison) -> Table:
@@ -111,21 +111,21 @@ def _table(title: str, comparison: RunComparison) -> Table:
 
 
 def _settings(comparison: RunComparison) -> Table | None:
-    if not comparison.differing:
+    if not comparison.differing_settings:
         return None
     table = _table("settings that differ", comparison)
-    for key in comparison.differing:
+    for key in comparison.differing_settings:
         values = [formatting.format_setting(run.settings.get(key, "")) for run in comparison.runs]
         table.add_row(Text(key), *map(Text, values))
     return table
 
 
-def _duels(comparison: RunComparison) -> list[str]:
-    names, measure = comparison.names, significance.criterion_of(comparison.networks)
+def _pairwise(comparison: RunComparison) -> list[str]:
+    names, criterion = comparison.names, significance.criterion_of(comparison.predictions)
     return [
-        f"{names[duel.first]} over {names[duel.second]}: "
-        f"{formatting.format_change(measure.score, duel.difference)} {formatting.metric_title(measure.score)} "
-        f"({formatting.format_change_interval(measure.score, duel.interval)}), "
-        f"{measure.alone} {duel.won:,} : {duel.lost:,}, adjusted p {formatting.format_p_value(duel.adjusted)}"
-        for duel in comparison.duels or ()
+        f"{names[test.first]} over {names[test.second]}: "
+        f"{formatting.format_change(criterion.score, test.difference)} {formatting.metric_title(criterion.score)} "
+        f"({formatting.format_change_interval(criterion.score, test.interval)}), "
+        f"{criterion.wins_label} {test.wins:,} : {test.losses:,}, adjusted p {formatting.format_p_value(test.adjusted)}"
+        for test in comparison.tests or ()
     ]

@@ -1,4 +1,4 @@
-"""What a comparison of several runs says, part by part."""
+"""Render the page that compares several runs, section by section."""
 
 import math
 from collections.abc import Sequence
@@ -23,32 +23,32 @@ CAUTION = (
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Runs with predictions, their short names, and every pair's duel; None where they judged different samples."""
+    """Runs with their predictions, their short names, and a test of every pair; None if test samples differ."""
 
     runs: Sequence[ReportData]
     names: Sequence[str]
-    networks: Sequence[TestPredictions]
+    predictions: Sequence[TestPredictions]
     intervals: Sequence[dict[str, Interval]]
-    duels: Sequence[PairwiseTest] | None
+    tests: Sequence[PairwiseTest] | None
 
     @property
-    def verdict(self) -> str:
-        if self.duels is None:
-            return self.refusal
-        return significance.conclusion(self.names, self.networks, self.duels)
+    def conclusion(self) -> str:
+        if self.tests is None:
+            return self.incomparable_reason
+        return significance.conclusion(self.names, self.predictions, self.tests)
 
     @property
-    def refusal(self) -> str:
-        """Which runs stand apart, and by what they are told apart."""
-        first = self.networks[0]
+    def incomparable_reason(self) -> str:
+        """The reason why there is no paired test."""
+        first = self.predictions[0]
         others = [
             name
-            for name, each in zip(self.names, self.networks, strict=True)
+            for name, each in zip(self.names, self.predictions, strict=True)
             if not significance.are_comparable([first, each])
         ]
         return (
-            f"No paired test: {', '.join(others)} judged another test set than {self.names[0]} "
-            "(their digests differ), so no sample stands beside itself"
+            f"No paired test: {', '.join(others)} were evaluated on another test set than {self.names[0]} "
+            "(their digests differ)"
         )
 
     @property
@@ -56,18 +56,18 @@ class RunComparison:
         return formatting.metric_order({name: value for run in self.runs for name, value in run.metrics.items()})
 
     @property
-    def differing(self) -> list[str]:
-        """Settings that are not the same in all runs, in their order."""
+    def differing_settings(self) -> list[str]:
+        """The keys of settings that differ between runs, in their order."""
         keys = list(dict.fromkeys(key for run in self.runs for key in run.settings))
         return [key for key in keys if len({str(run.settings.get(key, "")) for run in self.runs}) > 1]
 
 
 def compare_runs(runs: Sequence[ReportData], names: Sequence[str]) -> RunComparison:
-    """All of them with predictions."""
-    networks = [run.judged for run in runs if run.judged is not None]
-    assert len(networks) == len(runs)
-    fought = significance.pairwise_tests(networks) if significance.are_comparable(networks) else None
-    return RunComparison(runs, names, networks, [sections.metric_intervals(run) for run in runs], fought)
+    """Compare runs that all have test predictions."""
+    predictions = [run.predictions for run in runs if run.predictions is not None]
+    assert len(predictions) == len(runs)
+    tests = significance.pairwise_tests(predictions) if significance.are_comparable(predictions) else None
+    return RunComparison(runs, names, predictions, [sections.metric_intervals(run) for run in runs], tests)
 
 
 def render_comparison(comparison: RunComparison) -> str:
@@ -75,10 +75,10 @@ def render_comparison(comparison: RunComparison) -> str:
     return page(
         title,
         element("header", element("h1", title)),
-        element("p", _as_sentence(comparison.verdict), class_="verdict"),
-        remark(CAUTION) if comparison.duels is not None else None,
+        element("p", _as_sentence(comparison.conclusion), class_="verdict"),
+        remark(CAUTION) if comparison.tests is not None else None,
         _metrics(comparison),
-        _duels(comparison),
+        _pairwise(comparison),
         _curves(comparison),
         _settings(comparison),
         _commands(comparison),
@@ -107,10 +107,10 @@ def _metrics(comparison: RunComparison) -> Html | None:
             figure = element("span", shown, class_="best" if best else None)
             cells.append(figure if below is None else _over(figure, below))
         rows.append(cells)
-    told = remark(
+    caption = remark(
         f"Below a figure stands its {formatting.INTERVAL_LABEL} by bootstrap over the test samples; the best is bold."
     )
-    return section("Test set", table(["run", *map(formatting.metric_title, names)], rows, class_="runs"), told)
+    return section("Test set", table(["run", *map(formatting.metric_title, names)], rows, class_="runs"), caption)
 
 
 def _over(upper: Child, lower: Child) -> Html:
@@ -122,7 +122,7 @@ def _small(text: str) -> Html:
 
 
 def best_value(comparison: RunComparison, metric: str) -> float:
-    """NaN, which equals none of them, for a metric of which nothing tells which way is better."""
+    """Return the best value of a metric, or NaN, which equals none, for a metric whose direction is unknown."""
     values = [run.metrics[metric] for run in comparison.runs if metric in run.metrics]
     own: dict[str, Mode] = {}
     for run in comparison.runs:
@@ -130,29 +130,29 @@ def best_value(comparison: RunComparison, metric: str) -> float:
     return {"min": min, "max": max}[mode](values) if (mode := mode_of(metric, own)) else math.nan
 
 
-def _duels(comparison: RunComparison) -> Html | None:
-    if comparison.duels is None:
+def _pairwise(comparison: RunComparison) -> Html | None:
+    if comparison.tests is None:
         return None
-    measure = significance.criterion_of(comparison.networks)
+    criterion = significance.criterion_of(comparison.predictions)
     rows: list[list[Child]] = [
         [
-            _over(_named(comparison, duel.first), join_html("over ", _named(comparison, duel.second))),
-            f"{duel.won:,} : {duel.lost:,}",
-            _change(measure.score, duel.difference, duel.interval),
-            _change(measure.cost, duel.cost_difference, duel.cost_interval),
+            _over(_named(comparison, test.first), join_html("over ", _named(comparison, test.second))),
+            f"{test.wins:,} : {test.losses:,}",
+            _change(criterion.score, test.difference, test.interval),
+            _change(criterion.cost, test.cost_difference, test.cost_interval),
             _over(
-                element("span", formatting.format_p_value(duel.adjusted), class_="best" if duel.is_decided else None),
-                _small(f"alone {formatting.format_p_value(duel.p_value)}"),
+                element("span", formatting.format_p_value(test.adjusted), class_="best" if test.is_decided else None),
+                _small(f"alone {formatting.format_p_value(test.p_value)}"),
             ),
         ]
-        for duel in comparison.duels
+        for test in comparison.tests
     ]
-    head = ["", measure.alone, *map(formatting.metric_title, (measure.score, measure.cost)), "p"]
+    head = ["", criterion.wins_label, *map(formatting.metric_title, (criterion.score, criterion.cost)), "p"]
     return section(
         "Pair by pair, on the same samples",
         table(head, rows, class_="runs"),
         remark(
-            f"{measure.explained}: how often chance alone would part two equals so far, adjusted for the number of "
+            f"{criterion.explanation}: the probability of such a difference by chance, adjusted for the number of "
             f"pairs (Holm 1979) and bold below {SIGNIFICANCE:g}. Below a difference stands its "
             f"{formatting.INTERVAL_LABEL} by paired bootstrap (Efron 1979)."
         ),
@@ -195,7 +195,7 @@ def _curves(comparison: RunComparison) -> Html | None:
 
 
 def _settings(comparison: RunComparison) -> Html | None:
-    keys = comparison.differing
+    keys = comparison.differing_settings
     if not keys:
         return section("Settings", element("p", "All the same."))
     rows: list[list[Child]] = [
@@ -214,4 +214,4 @@ def _commands(comparison: RunComparison) -> Html | None:
         )
         for place, run in enumerate(comparison.runs)
     ]
-    return section("To type", *each, element("h3", "This page again"), *again)
+    return section("Commands", *each, element("h3", "This page again"), *again)

@@ -1,4 +1,4 @@
-"""How sure one can be of what a test set says. Pure functions of arrays."""
+"""Scores of a test set, their confidence intervals, calibration and significance tests: pure functions of arrays."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ RESAMPLES = 1_000
 DRAWS_AT_MOST = 100_000_000  # of all resamples together: a second or two
 BLOCK_DRAWS = 1_000_000  # bounds the memory
 FLIPS = 9_999
-FLIPPED_AT_MOST = 10_000  # signs
+FLIPPED_AT_MOST = 10_000  # independent signs
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 BINS = 15
@@ -25,16 +25,16 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Interval:
-    """Where the value would lie, with a probability of CONFIDENCE, on other samples of the same kind."""
+    """The confidence interval of a value, at the level CONFIDENCE."""
 
     low: float
     high: float
 
 
 def interval_of_mean(values: Floats | Bools, *, seed: int = 0) -> Interval:
-    """Of the mean of (N,) values, one a sample: accuracy, loss, or the difference of two networks in either.
+    """Return the percentile bootstrap interval (Efron 1979) of the mean of (N,) values, one a sample.
 
-    The percentile interval of the bootstrap (Efron 1979): of the means of N samples drawn again with replacement.
+    The values may be accuracies, losses, or differences of two networks in either.
     """
     plain, size = values.astype(np.float32), len(values)
     resamples = max(min(RESAMPLES, DRAWS_AT_MOST // size), 100)
@@ -44,73 +44,79 @@ def interval_of_mean(values: Floats | Bools, *, seed: int = 0) -> Interval:
     for first in range(0, resamples, at_a_time):
         shape = (min(at_a_time, resamples - first), size)
         means.append(plain[generator.integers(0, size, shape, dtype=np.int32)].mean(axis=1, dtype=np.float64))
-    return _middle(np.concatenate(means))
+    return _percentile_interval(np.concatenate(means))
 
 
 def r2(true: Floats, predicted: Floats) -> float:
-    """Of (N, T) numbers: the share of their variance that is explained, the mean over T."""
+    """Return the share of explained variance of (N, T) numbers, averaged over T."""
     missed = np.square(true - predicted, dtype=np.float64).sum(axis=0)
     varied = np.square(true - true.mean(axis=0), dtype=np.float64).sum(axis=0)
     return float((1 - missed / np.where(varied > 0, varied, np.nan)).mean())
 
 
 def interval_of_r2(true: Floats, predicted: Floats, *, seed: int = 0) -> Interval:
-    """By bootstrap over the samples, which vary in what there is to be explained, too."""
+    """Return the bootstrap interval of R2; the variance to explain is that of each resample."""
     generator, size = np.random.default_rng(seed), len(true)
     resamples = max(min(RESAMPLES, DRAWS_AT_MOST // size), 100)
     rows = (generator.integers(0, size, size) for _ in range(resamples))
     values = np.array([r2(true[each], predicted[each]) for each in rows])
     known = values[np.isfinite(values)]  # there is nothing to explain in a resample that does not vary
-    return _middle(known if len(known) else values)
+    return _percentile_interval(known if len(known) else values)
 
 
-def interval_of_accuracy(right: Bools) -> Interval:
-    """Where all are right, or none, resampling finds no spread: there the exact bound of Clopper & Pearson (1934)."""
-    bound = ((1 - CONFIDENCE) / 2) ** (1 / len(right))
-    if right.all():
+def interval_of_accuracy(correct: Bools) -> Interval:
+    """Return the bootstrap interval of the accuracy.
+
+    If all samples are correct, or none, resampling finds no spread, and the exact bound of Clopper & Pearson (1934) is
+    returned.
+    """
+    bound = ((1 - CONFIDENCE) / 2) ** (1 / len(correct))
+    if correct.all():
         return Interval(bound, 1.0)
-    if not right.any():
+    if not correct.any():
         return Interval(0.0, 1 - bound)
-    return interval_of_mean(right)
+    return interval_of_mean(correct)
 
 
 def interval_of_f1(counts: Ints, *, seed: int = 0) -> Interval:
-    """Of the mean of the classes' F1, from (K, K) counts.
+    """Return the bootstrap interval of macro F1, from (K, K) counts.
 
-    Samples that were taken and judged alike are alike to F1, so a resample of N samples is a draw of their counts.
+    F1 depends only on the cells of the confusion matrix, so a resample of N samples is a multinomial draw of counts.
     """
-    truth, said = counts.nonzero()
-    shares = counts[truth, said] / counts.sum()
-    by_said = np.argsort(said, kind="stable")
+    targets, predicted = counts.nonzero()
+    shares = counts[targets, predicted] / counts.sum()
+    by_prediction = np.argsort(predicted, kind="stable")
     generator = np.random.default_rng(seed)
     at_a_time = max(BLOCK_DRAWS // len(shares), 1)
     values: list[Floats] = []
     for first in range(0, RESAMPLES, at_a_time):
         drawn = generator.multinomial(counts.sum(), shares, size=min(at_a_time, RESAMPLES - first))
-        support, predicted, hits = (np.zeros((len(drawn), len(counts))) for _ in range(3))
-        support[:, np.unique(truth)] = np.add.reduceat(drawn, _starts(truth), axis=1)
-        predicted[:, np.unique(said)] = np.add.reduceat(drawn[:, by_said], _starts(said[by_said]), axis=1)
-        hits[:, truth[truth == said]] = drawn[:, truth == said]
-        present = support + predicted > 0  # a class that nobody drew or named has no F1
-        f1 = np.divide(2 * hits, support + predicted, out=np.zeros_like(hits), where=present)
+        support, named, hits = (np.zeros((len(drawn), len(counts))) for _ in range(3))
+        support[:, np.unique(targets)] = np.add.reduceat(drawn, _starts(targets), axis=1)
+        named[:, np.unique(predicted)] = np.add.reduceat(
+            drawn[:, by_prediction], _starts(predicted[by_prediction]), axis=1
+        )
+        hits[:, targets[targets == predicted]] = drawn[:, targets == predicted]
+        present = support + named > 0  # a class that was neither drawn nor predicted has no F1
+        f1 = np.divide(2 * hits, support + named, out=np.zeros_like(hits), where=present)
         values.append(f1.sum(axis=1) / present.sum(axis=1))
-    return _middle(np.concatenate(values))
+    return _percentile_interval(np.concatenate(values))
 
 
 def _starts(labels: Ints) -> Ints:
-    """Where each run of equal labels begins."""
+    """Return the positions at which runs of equal labels begin."""
     starts: Ints = np.flatnonzero(np.diff(labels, prepend=-1))
     return starts
 
 
-def _middle(values: Floats) -> Interval:
+def _percentile_interval(values: Floats) -> Interval:
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high))
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """(K,) each; 0 where nothing was there to be divided by."""
+    """Scores of each class, (K,) each; 0 where the denominator is 0."""
 
     precision: Floats
     recall: Floats
@@ -118,20 +124,20 @@ class ClassScores:
     support: Ints
 
 
-def confusion(targets: Ints, said: Ints, *, classes: int) -> Ints:
-    """(K, K) counts: rows are the truth, columns what the network said."""
-    counts: Ints = np.bincount(targets.astype(np.int64) * classes + said, minlength=classes**2)
+def confusion(targets: Ints, predicted: Ints, *, classes: int) -> Ints:
+    """Return (K, K) counts: rows are true classes, columns predicted ones."""
+    counts: Ints = np.bincount(targets.astype(np.int64) * classes + predicted, minlength=classes**2)
     return counts.reshape(classes, classes)
 
 
 def class_scores(counts: Ints) -> ClassScores:
-    """From (K, K) counts."""
+    """Compute precision, recall and F1 from (K, K) counts."""
     return _scores(np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
 
 
-def label_scores(true: Bools, said: Bools) -> ClassScores:
-    """Of labels (N, K), any of which may hold."""
-    return _scores((true & said).sum(axis=0), true.sum(axis=0), said.sum(axis=0))
+def label_scores(targets: Bools, predicted: Bools) -> ClassScores:
+    """Compute precision, recall and F1 of independent labels (N, K)."""
+    return _scores((targets & predicted).sum(axis=0), targets.sum(axis=0), predicted.sum(axis=0))
 
 
 def _scores(hits: Ints, support: Ints, predicted: Ints) -> ClassScores:
@@ -143,7 +149,7 @@ def _scores(hits: Ints, support: Ints, predicted: Ints) -> ClassScores:
 
 @dataclass(frozen=True)
 class Calibration:
-    """BINS equal bins of confidence, (i / BINS, (i + 1) / BINS]; accuracy and confidence are 0 in an empty one."""
+    """Counts, accuracy and confidence in BINS equal bins of confidence, (i / BINS, (i + 1) / BINS]; 0 in empty bins."""
 
     counts: Ints
     accuracy: Floats
@@ -151,35 +157,34 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """The expected calibration error: how far confidence and accuracy are apart, by samples (Guo et al. 2017)."""
+        """The expected calibration error (Guo et al. 2017)."""
         return float((self.counts * np.abs(self.accuracy - self.confidence)).sum() / self.counts.sum())
 
 
-def calibration(confidence: Floats, right: Bools) -> Calibration:
-    """A network whose scores are no numbers is not sure at all."""
+def calibration(confidence: Floats, correct: Bools) -> Calibration:
+    """Bin predictions by confidence; NaN counts as a confidence of 0."""
     sure = np.nan_to_num(confidence.astype(np.float64))
     bins = np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     divisor = np.maximum(counts, 1)
-    accuracy = np.bincount(bins, weights=right, minlength=BINS) / divisor
+    accuracy = np.bincount(bins, weights=correct, minlength=BINS) / divisor
     return Calibration(counts, accuracy, np.bincount(bins, weights=sure, minlength=BINS) / divisor)
 
 
 def mcnemar_test(only_first: int, only_second: int) -> float:
-    """The two-sided mid-p value (McNemar 1947; Fagerland et al. 2013) that two networks are right equally often.
+    """Return the two-sided mid-p value of McNemar's test (McNemar 1947; Fagerland et al. 2013).
 
-    Given how many samples only the first got right, and only the second; what both got right, or neither, says nothing.
+    `only_first` and `only_second` count the samples that only the one network, or only the other, predicts correctly.
     """
     discordant, fewer = only_first + only_second, min(only_first, only_second)
-    below = sum(_heads(count, discordant) for count in range(fewer))
-    return 1.0 if only_first == only_second else min(2 * below + _heads(fewer, discordant), 1.0)
+    below = sum(_binomial(count, discordant) for count in range(fewer))
+    return 1.0 if only_first == only_second else min(2 * below + _binomial(fewer, discordant), 1.0)
 
 
 def sign_flip_test(differences: Floats, *, seed: int = 0) -> float:
-    """The two-sided p value that the paired differences (N,) of two networks are 0 on average: how often their sum is
-    as far from 0 when a coin decides the sign of each (Fisher 1935), by FLIPS draws.
+    """Return the two-sided p value of the sign-flip permutation test (Fisher 1935) on paired differences (N,).
 
-    Of many samples neighbours keep their sign together.
+    It draws FLIPS times. Beyond FLIPPED_AT_MOST samples, neighbours share a sign.
     """
     together = np.array_split(differences.astype(np.float64), min(len(differences), FLIPPED_AT_MOST))
     sums = np.array([each.sum() for each in together])
@@ -193,15 +198,14 @@ def sign_flip_test(differences: Floats, *, seed: int = 0) -> float:
     return (as_far + 1) / (FLIPS + 1)
 
 
-def _heads(heads: int, tosses: int) -> float:
-    """The probability with a fair coin; by logarithms, because the numbers themselves are beyond a float."""
+def _binomial(heads: int, tosses: int) -> float:
+    """Return the binomial probability for a fair coin, by logarithms because the numbers exceed a float."""
     ways = math.lgamma(tosses + 1) - math.lgamma(heads + 1) - math.lgamma(tosses - heads + 1)
     return math.exp(ways - tosses * math.log(2))
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """Adjusted for their number (Holm 1979), in the order given: none below SIGNIFICANCE by chance alone but in 1 of
-    20 such families."""
+    """Return p values adjusted for their number (Holm 1979), in the order given."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted = [1.0] * len(p_values)
     highest = 0.0

@@ -1,4 +1,4 @@
-"""Numbers as a person reads them."""
+"""Format metrics, intervals, durations and settings for reports."""
 
 from pipeline import metrics
 from pipeline.reports.evaluation_statistics import CONFIDENCE, Interval
@@ -7,7 +7,7 @@ INTERVAL_LABEL = f"{CONFIDENCE:.0%} interval"
 
 
 def metric_title(metric: str) -> str:
-    """Of one of the test set, or of the validation set."""
+    """Return the title of a metric of any split; the name itself for a metric of the user's own."""
     ours = metrics.known_metric(metric)
     return metric.rpartition("/")[2] if ours is None else ours.title
 
@@ -45,7 +45,7 @@ def format_duration(seconds: float) -> str:
 
 
 def metric_order(values: dict[str, float]) -> list[str]:
-    """Names of the test set's metrics: ours first, in the order of their definition."""
+    """Return the names of test metrics: those of this package first, in the order of their definition."""
     known = [name for name in (f"test/{ours}" for ours in metrics.METRICS) if name in values]
     return known + sorted(values.keys() - set(known))
 

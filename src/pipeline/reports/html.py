@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: no network, no script."""
+"""Build self-contained HTML pages: no network, no script."""
 
 import base64
 import html
@@ -14,14 +14,14 @@ VOID_TAGS = frozenset(("br", "img", "meta", "link", "hr"))
 
 
 class Html(str):
-    """Safe to be shown as it is."""
+    """Markup that needs no escaping."""
 
 
 Child = str | None
 
 
 def element(tag: str, *children: Child, **attributes: object) -> Html:
-    """`class_` stands for class, an underscore inside a name for a hyphen; None leaves an attribute or a child out."""
+    """Return an element; `class_` means class, underscores mean hyphens, and None omits an attribute or child."""
     written = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for name, value in attributes.items()
@@ -37,7 +37,7 @@ def join_html(*children: Child) -> Html:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Child]], *, class_: str | None = None) -> Html:
-    """The first column names its row; the others are numbers, aligned to the right by the style sheet."""
+    """Return a table whose first column names the rows; the style sheet aligns the others to the right."""
     first, *others = head
     body = [
         element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])) for row in rows
@@ -48,7 +48,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Child]], *, class_: str |
 
 
 def definition_list(rows: Iterable[tuple[str, Child]]) -> Html:
-    """Names and what they stand for."""
+    """Return a list of names and values."""
     return element(
         "dl", *(join_html(element("dt", name), element("dd", value)) for name, value in rows), class_="facts"
     )
@@ -58,7 +58,7 @@ def code_block(text: str) -> Html:
     return element("pre", element("code", text))
 
 
-# A browser is told to fetch nothing, whatever might have found its way into the page.
+# The browser must fetch nothing, whatever user text the page contains.
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -75,7 +75,7 @@ def page(title: str, *content: Child) -> str:
 
 
 def chart_style() -> tuple[str, dict[str, str]]:
-    """Of charts alone, and {name: its colour on light paper}."""
+    """Return the style sheet of charts, and its colours on light paper, {name: colour}."""
     light = _read("style.css").partition("}")[0]
     return _read("chart.css"), dict(re.findall(r"--([\w-]+): ([^;]+);", light))
 
@@ -85,7 +85,7 @@ def _read(name: str) -> str:
 
 
 def section(title: str, *content: Child) -> Html | None:
-    """None where nothing is to be said."""
+    """Return a titled section, or None if it has no content."""
     present = [each for each in content if each]
     return element("section", element("h2", title), *present) if present else None
 
@@ -96,7 +96,7 @@ def columns(*content: Child) -> Html | None:
 
 
 def headline_figures(figures: list[tuple[str, str, str]]) -> Html:
-    """(name, value, remark) each; the first is the one that counts."""
+    """Return large figures, each as (name, value, remark); the first is the largest."""
     boxes = [
         element(
             "div",
@@ -122,16 +122,16 @@ GREY, COLOUR = 0, 2  # colour types of PNG (ISO/IEC 15948, 11.2.2)
 
 
 def encode_png(pixels: Ints) -> bytes:
-    """(H, W) or (H, W, 3) uint8."""
+    """Encode (H, W) or (H, W, 3) uint8 pixels as PNG."""
     height, width = pixels.shape[:2]
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # each row led by its filter: none
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # each row begins with its filter type: none
     header = struct.pack(">IIBBBBB", width, height, 8, GREY if pixels.ndim == 2 else COLOUR, 0, 0, 0)
     chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows, 9)) + _chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def png_data_uri(content: bytes) -> str:
-    """Of a PNG that is part of the page."""
+    """Return a data: URI of a PNG, to embed it."""
     return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
 
 

@@ -1,36 +1,38 @@
-"""What the best weights said of every test sample: `predictions.npz` in the run directory. No torch in here.
+"""Read and write `predictions.npz`: what the best weights predict for every test sample. This module needs no torch.
 
-    log_probabilities   (N, K)  of each class; float32, or float16 where there are more than FULL_VALUES of them
-    said, targets, ids  (N,)    the likeliest class, the true one, the row of the test part; in the order of the rows
-    losses              (N,)    float32, what each costs by the task's measure: cross-entropy
-    digest              ()      SHA-256 of the test part: samples are the same where it is
-    pictured            (P,)    places in the arrays above of the samples that a report shows; P is 0 where it cannot
-    pictures            (P, H, W) or (P, H, W, 3) uint8, at most 64 pixels a side, of sound its spectrogram; none
-                        where samples are neither
-    sentences           (P,)    text, at most LONGEST characters of each; none where samples are no text
+Classification:
 
-Where numbers were to be predicted, T of them for each sample:
+    log_probabilities   (N, K)  float32, or float16 above FULL_PRECISION_VALUES values
+    said, targets, ids  (N,)    the likeliest class, the true class, the row of the test split; in the order of the rows
+    losses              (N,)    float32, the loss of each sample: cross-entropy
+    digest              ()      SHA-256 of the test split; two runs with the same digest have the same test samples
+    pictured            (P,)    positions in these arrays of the samples that a report shows; empty if it shows none
+    pictures            (P, H, W) or (P, H, W, 3) uint8, at most 64 pixels a side, for sound its spectrogram; empty
+                        for other data
+    sentences           (P,)    text, at most LONGEST_SENTENCE characters each; empty for other data
 
-    predicted, true   (N, T)
-    ids, losses, digest     as above; the losses are squared errors in units of the training part's variance
+Regression of T numbers a sample:
 
-Where any of K labels may hold:
+    predicted, true         (N, T)
+    ids, losses, digest     as above; a loss is the squared error in units of the training split's variance
 
-    probabilities     (N, K)  float32, of each label
-    true              (N, K)  bool
-    ids, losses, digest     as above; the losses are the mean of the labels' logistic losses
+Multi-label classification with K labels:
 
-Plain arrays, to be read with np.load(path, allow_pickle=False).
+    probabilities           (N, K)  float32
+    true                    (N, K)  bool
+    ids, losses, digest     as above; a loss is the mean logistic loss over the labels
+
+All are plain arrays: np.load(path, allow_pickle=False) reads them.
 """
 
 import io
 import struct
 import zipfile
 import zlib
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +43,9 @@ from pipeline.run_files import DamagedFileError
 from pipeline.system.files import write_atomically
 
 PREDICTIONS_FILE = run_files.PREDICTIONS.name
-OF_ALL = ("log_probabilities", "said", "targets", "ids", "losses", "predicted", "true", "probabilities")
-WIDE = ("log_probabilities", "predicted", "true", "probabilities")
-UNREADABLE = (  # what numpy and zipfile raise over a damaged file
+ARRAYS = ("log_probabilities", "said", "targets", "ids", "losses", "predicted", "true", "probabilities")
+TWO_DIMENSIONAL = ("log_probabilities", "predicted", "true", "probabilities")
+UNREADABLE = (  # raised by numpy and zipfile for a damaged file
     DamagedFileError,
     OSError,
     ValueError,
@@ -58,7 +60,7 @@ UNREADABLE = (  # what numpy and zipfile raise over a damaged file
     zlib.error,
     struct.error,
 )
-FULL_VALUES = 2_000_000
+FULL_PRECISION_VALUES = 2_000_000
 LOWEST_LOG_PROBABILITY = -60_000.0  # float16 ends at -65,504
 WORST_MISTAKES = 24
 LOWEST_MARGINS = 12
@@ -67,34 +69,39 @@ LONGEST_SENTENCE = 600
 Strings = npt.NDArray[np.str_]
 
 
+def _key(entry: Field[Any]) -> str:
+    return str(entry.metadata.get("key", entry.name))
+
+
 @dataclass(frozen=True)
 class ClassPredictions:
+    """The module's docstring gives the shapes."""
+
     log_probabilities: Floats
-    said: Ints
+    predicted: Ints = field(metadata={"key": "said"})  # its array's name in the file
     targets: Ints
     ids: Ints
     losses: Floats
     digest: str
     pictured: Ints
     pictures: Ints
-    sentences: Strings = field(
-        default_factory=lambda: np.zeros(0, dtype=np.str_)
-    )  # a file of an older version has none
+    # Files of older versions hold no sentences.
+    sentences: Strings = field(default_factory=lambda: np.zeros(0, dtype=np.str_))
 
     @cached_property
-    def right(self) -> Bools:
-        equal: Bools = self.said == self.targets
+    def correct(self) -> Bools:
+        equal: Bools = self.predicted == self.targets
         return equal
 
     @cached_property
     def confidence(self) -> Floats:
-        """(N,) the probability of what was said."""
+        """(N,) the probability of the predicted class."""
         probabilities: Floats = np.exp(self.log_probabilities.max(axis=1).astype(np.float32))
         return probabilities
 
     @cached_property
-    def likeliest_two(self) -> Ints:
-        """(N, 2) classes, the likelier first."""
+    def top_two(self) -> Ints:
+        """(N, 2) the two likeliest classes, the likelier first."""
         two = np.argpartition(self.log_probabilities, -2, axis=1)[:, -2:]
         values = np.take_along_axis(self.log_probabilities, two, axis=1)
         ordered: Ints = np.take_along_axis(two, np.argsort(-values, axis=1, kind="stable"), axis=1)
@@ -105,145 +112,129 @@ class ClassPredictions:
 
     @cached_property
     def worst_mistakes(self) -> Ints:
-        """Places of the mistakes that cost the most."""
-        wrong = np.flatnonzero(~self.right)
+        """Positions of the wrong predictions with the highest losses."""
+        wrong = np.flatnonzero(~self.correct)
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:WORST_MISTAKES]
 
     @cached_property
-    def closest_calls(self) -> Ints:
-        """Places where the two likeliest classes were nearest to each other, whichever was right."""
-        values = np.take_along_axis(self.log_probabilities, self.likeliest_two, axis=1).astype(np.float32)
+    def lowest_margins(self) -> Ints:
+        """Positions with the smallest difference between the two highest probabilities, correct or not."""
+        values = np.take_along_axis(self.log_probabilities, self.top_two, axis=1).astype(np.float32)
         margin = np.exp(values[:, 0]) - np.exp(values[:, 1])
         order: Ints = np.argsort(margin, kind="stable")
         return order[:LOWEST_MARGINS]
 
     @cached_property
-    def shown(self) -> Ints:
-        """Places of the samples that a report shows, ascending."""
-        rows: Ints = np.union1d(self.worst_mistakes, self.closest_calls)
+    def reported_rows(self) -> Ints:
+        """Positions of the samples that a report shows, ascending."""
+        rows: Ints = np.union1d(self.worst_mistakes, self.lowest_margins)
         return rows
 
     def picture(self, row: int) -> Ints | None:
-        """(H, W) or (H, W, 3) of this sample, if it was kept."""
-        found = np.flatnonzero(self.pictured == row)
-        return self.pictures[found[0]] if len(found) and len(self.pictures) else None
+        """Return the sample's picture, (H, W) or (H, W, 3), or None if the file has none of it."""
+        positions = np.flatnonzero(self.pictured == row)
+        return self.pictures[positions[0]] if len(positions) and len(self.pictures) else None
 
     def sentence(self, row: int) -> str | None:
-        """Of this sample, if it was kept."""
-        found = np.flatnonzero(self.pictured == row)
-        return str(self.sentences[found[0]]) if len(found) and len(self.sentences) else None
+        """Return the sample's text, or None if the file has none of it."""
+        positions = np.flatnonzero(self.pictured == row)
+        return str(self.sentences[positions[0]]) if len(positions) and len(self.sentences) else None
 
 
 @dataclass(frozen=True)
 class RegressionPredictions:
+    """The module's docstring gives the shapes."""
+
     predicted: Floats
-    true: Floats
+    targets: Floats = field(metadata={"key": "true"})
     ids: Ints
     losses: Floats
     digest: str
 
     @property
     def residuals(self) -> Floats:
-        """(N, T) what was missing; negative where too much was predicted."""
-        missing: Floats = self.true - self.predicted
-        return missing
+        """(N, T) target less prediction."""
+        differences: Floats = self.targets - self.predicted
+        return differences
 
     @cached_property
-    def furthest(self) -> Ints:
-        """Places of the samples that cost the most."""
+    def largest_errors(self) -> Ints:
+        """Positions of the samples with the highest losses."""
         order: Ints = np.argsort(-self.losses, kind="stable")
         return order[:LOWEST_MARGINS]
 
 
 @dataclass(frozen=True)
 class MultilabelPredictions:
+    """The module's docstring gives the shapes."""
+
     probabilities: Floats
-    true: Bools
+    targets: Bools = field(metadata={"key": "true"})
     ids: Ints
     losses: Floats
     digest: str
 
     @cached_property
-    def said(self) -> Bools:
-        """(N, K) the likelier of the two, for each label by itself."""
+    def predicted(self) -> Bools:
+        """(N, K) labels with a probability above a half."""
         likelier: Bools = self.probabilities > 0.5
         return likelier
 
     @cached_property
     def wrong(self) -> Bools:
-        """(N, K) labels that were said to hold and do not, or the other way round."""
-        unequal: Bools = self.said != self.true
+        """(N, K) labels whose prediction is not the target."""
+        unequal: Bools = self.predicted != self.targets
         return unequal
 
     @cached_property
-    def right(self) -> Bools:
-        """(N,) in all labels."""
-        found: Bools = self.wrong.sum(axis=1) == 0
-        return found
+    def correct(self) -> Bools:
+        """(N,) samples with all labels correct."""
+        all_equal: Bools = self.wrong.sum(axis=1) == 0
+        return all_equal
 
 
 TestPredictions = ClassPredictions | RegressionPredictions | MultilabelPredictions
-Kind = TypeVar("Kind", ClassPredictions, RegressionPredictions, MultilabelPredictions)
 
 
 def compact_log_probabilities(log_probabilities: Floats) -> Floats:
-    """As they are kept."""
-    if log_probabilities.size <= FULL_VALUES:
+    """Return them as float32, or as float16 where there are many."""
+    if log_probabilities.size <= FULL_PRECISION_VALUES:
         return log_probabilities.astype(np.float32)
     return np.maximum(log_probabilities, LOWEST_LOG_PROBABILITY).astype(np.float16)
 
 
 def write_predictions(folder: Path, predictions: TestPredictions) -> None:
-    arrays: dict[str, Any] = {each.name: getattr(predictions, each.name) for each in fields(predictions)}
+    arrays: dict[str, Any] = {_key(entry): getattr(predictions, entry.name) for entry in fields(predictions)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     write_atomically(folder / PREDICTIONS_FILE, buffer.getvalue())
 
 
-def load(folder: Path) -> ClassPredictions | None:
-    """None where there are none, or where they are not whole, or numbers."""
-    return _read(folder, ClassPredictions)
-
-
-def load_numbers(folder: Path) -> RegressionPredictions | None:
-    """None where there are none, or where they are not whole, or classes."""
-    return _read(folder, RegressionPredictions)
-
-
-def load_labels(folder: Path) -> MultilabelPredictions | None:
-    """None where there are none, or where they are not whole, or something else."""
-    return _read(folder, MultilabelPredictions)
-
-
-def saved_test_digest(folder: Path) -> str | None:
-    """Whatever was predicted."""
-    kept = load(folder) or load_numbers(folder) or load_labels(folder)
-    return None if kept is None else kept.digest
-
-
-def _read(folder: Path, kind: type[Kind]) -> Kind | None:
+def load_predictions(folder: Path) -> TestPredictions | None:
+    """Return the run's test predictions, or None if the file is missing, damaged or incomplete."""
     try:
         file = run_files.PREDICTIONS.open(folder)
         if file is None:
             return None
-        with file, np.load(file, allow_pickle=False) as arrays:
-            held: dict[str, Any] = {
-                each.name: arrays[each.name]
-                for each in fields(kind)
-                if each.name in arrays or each.default_factory is MISSING
-            }
+        with file, np.load(file, allow_pickle=False) as archive:
+            arrays: dict[str, Any] = {key: archive[key] for key in archive.files}
     except UNREADABLE:
         return None
-    found = kind(**{**held, "digest": str(held["digest"])})
-    return found if _fits(held) else None
+    for kind in (ClassPredictions, RegressionPredictions, MultilabelPredictions):
+        entries = [entry for entry in fields(kind) if _key(entry) in arrays or entry.default_factory is MISSING]
+        if all(_key(entry) in arrays for entry in entries):
+            values = {entry.name: arrays[_key(entry)] for entry in entries}
+            return kind(**{**values, "digest": str(values["digest"])}) if _is_consistent(arrays) else None
+    return None
 
 
-def _fits(held: dict[str, Any]) -> bool:
-    """Numbers, of as many samples each, and no class that there is not."""
-    arrays = [(held[name], 2 if name in WIDE else 1) for name in OF_ALL if name in held]
-    if any(array.dtype.kind not in "fiub" or array.ndim != width for array, width in arrays):
+def _is_consistent(arrays: dict[str, Any]) -> bool:
+    """Return whether all arrays are numbers of equally many samples, with no class beyond K."""
+    known = [(arrays[key], 2 if key in TWO_DIMENSIONAL else 1) for key in ARRAYS if key in arrays]
+    if any(array.dtype.kind not in "fiub" or array.ndim != dimensions for array, dimensions in known):
         return False
-    classes = [held[name] for name in ("said", "targets") if name in held]
-    known = held["log_probabilities"].shape[1] if classes else 0
-    in_range = all(((each >= 0) & (each < known)).all() for each in classes)
-    return in_range and len({len(array) for array, _ in arrays}) == 1
+    labels = [arrays[key] for key in ("said", "targets") if "log_probabilities" in arrays]
+    classes = arrays["log_probabilities"].shape[1] if labels else 0
+    return len({len(array) for array, _ in known}) == 1 and all(
+        ((array >= 0) & (array < classes)).all() for array in labels
+    )

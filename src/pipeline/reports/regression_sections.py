@@ -1,4 +1,4 @@
-"""What a report says of predicted numbers: how far from the truth they are, and which are furthest."""
+"""Render the sections on regression: residuals, and the largest errors on the test set."""
 
 from collections.abc import Iterator
 
@@ -14,29 +14,27 @@ from pipeline.reports.report_data import ReportData
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CHARTS = 3  # of each number
-MOST_NUMBERS = 6  # that a page has room for
+MOST_NUMBERS = 6  # shown on a page
 
 
-def residual_section(evidence: ReportData) -> Html | None:
-    numbers = evidence.numbers
+def residual_section(report: ReportData) -> Html | None:
+    numbers = report.numbers
     if numbers is None:
         return None
-    return section(
-        "How far from the truth", columns(*(each.figure for each in regression_charts(numbers))), _shares(numbers)
-    )
+    return section("Residuals", columns(*(each.figure for each in regression_charts(numbers))), _shares(numbers))
 
 
 def regression_charts(numbers: RegressionPredictions) -> list[Chart]:
-    """Three of each number to predict."""
-    count = min(numbers.true.shape[1], MOST_NUMBERS)
+    """Draw CHARTS charts of each target, at most MOST_NUMBERS targets."""
+    count = min(numbers.targets.shape[1], MOST_NUMBERS)
     return [each for column in range(count) for each in _charts(numbers, column)]
 
 
 def _charts(numbers: RegressionPredictions, column: int) -> Iterator[Chart]:
-    true, predicted = numbers.true[:, column].tolist(), numbers.predicted[:, column].tolist()
-    missing = numbers.residuals[:, column].tolist()
-    which = "" if numbers.true.shape[1] == 1 else f", number {column + 1}"
-    said, both = axis_around(_finite(predicted), 1), axis_around(_finite([*true, *predicted]), 1)
+    true, predicted = numbers.targets[:, column].tolist(), numbers.predicted[:, column].tolist()
+    residuals = numbers.residuals[:, column].tolist()
+    which = "" if numbers.targets.shape[1] == 1 else f", number {column + 1}"
+    predicted_axis, both = axis_around(_finite(predicted), 1), axis_around(_finite([*true, *predicted]), 1)
     yield scatter_chart(
         f"Prediction against truth{which}",
         list(zip(true, predicted, strict=True)),
@@ -47,17 +45,17 @@ def _charts(numbers: RegressionPredictions, column: int) -> Iterator[Chart]:
     )
     yield scatter_chart(
         f"Residuals{which}",
-        list(zip(predicted, missing, strict=True)),
+        list(zip(predicted, residuals, strict=True)),
         x_label="predicted",
-        across=said,
-        up=axis_around([0.0, *_finite(missing)], 1),
-        ideal=([(said.low, 0.0), (said.high, 0.0)], "nothing missing"),
+        across=predicted_axis,
+        up=axis_around([0.0, *_finite(residuals)], 1),
+        ideal=([(predicted_axis.low, 0.0), (predicted_axis.high, 0.0)], "no error"),
     )
-    yield histogram(f"How often{which}", _finite(missing), x_label="residual")
+    yield histogram(f"Distribution of residuals{which}", _finite(residuals), x_label="residual")
 
 
 def _finite(values: list[float]) -> list[float]:
-    """A network that diverged has others, too."""
+    """Return the finite values; a network that diverged predicts others, too."""
     return [value for value in values if np.isfinite(value)] or [0.0]
 
 
@@ -68,21 +66,26 @@ def _shares(numbers: RegressionPredictions) -> Html:
         for share, values in zip(SHARES, found.tolist(), strict=True)
     ]
     head = ["residual below", *(f"number {column + 1}" for column in range(found.shape[1]))]
-    told = remark("A residual is the truth less the prediction: where it is negative, too much was predicted.")
-    return element("div", table(head if found.shape[1] > 1 else ["residual below", ""], rows), told)
+    caption = remark(
+        "A residual is the target less the prediction; a negative residual means that too much was predicted."
+    )
+    return element("div", table(head if found.shape[1] > 1 else ["residual below", ""], rows), caption)
 
 
-def largest_error_section(evidence: ReportData) -> Html | None:
-    numbers = evidence.numbers
+def largest_error_section(report: ReportData) -> Html | None:
+    numbers = report.numbers
     if numbers is None:
         return None
     rows: list[list[Child]] = [
-        [f"row {numbers.ids[place]}", *(_told(each[place]) for each in (numbers.true, numbers.predicted, missing))]
-        for missing in [numbers.residuals]
-        for place in numbers.furthest.tolist()
+        [
+            f"row {numbers.ids[place]}",
+            *(_format_values(each[place]) for each in (numbers.targets, numbers.predicted, residuals)),
+        ]
+        for residuals in [numbers.residuals]
+        for place in numbers.largest_errors.tolist()
     ]
-    return section("Furthest from the truth", table(["test sample", "true", "predicted", "residual"], rows))
+    return section("Largest errors", table(["test sample", "true", "predicted", "residual"], rows))
 
 
-def _told(values: Floats) -> str:
+def _format_values(values: Floats) -> str:
     return ", ".join(f"{value:.4g}" for value in values.tolist())

@@ -1,4 +1,4 @@
-"""All that a report knows of a run, read from its directory alone. No torch in here."""
+"""Read the data of a report from a run directory alone. This module needs no torch."""
 
 import math
 import re
@@ -27,13 +27,14 @@ Curves = dict[str, list[tuple[int, float]]]
 
 @dataclass(frozen=True)
 class ReportData:
-    """assembled   what the configuration turned into (`save_predictions.save_component_facts`)
-    start       the journal's record of the newest start
-    result      result.json; status RUNNING and no metrics where there is none yet
+    """All that a report reads of a run.
 
-    predictions of classes, or else `numbers` or `labels`; none of them before the test
+    assembled    facts of the built components (`save_predictions.save_component_facts`)
+    start        the journal's record of the latest start
+    result       result.json; status RUNNING and no metrics if there is none yet
+    predictions  those of the test set; None before the test
 
-    What an earlier life of a resumed run left behind does not count: neither its result nor its predictions.
+    Results and predictions that an earlier attempt of a resumed run left behind do not count.
     """
 
     run: Run
@@ -43,71 +44,81 @@ class ReportData:
     start: dict[str, Any]
     result: dict[str, Any]
     curves: Curves
-    predictions: ClassPredictions | None
-    numbers: RegressionPredictions | None
-    labels: MultilabelPredictions | None
+    predictions: TestPredictions | None
 
     @property
-    def judged(self) -> TestPredictions | None:
-        """Whichever was predicted."""
-        return self.predictions or self.numbers or self.labels
+    def classes(self) -> ClassPredictions | None:
+        """The predictions of a classification; None for other tasks."""
+        return self.predictions if isinstance(self.predictions, ClassPredictions) else None
+
+    @property
+    def numbers(self) -> RegressionPredictions | None:
+        """The predictions of a regression; None for other tasks."""
+        return self.predictions if isinstance(self.predictions, RegressionPredictions) else None
+
+    @property
+    def labels(self) -> MultilabelPredictions | None:
+        """The predictions of a multi-label classification; None for other tasks."""
+        return self.predictions if isinstance(self.predictions, MultilabelPredictions) else None
 
     @property
     def status(self) -> str:
         """FINISHED, FAILED or KILLED; RUNNING while a process has the journal open."""
-        told = str(self.result["status"])
-        return "KILLED" if told == "RUNNING" and not journal.is_open(self.run.journal_path) else told
+        status = str(self.result["status"])
+        return "KILLED" if status == "RUNNING" and not journal.is_open(self.run.journal_path) else status
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Of the test set; for a run that did not end by itself what its predictions tell, if it was judged since."""
+        """Metrics of the test set; of an interrupted run that was evaluated since, those its predictions give."""
         metrics: dict[str, float] = self.result["metrics"]
-        kept = self.judged
-        if metrics or kept is None:
+        predictions = self.predictions
+        if metrics or predictions is None:
             return metrics
-        if isinstance(kept, RegressionPredictions):
-            explained = r2(kept.true, kept.predicted)
-            return {} if math.isnan(explained) else {"test/r2": explained}  # all are alike: nothing is to be explained
-        return {"test/accuracy": float(kept.right.mean()), "test/loss": float(kept.losses.mean())}
+        if isinstance(predictions, RegressionPredictions):
+            explained = r2(predictions.targets, predictions.predicted)
+            return {} if math.isnan(explained) else {"test/r2": explained}  # the targets do not vary
+        return {"test/accuracy": float(predictions.correct.mean()), "test/loss": float(predictions.losses.mean())}
 
     @property
     def undefined(self) -> dict[str, str]:
-        """{metric of the test set: why there is none}."""
-        if self.predictions is not None:
-            shown = set(self.predictions.targets.tolist())
-            missing = [name for number, name in enumerate(self.class_names) if number not in shown]
+        """{test metric that is not defined: the reason}."""
+        if self.classes is not None:
+            present = set(self.classes.targets.tolist())
+            missing = [name for number, name in enumerate(self.class_names) if number not in present]
             return {"test/auroc": f"no sample of class {', '.join(missing)}"} if missing else {}
-        if self.numbers is not None and (len(self.numbers.true) < 2 or (np.ptp(self.numbers.true, axis=0) == 0).any()):
+        if self.numbers is not None and (
+            len(self.numbers.targets) < 2 or (np.ptp(self.numbers.targets, axis=0) == 0).any()
+        ):
             return {"test/r2": "a number to predict that does not vary"}
         return {}
 
     @property
-    def data(self) -> dict[str, Any] | None:
-        """The fields of the DataSpec; None for a user's own data module that has none."""
+    def spec(self) -> dict[str, Any] | None:
+        """The fields of the DataSpec; None for a user's own data module without one."""
         spec: dict[str, Any] | None = self.assembled.get("data")
         return spec
 
     @cached_property
     def class_names(self) -> list[str]:
-        names = [] if self.data is None else list(self.data["class_names"])
-        if self.predictions is None or len(names) == (count := self.predictions.log_probabilities.shape[1]):
+        names = [] if self.spec is None else list(self.spec["class_names"])
+        if self.classes is None or len(names) == (count := self.classes.log_probabilities.shape[1]):
             return names
         return [str(k) for k in range(count)]
 
     @cached_property
     def confusion(self) -> Ints:
-        """(K, K) counts; only with predictions."""
-        assert self.predictions is not None
-        return confusion(self.predictions.targets, self.predictions.said, classes=len(self.class_names))
+        """(K, K) counts; only for classification."""
+        assert self.classes is not None
+        return confusion(self.classes.targets, self.classes.predicted, classes=len(self.class_names))
 
     @property
     def headline(self) -> str:
-        """The validation metric by which a run is known."""
+        """The primary validation metric."""
         return SPLIT_PREFIX.sub(r"\1/", str(self.assembled.get("headline") or "val/accuracy"))
 
     @property
     def monitored(self) -> tuple[str, str]:
-        """By what the best weights are chosen, and whether min or max is the best."""
+        """The metric that selects the best checkpoint, and min or max."""
         checkpoint = self.run.config().checkpoint
         chosen = self.assembled.get("monitor") or {"monitor": str(checkpoint.monitor), "mode": str(checkpoint.mode)}
         return chosen["monitor"], chosen["mode"]
@@ -121,25 +132,25 @@ class ReportData:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a person compares between runs, flat."""
+        """The flat settings, as in MLflow's parameters."""
         params: dict[str, Any] = self.start["params"]
         return params
 
     def per_epoch(self, step: float) -> float:
-        """Steps as epochs, where it is known how many make one."""
+        """Convert steps to epochs; return the step itself if the steps per epoch are unknown."""
         return step / (self.assembled.get("steps_per_epoch") or 1)
 
 
 def load_report_data(run: Run, status: str | None = None) -> ReportData:
-    """Raises RunError for a run that has not started, or that an older version of the program made.
+    """Load a run's data; raise RunError for a run that has not started, or that an older version made.
 
-    `status` is how a training ends that writes no result.json, which tells of an earlier one.
+    `status` is that of a training that ends without a result.json of its own.
     """
     start = latest_start(run)
     if start is None:
         raise RunError(
-            f"{run.id} has not started yet, or its journal.jsonl is damaged, which tells no start: there is nothing to "
-            "report; pipeline runs shows how it stands"
+            f"{run.id} has not started yet, or its journal.jsonl is damaged and has no start record: there is "
+            "nothing to report; pipeline runs shows its status"
         )
     assembled = run_files.ASSEMBLED.record(run.folder)
     if assembled is None:
@@ -154,30 +165,37 @@ def load_report_data(run: Run, status: str | None = None) -> ReportData:
         environment=run.environment(),
         assembled=assembled,
         start=start,
-        result={"status": status or _broken(run) or "RUNNING", "metrics": {}, "seconds": None, "command": None}
+        result={
+            "status": status or _failed_resume_status(run) or "RUNNING",
+            "metrics": {},
+            "seconds": None,
+            "command": None,
+        }
         | (result or {}),
         curves=normalize_curve_names(journal.metric_history(run.journal_path)),
-        predictions=saved.load(run.folder) if has_test_predictions(run) else None,
-        numbers=saved.load_numbers(run.folder) if has_test_predictions(run) else None,
-        labels=saved.load_labels(run.folder) if has_test_predictions(run) else None,
+        predictions=_current_predictions(run, start),
     )
 
 
-def _broken(run: Run) -> str | None:
+def _failed_resume_status(run: Run) -> str | None:
     status = journal.status_after_reopening(run.journal_path)
     return None if status == "INTERRUPTED" else status
 
 
 def normalize_curve_names(curves: Curves) -> Curves:
-    """With val_loss, as Lightning's guides have it, under val/loss, which charts are made of."""
+    """Return the curves with val_loss, the name in Lightning's guides, under val/loss as well, which charts read."""
     return {SPLIT_PREFIX.sub(r"\1/", name): points for name, points in curves.items()} | curves
 
 
 def has_test_predictions(run: Run) -> bool:
-    """There are predictions of the weights that it has now."""
+    """Return whether the run has test predictions of its current weights."""
     start = latest_start(run)
-    is_newest = start is not None and _is_from_latest_start(run.folder / saved.PREDICTIONS_FILE, start)
-    return is_newest and saved.saved_test_digest(run.folder) is not None
+    return start is not None and _current_predictions(run, start) is not None
+
+
+def _current_predictions(run: Run, start: dict[str, Any]) -> TestPredictions | None:
+    is_current = _is_from_latest_start(run.folder / saved.PREDICTIONS_FILE, start)
+    return saved.load_predictions(run.folder) if is_current else None
 
 
 def latest_start(run: Run) -> dict[str, Any] | None:
@@ -186,5 +204,5 @@ def latest_start(run: Run) -> dict[str, Any] | None:
 
 
 def _is_from_latest_start(path: Path, start: dict[str, Any]) -> bool:
-    """Written since the run was started, or taken up again, for the last time."""
+    """Return whether the file was written since the run was last started or resumed."""
     return path.exists() and path.stat().st_mtime * 1000 >= start["time"] - CLOCK_TOLERANCE_MS

@@ -1,4 +1,4 @@
-"""`report.html`: one run on one page, made from its directory alone."""
+"""Write `report.html`, one page about one run, from its directory alone."""
 
 import sys
 from pathlib import Path
@@ -17,9 +17,9 @@ LOCK_TIMEOUT_SECONDS = 10.0
 
 
 def write_run_report(run: Run, status: str | None = None) -> Path:
-    """Raises RunError for a run that has not started.
+    """Write the report and return its path; raise RunError for a run that has not started.
 
-    The run itself and the process that shows how far it has come may both want to: whoever is last has read last.
+    The run and its live report process may write at the same time: the lock lets the last writer read last.
     """
     path = run.folder / REPORT_FILE
     with file_lock(run.folder / LOCK, timeout_seconds=LOCK_TIMEOUT_SECONDS):
@@ -27,24 +27,24 @@ def write_run_report(run: Run, status: str | None = None) -> Path:
     return path
 
 
-def render_run_report(evidence: ReportData) -> str:
+def render_run_report(report: ReportData) -> str:
     return page(
-        str(evidence.start["name"]),
-        sections.header_section(evidence),
-        sections.headline_section(evidence),
-        sections.learning_curve_section(evidence),
-        classification_sections.class_section(evidence),
-        classification_sections.label_section(evidence),
-        classification_sections.calibration_section(evidence),
-        classification_sections.mistake_section(evidence),
-        classification_sections.low_margin_section(evidence),
-        regression_sections.residual_section(evidence),
-        regression_sections.largest_error_section(evidence),
-        sections.timing_section(evidence),
-        sections.settings_section(evidence),
-        sections.command_section(evidence),
-        sections.environment_section(evidence),
-        element("footer", f"{evidence.run.id} · made from the run directory alone"),
+        str(report.start["name"]),
+        sections.header_section(report),
+        sections.headline_section(report),
+        sections.learning_curve_section(report),
+        classification_sections.class_section(report),
+        classification_sections.label_section(report),
+        classification_sections.calibration_section(report),
+        classification_sections.mistake_section(report),
+        classification_sections.low_margin_section(report),
+        regression_sections.residual_section(report),
+        regression_sections.largest_error_section(report),
+        sections.timing_section(report),
+        sections.settings_section(report),
+        sections.command_section(report),
+        sections.environment_section(report),
+        element("footer", f"{report.run.id} · made from the run directory alone"),
     )
 
 

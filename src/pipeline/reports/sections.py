@@ -1,4 +1,4 @@
-"""What a report says of one run, part by part; each is None where the run directory tells nothing of it."""
+"""Render the sections of a run's report; a section is None if the run directory has no data for it."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from pipeline.reports.predictions import RegressionPredictions
 from pipeline.reports.report_data import ReportData
 from pipeline.tracking import tracking_uri
 
-CURVES = ("loss", "accuracy", "r2", "mae")  # that are drawn where there are any
+CURVES = ("loss", "accuracy", "r2", "mae")  # drawn if recorded
 UNMEASURED = "everything else"
 SPENT = {  # recorded by training/callbacks/monitors.py
     "forward, backward and step": "system/seconds_steps",
@@ -37,159 +37,159 @@ SPENT = {  # recorded by training/callbacks/monitors.py
     "checkpoints": "system/seconds_checkpoints",
 }
 STATES = {
-    "RUNNING": "under way: this is how far it has come",
-    "KILLED": "ended before it was done",
+    "RUNNING": "still running: these are the figures so far",
+    "KILLED": "ended before it was finished",
     "FAILED": "failed",
 }
 
 
-def metric_intervals(evidence: ReportData) -> dict[str, Interval]:
-    """Of the metrics that are means over samples or classes."""
-    predictions, numbers, labels = evidence.predictions, evidence.numbers, evidence.labels
+def metric_intervals(report: ReportData) -> dict[str, Interval]:
+    """Return bootstrap intervals of the metrics that are means over samples or classes."""
+    predictions, numbers, labels = report.classes, report.numbers, report.labels
     if numbers is not None:
         return {
-            "test/r2": interval_of_r2(numbers.true, numbers.predicted),
+            "test/r2": interval_of_r2(numbers.targets, numbers.predicted),
             "test/mae": interval_of_mean(np.abs(numbers.residuals).mean(axis=1)),
             "test/loss": interval_of_mean(numbers.losses),
         }
     if labels is not None:
         return {
-            "test/accuracy": interval_of_accuracy(labels.right),
+            "test/accuracy": interval_of_accuracy(labels.correct),
             "test/loss": interval_of_mean(labels.losses),
             "test/hamming_loss": interval_of_mean(labels.wrong.mean(axis=1)),
         }
     if predictions is None:
         return {}
     return {
-        "test/accuracy": interval_of_accuracy(predictions.right),
+        "test/accuracy": interval_of_accuracy(predictions.correct),
         "test/loss": interval_of_mean(predictions.losses),
-        "test/f1_macro": interval_of_f1(evidence.confusion),
+        "test/f1_macro": interval_of_f1(report.confusion),
     }
 
 
-def header_section(evidence: ReportData) -> Html:
-    name, status = str(evidence.start["name"]), evidence.status
+def header_section(report: ReportData) -> Html:
+    name, status = str(report.start["name"]), report.status
     lines: list[Child] = [
         element("h1", name),
-        element("p", training_summary(evidence), class_="quiet"),
+        element("p", training_summary(report), class_="quiet"),
     ]
     if status in STATES:
         lines.append(element("p", element("span", STATES[status], class_="status")))
     return element("header", *lines)
 
 
-def training_summary(evidence: ReportData) -> str:
-    model, data, devices = evidence.assembled["model"], evidence.data, evidence.assembled["devices"]
+def training_summary(report: ReportData) -> str:
+    model, data, devices = report.assembled["model"], report.spec, report.assembled["devices"]
     what = f"{model['name']} with {model['parameters']:,} parameters"
     if data is not None:
         sizes = data["sizes"]
         shape = "x".join(str(size) for size in data["input_shape"])
         if data.get("sample_rate"):
             shape = f"{data['input_shape'][0] / data['sample_rate']:g} s at {data['sample_rate']:,} Hz"
-        asked = f"{len(evidence.class_names)} classes" if evidence.class_names else "numbers"
+        asked = f"{len(report.class_names)} classes" if report.class_names else "numbers"
         what += f", trained on {sizes.get('train', 0):,} samples of {data['name']} ({shape}, {asked})"
     return f"{what}, on {devices['count']}\u00a0{devices['kind']} in {devices['precision']}"
 
 
-LIMITS = ("trainer.max_epochs", "trainer.max_steps")  # of which a run has one or both
+LIMITS = ("trainer.max_epochs", "trainer.max_steps")  # a run has one or both
 
 
-def headline_section(evidence: ReportData) -> Html | None:
-    """The headline, and the other metrics of the test set beside it."""
-    metrics, found = evidence.metrics, metric_intervals(evidence)
+def headline_section(report: ReportData) -> Html | None:
+    """Render the primary test metric, and the other test metrics beside it."""
+    metrics, intervals = report.metrics, metric_intervals(report)
     if not metrics:
-        return _newest(evidence)
+        return _newest(report)
     boxes = [
         (
             formatting.metric_title(name),
             formatting.format_metric(name, metrics[name]),
-            formatting.format_interval(name, found[name]) if name in found else "",
+            formatting.format_interval(name, intervals[name]) if name in intervals else "",
         )
         for name in formatting.metric_order(metrics)
     ]
     name, value, remark = boxes[0]
     boxes[0] = (name, value, f"{formatting.INTERVAL_LABEL}: {remark}" if remark else "")
-    return join_html(headline_figures(boxes), _how_judged(evidence))
+    return join_html(headline_figures(boxes), _test_set_remark(report))
 
 
-def _how_judged(evidence: ReportData) -> Html | None:
-    judged, step = evidence.judged, evidence.best_step
-    if judged is None:
+def _test_set_remark(report: ReportData) -> Html | None:
+    predictions, step = report.predictions, report.best_step
+    if predictions is None:
         return None
-    if isinstance(judged, RegressionPredictions):
-        told = f"{len(judged.true):,} test samples; the loss is in units of the training targets' variance."
+    if isinstance(predictions, RegressionPredictions):
+        text = f"{len(predictions.targets):,} test samples; the loss is in units of the training targets' variance."
     else:
-        wrong, size = int((~judged.right).sum()), len(judged.right)
-        told = f"{size - wrong:,} of {size:,} test samples right, {wrong:,} wrong."
-    monitor, _ = evidence.monitored
+        wrong, size = int((~predictions.correct).sum()), len(predictions.correct)
+        text = f"{size - wrong:,} of {size:,} test samples correct, {wrong:,} wrong."
+    monitor, _ = report.monitored
     best = "on the validation set" if monitor.startswith("val") else f"by {monitor}"
     chosen = "" if step is None else f" The weights are those of step {step:,}, the best {best}."
-    for name, why in evidence.undefined.items():
-        told += f" {formatting.metric_title(name)} is not defined: {why} in the test set."
+    for name, why in report.undefined.items():
+        text += f" {formatting.metric_title(name)} is not defined: {why} in the test set."
     return remark(
-        f"{told} Below a figure stands its {formatting.INTERVAL_LABEL} by bootstrap over the test samples.{chosen}"
+        f"{text} The {formatting.INTERVAL_LABEL} below each figure is a bootstrap over the test samples.{chosen}"
     )
 
 
-def _newest(evidence: ReportData) -> Html | None:
-    """While there is no test: the newest values of the validation set."""
-    newest = {name: points[-1][1] for name, points in evidence.curves.items() if name.startswith("val/")}
+def _newest(report: ReportData) -> Html | None:
+    """Render the latest validation metrics, for a run that has no test yet."""
+    newest = {name: points[-1][1] for name, points in report.curves.items() if name.startswith("val/")}
     if not newest:
         return None
-    first = evidence.headline if evidence.headline in newest else min(newest)
+    first = report.headline if report.headline in newest else min(newest)
     names = [first, *sorted(newest.keys() - {first})]
     boxes = [(f"{name.removeprefix('val/')}, validation", f"{newest[name]:.4f}", "") for name in names]
     return join_html(
-        headline_figures(boxes), remark("The newest validation; the test set is judged when the training is done.")
+        headline_figures(boxes), remark("The latest validation; the test set is evaluated when training ends.")
     )
 
 
-def learning_curve_section(evidence: ReportData) -> Html | None:
-    drawn = columns(*(each.figure for each in learning_curve_charts(evidence)), _best(evidence))
-    return section("Learning curves", drawn if evidence.curves else None)
+def learning_curve_section(report: ReportData) -> Html | None:
+    drawn = columns(*(each.figure for each in learning_curve_charts(report)), _best(report))
+    return section("Learning curves", drawn if report.curves else None)
 
 
-def learning_curve_charts(evidence: ReportData) -> list[Chart]:
-    """Training and validation by each metric of CURVES and by the headline, and the learning rate."""
-    unit = "epoch" if evidence.assembled.get("steps_per_epoch") else "optimiser step"
-    step = evidence.best_step
-    marks = [] if step is None else [Mark(evidence.per_epoch(step), f"best: {_short_epoch(evidence.per_epoch(step))}")]
+def learning_curve_charts(report: ReportData) -> list[Chart]:
+    """Draw training and validation curves of the primary metric and of CURVES, and the learning rate."""
+    unit = "epoch" if report.assembled.get("steps_per_epoch") else "optimiser step"
+    step = report.best_step
+    marks = [] if step is None else [Mark(report.per_epoch(step), f"best: {_short_epoch(report.per_epoch(step))}")]
 
     def points(name: str) -> list[tuple[float, float]]:
-        return [(evidence.per_epoch(at), value) for at, value in evidence.curves.get(name, [])]
+        return [(report.per_epoch(at), value) for at, value in report.curves.get(name, [])]
 
     def chart(name: str) -> Chart | None:
         train = Line("training", points(f"train/{name}"), "train")
-        judged = Line("validation", points(f"val/{name}"), "s0", dotted=True)
+        predictions = Line("validation", points(f"val/{name}"), "s0", dotted=True)
         title = formatting.metric_title(name) if name != "loss" else "Loss"
         return line_chart(
             f"{title[0].upper()}{title[1:]}",
-            [train, judged],
+            [train, predictions],
             x_label=unit,
             marks=marks,
             may_be_logarithmic=name == "loss",
         )
 
     rate = line_chart("Learning rate", [Line("", points("train/learning_rate"), "s0")], x_label=unit)
-    names = dict.fromkeys((evidence.headline.removeprefix("val/"), *CURVES))
+    names = dict.fromkeys((report.headline.removeprefix("val/"), *CURVES))
     return [each for each in (*map(chart, names), rate) if each is not None]
 
 
-def _best(evidence: ReportData) -> Html | None:
-    """The checkpoint that was judged, and how training stood then."""
-    step, epochs = evidence.best_step, len(evidence.curves.get("system/seconds_per_epoch", []))
+def _best(report: ReportData) -> Html | None:
+    """Render the best checkpoint and the metrics at its step."""
+    step, epochs = report.best_step, len(report.curves.get("system/seconds_per_epoch", []))
     if step is None:
         return None
-    planned = evidence.settings.get("trainer.max_epochs")
-    monitor, mode = evidence.monitored
+    planned = report.settings.get("trainer.max_epochs")
+    monitor, mode = report.monitored
     side = "lowest" if mode == "min" else "highest"
     rows: list[tuple[str, Child]] = [
         ("epochs", f"{epochs} of {planned}" if planned else str(epochs)),
-        ("best", f"{_short_epoch(evidence.per_epoch(step))} (step {step:,}): the {side} {monitor}"),
+        ("best", f"{_short_epoch(report.per_epoch(step))} (step {step:,}): the {side} {monitor}"),
     ]
-    known = evidence.headline.removeprefix("val/")
-    for name in dict.fromkeys((evidence.headline, "val/loss", f"train/{known}_epoch", "train/loss_epoch")):
-        there = dict(evidence.curves.get(name, []))
+    known = report.headline.removeprefix("val/")
+    for name in dict.fromkeys((report.headline, "val/loss", f"train/{known}_epoch", "train/loss_epoch")):
+        there = dict(report.curves.get(name, []))
         if step in there:
             rows.append((f"{name.removesuffix('_epoch')} there", f"{there[step]:.4f}"))
     return element("div", element("h3", "The best weights"), definition_list(rows))
@@ -199,9 +199,9 @@ def _short_epoch(epochs: float) -> str:
     return f"epoch {epochs:.0f}" if abs(epochs - round(epochs)) < 0.01 else f"epoch {epochs:.1f}"
 
 
-def timing_section(evidence: ReportData) -> Html | None:
-    spent = {label: sum(value for _, value in evidence.curves.get(name, [])) for label, name in SPENT.items()}
-    total = max(evidence.result["seconds"] or 0.0, sum(spent.values()))
+def timing_section(report: ReportData) -> Html | None:
+    spent = {label: sum(value for _, value in report.curves.get(name, [])) for label, name in SPENT.items()}
+    total = max(report.result["seconds"] or 0.0, sum(spent.values()))
     if not any(spent.values()) or total == 0:
         return None
     spent[UNMEASURED] = total - sum(spent.values())
@@ -219,61 +219,65 @@ def timing_section(evidence: ReportData) -> Html | None:
         ]
         for label, seconds in spent.items()
     ]
-    speeds = sorted(value for _, value in evidence.curves.get("system/samples_per_second", []))
+    speeds = sorted(value for _, value in report.curves.get("system/samples_per_second", []))
     speed = f" Median speed: {speeds[len(speeds) // 2]:,.0f} samples a second." if speeds else ""
-    told = remark(
-        f"As the first process saw it: of an accelerator's work it sees the waiting. {UNMEASURED.capitalize()}: start, "
-        f"callbacks, and what was cut off by an interruption.{speed}"
+    text = remark(
+        f"Measured by the first process, which counts the waiting for an accelerator. {UNMEASURED.capitalize()}: "
+        f"start, callbacks, and work lost in an interruption.{speed}"
     )
     return section(
-        f"Where the {formatting.format_duration(total)} went", bar, columns(table(["", "time", "share"], rows), told)
+        f"Where the {formatting.format_duration(total)} went", bar, columns(table(["", "time", "share"], rows), text)
     )
 
 
-def settings_section(evidence: ReportData) -> Html | None:
-    rows: list[list[Child]] = [[key, formatting.format_setting(value)] for key, value in evidence.settings.items()]
+def settings_section(report: ReportData) -> Html | None:
+    rows: list[list[Child]] = [[key, formatting.format_setting(value)] for key, value in report.settings.items()]
     middle = (len(rows) + 1) // 2
     halves = columns(*(table(["", ""], part, class_="words") for part in (rows[:middle], rows[middle:]) if part))
     whole = element(
-        "details", element("summary", "the whole config.yaml"), code_block(tracking_uri.redact(evidence.config_yaml))
+        "details", element("summary", "the whole config.yaml"), code_block(tracking_uri.redact(report.config_yaml))
     )
-    given = [each for each in evidence.run.overrides() if each]
+    given = [each for each in report.run.overrides() if each]
     typed = remark(
-        f"Other than the defaults: {tracking_uri.redact(', '.join(given))}." if given else "All at their defaults."
+        f"Other than the defaults: {tracking_uri.redact(', '.join(given))}."
+        if given
+        else "All have their default values."
     )
     return section("Settings", typed, halves, whole)
 
 
-def environment_section(evidence: ReportData) -> Html | None:
-    found = evidence.environment
-    git = found.get("git")
+def environment_section(report: ReportData) -> Html | None:
+    recorded = report.environment
+    git = recorded.get("git")
     code = "no git repository" if git is None else f"{git['commit'][:12]}{', with changes' if git['dirty'] else ''}"
     left: list[tuple[str, Child]] = [
-        ("run", evidence.run.id),
+        ("run", report.run.id),
         ("code", code),
-        ("machine", found.get("host")),
-        ("processor", f"{found.get('processor')}, {found.get('cores')} cores"),
-        ("system", found.get("platform")),
+        ("machine", recorded.get("host")),
+        ("processor", f"{recorded.get('processor')}, {recorded.get('cores')} cores"),
+        ("system", recorded.get("platform")),
     ]
-    if evidence.data is not None:
-        left.append(("data, SHA-256", evidence.data["digest"][:16] or "not told"))
-    right: list[tuple[str, Child]] = [("Python", found.get("python")), *(found.get("packages") or {}).items()]
+    if report.spec is not None:
+        left.append(("data, SHA-256", report.spec["digest"][:16] or "unknown"))
+    right: list[tuple[str, Child]] = [("Python", recorded.get("python")), *(recorded.get("packages") or {}).items()]
     return section("Environment", columns(definition_list(left), definition_list(right)))
 
 
-def command_section(evidence: ReportData) -> Html | None:
-    name = evidence.run.id
-    again = evidence.result["command"] or evidence.start["tags"].get("command", "")
-    rows = [("Another run like it", again)]
-    if evidence.status != "FINISHED":
-        rows.append(("Go on with it", f"pipeline resume run={name}"))
+def command_section(report: ReportData) -> Html | None:
+    name = report.run.id
+    again = report.result["command"] or report.start["tags"].get("command", "")
+    rows = [("Train another run like it", again)]
+    if report.status != "FINISHED":
+        rows.append(("Resume it", f"pipeline resume run={name}"))
     else:
-        limits = [f"{key}={2 * limit}" for key in LIMITS if (limit := int(evidence.settings.get(key) or 0)) > 0]
-        rows.append(("Go on for longer", f"pipeline resume run={name} {' '.join(limits) or 'trainer.max_epochs=20'}"))
+        limits = [f"{key}={2 * limit}" for key in LIMITS if (limit := int(report.settings.get(key) or 0)) > 0]
+        rows.append(
+            ("Train it for longer", f"pipeline resume run={name} {' '.join(limits) or 'trainer.max_epochs=20'}")
+        )
     rows += [
-        ("Judge it again on the test set", f"pipeline evaluate run={name}"),
-        ("Make this page again", f"pipeline report run={name}"),
+        ("Evaluate it again on the test set", f"pipeline evaluate run={name}"),
+        ("Write this page again", f"pipeline report run={name}"),
     ]
     return section(
-        "To type", *(join_html(element("h3", title), code_block(tracking_uri.redact(text))) for title, text in rows)
+        "Commands", *(join_html(element("h3", title), code_block(tracking_uri.redact(text))) for title, text in rows)
     )
