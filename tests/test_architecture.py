@@ -57,6 +57,12 @@ class TestNothingHeavyIsImported:
         assert not imported_by(code, tmp_path) & HEAVY
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("verb", ["sync", "report", "ui", "chaos", "register", "evaluate", "diagnose", "compare"])
+    def test_to_refuse_a_mistyped_argument_of_another_verb(self, tmp_path: Path, verb: str) -> None:
+        mistake = "kills=many" if verb == "chaos" else "ran=latest"  # other keys are those of the training
+        code = command(verb, mistake) + "assert code == 2, code"
+        assert not imported_by(code, tmp_path) & (HEAVY | {"hydra", "omegaconf", "psutil", "sqlite3"})
+
     @pytest.mark.parametrize("launcher", ["slurm", "torchrun"])
     def test_to_submit_to_a_cluster(self, tmp_path: Path, launcher: str) -> None:
         code = command("train", f"launch={launcher}", "launch.dry_run=true") + "assert code == 0, code"

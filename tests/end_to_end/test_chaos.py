@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.commands import chaos
+from pipeline.runs.run_directory import Run
 from pipeline.tracking.journal import metric_history
 
 
@@ -22,7 +23,7 @@ def test_a_run_that_was_killed_again_and_again_is_the_run_that_was_not(
 
 
 def test_it_tells_apart_what_differs(program: Any, finished: Any, tmp_path: Path) -> None:
-    one, other = (chaos.Run(finished.copied_to(tmp_path / name)) for name in ("one", "other"))
+    one, other = (Run(finished.copied_to(tmp_path / name)) for name in ("one", "other"))
     assert chaos.run_differences(one, other) == []
     journal = other.journal_path
     name, points = next((name, points) for name, points in metric_history(journal).items() if name == "val/loss")

@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cli_args import values_and_overrides, whole_number
 from pipeline.errors import DONE, FAILED, TrainingFailed
-from pipeline.runs.run_directory import Run
 from pipeline.system.process import module_command
-from pipeline.tracking import journal
+
+if TYPE_CHECKING:  # a run reads configurations, which takes a tenth of a second
+    import psutil
+
+    from pipeline.runs.run_directory import Run
 
 # Short enough to be run many times; saves often enough to get on between two kills.
 SHORT = (
@@ -51,7 +52,9 @@ class Training:
         return module_command("pipeline", "train", *SHORT, *self.overrides, *named)
 
     @property
-    def run(self) -> Run | None:
+    def run(self) -> "Run | None":
+        from pipeline.runs.run_directory import Run
+
         started = [path.parent for path in self.runs_dir.glob(f"*-{self.name}-*/journal.jsonl")]
         return Run(started[0]) if started else None
 
@@ -63,7 +66,7 @@ class Training:
     def step(self) -> int:
         return -1 if self.run is None else newest_step(self.run.folder)
 
-    def finish(self) -> Run:
+    def finish(self) -> "Run":
         """Train to the end and send everything to MLflow. Raise TrainingFailed if that fails."""
         self._do(self.command)
         run = self.run
@@ -80,6 +83,9 @@ class Training:
 
 def newest_step(folder: Path) -> int:
     """Return the newest step that the journal of a run directory has; -1 before the first."""
+    from pipeline.runs.run_directory import Run
+    from pipeline.tracking import journal
+
     path = Run(folder).journal_path
     return (
         max((record.get("step") or 0 for record, _ in journal.read_journal(path)), default=-1) if path.exists() else -1
@@ -116,6 +122,10 @@ def chaos(arguments: list[str]) -> int:
 
 def one_life(victim: Training, chance: random.Random) -> list[str]:
     """Start the training, kill one of its processes, and wait until all have ended. Return a sentence for each kill."""
+    import psutil
+
+    from pipeline.tracking import journal
+
     target, before, told = chance.choice(TARGETS), victim.step, []
     started = subprocess.Popen(victim.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     parent = psutil.Process(started.pid)
@@ -142,7 +152,9 @@ def one_life(victim: Training, chance: random.Random) -> list[str]:
     return told
 
 
-def _kill(processes: list[psutil.Process], what: str, victim: Training) -> list[str]:
+def _kill(processes: "list[psutil.Process]", what: str, victim: Training) -> list[str]:
+    import psutil
+
     killed = []
     for process in processes:
         try:
@@ -155,8 +167,10 @@ def _kill(processes: list[psutil.Process], what: str, victim: Training) -> list[
     return killed
 
 
-def processes_of(parent: int, module: str) -> list[psutil.Process]:
+def processes_of(parent: int, module: str) -> "list[psutil.Process]":
     """Return the processes below a process that Python started with `-m module`."""
+    import psutil
+
     try:
         below = psutil.Process(parent).children(recursive=True)
         return [process for process in below if _module_of(process.cmdline()) == module]
@@ -174,7 +188,7 @@ def _wait(until: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def run_differences(peaceful: Run, killed: Run) -> list[str]:
+def run_differences(peaceful: "Run", killed: "Run") -> list[str]:
     """Return a sentence for each difference between two runs."""
     found = []
     last, last_of_killed = checkpoint_of(peaceful), checkpoint_of(killed)
@@ -193,7 +207,7 @@ def run_differences(peaceful: Run, killed: Run) -> list[str]:
     return found
 
 
-def checkpoint_of(run: Run) -> dict[str, Any]:
+def checkpoint_of(run: "Run") -> dict[str, Any]:
     from pipeline.training import checkpoints
 
     return checkpoints.load_checkpoint(run.checkpoints / "last.ckpt")
@@ -219,12 +233,14 @@ def hash_of(checkpoint: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _history(run: Run) -> dict[str, list[tuple[int, float]]]:
+def _history(run: "Run") -> dict[str, list[tuple[int, float]]]:
+    from pipeline.tracking import journal
+
     curves = journal.metric_history(run.journal_path)
     return {name: points for name, points in curves.items() if not name.startswith(MEASURED)}
 
 
-def _differences_in_mlflow(run: Run, recorded: dict[str, list[tuple[int, float]]]) -> list[str]:
+def _differences_in_mlflow(run: "Run", recorded: dict[str, list[tuple[int, float]]]) -> list[str]:
     from pipeline.tracking.mlflow.mlflow_client import mlflow_client, quiet_mlflow
 
     quiet_mlflow()

@@ -1,12 +1,13 @@
 """`pipeline report`: write the report of a run again, here and in MLflow. Imports no torch."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.cli_args import named_run, named_values
 from pipeline.errors import DONE, RunError
-from pipeline.runs.run_directory import Run
-from pipeline.runs.tracking_store import export_command, tracking_store_of
-from pipeline.tracking import journal, sidecar
+
+if TYPE_CHECKING:  # a run reads configurations, which takes a tenth of a second
+    from pipeline.runs.run_directory import Run
 
 
 def report(arguments: list[str]) -> int:
@@ -37,8 +38,11 @@ def report(arguments: list[str]) -> int:
     return DONE
 
 
-def _send(run: Run, name: str) -> None:
+def _send(run: "Run", name: str) -> None:
     """Send the report to the run's store. A running training sends its own."""
+    from pipeline.runs.tracking_store import export_command, tracking_store_of
+    from pipeline.tracking import journal, sidecar
+
     if journal.is_open(run.journal_path):
         return
     try:

@@ -3,16 +3,17 @@
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.cli_args import boolean, named_run, named_values, typed_packages
 from pipeline.config.search_path import ALLOW_PACKAGES
 from pipeline.errors import DONE, FAILED, RunError, UserError
-from pipeline.runs import lock
-from pipeline.runs.find_run import runs_in
-from pipeline.runs.run_directory import Run
-from pipeline.runs.tracking_store import TrackingStore, export_command, tracking_store_of
 from pipeline.system.streams import print_labelled, printable
-from pipeline.tracking import sidecar, tracking_uri
+from pipeline.tracking import tracking_uri
+
+if TYPE_CHECKING:  # a run reads configurations, which takes a tenth of a second
+    from pipeline.runs.run_directory import Run
+    from pipeline.runs.tracking_store import TrackingStore
 
 
 def sync(arguments: list[str]) -> int:
@@ -23,18 +24,23 @@ def sync(arguments: list[str]) -> int:
     upgrade, packages = boolean(typed, "upgrade"), typed_packages(typed)
     if typed["run"] != "all":
         return sync_runs([named_run(typed, packages)], typed, upgrade=upgrade)
+    from pipeline.runs.find_run import runs_in
+
     runs = [run for run in runs_in(typed["runs_dir"]) if run.has_started]
     if not runs:
         raise RunError(f"there is no run in {Path(typed['runs_dir']).absolute()} yet; `pipeline train` makes one")
     return sync_runs(runs, typed, upgrade=upgrade, skip_refused=True)
 
 
-def sync_runs(runs: list[Run], typed: dict[str, str], *, upgrade: bool, skip_refused: bool = False) -> int:
+def sync_runs(runs: "list[Run]", typed: dict[str, str], *, upgrade: bool, skip_refused: bool = False) -> int:
     """Send runs to their stores, or to the store in `typed`; see `store_of`. Return the exit code.
 
     With `upgrade` the stores are first upgraded to the schema of the installed MLflow. With `skip_refused` a run that
     may not be sent does not keep the others from it.
     """
+    from pipeline.runs.tracking_store import export_command, tracking_store_of
+    from pipeline.tracking import sidecar
+
     stores: dict[Run, TrackingStore | None] = {}
     for run in runs:
         try:
@@ -68,12 +74,12 @@ def _upgrade_stores(uris: list[str]) -> None:
         print(f"{tracking_uri.redact(uri)} {status}")
 
 
-def _record_run_id(run: Run, mlflow_run_id: str | None) -> None:
+def _record_run_id(run: "Run", mlflow_run_id: str | None) -> None:
     """Write MLflow's id of the run to its result: it was unknown if the run ended before MLflow answered."""
-    with (
-        suppress(lock.RunLockedError),
-        lock.run_lock(run.folder, "sent to MLflow"),
-    ):  # its training process records it, too
+    from pipeline.runs import lock
+
+    # A training process that holds the lock records the id itself.
+    with suppress(lock.RunLockedError), lock.run_lock(run.folder, "sent to MLflow"):
         result = run.result()
         if result is not None and mlflow_run_id is not None and result.get("mlflow_run_id") != mlflow_run_id:
             run.write_result({**result, "mlflow_run_id": mlflow_run_id})
