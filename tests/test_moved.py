@@ -1,5 +1,6 @@
 """Old names go on working: in configurations, in runs, in users' own code."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -63,6 +64,7 @@ def test_a_frozen_configuration_with_an_old_name_is_read_with_the_new_one_and_st
 
 def test_code_of_a_users_own_imports_by_old_names(tmp_path: Path) -> None:
     report = """
+import importlib
 import json
 print(json.dumps([f"{one.__module__}.{one.__name__}" for one in (Cut, Part, Parts, DataModule)]))
 """
@@ -87,6 +89,13 @@ def test_an_old_name_in_a_module_that_stayed_where_it_was_leads_to_the_new_one()
     with pytest.raises(ImportError):
         from pipeline.data.text.text_table import encodes  # noqa: F401
     assert not hasattr(sys.modules["pipeline.data.text.text_table"], "encodes")
+
+
+@pytest.mark.parametrize("module", ["pipeline.config.check", "pipeline.config.checks.check_config"])
+def test_a_test_that_new_data_or_new_model_wrote_before_still_imports_the_check(module: str) -> None:
+    with pytest.warns(DeprecationWarning, match="is now pipeline.config.checks.check_config.check_config"):
+        check = importlib.import_module(module).check
+    assert check is check_config
 
 
 @pytest.mark.parametrize("old", ["pipeline.lifecycle.rank", "pipeline.search.array"])

@@ -152,6 +152,7 @@ MOVED = {
     "pipeline.models.optional": "pipeline.models.layers.input_checks",
     "pipeline.config.resolve": "pipeline.config.instantiate",
     "pipeline.config.check": "pipeline.config.checks.check_config",
+    "pipeline.config.checks.check_config.check": "pipeline.config.checks.check_config.check_config",
     "pipeline.files": "pipeline.system.files",
     "pipeline.output": "pipeline.system.streams",
     "pipeline.process": "pipeline.system.process",
