@@ -66,7 +66,7 @@ def test_the_libraries_that_a_configuration_may_name_can_be_read(target: str, ar
 def test_nothing_is_imported_to_read() -> None:
     code = (
         "import sys; from pipeline.config.static import lookup, signature;"
-        "signature.of_source(lookup.find('pytorch_lightning.Trainer'));"
+        "signature.signature_of_source(lookup.find_entity('pytorch_lightning.Trainer'));"
         "print(sorted({'torch', 'pytorch_lightning', 'lightning_fabric'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -123,5 +123,5 @@ def test_swa_averages_a_users_own_module_too(tmp_path):
 
 
 def test_two_averages_of_weights_are_refused():
-    with pytest.raises(ConfigError, match=r"EMA and SWA each judge .* ~callbacks\.ema"):
+    with pytest.raises(ConfigError, match=r"EMA and SWA each evaluate .* ~callbacks\.ema"):
         check_single_average([EMA(decay=0.9), swa()])

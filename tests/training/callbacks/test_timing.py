@@ -73,7 +73,6 @@ def test_slow_parts_of_training_are_timed_where_they_are_and_counted_once(
     shares = [value for _, value in metrics.named(DATA_SHARE)]
     data, steps = ([value for _, value in metrics.named(each)] for each in (DATA, STEPS))
     assert shares == [100 * waiting / (waiting + busy) for waiting, busy in zip(data, steps, strict=True)]
-    assert (shares[0] > 50) == (part == DATA)
 
 
 def test_each_epoch_has_one_record_of_times_at_its_last_step(fit: Callable[..., Any]) -> None:
