@@ -1,4 +1,4 @@
-"""Values as typed, set in a configuration: `key=`, `+key=`, `++key=`, `~key`, in Hydra's sense of them."""
+"""Set typed values in a configuration: `key=`, `+key=`, `++key=` and `~key`, with the meaning that Hydra gives them."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from pipeline.errors import ConfigError
 
 
 def apply_overrides(config: DictConfig, overrides: Sequence[Override], groups: Groups) -> None:
-    """Changes `config`. Raises ConfigError for a key that is not there, or with + one that is.
+    """Change `config`. Raise ConfigError for a key that does not exist, or, with +, for one that exists.
 
-    Hydra would do the same, but only in the course of a whole composition and with less to say.
+    Hydra does the same only as part of a whole composition, and its messages say less.
     """
     keys = [override.key_or_group for override in overrides]
     named = [key.removesuffix("._target_") for key in keys if key.endswith("._target_")]
@@ -42,8 +42,11 @@ def _assign_one(config: DictConfig, override: Override, groups: Groups, *, is_op
 
 
 def _is_open(key: str, named: Sequence[str]) -> bool:
-    """Whether a key needs no plus: where a class was typed for its node, which tells what it takes, and for what the
-    run reads beside a node's arguments, which has no default."""
+    """Return whether a key needs no plus.
+
+    That is so if a class was typed for its node, since the class says what it takes, and for the keys that the run
+    itself reads, which have no default.
+    """
     node, _, rest = key.partition(".")
     return any(key.startswith(f"{one}.") for one in named) or rest.partition(".")[0] in READ_BY_RUN.get(node, ())
 

@@ -1,4 +1,4 @@
-"""Whether a node's keys are what its `_target_` takes."""
+"""Check that the keys of a node are arguments of its `_target_`."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from pipeline.config.static.signature import Signature
 from pipeline.config.suggestions import did_you_mean, listing, nearest_names
 from pipeline.errors import ConfigError
 
-# What the run itself passes when it builds a node, as far as the node's class takes it.
+# The arguments that the run itself passes when it builds a node, if the class of the node takes them.
 PASSED_BY_RUN: Mapping[str, frozenset[str]] = {
     "data": frozenset({"seed", "rank", "world_size", "accumulate", "log_every_n_steps"}),
     "model": frozenset({"spec"}),
@@ -32,17 +32,17 @@ PASSED_BY_RUN: Mapping[str, frozenset[str]] = {
     "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
     "scheduler.schedulers.*": frozenset({"optimizer"}),
 }
-# What the run passes where the class takes it and the configuration says nothing else.
+# The arguments that the run passes if the class takes them and the configuration does not set them.
 PASSED_IF_ACCEPTED: Mapping[str, frozenset[str]] = {
     "task.metrics.*": frozenset({"task", "num_classes", "num_labels"}),
     "loggers.*": frozenset({"save_dir", "name"}),
 }
-# Keys of a node that the run reads, not the node's class, unless that takes them. They can be set without a plus sign.
+# Keys that the run reads, unless the class of the node takes them itself. They can be set without a plus sign.
 READ_BY_RUN: Mapping[str, frozenset[str]] = {
     "task": frozenset({"loss", "metrics"}),
     "scheduler": frozenset({"interval", "monitor"}),
 }
-# Names of this package for what a class takes under another name: {node: {ours: theirs}}.
+# Our names for arguments that a class names differently: {node: {our name: its name}}.
 ARGUMENT_ALIASES: Mapping[str, Mapping[str, str]] = {"optimizer": {"learning_rate": "lr"}}
 # Nodes that are built later, from arguments that the run passes by position.
 PARTIAL_NODES = ("optimizer", "scheduler", "scheduler.schedulers.*")
@@ -65,7 +65,7 @@ def argument_name(path: str, name: str, signature: Signature) -> str | None:
 
 
 def check_arguments(path: str, node: Mapping[str, Any], signature: Signature) -> None:
-    """Raises ConfigError for a key that the target does not take, or a missing one that it needs."""
+    """Raise ConfigError for a key that the target does not take, and for a missing one that it needs."""
     target, pattern = node["_target_"], node_pattern(path)
     supplied = PASSED_BY_RUN.get(pattern, frozenset())
     typed = {
@@ -92,7 +92,7 @@ def check_arguments(path: str, node: Mapping[str, Any], signature: Signature) ->
 
 
 def is_hydra_key(name: str) -> bool:
-    """Instructions to Hydra, not arguments."""
+    """Return whether a key is an instruction to Hydra, not an argument."""
     return name in ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
@@ -110,8 +110,11 @@ def _listing(names: list[str]) -> str:
 
 
 def remove_unused_defaults(config: DictConfig, shipped: DictConfig, typed: Sequence[Override]) -> None:
-    """Changes `config`: under a `_target_` that is not the option's, keys that are as shipped, that nobody typed and
-    that the class does not take."""
+    """Remove from `config` the defaults of an option that belong to another class than the one that was chosen.
+
+    These are keys of a node whose `_target_` is not that of the option, which have their shipped values, which nobody
+    typed, and which the new class does not take.
+    """
     named = {key for override in typed for key in _keys(override.key_or_group, override.value())}
     _leave_out(config, shipped, "", named)
 
@@ -119,7 +122,7 @@ def remove_unused_defaults(config: DictConfig, shipped: DictConfig, typed: Seque
 def _leave_out(node: DictConfig, shipped: Any, path: str, named: set[str]) -> None:
     if not isinstance(shipped, DictConfig):
         return
-    # As they are written: interpolations and missing values, too.
+    # The values as written, including interpolations and missing values.
     ours, theirs = ({str(name): value for name, value in each.items_ex(resolve=False)} for each in (node, shipped))
     is_other = "_target_" in theirs and ours.get("_target_", theirs["_target_"]) != theirs["_target_"]
     taken = _taken(str(ours["_target_"])) if is_other else None
@@ -133,7 +136,7 @@ def _leave_out(node: DictConfig, shipped: Any, path: str, named: set[str]) -> No
 
 
 def _taken(target: str) -> Signature | None:
-    """None where reading the source does not tell."""
+    """Return the signature of a target; None if reading the source does not tell."""
     try:
         return signature.signature_of_source(lookup.find_entity(target))
     except lookup.NotFound:
@@ -145,7 +148,7 @@ def _takes(taken: Signature, path: str, name: str) -> bool:
 
 
 def _keys(key: str, value: Any) -> Iterator[str]:
-    """Of a value that is a dictionary also each key in it, and of each key those that it stands below."""
+    """Yield a key with all its parents, and, if the value is a dictionary, every key in it."""
     parts = key.split(".")
     yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
     for name, inner in value.items() if isinstance(value, dict) else ():

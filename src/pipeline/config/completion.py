@@ -1,4 +1,4 @@
-"""What can stand next on the command line. Reads a few files and imports nothing heavy: a person waits for it."""
+"""Complete a command line. This reads a few files and imports nothing heavy, because a person waits for it."""
 
 import itertools
 import os
@@ -44,7 +44,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
 
 def completion_output(arguments: Sequence[str], verbs: Sequence[str], *, usage: str) -> str:
-    """What `pipeline completion ARGUMENTS` prints. Raises ConfigError for what it does not know."""
+    """Return what `pipeline completion ARGUMENTS` prints. Raise ConfigError for unknown arguments."""
     match list(arguments):
         case ["candidates", line]:
             return "\n".join(candidates(line, verbs)) + "\n"
@@ -56,7 +56,7 @@ def completion_output(arguments: Sequence[str], verbs: Sequence[str], *, usage: 
 
 
 def candidates(line: str, verbs: Sequence[str]) -> list[str]:
-    """Whole words that may stand where a command line ends; a finished one ends with a blank."""
+    """Return the words that may stand at the end of a command line; a complete word ends with a blank."""
     words = [word.strip("'\"") for word in line.split()[1:]]
     current = "" if line[-1:].isspace() or not words else words.pop()
     fitting = [word for word in _next_words(words, current, verbs) if word.startswith(current)]
@@ -123,7 +123,7 @@ def _overrides(words: Sequence[str], current: str, folders: Sequence[Path]) -> l
 
 
 def _keys(node: Any) -> list[str]:
-    """`max_epochs=` for a value, `early_stopping.` for what has keys of its own."""
+    """Return the keys of a node: `max_epochs=` for a value, `early_stopping.` for a node with keys of its own."""
     inside = node if isinstance(node, dict) else {}
     names = [name for name in inside if not name.startswith("_")]
     return [f"{name}." if isinstance(inside[name], dict) else f"{name}=" for name in names]
@@ -142,7 +142,7 @@ def _at(tree: Any, path: str) -> Any:
 
 
 def _tree(words: Sequence[str], groups: search_path.Groups, folders: Sequence[Path]) -> dict[str, Any]:
-    """The keys of the options that are chosen on the line, or by default."""
+    """Return the keys of the options that are chosen on the line or by default."""
     choices = search_path.default_choices(words[0], folders)
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
@@ -163,7 +163,7 @@ def _tree(words: Sequence[str], groups: search_path.Groups, folders: Sequence[Pa
 
 
 def _content(name: str, folders: Sequence[Path]) -> dict[str, Any]:
-    """A file's keys over those of the files in its group that it includes."""
+    """Return the keys of a file and of the files in its group that it includes; its own values win."""
     own = search_path.read_config(name, folders)
     included: dict[str, Any] = {}
     for entry in own.pop("defaults", []):
@@ -173,9 +173,9 @@ def _content(name: str, folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def install_completion(shell: str | None = None) -> str:
-    """Put the script where the user's shell looks for it; what to tell the user.
+    """Put the script where the user's shell looks for it, and return a message for the user.
 
-    Raises ConfigError for a shell that is neither bash nor zsh, or a place that cannot be written.
+    Raise ConfigError for a shell that is neither bash nor zsh, or a place that cannot be written.
     """
     chosen = shell or Path(os.environ.get("SHELL", "")).name
     if chosen not in SCRIPTS:
@@ -194,7 +194,7 @@ def install_completion(shell: str | None = None) -> str:
 
 
 def _bash_place() -> Path:
-    """Where the package bash-completion looks for a command's script when it is first needed."""
+    """Return the path where the package bash-completion looks for the script of a command."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return (
         Path(os.environ.get("BASH_COMPLETION_USER_DIR") or Path(data, "bash-completion")) / "completions" / "pipeline"
@@ -206,7 +206,7 @@ def _note_for_bash(path: Path) -> str:
 
 
 def _announce_to_zsh() -> str:
-    """zsh has no place of the user's own: ~/.zshrc must name one, once."""
+    """Add the folder of the script to ~/.zshrc, once: zsh has no default folder for a user's scripts."""
     settings = Path(os.environ.get("ZDOTDIR") or Path.home()) / ".zshrc"
     before = settings.read_text(encoding="utf-8") if settings.exists() else ""
     if ".zfunc" in before:

@@ -1,4 +1,4 @@
-"""Hydra's files and overrides -> one plain configuration."""
+"""Compose one plain configuration from Hydra's files and overrides."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,19 +48,22 @@ def warn_of_moved_targets(renamed: Mapping[str, str]) -> None:
         run_files.warn_once(f"{names}: the old name still works; to be rid of this line, write the new one")
 
 
-# What Hydra and OmegaConf raise for what a user wrote; ValueError is theirs, too, for odd group choices.
+# What Hydra and OmegaConf raise for mistakes of a user; ValueError among them, for some choices of a group.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 
 
 @dataclass(frozen=True)
 class Composed:
-    """config     resolved, plain and closed: no interpolation but of the environment, no key can be added; what must
-               be given may be missing
-    unresolved    the same with its interpolations
-    shipped       the same choice of options with nobody's values in them: what types are held against
+    """A composed configuration, and where it came from.
+
+    config        with interpolations resolved, except those of the environment; no key can be added, and a value that
+                  must be given may still be missing
+    unresolved    the same configuration with its interpolations
+    shipped       the same options with the values of their files only: types are checked against it
     choices       {group: option}
-    folders       where the options' files were looked for
+    folders       the folders that were searched for files
     overrides     as typed
+    files         {file: its group}
     """
 
     config: DictConfig
@@ -74,7 +77,7 @@ class Composed:
 
 
 def compose(overrides: Sequence[str], *, config_name: str = PRIMARY, config_dirs: Sequence[str] = ()) -> Composed:
-    """Raises ConfigError for whatever does not exist, cannot be read, or refers to nothing."""
+    """Compose a configuration. Raise ConfigError for what does not exist, cannot be read or refers to nothing."""
     folders = search_path.config_folders(config_dirs)
     if search_path.find_config(config_name, folders) is None:
         raise hydra_errors.unknown_config_name(config_name, folders)
@@ -117,14 +120,14 @@ def _names(chosen: Sequence[Override]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Composition:
-    """Hydra's Compose API over a search path: the options, not the values."""
+    """Hydra's Compose API over a search path. It applies the chosen options, not the typed values."""
 
     folders: list[Path]
     config_name: str
 
     def of(self, chosen: Sequence[Override]) -> tuple[DictConfig, dict[str, Choice]]:
         config, choices = self._compose([str(override.input_line) for override in chosen])
-        # Hydra tells nothing of a group from which a list of options was chosen: the last who chose is right.
+        # Hydra does not report a group from which a list of options was chosen: here the last choice wins.
         typed = {each.key_or_group: None if each.is_delete() else each.value() for each in chosen}
         asked = self._defaults_of(self.config_name)
         for group, choice in {**choices, **typed}.items():
@@ -135,7 +138,7 @@ class _Composition:
         return config, {**lists, **choices}
 
     def shipped(self, chosen: Sequence[Override], config: DictConfig, choices: dict[str, Choice]) -> DictConfig:
-        """The configuration without its recipes, but with the options that they chose."""
+        """Return the configuration without its recipes, but with the options that they chose."""
         if not any(_is_recipe(group) and choice for group, choice in choices.items()):
             return config.copy()
         wanted = {group: None if _is_recipe(group) else choice for group, choice in choices.items()}
@@ -148,7 +151,7 @@ class _Composition:
         try:
             return self._compose([*kept, *changed])[0]
         except COMPOSITION_ERRORS:
-            return config.copy()  # options that fit only together with the recipe: then its values are the reference
+            return config.copy()  # these options only work together with the recipe, so its values are the reference
 
     def _defaults_of(self, name: str) -> dict[str, Choice]:
         return search_path.default_choices(name, self.folders)
@@ -163,7 +166,7 @@ class _Composition:
 
 
 def drop_null_callbacks(config: DictConfig) -> None:
-    """Callbacks that are null: an option says so of one whose place it takes, or the user. Changes `config`."""
+    """Remove from `config` the callbacks that an option or the user has set to null."""
     callbacks = config.get("callbacks") or {}
     with open_dict(config):
         for name in [name for name, callback in callbacks.items() if callback is None]:
@@ -171,7 +174,7 @@ def drop_null_callbacks(config: DictConfig) -> None:
 
 
 def _leave_out_packages(config: DictConfig, own: Sequence[str], files: Iterable[Path]) -> None:
-    """What a file allows for itself does not count. Raises ConfigError where nobody else allows it."""
+    """Clear `allow_packages`. Raise ConfigError if a file allows packages that the project does not allow."""
     brought = [name for name in allowed_packages(config) if name not in own]
     if brought:
         telling = (file for file in files if search_path.read_yaml(file).get(search_path.ALLOW_PACKAGES))
@@ -187,7 +190,7 @@ def _leave_out_packages(config: DictConfig, own: Sequence[str], files: Iterable[
 
 
 def _files(config_name: str, choices: dict[str, Choice], folders: Sequence[Path]) -> dict[Path, str]:
-    """{file: its group} of all that were composed, but for what they include."""
+    """Return {file: its group} of all composed files, without those that they include."""
     chosen = [(group, choice if isinstance(choice, list) else [choice]) for group, choice in choices.items()]
     named = {config_name: ""} | {
         f"{group}/{option}": group for group, options in chosen for option in options if option
@@ -198,7 +201,7 @@ def _files(config_name: str, choices: dict[str, Choice], folders: Sequence[Path]
 
 
 def fill_default_names(config: DictConfig, choices: dict[str, Choice], config_name: str) -> None:
-    """`name` and MLflow's experiment where they were left to us: cnn-mnist5k in mnist5k. Changes `config`."""
+    """Set `name` and MLflow's experiment in `config` if they are null, for example cnn-mnist5k in mnist5k."""
     written: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
     tracking = written.get("tracking") or {}
     model, data = (_last_name(choices.get(group)) for group in ("model", "data"))
@@ -210,9 +213,9 @@ def fill_default_names(config: DictConfig, choices: dict[str, Choice], config_na
 
 
 def resolve_interpolations(config: DictConfig) -> DictConfig:
-    """Every interpolation replaced by its value, but for what comes out of the environment; ??? stays.
+    """Return the configuration with its interpolations resolved, except those of the environment; ??? stays.
 
-    Raises ConfigError for one that leads nowhere.
+    Raise ConfigError for one that refers to nothing.
     """
     try:
         plain = resolved_values(config)
@@ -225,12 +228,12 @@ def resolve_interpolations(config: DictConfig) -> DictConfig:
 
 
 def to_yaml(config: DictConfig) -> str:
-    """What yaml.safe_load and `load` read back as the same values, with what interpolations it has."""
+    """Return the configuration as YAML, with its interpolations unresolved."""
     return OmegaConf.to_yaml(config, resolve=False)
 
 
 def load_frozen_config(folder: Path, file: RunFile = run_files.CONFIG) -> DictConfig:
-    """The frozen configuration of a run, or of what else has one, closed to new keys. Raises DamagedFileError."""
+    """Return the frozen configuration in a folder, closed to new keys. Raise DamagedFileError if it is unreadable."""
     text = file.text(folder)
     try:
         if not text:
@@ -244,13 +247,13 @@ def load_frozen_config(folder: Path, file: RunFile = run_files.CONFIG) -> DictCo
     except ContentError as problem:
         raise file.damaged(folder, problem) from problem
     assert isinstance(config, DictConfig)
-    update_moved_targets(config)  # nothing is told: a run's files stay as they are
+    update_moved_targets(config)  # without a warning: the files of a run do not change
     OmegaConf.set_struct(config, True)
     return config
 
 
 def set_value(config: DictConfig, key: str, value: str) -> None:
-    """Change one value of a frozen configuration, given as typed after `key=`. Raises ConfigError."""
+    """Change one value of a frozen configuration, given as typed after `key=`. Raise ConfigError if that fails."""
     apply_overrides(config, parse_overrides([f"{key}={value}"]), groups={})
 
 

@@ -1,4 +1,4 @@
-"""The configuration that stands in a directory of a run or a search, believed only where this user wrote it."""
+"""Load the configuration in the directory of a run or a search, and trust it only if this user wrote it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,12 @@ MADE_HERE_FLAG = "--made-here"
 
 @dataclass(frozen=True)
 class TrustPolicy:
-    """packages      that were typed for this directory
-    is_made_here  what the process that started this one found, which may run where this user's key is not; None: ask
-    sealed        the files that tell what is done
+    """How far a configuration in a directory is trusted.
+
+    packages      the packages that were typed for this directory
+    is_made_here  whether the parent process found that this user made the directory (this process may not have the
+                  user's key); None: check it here
+    sealed        the files that the seal must cover
     """
 
     packages: tuple[str, ...] = ()
@@ -33,7 +36,7 @@ class TrustPolicy:
         return cls(is_made_here=True) if MADE_HERE_FLAG in arguments else cls(tuple(arguments), is_made_here=False)
 
     def arguments(self, folder: Path) -> list[str]:
-        """What a process of ours is told, beside the directory."""
+        """Return the arguments that hand this policy for a directory to a process that we start."""
         return [MADE_HERE_FLAG] if self.applies_to(folder) else list(self.packages)
 
     def applies_to(self, folder: Path) -> bool:
@@ -41,9 +44,9 @@ class TrustPolicy:
 
 
 def load_trusted_config(folder: Path, trust: TrustPolicy, file: RunFile = run_files.CONFIG) -> DictConfig:
-    """Of another user's, `allow_packages` is what was typed, whatever stands there.
+    """Return the configuration; if another user made it, only typed packages are allowed, whatever it says.
 
-    Raises DamagedFileError, and ConfigError for one of another user's that would read our environment.
+    Raise DamagedFileError, and ConfigError if another user's configuration would read our environment.
     """
     config = compose.load_frozen_config(folder, file)
     is_ours = trust.applies_to(folder)

@@ -1,4 +1,4 @@
-"""Verbs, groups and their options as text, for --help and --info."""
+"""Format the verbs, and the groups with their options, for --help and --info."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +48,7 @@ def train_page(config_name: str, folders: Sequence[Path]) -> str:
 
 
 def options_by_group(config_name: str, folders: Sequence[Path]) -> str:
-    """One line a group: `model  cnn* mlp softmax_regression`; the star marks what is chosen by default."""
+    """Return a line for each group: `model  cnn* mlp softmax_regression`; the star marks the default."""
     groups, defaults = (
         search_path.groups_of_config(config_name, folders),
         search_path.default_choices(config_name, folders),
@@ -62,7 +62,7 @@ def options_by_group(config_name: str, folders: Sequence[Path]) -> str:
 
 
 def options_page(config_name: str, folders: Sequence[Path]) -> str:
-    """Every group with its options, each with what its file says of itself."""
+    """Return every group with its options, each with the first comment of its file."""
     groups, defaults = (
         search_path.groups_of_config(config_name, folders),
         search_path.default_choices(config_name, folders),

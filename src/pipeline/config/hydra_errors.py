@@ -1,4 +1,4 @@
-"""Hydra's refusals in words that say what was meant and what to type."""
+"""Turn errors of Hydra into messages that say what was expected and what to type."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from pipeline.config.search_path import Groups, read_yaml
 from pipeline.config.suggestions import did_you_mean, listing, nearest_names
 from pipeline.errors import ConfigError
 
-# What other programs call what is called otherwise here, or need not be said.
+# Names that other programs use for settings that have another name here, or that are not needed here.
 WITHOUT_WORKERS = "data is fed without worker processes, from memory or a file that is mapped: leave it out"
 ON_GPUS = "type  trainer.accelerator=gpu trainer.devices=1"
 OTHER_NAMES = {
@@ -32,7 +32,7 @@ OTHER_NAMES = {
 
 
 def explain_hydra_error(problem: Exception, groups: Groups) -> ConfigError:
-    """What went wrong when Hydra put the chosen options together."""
+    """Return the error to raise for an error that Hydra raised while it composed the chosen options."""
     text = str(problem)
     if isinstance(problem, yaml.YAMLError):
         return ConfigError(f"a configuration file is not valid YAML: {text}")
@@ -56,7 +56,7 @@ def unknown_config_name(name: str, folders: Sequence[Path]) -> ConfigError:
 
 
 def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
-    """A key that is not in the tree: what is near it there, or has that name elsewhere."""
+    """Return the error for a key that does not exist, with similar keys and keys of the same name elsewhere."""
     parent, name, siblings = _deepest(key, tree)
     if siblings is None:
         value = OmegaConf.select(tree, parent, throw_on_resolution_failure=False)
@@ -81,7 +81,7 @@ def unknown_key(key: str, tree: DictConfig, groups: Groups) -> ConfigError:
 
 
 def unresolvable(problem: Exception) -> ConfigError:
-    """An interpolation that leads nowhere, or to a value that must be given and was not."""
+    """Return the error for an interpolation that refers to nothing, or to a required value that was not given."""
     key = getattr(problem, "full_key", None)
     reason = str(problem).partition("\n")[0]
     if isinstance(problem, InterpolationToMissingValueError):
@@ -105,7 +105,7 @@ def key_exists(key: str, tree: DictConfig) -> bool:
 
 
 def leaf_paths(tree: DictConfig) -> Iterator[str]:
-    """All paths to what has no keys of its own, without what is Hydra's (_target_, _partial_)."""
+    """Return the paths of all values that have no keys of their own, without Hydra's (_target_, _partial_)."""
 
     def walk(node: dict[Any, Any], prefix: str) -> Iterator[str]:
         for name, value in node.items():
@@ -120,9 +120,9 @@ def leaf_paths(tree: DictConfig) -> Iterator[str]:
 
 
 def _deepest(key: str, tree: DictConfig) -> tuple[str, str, list[str] | None]:
-    """How far a path goes: (what exists of it, the first name that does not, the names there are instead).
+    """Return (the part of a path that exists, the first name that does not, the names that exist beside it).
 
-    The names are None where the path goes through a value.
+    The names are None if the path goes through a value.
     """
     node: Any = tree
     reached: list[str] = []
@@ -137,7 +137,7 @@ def _deepest(key: str, tree: DictConfig) -> tuple[str, str, list[str] | None]:
 
 
 def _missing_file(problem: MissingConfigException, groups: Groups) -> ConfigError:
-    """An option that some file's defaults list names, but nobody has."""
+    """Return the error for an option in the defaults list of a file that does not exist."""
     named = re.match(r"In '(.+?)'", str(problem))
     group, _, option = str(problem.missing_cfg_file).rpartition("/")
     where = f"in {named.group(1)}.yaml: " if named else ""

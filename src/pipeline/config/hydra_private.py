@@ -1,4 +1,4 @@
-"""The private names of Hydra and OmegaConf: tests/test_private_names.py says what an upgrade moves."""
+"""The private names of Hydra and OmegaConf that we use; tests/test_private_names.py fails if an upgrade moves one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ from omegaconf import DictConfig, ListConfig
 
 @contextmanager
 def hydra_search_path(folders: Sequence[Path]) -> Iterator[None]:
-    """Let hydra.compose look in these folders, the first of which wins.
+    """Let hydra.compose search these folders; the first one wins.
 
-    hydra.initialize_config_dir takes but one. (The folders that hydra.searchpath adds come after that one: a user's
-    file would never win over ours.)
+    hydra.initialize_config_dir takes only one folder, and those that hydra.searchpath adds come after it, so that the
+    files of a user would never win over ours.
     """
     *own, shipped = folders
     search_path = create_config_search_path(str(shipped))

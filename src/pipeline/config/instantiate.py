@@ -1,4 +1,4 @@
-"""From a node of the configuration to an object. What a name resolves to is checked, not only the name."""
+"""Build objects from nodes of the configuration. The object that a name resolves to is checked, not only the name."""
 
 import functools
 import inspect
@@ -27,9 +27,9 @@ from pipeline.errors import ConfigError, UserError
 
 
 def check_signatures(config: DictConfig) -> None:
-    """Import every `_target_` and hold its arguments against the real signature. Raises ConfigError.
+    """Import every `_target_` and check its arguments with the real signature. Raise ConfigError if they do not fit.
 
-    Finds what reading the source could not: names made at run time, decorators, compiled code.
+    This finds what reading the source does not: names made at run time, decorators, compiled code.
     """
     packages = allowed_packages(config)
     for path, node in target_nodes(OmegaConf.to_container(config)):
@@ -39,11 +39,11 @@ def check_signatures(config: DictConfig) -> None:
 
 
 def instantiate(node: Any, config: DictConfig, **arguments: Any) -> Any:
-    """What a node's `_target_` builds, with its nested nodes built first and lists and dicts plain.
+    """Build the object of a node's `_target_`; nested nodes are built first, lists and dicts are plain.
 
-    `arguments` are passed on as they are, and win over the node's own. Without a `_target_` the nested ones are
-    built and stay where they are; null stays None. Raises ConfigError for a target that is not allowed, and
-    where a constructor refuses its arguments.
+    `arguments` are passed as they are and win over those of the node. If the node has no `_target_`, its nested nodes
+    are built and stay in place; null stays None. Raise ConfigError for a target that is not allowed, and if a
+    constructor refuses its arguments.
     """
     path = node_path(node) if isinstance(node, DictConfig | ListConfig) else ""
     later = node_pattern(path) in PARTIAL_NODES
@@ -65,7 +65,7 @@ def instantiate(node: Any, config: DictConfig, **arguments: Any) -> Any:
 
 
 def import_target(node: DictConfig, config: DictConfig) -> Any:
-    """What a node's `_target_` stands for. Raises ConfigError for what may not be called."""
+    """Return the class or function that a node's `_target_` names. Raise ConfigError if it may not be called."""
     return _object(node["_target_"], node_path(node), allowed_packages(config))
 
 
@@ -84,7 +84,7 @@ def _for_target(node: DictConfig, path: str) -> DictConfig:
 
 
 def _mistake(problem: Exception, path: str) -> UserError | None:
-    """What a constructor had against its arguments; None for an error that no other argument would mend."""
+    """Return the error for arguments that a constructor refused; None if other arguments would not help."""
     nested = re.search(r"full_key: (\S+)", str(problem))
     where = nested.group(1) if nested is not None and isinstance(problem, InstantiationException) else path
     cause: BaseException = problem
@@ -104,12 +104,12 @@ def _mistake(problem: Exception, path: str) -> UserError | None:
 
 
 def _plain(node: Any) -> Any:
-    """Filled in: what an interpolation brings is called as well."""
+    """Return the node with its interpolations resolved, since their values are called as well."""
     return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
 
 
 def _object(target: Any, path: str, packages: list[str]) -> Any:
-    """What a dotted name stands for, once it is known to be allowed, by name and by where it was defined."""
+    """Return the object of a dotted name, after checking its name and the module that defines it."""
     check_target_name(str(target), path, packages)
     try:
         found = hydra.utils.get_object(str(target))

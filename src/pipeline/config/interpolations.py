@@ -1,7 +1,7 @@
-"""`${...}` in a configuration: what refers to other keys is filled in, what refers to the environment stays as written.
+"""Resolve `${...}` in a configuration: references to other keys are filled in, those to the environment stay.
 
-A variable may hold a password. What a run keeps and sends names it, `${oc.env:TOKEN}`; its value is read where it is
-used, by the process that uses it.
+A variable may hold a password. So the files of a run, and MLflow, get only its name, `${oc.env:TOKEN}`; the process
+that uses the value reads it.
 """
 
 import os
@@ -18,7 +18,7 @@ NO_DEFAULT = object()
 
 
 def interpolations(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[str, str]]:
-    """(key, text) of every value that refers to something else."""
+    """Yield (key, text) of every value that is an interpolation."""
     raw: Any = OmegaConf.to_container(node, resolve=False)
     for key in raw if isinstance(raw, dict) else range(len(raw)):
         where = f"{path}.{key}" if path else str(key)
@@ -29,7 +29,7 @@ def interpolations(node: DictConfig | ListConfig, path: str = "") -> Iterator[tu
 
 
 def raw_value(config: DictConfig, key: str) -> Any:
-    """The value of a key that is there, with its interpolations."""
+    """Return the value of a key that exists, with its interpolations unresolved."""
     node: Any = OmegaConf.to_container(config, resolve=False)
     for name in key.split("."):
         node = node[int(name)] if isinstance(node, list) else node[name]
@@ -37,7 +37,7 @@ def raw_value(config: DictConfig, key: str) -> Any:
 
 
 def resolved_values(config: DictConfig) -> dict[str, Any]:
-    """Plain values. Raises OmegaConfBaseException for what refers to nothing, or to a variable that is not set."""
+    """Return plain values. Raise OmegaConfBaseException for a reference to nothing or to a variable that is not set."""
     with _kept_environment():
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     return plain
@@ -45,7 +45,7 @@ def resolved_values(config: DictConfig) -> dict[str, Any]:
 
 @contextmanager
 def _kept_environment() -> Iterator[None]:
-    values: dict[str, str | None] = {}  # {interpolation: what it stands for}
+    values: dict[str, str | None] = {}  # {interpolation: its value}
 
     def keep(key: str, default: Any = NO_DEFAULT) -> str:
         if key not in os.environ and default is NO_DEFAULT:
@@ -56,7 +56,7 @@ def _kept_environment() -> Iterator[None]:
         return kept
 
     def decode(expression: str | None, _parent_: Any, _node_: Any) -> Any:
-        """A number, truth or list out of the environment is a setting, which a run keeps; a text stays there."""
+        """Return a number, boolean or list from the environment, as a setting to keep; a text stays a reference."""
         if expression is None or ENVIRONMENT not in expression:
             return oc.decode(expression, _parent_, _node_)
         text = expression

@@ -1,4 +1,4 @@
-"""Overrides typed after `make train`, read from the environment in which the Makefile hands them on."""
+"""Read the overrides typed after `make train` from the environment variables in which the Makefile passes them."""
 
 import re
 import shlex
@@ -10,17 +10,16 @@ OVERRIDES = "PIPELINE_MAKE_ARGUMENTS"  # make's command-line variables, the last
 DELETIONS = "PIPELINE_MAKE_DELETIONS"  # goals that begin with ~
 FURTHER = "PIPELINE_MAKE_ARGS"  # the text of ARGS="...", as it was typed
 
-# What make leaves for a make below it. A program that we start may well be a make, but not below this one.
+# Variables that make sets for a make inside it. If we start a make, it is not one inside this one.
 LEFT_BY_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "MAKE_TERMOUT", "MAKE_TERMERR")
 
 
 def decode_make_arguments(environ: MutableMapping[str, str]) -> list[str]:
-    """What the user typed after the verb: deletions, then overrides in the order typed, then ARGS.
+    """Return what the user typed after the verb: deletions, then overrides in the order typed, then ARGS.
 
-    Deletions come first because make tells nothing of their place among the others, and something deleted
-    can be added again but not the other way round. Takes everything that is make's out of `environ`.
-    White space at the beginning of a value is lost: make itself drops it.
-    Raises ConfigError when ARGS holds a quote that is never closed.
+    Deletions come first, because make does not say where they stood, and a deleted key can be added again but not the
+    other way round. Everything of make's is removed from `environ`. White space at the beginning of a value is lost:
+    make drops it. Raise ConfigError if a quote in ARGS is not closed.
     """
     overrides = _split(environ.pop(OVERRIDES, ""))
     deletions = environ.pop(DELETIONS, "").split()
@@ -31,13 +30,13 @@ def decode_make_arguments(environ: MutableMapping[str, str]) -> list[str]:
 
 
 def _split(quoted: str) -> list[str]:
-    """Undoes make's quoting: a backslash before blanks and backslashes, $ doubled, blanks between words."""
+    """Undo make's quoting: a backslash before blanks and backslashes, $ doubled, blanks between words."""
     words: list[str] = re.findall(r"(?:\\.|[^\\ ])+", quoted, flags=re.DOTALL)
     return [re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL).replace("$$", "$") for word in words]
 
 
 def _is_makes_own(override: str) -> bool:
-    """Whether this sets a variable in capitals, such as VENV: those belong to make and to the environment."""
+    """Return whether this sets a variable in capitals, such as VENV, which is make's or the environment's."""
     return re.match(r"[A-Z][A-Z0-9_]*:?=", override) is not None
 
 

@@ -1,4 +1,4 @@
-"""`key=value` as typed: parsed with Hydra's grammar, and refused with the remedy where one run cannot use it."""
+"""Parse `key=value` with Hydra's grammar, and refuse what one run cannot use, with what to type instead."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ from pipeline.config.search_path import Groups
 from pipeline.config.suggestions import did_you_mean, listing, nearest_names
 from pipeline.errors import ConfigError
 
-# By the endings of files: the option, and what else is to be typed, after `data.root=`.
+# {ending of a file: (the option that reads it, what else to type after `data.root=`)}.
 TABLE = ("table", "data.source.target=COLUMN model=mlp")
 TEXT = ("text_table", "data.source.train={name} model=gru")
 FOLDERS = {
@@ -27,7 +27,7 @@ MAX_FILES_EXAMINED = 2000  # files of a folder
 
 
 def suggest_data_option(path: Path) -> str | None:
-    """What to type; None for a path to nothing, or to files that no option reads."""
+    """Return what to type to train on a path; None if it does not exist, or if no option reads its files."""
     if path.is_file():
         if path.suffix.lower() not in FILES:
             return None
@@ -54,12 +54,19 @@ def _line(option: str, root: Path, more: str) -> str:
     return " ".join(each for each in (f"data={option}", shlex.quote(f"data.root={root}"), more) if each)
 
 
-LIST_KEYS = ("callbacks", "regularizer", "experiment", "remedy", "loggers", "allow_packages")  # of those at the top
+LIST_KEYS = (
+    "callbacks",
+    "regularizer",
+    "experiment",
+    "remedy",
+    "loggers",
+    "allow_packages",
+)  # top-level keys that are lists
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 
 def parse_overrides(texts: Sequence[str]) -> list[Override]:
-    """Raises ConfigError for what is no override, or several values where a run takes one."""
+    """Return the parsed overrides. Raise ConfigError for a text that is no override, and for several values."""
     parser = OverridesParser.create()
     return [parse_override(text, parser) for text in texts]
 
@@ -83,7 +90,7 @@ def parse_override(text: str, parser: OverridesParser) -> Override:
 
 
 def check_choices(overrides: Sequence[Override], groups: Groups) -> None:
-    """Raises ConfigError for a group or an option that does not exist."""
+    """Raise ConfigError for a group or an option that does not exist."""
     for override in overrides:
         key = override.key_or_group
         if key in groups:
@@ -130,7 +137,7 @@ def unknown_option(group: str, option: str, groups: Groups) -> ConfigError:
 
 
 def quote_override(text: str) -> str:
-    """`key=value` typed so that both the shell and the grammar take the value as it is."""
+    """Return `key=value` quoted so that the shell and the grammar leave the value as it is."""
     key, _, value = text.partition("=")
     return shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
 
@@ -151,7 +158,7 @@ def _several_values(override: Override, text: str) -> str:
 
 
 def _syntax(text: str, problem: HydraException) -> str:
-    """Show where the grammar stumbled, and what to type instead."""
+    """Return a message that shows where the syntax error is, and what to type instead."""
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
         return f"{text} is no override; expected key=value, such as seed=1"
@@ -174,7 +181,7 @@ def _unclosed(value: str) -> str:
 
 
 def _position(text: str, problem: HydraException) -> int | None:
-    """Counted from 0; None where the grammar does not tell."""
+    """Return the position of the syntax error, from 0; None if the grammar does not report it."""
     cause = problem.__cause__  # ANTLR's: the lexer tells an index, the parser a token
     token = getattr(cause, "offendingToken", None)
     index = getattr(cause, "startIndex", None)

@@ -1,4 +1,4 @@
-"""Where configuration files lie, and which groups and options they offer. Only folders and first lines are read."""
+"""Find configuration files, and list the groups and options that they offer."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from pipeline.config.target_allowlist import allowed_packages
 from pipeline.errors import ConfigError
 
 PRIMARY = "train"
-# Recipes: a choice in this group brings other people's values, which are no defaults to hold values against.
+# Recipes: an option of this group sets values all over the configuration; types are not checked against them.
 RECIPE_GROUP = "experiment"
-ALLOW_PACKAGES = "allow_packages"  # counts where it is typed, and in a file of that name
+ALLOW_PACKAGES = "allow_packages"  # counts only if it is typed, or in the file of that name
 MISSING = "???"  # instead of a default: the value must be given
 
 Groups = dict[str, dict[str, Path]]
@@ -21,17 +21,17 @@ Choice = str | list[str] | None
 
 
 def shipped_folder() -> Path:
-    """`conf` inside the package where a wheel was installed, else that of the checkout."""
+    """Return `conf` inside the package if a wheel is installed, else that of the checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
 def config_folders(config_dirs: Sequence[str] = ()) -> list[Path]:
-    """What is searched for a configuration file, the first that has it wins.
+    """Return the folders to search for a configuration file; the first that has it wins.
 
-    Every --config-dir, then `conf` in the working directory, then what is shipped.
-    Raises ConfigError for a folder that does not exist.
+    These are every --config-dir, then `conf` in the working directory, then the shipped folder. Raise ConfigError for
+    a folder that does not exist.
     """
     asked = [Path(folder).expanduser().resolve() for folder in config_dirs]
     for folder in asked:
@@ -43,7 +43,7 @@ def config_folders(config_dirs: Sequence[str] = ()) -> list[Path]:
 
 
 def project_packages() -> list[str]:
-    """Those of `conf/allow_packages.yaml` in the working directory. Raises ConfigError if it holds anything else."""
+    """Return the packages in `conf/allow_packages.yaml` of the project. Raise ConfigError if it holds anything else."""
     path = Path("conf", f"{ALLOW_PACKAGES}.yaml")
     if not path.is_file():
         return []
@@ -54,21 +54,21 @@ def project_packages() -> list[str]:
 
 
 def find_config(name: str, places: Sequence[Path]) -> Path | None:
-    """The file of a configuration such as `train` or `model/cnn`."""
+    """Return the file of a configuration such as `train` or `model/cnn`; None if there is none."""
     candidates = (place / f"{name.removesuffix('.yaml')}.yaml" for place in places)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def primary_configs(places: Sequence[Path]) -> list[str]:
-    """What --config-name can name."""
+    """Return the names that --config-name accepts."""
     names = {path.stem for place in places for path in place.glob("*.yaml") if _is_option(path)}
     return sorted(names - {ALLOW_PACKAGES})
 
 
 def option_groups(places: Sequence[Path]) -> Groups:
-    """{"model": {"cnn": its file, ...}, ...}, sorted by name."""
+    """Return {"model": {"cnn": its file, ...}, ...}, sorted by name."""
     found: Groups = {}
-    for place in reversed(places):  # so that the first place has the last word
+    for place in reversed(places):  # so that the first folder wins
         for folder, _, names in os.walk(place):
             files = (Path(folder, name) for name in names if _is_option(Path(name)))
             options = {file.stem: file for file in files if file.is_file()}  # not a link to nothing
@@ -78,7 +78,7 @@ def option_groups(places: Sequence[Path]) -> Groups:
 
 
 def groups_of_config(name: str, places: Sequence[Path]) -> Groups:
-    """Without those that only another primary configuration has."""
+    """Return the groups, without those that only another primary configuration has."""
     own, others = default_choices(name, places), (each for each in primary_configs(places) if each != name)
     foreign = {group for other in others for group in default_choices(other, places)} - own.keys()
     return {
@@ -89,12 +89,12 @@ def groups_of_config(name: str, places: Sequence[Path]) -> Groups:
 
 
 def _is_option(path: Path) -> bool:
-    """A leading underscore marks what is only there to be included by others."""
+    """Return whether a file is an option; one with a leading underscore is only included by others."""
     return path.suffix == ".yaml" and not path.name.startswith(("_", "."))
 
 
 def first_comment(path: Path) -> str:
-    """The first line of comment in a file."""
+    """Return the first comment line at the top of a file; empty if there is none."""
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if line.startswith("#") and not line.startswith("# @package"):
@@ -105,7 +105,7 @@ def first_comment(path: Path) -> str:
 
 
 def default_choices(name: str, places: Sequence[Path]) -> dict[str, Choice]:
-    """{group: option} in the defaults list of a configuration and of those it includes."""
+    """Return {group: option} of the defaults lists of a configuration and of those it includes."""
     choices: dict[str, Choice] = {}
     for entry in read_config(name, places).get("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
@@ -117,14 +117,14 @@ def default_choices(name: str, places: Sequence[Path]) -> dict[str, Choice]:
 
 
 def read_config(name: str, places: Sequence[Path]) -> dict[str, Any]:
-    """What `read_file` says of the file of a configuration such as `train` or `model/cnn`."""
+    """Return the content of the file of a configuration such as `train` or `model/cnn`; see `read_yaml`."""
     return read_yaml(find_config(name, places))
 
 
 def read_yaml(path: Path | None) -> dict[str, Any]:
-    """A file's own content, as it stands; empty where there is none or it cannot be read.
+    """Return the content of a file; empty if there is none or it cannot be read.
 
-    For hints alone (completion, help): composition reads the files by itself and says what is wrong with them.
+    This is for hints only (completion, help): Hydra reads the files itself and reports what is wrong with them.
     """
     try:
         content = None if path is None else yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -1,7 +1,7 @@
-"""What nodes of a configuration take whose class says it too widely, being another package's, or that name no class.
+"""Narrower types for classes of other packages, and for nodes that name no class.
 
-Read as other source is (`config.signature`), never called. Another package's class is told by its name and
-`defined_in`; what is not named here is as it says itself.
+`config.static.signature` reads these classes as source; nobody calls them. A class of another package is found by its
+name and `defined_in`. Arguments that are not listed here keep their own annotations.
 """
 
 from typing import Annotated, Literal

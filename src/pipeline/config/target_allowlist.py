@@ -1,4 +1,4 @@
-"""Whose code a `_target_` may call. A configuration is often somebody else's: it must not run what it likes."""
+"""Decide whose code a `_target_` may call: a configuration often comes from others and must not run any code."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ IMPORTABLE = (
     "optuna.samplers",
     "optuna.pruners",
 )
-# Where a class must be defined: those that only are made, and load, write, download or start nothing by that.
+# Modules that may define a class of a `_target_`. Making an object of them loads, writes, downloads or starts nothing.
 CALLABLE_CLASSES = (
     "pipeline.data",
     "pipeline.launch",
@@ -44,7 +44,7 @@ CALLABLE_CLASSES = (
     "optuna.samplers",
     "optuna.pruners",
 )
-# Made, it fetches a network from the internet.
+# Making an object of these downloads a network.
 EXCLUDED = ("kornia.augmentation._2d.intensity.dissolving",)
 CALLABLE_FUNCTIONS = (
     "pipeline.training.optimizers",
@@ -56,7 +56,7 @@ CALLABLE_FUNCTIONS = (
 
 
 def target_nodes(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """(path, node) of every node with a `_target_`, at any depth, also inside lists."""
+    """Yield (path, node) of every node with a `_target_`, at any depth, also inside lists."""
     children: Sequence[tuple[Any, Any]] = []
     if isinstance(node, dict):
         if "_target_" in node:
@@ -69,7 +69,7 @@ def target_nodes(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any
 
 
 def allowed_packages(config: Mapping[str, Any]) -> list[str]:
-    """What the user allows beyond ours. Raises ConfigError for what is no list of top-level packages."""
+    """Return the packages that the user allows. Raise ConfigError if it is no list of top-level packages."""
     packages = config.get("allow_packages") or []
     if isinstance(packages, str | Mapping) or not all(
         isinstance(name, str) and name.isidentifier() for name in packages
@@ -81,14 +81,14 @@ def allowed_packages(config: Mapping[str, Any]) -> list[str]:
 
 
 def check_target_name(dotted: str, path: str, packages: Sequence[str]) -> None:
-    """Raises ConfigError for a name for which nothing may be imported, before anything is."""
+    """Raise ConfigError for a name that may not be imported."""
     is_private = any(part.startswith("_") for part in dotted.split("."))
     if not _is_in(dotted, packages) and (is_private or not _is_in(dotted, IMPORTABLE)):
         raise _refusal(dotted, path, packages)
 
 
 def check_target_origin(origin: str, dotted: str, path: str, packages: Sequence[str], *, is_class: bool) -> None:
-    """Raises ConfigError for what is not to be called: `origin` is the full name by which it was defined."""
+    """Raise ConfigError for an object that may not be called; `origin` is the full name of its definition."""
     ours = (
         () if _is_in(origin, EXCLUDED) else (*CALLABLE_FUNCTIONS, *CALLABLE_CLASSES) if is_class else CALLABLE_FUNCTIONS
     )

@@ -1,4 +1,4 @@
-"""Whether files of the user's own can be read at all, said before Hydra reads them, which is less patient."""
+"""Check that the user's own files can be read, before Hydra reads them with less helpful errors."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,16 +17,17 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def check_yaml_files(names: Iterable[str], folders: Sequence[Path], chain: tuple[str, ...] = ()) -> None:
-    """Of configurations such as `model/cnn`, and of those in their defaults lists. Raises ConfigError.
+    """Check the files of configurations such as `model/cnn`, and of those in their defaults lists.
 
-    Ours need no check, and without a folder of the user's own there are no others.
+    Shipped files need no check; without a folder of the user's own there are no others. Raise ConfigError for a
+    file that cannot be used, and for defaults lists that form a cycle.
     """
     if len(folders) == 1:
         return
     for name in names:
         file = search_path.find_config(name, folders)
         if file is None:
-            continue  # which has been said, or will be
+            continue  # reported elsewhere
         if name in chain:
             raise ConfigError(f"{file}: its defaults list comes back to it: {' -> '.join([*chain, name])}")
         if not file.is_relative_to(search_path.shipped_folder()):
@@ -35,7 +36,7 @@ def check_yaml_files(names: Iterable[str], folders: Sequence[Path], chain: tuple
 
 
 def check_yaml_file(file: Path) -> None:
-    """Raises ConfigError for what is no text, no YAML of a bearable size, or no keys and values."""
+    """Raise ConfigError for a file that is no text, is too large, or does not hold keys and values."""
     try:
         content = file.read_bytes()
         text = content.decode("utf-8")
@@ -52,7 +53,7 @@ def check_yaml_file(file: Path) -> None:
         _check_size(yaml.parse(text, Loader), file)
         read = yaml.load(text, Loader)
     except (yaml.YAMLError, RecursionError):
-        return  # Hydra's words for it name line and column
+        return  # Hydra's own error names line and column
     _check_keys(read, file)
 
 
@@ -71,8 +72,8 @@ def _check_keys(read: Any, file: Path) -> None:
 
 
 def _check_size(events: Iterable[Any], file: Path) -> None:
-    """Before anything is made of it: an alias of aliases can stand for more values than there is memory."""
-    sizes: dict[str | None, int] = {}  # of what an anchor names
+    """Raise ConfigError for too many values, before they are built: aliases of aliases can exceed the memory."""
+    sizes: dict[str | None, int] = {}  # of the node that an anchor names
     open_nodes: list[list[Any]] = [[None, 0]]  # anchor and size of each mapping and list that is open
     for event in events:
         if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
@@ -92,7 +93,7 @@ def _check_size(events: Iterable[Any], file: Path) -> None:
 
 
 def _included(name: str, content: dict[str, Any]) -> Iterator[str]:
-    """The configurations in a defaults list, by their full names."""
+    """Yield the full names of the configurations in a defaults list."""
     group = name.rpartition("/")[0]
     entries = content.get("defaults", [])
     for entry in entries if isinstance(entries, list) else []:

@@ -1,6 +1,6 @@
-"""Addresses in a configuration: whether they lead anywhere, and hold no password that would be kept with a run.
+"""Check that addresses in a configuration are valid, and hold no password that would be stored with a run.
 
-What is found wrong with one that may hold a password is told without it.
+An error about an address that may hold a password does not show it.
 """
 
 import re
@@ -31,7 +31,7 @@ ARTIFACT_SCHEMES = (
 SECRET = (
     r"[\w-]*(?:passw|pwd|token|secret|credential|api[_-]?key|access[_-]?key|account[_-]?key|signature|\bsig\b)[\w-]*"
 )
-# A name in a query, and a variable that is set in a line of shell; one that stands for another variable is no secret.
+# A name in a query, and a variable set in a line of shell; one that is set from another variable is no secret.
 IN_QUERY = re.compile(rf"[?&;]{SECRET}=", re.IGNORECASE)
 IN_SHELL = re.compile(rf"(?<![\w.?&]){SECRET}=(?![$\s]|$)\S", re.IGNORECASE)
 SECRET_NAME = re.compile(SECRET, re.IGNORECASE)
@@ -45,7 +45,7 @@ SECRET_REMEDIES = {
     "": "put it into a variable of the environment and name that, '{key}=${{oc.env:NAME}}'",
 }
 VARIABLE = r"\$\{oc\.env:\s*(\w+)[^{}]*\}"
-# What a launcher of ours is told it writes into a script, a manifest or a command; by how a key begins.
+# {beginning of a key: remedy}: our launchers write these keys into a script, a manifest or a command.
 VARIABLE_REMEDIES = {
     "launch.setup": "write ${name}, which the shell of the job fills in: sbatch hands the variables on",
     "launch.environment": "name a secret of the cluster, 'launch.secrets={{{name}: my-secret/my-key}}'",
@@ -54,7 +54,7 @@ VARIABLE_REMEDIES = {
 
 
 def check_store_address(key: str, address: str) -> None:
-    """Raises ConfigError for what is no address of a store that tracks runs, or of a search's trials."""
+    """Raise ConfigError for what is no address of a tracking store or of the storage of a search."""
     scheme, _, rest = address.partition("://")
     kind = scheme.partition("+")[0]
     if not rest or kind not in STORES:
@@ -78,7 +78,7 @@ def check_store_address(key: str, address: str) -> None:
 
 
 def check_addresses(config: dict[str, Any]) -> None:
-    """Of the store, with what the environment holds filled in."""
+    """Check the addresses of the tracking store; those from the environment must be filled in."""
     tracking = config.get("tracking") or {}
     uri, artifacts = tracking.get("uri"), tracking.get("artifacts")
     if isinstance(uri, str):
@@ -91,7 +91,7 @@ def check_addresses(config: dict[str, Any]) -> None:
 
 
 def check_secrets(config: dict[str, Any]) -> None:
-    """Raises ConfigError for a password in what is written to the run directory and sent to MLflow, as it stands."""
+    """Raise ConfigError for a password in the values that are written to the run directory and sent to MLflow."""
     for key, value in _texts(config, ""):
         if any(_found(key, value)):
             instead = next(
@@ -104,7 +104,7 @@ def check_secrets(config: dict[str, Any]) -> None:
 
 
 def check_launch_variables(config: dict[str, Any]) -> None:
-    """Raises ConfigError for a value of the environment that a launcher of ours would write down filled in."""
+    """Raise ConfigError for a variable whose value one of our launchers would write to a file."""
     launch = config.get("launch")
     if not isinstance(launch, dict) or not str(launch.get("_target_")).startswith("pipeline."):
         return
@@ -119,7 +119,7 @@ def check_launch_variables(config: dict[str, Any]) -> None:
 
 
 def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """(key, text) of all below."""
+    """Yield (key, text) of all texts below a node."""
     for name, value in node.items() if isinstance(node, dict) else enumerate(node):
         key = f"{path}.{name}" if path else str(name)
         if isinstance(value, dict | list):

@@ -1,4 +1,4 @@
-"""What can be found wrong in a configuration before torch is imported: in tenths of a second, not in tens."""
+"""Check a configuration before torch is imported: in tenths of a second, not in seconds."""
 
 import ast
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from pipeline.errors import ConfigError
 
 Node = dict[str, Any]
 
-# Nodes whose class is always the same, so that none is named in them.
+# Nodes that name no class, because it is always the same.
 FIXED_TARGETS = {
     "": "pipeline.config.stubs.Configuration",
     "batch": "pipeline.config.stubs.BatchNode",
@@ -35,15 +35,14 @@ FIXED_TARGETS = {
 
 
 def check_config(config: DictConfig, shipped: DictConfig | None = None) -> None:
-    """Names, types, `_target_`s with their arguments, and facts that involve several keys. Raises ConfigError.
+    """Raise ConfigError for wrong names, types, `_target_`s and arguments, and for conditions that do not hold.
 
-    Of a value that is missing (???) nothing is said.
-
-    `shipped` holds the defaults whose types count; without it only the targets' annotations do.
+    A missing value (???) is not checked. Types must fit the annotations of the targets and, if `shipped` is given, its
+    defaults.
     """
     plain, defaults = _plain(config), {} if shipped is None else _plain(shipped)
     packages = allowed_packages(plain)
-    check_secrets(plain)  # first: what others find wrong they show
+    check_secrets(plain)  # first, because the errors of other checks show values
     check_launch_variables(plain)
     check_no_empty_text(plain, defaults)
     signatures = {path: _signature(path, node, packages) for path, node in target_nodes(plain)}
@@ -64,7 +63,7 @@ def check_config(config: DictConfig, shipped: DictConfig | None = None) -> None:
 
 
 def check_targets(config: DictConfig) -> None:
-    """Whether what a configuration calls may be called, as far as its source tells. Raises ConfigError."""
+    """Raise ConfigError if a configuration calls what it may not call, as far as reading the source tells."""
     plain = _plain(config)
     packages = allowed_packages(plain)
     for path, node in target_nodes(plain):
@@ -78,7 +77,10 @@ def _plain(config: DictConfig, *, resolve: bool = False) -> Node:
 
 
 def _signature(path: str, node: Node, packages: Sequence[str]) -> Signature | None:
-    """Of a node's target, by reading its source; None where that does not tell. Raises ConfigError."""
+    """Return the signature of a node's target, read from its source; None if that does not tell.
+
+    Raise ConfigError for a target that does not exist or may not be called.
+    """
     target = node["_target_"]
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise ConfigError(f"{path}._target_={target}: expected the dotted path of a class, such as my_package.MyNet")
@@ -99,7 +101,7 @@ def _signature(path: str, node: Node, packages: Sequence[str]) -> Signature | No
 
 
 def _wrong_target(path: str, target: str, problem: lookup.NotFound, packages: Sequence[str]) -> ConfigError:
-    """With the whole path that was probably meant."""
+    """Return the error for a target that does not exist, with the path that was probably meant."""
     if not problem.place:
         known = {name.partition(".")[0] for name in (*IMPORTABLE, *packages)} - {problem.name}
         tops = nearest_names(problem.name, sorted(known))
@@ -112,9 +114,9 @@ def _wrong_target(path: str, target: str, problem: lookup.NotFound, packages: Se
 
 
 def _check_new_keys(plain: Node, shipped: Node) -> None:
-    """Keys that + or a recipe added where nothing would ever read them.
+    """Raise ConfigError for keys that + or a recipe added where nothing reads them.
 
-    Inside a node with a `_target_` the signature has been asked already. Anywhere else only new objects can be added.
+    Nodes with a `_target_` are checked with their signatures. To others only new objects can be added.
     """
     for name, node in plain.items():
         default = shipped.get(name)
@@ -129,7 +131,7 @@ def _check_new_keys(plain: Node, shipped: Node) -> None:
 
 
 def _check_types(node: Node, shipped: Any, path: str, signatures: Mapping[str, Signature | None]) -> None:
-    """Every value against its annotation and its shipped default, down the tree."""
+    """Check every value below a node with its annotation and its shipped default."""
     is_same = isinstance(shipped, dict) and shipped.get("_target_") == node.get("_target_")
     defaults = shipped if is_same else {}  # another class's defaults say nothing about this one's
     found = signatures.get(path)

@@ -1,6 +1,6 @@
-"""What must hold between keys, or of one key's size, as far as it can be said without the data.
+"""Check conditions between keys, and on the size of values, that need no data.
 
-Only keys that are there are looked at, so that a user's own nodes with other keys pass.
+Only keys that exist are checked, so that a user's own nodes with other keys pass.
 """
 
 import re
@@ -16,7 +16,7 @@ from pipeline.config.search_path import MISSING
 from pipeline.config.static.lookup import class_constant, is_lightning
 from pipeline.errors import ConfigError
 
-# A run is built from these; what is not wanted has an option `none` or `default`, not a hole.
+# A run needs all of these; a group that is not wanted has an option `none` or `default`.
 REQUIRED_KEYS = (
     "name",
     "seed",
@@ -34,10 +34,10 @@ REQUIRED_KEYS = (
     "launch",
 )
 
-# Those of them from which one object is built; callbacks and regularizers are objects by name.
+# The keys that each build one object; callbacks and regularizers are several objects, by name.
 OBJECT_KEYS = ("data", "model", "task", "optimizer", "scheduler", "trainer", "launch")
 
-# Settings that count DataLoader batches, which our own loader does not hand to Lightning one by one.
+# Settings that count the batches of a DataLoader; our own loader does not pass Lightning single batches.
 BATCH_COUNT_REMEDIES = {
     "limit_train_batches": "data.train_fraction=0.1",
     "limit_val_batches": "data.source.validation_share=0.05, where the data has one",
@@ -50,12 +50,12 @@ BATCH_COUNT_REMEDIES = {
 METRIC_EXAMPLE = "task.metrics.f2._target_=torchmetrics.FBetaScore"
 PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
 UNFREEZING = "pipeline.training.callbacks.unfreezing.Unfreezing"
-# Launchers whose processes see this machine's files; a cluster's nodes may see others.
+# Launchers whose processes see the files of this machine; nodes of a cluster may see others.
 LOCAL_LAUNCHERS = ("pipeline.launch.local.Local", "pipeline.launch.torchrun.Torchrun")
 
 
 def check_constraints(config: dict[str, Any]) -> None:
-    """Raises ConfigError for the first that does not hold."""
+    """Raise ConfigError for the first condition that does not hold."""
     for problem in (
         *_missing(config),
         *_rendezvous(config),
@@ -90,7 +90,7 @@ def _missing(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _rendezvous(config: dict[str, Any]) -> Iterator[str]:
-    """The port is as much a part of it as the name: on another one nobody would ever come."""
+    """Yield a problem if an address is not HOST:PORT; all processes must meet at the same port."""
     place = _at(config, "launch.rendezvous")
     match = re.fullmatch(r"([^\s:]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})", place) if isinstance(place, str) else None
     if isinstance(place, str) and (match is None or not 1 <= int(match[2]) <= 65535):
@@ -102,7 +102,7 @@ def _rendezvous(config: dict[str, Any]) -> Iterator[str]:
 
 
 def check_object_nodes(config: dict[str, Any]) -> None:
-    """Raises ConfigError for the first node that must name a class and does not: before its arguments are looked at."""
+    """Raise ConfigError for the first node that must name a class and does not."""
     for problem in _objects(config):
         raise ConfigError(problem)
 
@@ -129,7 +129,7 @@ def _objects(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_task(task: dict[str, Any]) -> Iterator[str]:
-    """A loss and metrics that take a place beside, or instead of, the task's own."""
+    """Yield the problems of the loss and the metrics that the user adds to a task."""
     loss, named = task.get("loss"), task.get("metrics") or {}
     if isinstance(loss, dict) and "_target_" not in loss:
         yield "task.loss names no class, such as task.loss._target_=torch.nn.CrossEntropyLoss"
@@ -177,7 +177,7 @@ def _batch(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _batch_norm(config: dict[str, Any]) -> Iterator[str]:
-    """Of one sample there is no spread. With `sync_batchnorm` all processes take it together."""
+    """Yield a problem if batch norm gets one sample, which has no variance. `sync_batchnorm` joins all processes."""
     batch_size, devices = _at(config, "data.batch_size"), _at(config, "trainer.devices")
     on_a_node = len(devices) if isinstance(devices, list) else devices
     is_apart = _at(config, "trainer.sync_batchnorm") is False and isinstance(on_a_node, int) and on_a_node > 1
@@ -217,7 +217,7 @@ def _balance(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _unfreezing(config: dict[str, Any]) -> Iterator[str]:
-    """Of a model of the user's own nobody knows here where its weights come from."""
+    """Yield a problem if Unfreezing gets random weights; a user's own model may load its weights itself."""
     model, nodes = config.get("model") or {}, (config.get("callbacks") or {}).items()
     names = [name for name, node in nodes if isinstance(node, dict) and node.get("_target_") == UNFREEZING]
     is_shipped = str(model.get("_target_")).startswith("pipeline.")
@@ -241,7 +241,7 @@ def _end(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _epochs(config: dict[str, Any]) -> Iterator[str]:
-    """What would come after the last one."""
+    """Yield a problem for what would happen only after the last epoch."""
     epochs, every = _at(config, "trainer.max_epochs"), _at(config, "trainer.check_val_every_n_epoch")
     if not isinstance(epochs, int) or epochs < 1:
         return
@@ -283,7 +283,7 @@ def _decibels(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _batches(config: dict[str, Any]) -> Iterator[str]:
-    """Of a model of the user's own that is no LightningModule the Learner is in charge, as of ours."""
+    """Yield a problem for a count of batches; only a LightningModule of the user's own gets a DataLoader."""
     trainer, model = config.get("trainer"), _at(config, "model._target_")
     for key in trainer if isinstance(trainer, dict) and not is_lightning(model) else ():
         if key in BATCH_COUNT_REMEDIES:
@@ -291,7 +291,7 @@ def _batches(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _modes(config: dict[str, Any]) -> Iterator[str]:
-    """Whoever waits for a metric to rise or fall must know which of the two is better."""
+    """Yield a problem for a node whose `mode` does not fit the metric that it monitors."""
     watchers = {"checkpoint": config.get("checkpoint")}
     watchers |= {f"callbacks.{name}": node for name, node in (config.get("callbacks") or {}).items()}
     watchers |= {"scheduler": plateau} if (plateau := _plateau(config)) is not None else {}
@@ -314,14 +314,14 @@ def _modes(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _own_modes(config: dict[str, Any]) -> dict[str, metrics.Mode]:
-    """Of metrics whose classes say in so many words which way they are better."""
+    """Return the modes of the user's own metrics whose classes state `higher_is_better`."""
     nodes = (config.get("task") or {}).get("metrics") or {}
     told = {name: class_constant(node.get("_target_"), "higher_is_better") for name, node in nodes.items()}
     return {name: "max" if higher else "min" for name, higher in told.items() if isinstance(higher, bool)}
 
 
 def _plateau(config: dict[str, Any]) -> dict[str, Any] | None:
-    """A scheduler that waits for a metric, with what it takes where nothing is said."""
+    """Return the monitor and mode of a ReduceLROnPlateau scheduler, defaults included; None for another one."""
     scheduler, checkpoint = config.get("scheduler") or {}, config.get("checkpoint") or {}
     if scheduler.get("_target_") != PLATEAU:
         return None
@@ -345,7 +345,7 @@ def _memory(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _at(config: dict[str, Any], key: str) -> Any:
-    """None where there is no such key."""
+    """Return the value of a dotted key; None if it does not exist."""
     node: Any = config
     for name in key.split("."):
         node = node.get(name) if isinstance(node, dict) else None

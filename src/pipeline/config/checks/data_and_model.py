@@ -1,7 +1,7 @@
-"""Whether the data and what is to be done with it go together, by what their classes state of themselves.
+"""Check that the data fits the model, the task and the callbacks, by what their classes declare.
 
-A source states what it gives: `kind` (image, table, audio, text) and `task`. A model, a task and a callback state what
-they take: `kinds` and `tasks`. Of what states nothing, nothing is said here.
+A data source declares what it gives: `kind` (image, table, audio, text) and `task`. A model, a task and a callback
+declare what they take: `kinds` and `tasks`. A class that declares nothing is not checked.
 """
 
 from collections.abc import Collection, Iterator
@@ -43,7 +43,7 @@ def compatibility_problems(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _task(source: dict[str, Any]) -> Any:
-    """`positive` makes two classes of many."""
+    """Return the task that a source declares; `positive` turns several classes into two."""
     found = class_constant(source.get("_target_"), "task")
     return "binary" if found == "multiclass" and source.get("positive") is not None else found
 
@@ -57,7 +57,7 @@ def _takers(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _of_classes(node: Any, giver: str, task: Any) -> Iterator[str]:
-    """What only classes can be given."""
+    """Yield the problems of settings that need classes."""
     if not isinstance(node, dict) or task not in ("regression", "multilabel"):
         return
     smoothing, weights = node.get("label_smoothing"), node.get("class_weights")
@@ -74,7 +74,7 @@ def _of_classes(node: Any, giver: str, task: Any) -> Iterator[str]:
 
 
 def _named(path: str, node: dict[str, Any]) -> str:
-    """By the option that it is, where there is one for its class; a callback by its own name."""
+    """Return a node's name for a message: its option if one has its class, or the name of a callback."""
     if path.startswith("callbacks."):
         return path
     alike = {name: len(file.items() & node.items()) for name, file in _options(path, node.get("_target_"))}

@@ -1,4 +1,4 @@
-"""What only the user can know: `???` in a YAML file, and beside it a comment that says what is meant."""
+"""Check that required values are given: a YAML file marks them with `???` and a comment that explains them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 
 
 def check_required_values(config: DictConfig, choices: Mapping[str, Choice], folders: Sequence[Path]) -> None:
-    """Raises ConfigError for all values that are missing, each with what its file says of it.
+    """Raise ConfigError for all missing values, each with the comment in its file.
 
     The files are those of the `choices` {group: option} in `folders`.
     """
@@ -43,7 +43,7 @@ def _each(choice: Choice) -> list[str]:
 
 
 def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
-    """An option's own file and those of its group that it includes, what wins first."""
+    """Yield the file of an option, then those of its group that it includes, in order of precedence."""
     file = search_path.find_config(name, folders)
     if file is not None:
         yield file
@@ -53,7 +53,7 @@ def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
 
 
 def comment_beside(key: str, file: Path) -> str:
-    """The comment beside a `???`; empty where there is none, or another value."""
+    """Return the comment beside a `???`; empty if there is none, or if the value is another one."""
     text = file.read_text(encoding="utf-8")
     node = yaml.compose(text, yaml.SafeLoader)
     for name in key.split("."):

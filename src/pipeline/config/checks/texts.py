@@ -1,4 +1,4 @@
-"""Where a text may be empty: nowhere that we read one, since it is mostly what an unset variable of a shell left."""
+"""Refuse empty texts, which mostly come from an unset variable of a shell, and names that no run can have."""
 
 import re
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ from typing import Any
 from pipeline.config.target_allowlist import IMPORTABLE
 from pipeline.errors import ConfigError
 
-SEPARATOR = "separator"  # whose names end so stands between labels, and may well be a blank
+SEPARATOR = "separator"  # a key with this ending separates labels, and may be a blank
 
 
 def check_not_empty(key: str, value: str, *, without: str) -> None:
-    """Raises ConfigError for an empty text after `key=`; `without` says what holds if it is left out."""
+    """Raise ConfigError for an empty text after `key=`; `without` says what holds if it is left out."""
     if not value.strip():
         raise ConfigError(
             f"{key}= has nothing after it: is a variable of your shell not set?\n"
@@ -20,7 +20,7 @@ def check_not_empty(key: str, value: str, *, without: str) -> None:
 
 
 def check_no_empty_text(config: dict[str, Any], shipped: dict[str, Any]) -> None:
-    """Raises ConfigError for the first empty text that is a setting of ours or of a library's."""
+    """Raise ConfigError for the first empty text that is a setting of ours or of a library."""
     for key, value in _settings(config):
         if value if key.endswith(SEPARATOR) else value.strip():
             continue
@@ -31,7 +31,7 @@ def check_no_empty_text(config: dict[str, Any], shipped: dict[str, Any]) -> None
 
 
 def _settings(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """(key, text); not those of a class of the user's own, nor what an argument of keys and values has in it."""
+    """Yield (key, text), without those of a user's own class and those inside an argument that is a dictionary."""
     is_called = isinstance(node, dict) and "_target_" in node
     if is_called and not str(node["_target_"]).startswith(IMPORTABLE):
         return
@@ -45,12 +45,12 @@ def _settings(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 MAX_NAME_LENGTH = 100
-RESERVED = {"latest": "the newest run", "all": "every run"}  # what the word means after run=
+RESERVED = {"latest": "the newest run", "all": "every run"}  # the meaning of the word after run=
 NAME_PATTERN = re.compile(r"\w[\w.+-]*")
 
 
 def check_run_name(name: Any) -> None:
-    """Raises ConfigError, with a name that would do."""
+    """Raise ConfigError for a name that cannot be part of a directory's name; it suggests one that can."""
     if isinstance(name, str):
         check_not_empty("name", name, without="name=null")
     if isinstance(name, str) and name in RESERVED:

@@ -1,4 +1,4 @@
-"""Whether a value is of the kind that its place asks for."""
+"""Check the type of a value."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +14,10 @@ UNKNOWN = object()  # no default is known: null is one
 
 
 def check_type(path: str, value: Any, default: Any, parameter: Parameter | None) -> None:
-    """The annotation decides; where it is silent or at odds with the shipped default, the default's type does.
+    """Raise ConfigError for a value that fits neither its annotation nor its shipped default.
 
-    A default of null promises nothing. Raises ConfigError.
+    The annotation decides. If it tells nothing, or contradicts the shipped default, the type of the default decides;
+    a default of null allows any type.
     """
     annotated = _by_annotation(value, parameter)
     if annotated or (annotated is None and fits_default(value, default)):
@@ -35,7 +36,7 @@ def check_type(path: str, value: Any, default: Any, parameter: Parameter | None)
 
 
 def fits_default(value: Any, default: Any) -> bool:
-    """The same kind as the default; an int may stand for a float, a list's elements are like the default's."""
+    """Return whether a value has the type of the default; an int fits a float, elements of lists are compared."""
     if default is None or default is UNKNOWN:
         return True
     if isinstance(default, Mapping):
@@ -47,7 +48,7 @@ def fits_default(value: Any, default: Any) -> bool:
 
 
 def type_name(value: Any) -> str:
-    """In words."""
+    """Return the type of a value in words."""
     if isinstance(value, list):
         return "a list"
     if isinstance(value, Mapping):
@@ -56,7 +57,7 @@ def type_name(value: Any) -> str:
 
 
 def as_typed(value: Any) -> str:
-    """As typed after `key=`: a text that reads like something else stands in quotes."""
+    """Return a value as typed after `key=`; a text that reads like another type is in quotes."""
     if isinstance(value, list):
         return f"[{','.join(as_typed(each) for each in value)}]"
     if isinstance(value, str):
@@ -75,7 +76,7 @@ def _by_annotation(value: Any, parameter: Parameter | None) -> bool | None:
 
 
 def _is_of_type(value: Any, parameter: Parameter | None) -> bool:
-    """Of the right type, but not one of those values that will do."""
+    """Return whether a value has the right type and only its size or wording is wrong."""
     if parameter is None or parameter.annotation is None or parameter.module is None:
         return False
     is_listed = isinstance(value, str) and bool(literals(parameter.annotation, parameter.module))
@@ -92,7 +93,7 @@ def _expected(default: Any, parameter: Parameter | None) -> str:
 
 
 def _meant(value: Any, parameter: Parameter | None) -> list[str]:
-    """What would have fitted: a number without its quotes, one of the listed texts, a round number as an int."""
+    """Return values that would fit: a number without quotes, a listed text, a round number as an int."""
     if parameter is None or parameter.annotation is None or parameter.module is None:
         return []
     candidate = _read(value) if isinstance(value, str) else value
@@ -104,7 +105,7 @@ def _meant(value: Any, parameter: Parameter | None) -> list[str]:
 
 
 def _read(text: str) -> Any:
-    """What YAML would take a text for."""
+    """Return the value that YAML reads from a text."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""Values that are nobody's: they stand where nothing reads them, and no other value refers to them."""
+"""Refuse values that nothing reads and that no other value refers to."""
 
 import functools
 import re
@@ -20,7 +20,7 @@ PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 
 
 def check_unread_keys(composed: Composed) -> None:
-    """Raises ConfigError for the first of them, with the line that is missing in its file."""
+    """Raise ConfigError for the first unread value, with the line that is missing in its file."""
     config: dict[str, Any] = OmegaConf.to_container(composed.unresolved, resolve=False)  # type: ignore[assignment]
     known = _known(composed.config_name)
     for name, node in config.items():
@@ -42,7 +42,7 @@ def _check_keys(name: str, node: dict[str, Any], known: Iterable[str], referred:
 
 @functools.cache
 def _known(config_name: str) -> dict[str, list[str]]:
-    """{key: the keys in it}, of the file that we ship and of all options of its groups."""
+    """Return {key: the keys in it} of the shipped file and of all options of its groups."""
     shipped = [search_path.shipped_folder()]
     primary = config_name if search_path.find_config(config_name, shipped) is not None else search_path.PRIMARY
     groups = search_path.option_groups(shipped)
@@ -52,20 +52,20 @@ def _known(config_name: str) -> dict[str, list[str]]:
         known |= {key: list(value) if isinstance(value, dict) else [] for key, value in content.items()}
         for group in search_path.default_choices(name, shipped):
             files = [file for file in groups.get(group, {}).values() if _package(file, group) == group]
-            if files:  # the options of the others have their values all over the configuration
+            if files:  # options of other groups set values all over the configuration
                 keys = (key for file in files for key in search_path.read_yaml(file))
                 known[group] = [*dict.fromkeys(key for key in keys if key != "defaults")]
     return known
 
 
 def _package(file: Path, group: str) -> str:
-    """Where the values of an option go."""
+    """Return the Hydra package of an option: the node that its values go to."""
     named = PACKAGE.search(file.read_text(encoding="utf-8", errors="replace"))
     return group.replace("/", ".") if named is None else named.group(1)
 
 
 def _referred_to(config: dict[str, Any], *, but_in: str | None = None) -> set[str]:
-    """All names in interpolations."""
+    """Return all names in interpolations."""
     texts = (text for name, node in config.items() if name != but_in for text in _texts(node))
     return {word for text in texts if "${" in text for word in re.findall(r"\w+", text)}
 

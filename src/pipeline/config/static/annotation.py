@@ -1,4 +1,4 @@
-"""Whether a configured value fits a type annotation, told from the annotation's source."""
+"""Check values against type annotations, which are read as source."""
 
 import ast
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +20,10 @@ BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 
 @dataclass(frozen=True)
 class Constraint:
-    """words     what is expected, to stand after the name of the type: "from 0 to 1"
-    choices      of texts, those that will do, where they can be counted
+    """A condition on a value beside its type.
+
+    words        what is expected, to follow the name of the type: "from 0 to 1"
+    choices      the allowed texts, if they are listed
     """
 
     holds: Callable[[Any], bool]
@@ -30,7 +32,7 @@ class Constraint:
 
 
 def read_constraint(metadata: ast.expr, module: Module) -> Constraint | None:
-    """None for what nobody here knows; bounds are known by their names (ge, gt, le, lt), whoever's class has them."""
+    """Return the constraint in `Annotated`; None if it is unknown. Bounds (ge, gt, le, lt) may be of any class."""
     if not isinstance(metadata, ast.Call):
         return None
     name = getattr(metadata.func, "id", getattr(metadata.func, "attr", ""))
@@ -102,7 +104,7 @@ PLURALS = {"int": "whole numbers", "float": "numbers", "bool": "true and false",
 
 @dataclass(frozen=True)
 class Alternative:
-    """One member of a union, in the names of `module`, and what its values must keep beside."""
+    """One member of a union, in the names of `module`, and the constraints on its values."""
 
     type: ast.expr
     module: Module
@@ -110,15 +112,15 @@ class Alternative:
 
 
 def fits(value: Any, annotation: ast.expr, module: Module) -> bool | None:
-    """None where it cannot be told: the annotation names a class, or something that only running code would give.
+    """Return whether a value fits; None if reading cannot tell, as for a class or a name made at run time.
 
-    An int fits a float, a bool fits only a bool, and a text never stands for a number.
+    An int fits a float, a bool fits only a bool, and a text never fits a number.
     """
     return _any_of(value, annotation, module, lambda each: each.constraints)
 
 
 def is_of_type(value: Any, annotation: ast.expr, module: Module) -> bool:
-    """Whether only the constraints can be at odds with it."""
+    """Return whether a value has the type of the annotation, whatever its constraints."""
     return _any_of(value, annotation, module, lambda each: ()) is True
 
 
@@ -137,7 +139,7 @@ def _any_of(
 
 
 def describe_annotation(annotation: ast.expr, module: Module) -> str:
-    """In words: "a list of whole numbers, a number from 0 to 1 or null"."""
+    """Return an annotation in words: "a list of whole numbers, a number from 0 to 1 or null"."""
     words = [_describe_one(each) for each in alternatives(annotation, module)]
     if "a number" in words and "a whole number" in words:
         words.remove("a whole number")
@@ -171,7 +173,7 @@ def _plural(element: ast.expr, module: Module, count: str) -> str:
 
 
 def literals(annotation: ast.expr, module: Module) -> list[str]:
-    """The texts that an annotation lists, with Literal or as the keys of a table."""
+    """Return the texts that an annotation lists, with Literal or as the keys of a table."""
     found: list[str] = []
     for each in alternatives(annotation, module):
         if isinstance(each.type, ast.Constant) and isinstance(each.type.value, str):
@@ -183,7 +185,7 @@ def literals(annotation: ast.expr, module: Module) -> list[str]:
 def alternatives(
     annotation: ast.expr, module: Module, constraints: tuple[Constraint, ...] = ()
 ) -> Iterator[Alternative]:
-    """The members of unions, Optional and Literal, through aliases; anything else is its own only one."""
+    """Yield the members of unions, Optional and Literal, through aliases; any other annotation yields itself."""
     name = _name(annotation)
     if isinstance(annotation, ast.BinOp):
         yield from alternatives(annotation.left, module, constraints)
@@ -213,7 +215,7 @@ def alternatives(
 
 
 def _number(expression: ast.expr) -> ast.Constant | None:
-    """-1 is no constant in a syntax tree."""
+    """Return a number as a constant: in a syntax tree -1 is an expression. None for anything else."""
     try:
         return ast.Constant(ast.literal_eval(expression))
     except ValueError:
@@ -222,7 +224,7 @@ def _number(expression: ast.expr) -> ast.Constant | None:
 
 def _fits_one(value: Any, annotation: ast.expr, module: Module) -> bool | None:
     name = _name(annotation)
-    if isinstance(annotation, ast.Constant):  # None, or one value of a Literal; True is not 1 here
+    if isinstance(annotation, ast.Constant):  # None or a value of a Literal; True does not equal 1 here
         return type(value) is type(annotation.value) and bool(value == annotation.value)
     if name in ("Any", "object"):
         return True
@@ -252,7 +254,7 @@ def _fits_list(value: Any, annotation: ast.expr, module: Module) -> bool | None:
 
 
 def _is_fixed(annotation: ast.expr) -> bool:
-    """A tuple of so many, not `tuple[int, ...]`."""
+    """Return whether an annotation is a tuple of fixed length, not `tuple[int, ...]`."""
     if not isinstance(annotation, ast.Subscript) or _name(annotation) not in TUPLES:
         return False
     members = _members(annotation)
@@ -260,7 +262,7 @@ def _is_fixed(annotation: ast.expr) -> bool:
 
 
 def is_a(value: Any, name: str) -> bool:
-    """Whether a value out of YAML is an int, float, bool, str or None in the sense of `fits`."""
+    """Return whether a value from YAML is an int, float, bool, str or None in the sense of `fits`."""
     if isinstance(value, bool):
         return name == "bool"
     if value is None:
@@ -273,7 +275,7 @@ def _members(annotation: ast.Subscript) -> list[ast.expr]:
 
 
 def _name(annotation: ast.expr) -> str:
-    """`typing.Optional[int]` -> Optional"""
+    """Return the last name of an annotation: Optional for `typing.Optional[int]`."""
     if isinstance(annotation, ast.Subscript):
         return _name(annotation.value)
     if isinstance(annotation, ast.Constant) and annotation.value is None:

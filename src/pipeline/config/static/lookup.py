@@ -1,8 +1,8 @@
-"""Find what a dotted name stands for by reading source files, without importing anything.
+"""Find the definition of a dotted name by reading source files, without importing anything.
 
-`torch.optim.AdamW` -> the class statement in torch/optim/adamw.py, in milliseconds instead of torch's seconds.
-Re-exports, aliases and star imports are followed. What only running the code could tell (C extensions, names
-made at run time) is None: unknown, and left to the check that follows the imports.
+`torch.optim.AdamW` is the class statement in torch/optim/adamw.py, found in milliseconds; to import torch takes
+seconds. Re-exports, aliases and star imports are followed. What only running code can tell (C extensions, names made
+at run time) is None: the check after the imports covers it.
 """
 
 import ast
@@ -22,12 +22,12 @@ class Bindings:
 
 @functools.cache
 def bindings_of(file: Path) -> Bindings:
-    """What a file's own statements bind, also under `if` and `try`."""
+    """Return the names that the statements of a file bind, also under `if` and `try`."""
     names = Bindings({}, [])
     try:
         tree = ast.parse(file.read_bytes(), filename=str(file))
     except (OSError, SyntaxError, ValueError):
-        names.bound["__getattr__"] = ast.Pass()  # unreadable: nothing can be said against any name
+        names.bound["__getattr__"] = ast.Pass()  # unreadable: any name may exist
         return names
     _bind(tree.body, names)
     return names
@@ -56,7 +56,7 @@ def _bind(statements: list[ast.stmt], names: Bindings) -> None:
 
 
 class NotFound(Exception):
-    """`name` is not in `place`, where `known` is what there is."""
+    """`name` does not exist in `place`, whose names are `known`."""
 
     def __init__(self, place: str, name: str, known: list[str]) -> None:
         super().__init__(f"{place} has no {name}" if place else f"{name} is not installed")
@@ -87,7 +87,7 @@ Entity = Module | Definition | None
 
 
 def find_entity(dotted: str) -> Entity:
-    """Raises NotFound for a name that is surely wrong."""
+    """Return what a dotted name stands for; None if reading cannot tell. Raise NotFound if it does not exist."""
     top, *rest = dotted.split(".")
     entity: Entity = find_module(top)
     if entity is None:
@@ -98,7 +98,7 @@ def find_entity(dotted: str) -> Entity:
 
 
 def find_module(name: str) -> Module | None:
-    """None where there is no such module, as far as the file system knows."""
+    """Return a module by its name; None if the file system has none."""
     parent, _, last = name.rpartition(".")
     if parent:
         package = find_module(parent)
@@ -145,7 +145,7 @@ def _attribute(entity: Entity, name: str, *, is_last: bool) -> Entity:
 
 
 def find_in_module(module: Module, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> Entity:
-    """What `name` is in a module. Raises NotFound."""
+    """Return what `name` stands for in a module; None if reading cannot tell. Raise NotFound if it does not exist."""
     if module.file is None or (module.name, name) in seen:
         return None
     seen |= {(module.name, name)}
@@ -167,7 +167,7 @@ def find_in_module(module: Module, name: str, seen: frozenset[tuple[str, str]] =
 
 
 def _follow(module: Module, node: ast.AST, name: str, seen: frozenset[tuple[str, str]]) -> Entity:
-    """From the statement that binds a name to what it is bound to."""
+    """Return what a name stands for, from the statement that binds it."""
     if isinstance(node, ast.ImportFrom):
         original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
         exporter = find_module(_absolute(module, node))
@@ -187,7 +187,7 @@ def _follow(module: Module, node: ast.AST, name: str, seen: frozenset[tuple[str,
 
 
 def resolve_name(expression: ast.AST, module: Module, seen: frozenset[tuple[str, str]] = frozenset()) -> Entity:
-    """What a name or a dotted name in a module's code stands for; None if that cannot be told."""
+    """Return what a name or dotted name in the code of a module stands for; None if reading cannot tell."""
     try:
         if isinstance(expression, ast.Name):
             return find_in_module(module, expression.id, seen)
@@ -200,7 +200,7 @@ def resolve_name(expression: ast.AST, module: Module, seen: frozenset[tuple[str,
 
 
 def find_method(owner: Definition, name: str) -> Entity:
-    """A method by its class, found there or in a base class; None for what is not found by reading."""
+    """Return a method of a class or of its base classes; None if reading does not find it."""
     assert isinstance(owner.node, ast.ClassDef)
     for statement in owner.node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == name:
@@ -214,7 +214,7 @@ def find_method(owner: Definition, name: str) -> Entity:
 
 
 def base_classes(owner: Definition) -> Iterator[Definition | None]:
-    """The base classes; None for one that cannot be read."""
+    """Yield the base classes; None for one that cannot be read."""
     assert isinstance(owner.node, ast.ClassDef)
     for expression in owner.node.bases:
         # Generic[T] stands for Generic
@@ -226,7 +226,7 @@ def base_classes(owner: Definition) -> Iterator[Definition | None]:
 
 
 def names_in(module: Module) -> list[str]:
-    """What can be named in a module: its classes, functions, imports and submodules."""
+    """Return the public names in a module: its classes, functions, imports and submodules."""
     known: list[str] = []
     if module.file is not None:
         names = bindings_of(module.file)
@@ -241,13 +241,13 @@ def names_in(module: Module) -> list[str]:
 
 
 def classes_in(module: Module) -> list[str]:
-    """The classes that a module defines itself."""
+    """Return the public classes that a module defines itself."""
     bound = {} if module.file is None else bindings_of(module.file).bound
     return [name for name, node in bound.items() if isinstance(node, ast.ClassDef) and not name.startswith("_")]
 
 
 def _absolute(module: Module, statement: ast.ImportFrom) -> str:
-    """The module that `from ... import` names, without leading dots."""
+    """Return the absolute name of the module in `from ... import`."""
     if statement.level == 0:
         return statement.module or ""
     parts = module.package.split(".")
@@ -259,7 +259,7 @@ LIGHTNING = ("LightningModule", "LightningDataModule")
 
 
 def class_constant(target: Any, name: str) -> Any:
-    """The literal that a class, or the nearest of its bases, binds to a name; None where reading tells of none."""
+    """Return the literal that a class or its nearest base binds to a name; None if reading finds none."""
     for owner in _lineage(_class_of(target)):
         if owner is None:
             return None
@@ -270,7 +270,7 @@ def class_constant(target: Any, name: str) -> Any:
 
 
 def is_lightning(target: Any) -> bool:
-    """A whole LightningModule or LightningDataModule of the user's own, as far as reading tells; ours are none."""
+    """Return whether a target is a user's own LightningModule or LightningDataModule, as far as reading tells."""
     lineage = [] if str(target).startswith("pipeline.") else _lineage(_class_of(target))
     return any(isinstance(each, Definition) and getattr(each.node, "name", "") in LIGHTNING for each in lineage)
 
@@ -284,7 +284,7 @@ def _class_of(target: Any) -> Definition | None:
 
 
 def _lineage(owner: Definition | None) -> Iterator[Definition | None]:
-    """A class and its bases, depth first; None for one that cannot be read."""
+    """Yield a class and its bases, depth first; None for one that cannot be read."""
     yield owner
     if owner is not None:
         for base in base_classes(owner):

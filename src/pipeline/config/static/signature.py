@@ -1,4 +1,4 @@
-"""Which arguments a class or a function takes, read from its source or asked of the object itself."""
+"""Find the arguments of a class or function, from its source or from the object itself."""
 
 import ast
 import inspect
@@ -14,7 +14,7 @@ STUBS = "pipeline.config.stubs"
 
 @dataclass(frozen=True)
 class Parameter:
-    """annotation as written, in the names of `module`; both None where there is none."""
+    """An argument. The annotation is as written, in the names of `module`; both are None if there is none."""
 
     is_required: bool
     annotation: ast.expr | None = None
@@ -23,7 +23,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """What can be passed by name."""
+    """The arguments that can be passed by name."""
 
     parameters: dict[str, Parameter]
     takes_any: bool = False  # **kwargs
@@ -33,7 +33,7 @@ class Signature:
 
 
 def signature_of_source(entity: Entity) -> Signature | None:
-    """None where reading the source does not tell."""
+    """Return the signature of a definition; None if reading the source does not tell."""
     if not isinstance(entity, Definition):
         return None
     if isinstance(entity.node, ast.FunctionDef):
@@ -45,7 +45,7 @@ def signature_of_source(entity: Entity) -> Signature | None:
 
 
 def _narrowed(found: Signature, owner: Definition) -> Signature:
-    """With what `stubs` says of another package's class; of arguments that it does not have nothing is said."""
+    """Return a signature with the narrower types that `stubs` lists for a class of another package."""
     assert isinstance(owner.node, ast.ClassDef)
     stub = f"{STUBS}.{owner.node.name}"
     if class_constant(stub, "defined_in") != owner.module.name:
@@ -60,7 +60,7 @@ def _narrowed(found: Signature, owner: Definition) -> Signature:
 
 
 def signature_of_object(target: Callable[..., Any]) -> Signature | None:
-    """None for what is compiled and tells nothing."""
+    """Return the signature of an object; None for a compiled one that has none."""
     try:
         parameters = inspect.signature(target).parameters.values()
     except (ValueError, TypeError):
@@ -87,7 +87,7 @@ def _of_function(node: ast.FunctionDef, module: Module, *, skip_first: bool) -> 
 
 
 def _of_class(owner: Definition) -> Signature | None:
-    """Of the constructor: the class's own, a dataclass's fields, or the nearest base class's."""
+    """Return the signature of the constructor: of the class, of its dataclass fields, or of the nearest base."""
     assert isinstance(owner.node, ast.ClassDef)
     for name in ("__init__", "__new__"):
         constructors = [each for each in owner.node.body if isinstance(each, ast.FunctionDef) and each.name == name]
@@ -127,7 +127,7 @@ def _of_dataclass(owner: Definition) -> Signature | None:
 
 
 def _field_options(value: ast.expr | None) -> dict[str, Any]:
-    """The arguments of `field(...)`, with `init` always among them; nothing for a default that stands by itself."""
+    """Return the arguments of `field(...)`, always with `init`; empty for a plain default."""
     if not isinstance(value, ast.Call) or getattr(value.func, "id", getattr(value.func, "attr", "")) != "field":
         return {}
     given = {each.arg: getattr(each.value, "value", True) for each in value.keywords if each.arg is not None}
