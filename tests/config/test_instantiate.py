@@ -99,7 +99,7 @@ def test_without_recursion_nested_targets_are_checked_all_the_same(allowed: dict
     "node, expected",
     [
         ({"_target_": "their_package.nets.Net", "widht": 3}, "takes no argument widht\n  did you mean  model.width ?"),
-        ({"_target_": "their_package.nets.Net"}, "needs width, which nothing gives"),
+        ({"_target_": "their_package.nets.Net"}, "needs width, but no value is given"),
         ({"_target_": "their_package.nets.Nett"}, "cannot be imported"),
         ({"_target_": "their_package.nets.Mode"}, "may call"),
         ({"_target_": "their_package.nets.Needs", "size": 1, "spec": 2}, "the run passes it"),

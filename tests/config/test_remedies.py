@@ -47,7 +47,7 @@ def test_a_path_in_place_of_an_option_is_answered_with_the_option_that_reads_it(
     data: str, expected: str, own_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer = told(capsys, f"data={data}")
-    assert answer.splitlines()[1] == f"  to learn from it  {expected}"
+    assert answer.splitlines()[1] == f"  to train on it  {expected}"
     accept(*shlex.split(expected))
 
 

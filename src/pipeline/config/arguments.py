@@ -87,7 +87,8 @@ def check_arguments(path: str, node: Mapping[str, Any], signature: Signature) ->
     missing = [name for name in signature.required() if name not in known]
     if missing:
         raise ConfigError(
-            f"{path}: {target} needs {_listing(missing)}, which nothing gives\n  to give it  +{path}.{missing[0]}=VALUE"
+            f"{path}: {target} needs {_listing(missing)}, but no value is given\n"
+            f"  to give it  +{path}.{missing[0]}=VALUE"
         )
 
 

@@ -243,7 +243,9 @@ def load_frozen_config(folder: Path, file: RunFile = run_files.CONFIG) -> DictCo
         if problem is not None:
             raise ContentError(f"has another shape: {problem}")
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, AssertionError) as problem:
-        raise file.damaged(folder, ContentError(f"is no YAML of ours: {' '.join(str(problem).split())}")) from problem
+        raise file.damaged(
+            folder, ContentError(f"is not a valid configuration: {' '.join(str(problem).split())}")
+        ) from problem
     except ContentError as problem:
         raise file.damaged(folder, problem) from problem
     assert isinstance(config, DictConfig)

@@ -54,7 +54,7 @@ def load_trusted_config(folder: Path, trust: TrustPolicy, file: RunFile = run_fi
         for key, text in interpolations(config):
             raise ConfigError(
                 f"{folder / file.name} was not made here, and {key} in it is {text}, which would be filled in with "
-                "what is found on this machine: write the value itself there, if you know what it is"
+                "values of this machine: write the value itself there, if you know it"
             )
     allowed = [*(allowed_packages(config) if is_ours else []), *trust.packages]
     if allowed or "allow_packages" in config:

@@ -129,7 +129,7 @@ def unknown_option(group: str, option: str, groups: Groups) -> ConfigError:
     options = groups.get(group, {})
     own = suggest_data_option(Path(option).expanduser()) if group == "data" else None
     if own is not None:
-        return ConfigError(f"data={option} is no option but data of yours\n  to learn from it  {own}")
+        return ConfigError(f"data={option} is a path, and no option\n  to train on it  {own}")
     suggestions = [f"{group}={name}" for name in nearest_names(option, options)]
     return ConfigError(
         f"{group}={option} does not exist{did_you_mean(suggestions)}{listing(f'all options of {group}', options)}"

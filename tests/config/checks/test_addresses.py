@@ -102,7 +102,7 @@ def test_a_password_is_found_wherever_it_stands(override: str) -> None:
         ("http://host:99999", "its host or port cannot be read"),
         ("http://host:port", "its host or port cannot be read"),
         ("http://host:-1", "its host or port cannot be read"),
-        ("http://host:0", "port 0 is none"),
+        ("http://host:0", "0 is not a valid port"),
         ("http://:5000", "there is no host in it"),
         ("http:///path", "there is no host in it"),
         ("http://[::1", "its host or port cannot be read"),
@@ -111,7 +111,7 @@ def test_a_password_is_found_wherever_it_stands(override: str) -> None:
         (" http://host:5000", "expected an address that begins with one of http://"),
         ("http://host\\\\path", "a blank or another character"),
         ("postgresql://me@host:99999/db", "its host or port cannot be read"),
-        ("postgresql://me@host/d@b", "there is an @ behind the host"),
+        ("postgresql://me@host/d@b", "there is an @ after the host"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_refused(uri: str, expected: str) -> None:

@@ -89,7 +89,7 @@ def test_a_value_of_the_wrong_type_is_refused_with_the_right_one(override: str, 
         ("+callbacks.early_stoping.patience=3", "did you mean  callbacks.early_stopping ?"),
         ("+checkpoint.kep=3", "checkpoint.kep does not exist\n  did you mean  checkpoint.keep ?"),
         ("+nmae=x", "nmae does not exist\n  did you mean  name ?"),
-        ("~model.dropout", "needs dropout, which nothing gives\n  to give it  +model.dropout=VALUE"),
+        ("~model.dropout", "needs dropout, but no value is given\n  to give it  +model.dropout=VALUE"),
         ("model=[mlp,cnn]", "takes no argument batch_norm"),
     ],
 )

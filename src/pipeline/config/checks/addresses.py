@@ -113,7 +113,7 @@ def check_launch_variables(config: dict[str, Any]) -> None:
             typed = re.sub(VARIABLE, r"${\1}", re.sub(rf"\$\{{oc\.decode:({VARIABLE})\}}", r"\1", text))
             instead = next(remedy for start, remedy in VARIABLE_REMEDIES.items() if key.startswith(start))
             raise ConfigError(
-                f"{key} is {text}, and what that stands for would be written down where the run is launched; "
+                f"{key} is {text}, and its value would be written to a file when the run is launched; "
                 f"{instead.format(key=key, name=name, typed=typed)}"
             )
 
@@ -140,16 +140,16 @@ def _found(key: str, text: str) -> Iterator[bool]:
 
 def _problem(address: str) -> str | None:
     if re.search(r"[\s\x00-\x1f\x7f\\\"'<>]", address):
-        return "there is a blank or another character in it that no address has"
+        return "it holds a blank or another character that is not allowed in an address"
     try:
         parts = urlsplit(address)
         port = parts.port
     except ValueError:
-        return "its host or port cannot be read; an @, / or : in a password would have to be written %40, %2F or %3A"
+        return "its host or port cannot be read; write @, / and : in a password as %40, %2F and %3A"
     if "@" in f"{parts.path}{parts.query}{parts.fragment}":
-        return "there is an @ behind the host; an @, / or : in a password would have to be written %40, %2F or %3A"
+        return "there is an @ after the host; write @, / and : in a password as %40, %2F and %3A"
     if port == 0:
-        return "port 0 is none"
+        return "0 is not a valid port"
     if not _is_host(parts):
         return "there is no host in it"
     return None

@@ -85,7 +85,7 @@ def _missing(config: dict[str, Any]) -> Iterator[str]:
         if name not in config:
             yield (
                 f"{name} is missing, and a run needs it: leave out ~{name}; `pipeline train --info` lists what a "
-                "group offers in its stead"
+                "group offers instead"
             )
 
 
@@ -186,7 +186,7 @@ def _batch_norm(config: dict[str, Any]) -> Iterator[str]:
     if is_normed and isinstance(batch_size, int) and batch_size == processes:
         yield (
             f"data.batch_size={batch_size} gives batch norm one sample{' in each process' * is_apart}, and it takes "
-            f"the spread of several: use data.batch_size={16 * processes} or more, or model.batch_norm=false"
+            f"the variance of several: use data.batch_size={16 * processes} or more, or model.batch_norm=false"
         )
 
 
@@ -223,7 +223,7 @@ def _unfreezing(config: dict[str, Any]) -> Iterator[str]:
     is_shipped = str(model.get("_target_")).startswith("pipeline.")
     if names and is_shipped and not model.get("pretrained") and config.get("init_from") is None:
         yield (
-            f"callbacks.{names[0]} holds back weights that were learned elsewhere, and these are random: add "
+            f"callbacks.{names[0]} freezes pretrained weights for some epochs, but these are random: add "
             "init_from=RUN, or model.pretrained=... of model=timm and model=hugging_face"
         )
 
@@ -248,7 +248,7 @@ def _epochs(config: dict[str, Any]) -> Iterator[str]:
     if isinstance(every, int) and every > epochs:
         yield (
             f"trainer.check_val_every_n_epoch={every}: nothing is validated in {epochs} epoch{'s' * (epochs > 1)}: "
-            "use trainer.check_val_every_n_epoch=1, without which nothing tells the best weights"
+            "use trainer.check_val_every_n_epoch=1; the best weights are known by validation only"
         )
     for key in ("scheduler.warmup_epochs", "trainer.min_epochs"):
         value = _at(config, key)
