@@ -20,9 +20,8 @@ from pipeline.config.checks.texts import check_run_name
 from pipeline.config.hydra_private import hydra_search_path
 from pipeline.config.interpolations import resolved_values
 from pipeline.config.overrides import check_choices, parse_overrides
-from pipeline.config.search_path import PRIMARY, RECIPE_GROUP, Choice
+from pipeline.config.search_path import PRIMARY, RECIPE_GROUP, Choice, check_yaml_files
 from pipeline.config.target_allowlist import allowed_packages, target_nodes
-from pipeline.config.yaml_files import check_yaml_files
 from pipeline.errors import ConfigError
 from pipeline.run_files import RunFile
 from pipeline.system.files import ContentError
