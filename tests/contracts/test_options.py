@@ -20,7 +20,7 @@ from torch import nn
 
 from pipeline.config import instantiate
 from pipeline.config.checks.check_config import check_config
-from pipeline.config.checks.unread_keys import check_unread_keys
+from pipeline.config.checks.missing_and_unread_keys import check_unread_keys
 from pipeline.config.compose import compose
 from pipeline.config.search_path import option_groups, shipped_folder
 from pipeline.config.static.lookup import class_constant

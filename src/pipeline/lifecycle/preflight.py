@@ -9,8 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.checks.check_config import check_config
 from pipeline.config.checks.cross_checks import LOCAL_LAUNCHERS
-from pipeline.config.checks.required import check_required_values
-from pipeline.config.checks.unread_keys import check_unread_keys
+from pipeline.config.checks.missing_and_unread_keys import check_required_values, check_unread_keys
 from pipeline.config.compose import Composed, compose
 from pipeline.errors import ConfigError, UserError, missing_package_error
 

@@ -16,9 +16,8 @@ from pipeline.config import compose, frozen, search_path
 from pipeline.config.apply_overrides import apply_overrides
 from pipeline.config.checks.addresses import check_secrets, check_store_address
 from pipeline.config.checks.check_config import check_config
-from pipeline.config.checks.required import check_required_values
+from pipeline.config.checks.missing_and_unread_keys import check_required_values, check_unread_keys
 from pipeline.config.checks.texts import check_run_name
-from pipeline.config.checks.unread_keys import check_unread_keys
 from pipeline.config.compose import Composed
 from pipeline.config.frozen import TrustPolicy
 from pipeline.config.interpolations import raw_value

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.checks.check_config import check_config
-from pipeline.config.checks.unread_keys import check_unread_keys
+from pipeline.config.checks.missing_and_unread_keys import check_unread_keys
 from pipeline.config.compose import compose
 from pipeline.config.search_path import config_folders, shipped_folder
 from pipeline.errors import ConfigError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.checks.unread_keys import check_unread_keys
+from pipeline.config.checks.missing_and_unread_keys import check_unread_keys
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.checks.required import check_required_values, comment_beside
+from pipeline.config.checks.missing_and_unread_keys import check_required_values, comment_beside
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError
 
