@@ -56,7 +56,7 @@ def test_machines_that_share_a_database_search_together(
     program: Any, elsewhere: Any, tmp_path: Path, storage: str
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    words = (*SMALL, "trainer.max_epochs=15", RATE, "data.batch_size=64,128", "search.n_trials=16", storage)
+    words = (*SMALL, "trainer.max_epochs=60", RATE, "data.batch_size=64,128", "search.n_trials=16", storage)
     first = program.start(here, *words)
     wait_for(here, ended=1, running=0)
     second = elsewhere(there, "search", "name=s", storage)

@@ -1,7 +1,9 @@
 """The MLflow run of a search, which is the parent of the runs of its trials."""
 
 import shlex
+import uuid
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -9,7 +11,7 @@ from optuna.trial import FrozenTrial
 from pipeline.runs import environment
 from pipeline.search.plan import CONFIG_FILE, OVERRIDES_FILE, Plan
 from pipeline.search.recipe import format_recipe, trial_command
-from pipeline.search.storage import LeaderLock, try_lock_folder, try_lock_study
+from pipeline.search.storage import LeaderLock, try_lock_folder, try_lock_study, with_retry
 from pipeline.search.study import DONE_STATES, best_trial
 from pipeline.tracking import sidecar, tracking_uri
 from pipeline.tracking.journal import EndStatus, Journal
@@ -17,6 +19,7 @@ from pipeline.tracking.shipping.sync_worker import SyncJob
 from pipeline.tracking.sync_state import JOURNAL
 
 SYNC_WAIT_SECONDS = 10.0
+RESULTS = "results"  # an attribute of the study: {"session": who wrote the newest results, "trials": of how many}
 
 
 class SearchRecorder:
@@ -29,11 +32,14 @@ class SearchRecorder:
     def __init__(self, plan: Plan, folder: Path, study: Study) -> None:
         self.plan = plan
         self.folder = folder
+        self.session = uuid.uuid4().hex
         self.journal_lock = LeaderLock(lambda: try_lock_folder(folder, "recording"))
         self.leader_lock = LeaderLock(lambda: try_lock_study(study, folder, "lead"))
         self.journal: Journal | None = None
         self.recorded: set[int] = set()
         self.sync_worker: sidecar.Sidecar | None = None
+        self.study = study
+        self.results_before = self._written_results()
 
     def record_best(self, trials: list[FrozenTrial]) -> None:
         """Record the best score so far, for each trial that has ended since the last call."""
@@ -55,10 +61,25 @@ class SearchRecorder:
         """Return whether this process leads the search, so that it writes the results; otherwise end the journal."""
         if self.journal is None and self.journal_lock.acquire(at_once=True):
             self.journal = self._begin()
-        if self.journal is not None and self.leader_lock.acquire(at_once=True):
+        # Who led may have ended first and given the lead back, with its results written: once is enough.
+        if self.journal is not None and self.leader_lock.acquire(at_once=True) and not self._are_results_written():
             return True
         self.conclude(None, [], None, "FINISHED")
         return False
+
+    def mark_results(self, trials: int) -> None:
+        """Tell other sessions of the search that the results of so many trials are written."""
+        with_retry(lambda: self.study.set_user_attr(RESULTS, {"session": self.session, "trials": trials}))
+
+    def _are_results_written(self) -> bool:
+        """Return whether another session has written the results of all these trials since this one began."""
+        written = self._written_results()
+        trials = with_retry(lambda: self.study.get_trials(deepcopy=False))
+        return written != self.results_before and written["trials"] == sum(t.state in DONE_STATES for t in trials)
+
+    def _written_results(self) -> dict[str, Any]:
+        written: dict[str, Any] = with_retry(lambda: self.study.user_attrs).get(RESULTS, {})
+        return written
 
     def conclude(self, best: FrozenTrial | None, files: list[str], sentence: str | None, status: EndStatus) -> None:
         """End the journal, with `files` of the search's directory (a folder stays one in MLflow) and the best trial."""

@@ -141,6 +141,7 @@ class _Session:
         files = [name for name in (BEST_RECIPE, final_evaluation.FINAL) if (folder / name).exists()]
         files += self.publish()
         self.recorder.conclude(best, files, comparison, "KILLED" if is_stopped else "FINISHED")
+        self.recorder.mark_results(done)
         if done < total:
             failed = f"{len(failed_trials(trials))} failed"
             why = "stopped" if is_stopped else "the time is up" if is_search_stopped(folder) else failed
