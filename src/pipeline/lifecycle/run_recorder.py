@@ -35,8 +35,6 @@ from pipeline.training import checkpoints
 from pipeline.training.distributed.periodic_max import PeriodicMax
 from pipeline.training.interruption import Interrupted, Interruption
 
-HOSTS_TAG = "hosts"
-
 
 class RecordHosts(pl.Callback):
     """Records the hosts of a run on several nodes; `journal` is None in all processes but the first."""
@@ -48,7 +46,7 @@ class RecordHosts(pl.Callback):
         names = [""] * trainer.world_size
         distributed.all_gather_object(names, socket.gethostname())
         if self.journal is not None:
-            self.journal.tags({HOSTS_TAG: ", ".join(dict.fromkeys(names))})
+            self.journal.tags({summaries.HOSTS_TAG: ", ".join(dict.fromkeys(names))})
 
 
 SCHEDULE_LENGTHS = ("total_steps", "T_max", "total_iters")  # attribute names of torch's schedulers
@@ -234,7 +232,7 @@ class RunRecorder:
         self.journal.close()
         state = self.sidecar.wait(SIDECAR_TIMEOUT_SECONDS, for_model=False) if self.sidecar is not None else None
         self._write_result(status, state.mlflow_run_id if state is not None else None)
-        if status == "FINISHED":  # nothing refers to the checkpoint any more that was tested before the resume
+        if status == "FINISHED":  # result.json names the new checkpoint: the one tested before may go
             checkpoints.prune_checkpoints(self.run.checkpoints, keep=int(self.config.checkpoint.keep))
         return state
 

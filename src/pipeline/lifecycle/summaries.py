@@ -15,7 +15,6 @@ from rich.text import Text
 from pipeline import run_files
 from pipeline.lifecycle.build import Components
 from pipeline.lifecycle.final_test import EvaluationResult, headline_metric
-from pipeline.lifecycle.run_recorder import HOSTS_TAG
 from pipeline.reports import run_report
 from pipeline.runs.run_directory import Run, checkpoint_step
 from pipeline.tracking import tracking_uri
@@ -28,6 +27,7 @@ GROUPS = ("data", "model", "optimizer", "scheduler")
 # They say where a run trains, not what it is.
 NOT_COMPARED = re.compile(r"_target_|_partial_|\.root$|evaluation_batch_size|^trainer\.(devices|num_nodes|accelerator)")
 MAX_COLUMNS_SHOWN = 20
+HOSTS_TAG = "hosts"  # the machines that train a run
 UI_ADDRESS = "http://127.0.0.1:5000"
 
 

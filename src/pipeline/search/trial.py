@@ -48,8 +48,9 @@ log = logging.getLogger(__name__)
 class PruningCallback(Checkpoint, BestScore):
     """Reports each validation to the study, and ends the training when the pruner says so.
 
-    The scores are those of the epoch whose weights `train` would keep, by `checkpoint.monitor`. As a Checkpoint it is
-    called after all other callbacks. Only the first process has a `study`; the others follow its decision.
+    `scores` holds the metrics of the best epoch so far by `checkpoint.monitor`: the one that `pipeline train` would
+    test. As a Checkpoint it is called after all other callbacks. Only the first process has a `study`; the others
+    follow its decision.
     """
 
     def __init__(self, study: Study | None, trial_id: int, plan: Plan, checkpoint: DictConfig) -> None:
@@ -90,7 +91,7 @@ class PruningCallback(Checkpoint, BestScore):
         if not self.in_training:
             self._compare(trainer, pl_module)
         vote = int(self.study is not None and self._should_prune(self.study, metrics))
-        # A new one each time, so that the processes agree at each validation; one takes long enough for that.
+        # A fresh one communicates at its first call; a validation takes so long that this costs little.
         (decision,) = PeriodicMax().all_reduce(vote, device=trainer.strategy.root_device)
         if decision:
             self.is_pruned = trainer.should_stop = True
@@ -139,8 +140,8 @@ class PruningCallback(Checkpoint, BestScore):
 def preload_data(config: DictConfig, loaded: DataModule | None) -> DataModule | None:
     """Import and load what a trial needs, for it and those after it; what is in `loaded` is not loaded again.
 
-    Return None for what may not be loaded before the fork of a trial: a process that has started threads or uses an
-    accelerator cannot fork, and a user's own source may do so. What is wrong with the data is reported by the trial.
+    Trials are forked, and a process with threads or an open accelerator cannot fork. A user's own source may start
+    either, so return None and let the trial load it. The trial also reports what is wrong with the data.
     """
     source = config.data.get("source")
     if source is None or not _is_built_in(source):

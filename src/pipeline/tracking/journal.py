@@ -14,8 +14,8 @@ Every record has a "kind" and a "time" (ms since 1970). The kinds and their othe
 
 A run killed at step 90 and resumed from a checkpoint of step 60 logs steps 61 to 90 a second time. MLflow cannot
 delete a point and identifies it by (metric, time, step, value). So a value that the journal already holds for that
-metric and step gets the time of its first record: MLflow receives the same point again and stores it once, whichever
-part had been sent before. A different value (changed settings, or a measurement) is a new point at a new time, and a
+metric and step gets the time of its first record, and MLflow stores the point once, however much was sent before the
+kill. A different value (changed settings, or a measurement) is a new point at a new time, and a
 tag says that the repetition was not exact.
 """
 

@@ -48,7 +48,7 @@ def passes(*overrides: str, config_name: str = "train") -> bool:
 def test_a_file_without_its_first_line_is_told_of_it(conf: Path, name: str, typed: str) -> None:
     path = write(conf / f"{name}.yaml", "trainer: {max_epochs: 1}\n")
     said = refusal(typed)
-    assert said.startswith(f"{path}: nothing reads what it sets (trainer)")
+    assert said.startswith(f"{path} sets trainer below ") and "where nothing reads it" in said
     assert said.endswith(FIRST_LINE)
     path.write_text(f"{FIRST_LINE}\ntrainer: {{max_epochs: 1}}\n")
     assert passes(typed)
@@ -57,7 +57,7 @@ def test_a_file_without_its_first_line_is_told_of_it(conf: Path, name: str, type
 def test_a_package_that_nothing_reads_is_named(conf: Path) -> None:
     write(conf / "experiment/mine.yaml", "# @package recipe.mine\ntrainer: {max_epochs: 1}\n")
     said = refusal("experiment=mine")
-    assert "goes to recipe.mine" in said and "in place of  # @package recipe.mine" in said
+    assert "below recipe.mine, where" in said and "in place of  # @package recipe.mine" in said
 
 
 def test_a_package_that_something_reads_passes(conf: Path) -> None:

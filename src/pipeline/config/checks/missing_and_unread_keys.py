@@ -83,7 +83,7 @@ def check_unread_keys(composed: Composed) -> None:
     known = _known(composed.config_name)
     for name, node in config.items():
         if name not in known and name not in _referred_to(config, but_in=name):
-            raise _unread(name, node, known, composed.files)
+            raise _unread_key_error(name, node, known, composed.files)
         if isinstance(node, dict) and "_target_" not in node and name in known:
             _check_keys(name, node, known[name], _referred_to(config))
 
@@ -135,7 +135,7 @@ def _texts(node: Any) -> Iterator[str]:
         yield from _texts(inner)
 
 
-def _unread(name: str, node: Any, known: Iterable[str], files: dict[Path, str]) -> ConfigError:
+def _unread_key_error(name: str, node: Any, known: Iterable[str], files: dict[Path, str]) -> ConfigError:
     for file, group in files.items():
         package = _package(file, group) if group else GLOBAL
         if package.partition(".")[0] == name:
@@ -144,15 +144,15 @@ def _unread(name: str, node: Any, known: Iterable[str], files: dict[Path, str]) 
             first = PACKAGE.search(file.read_text(encoding="utf-8", errors="replace"))
             where = "" if first is None else f" in place of  {first.group()}"
             return ConfigError(
-                f"{file}: nothing reads what it sets ({keys}), because it goes to {package} and not to where its keys "
-                f"are\n  to be read, it must begin with the line{where}\n    # @package {GLOBAL}"
+                f"{file} sets {keys} below {package}, where nothing reads it\n  make its first line{where}\n"
+                f"    # @package {GLOBAL}"
             )
         if package == GLOBAL and name in search_path.read_yaml(file):
-            return _slip(name, node, known, f" in {file}")
-    return _slip(name, node, known, "")
+            return _unknown_name_error(name, node, known, f" in {file}")
+    return _unknown_name_error(name, node, known, "")
 
 
-def _slip(name: str, node: Any, known: Iterable[str], where: str) -> ConfigError:
+def _unknown_name_error(name: str, node: Any, known: Iterable[str], where: str) -> ConfigError:
     close = nearest_names(name, known, at_most=1)
     if close and not isinstance(node, dict):
         return ConfigError(f"{name}{where} does not exist{did_you_mean(close)}")

@@ -45,8 +45,8 @@ class RunLocation(NamedTuple):
 class MlflowStore:
     """The store at `uri`, which may be any that MLflow takes. Raises Unavailable, Refused or RunGone, nothing else.
 
-    For a database `artifacts` is the folder where new experiments keep their files; a server has its own rank. A
-    missing local database is created. With `shared`, one process of this machine imports mlflow for all, instead of
+    For a database `artifacts` is the folder where new experiments keep their files; a server chooses its own place.
+    A missing local database is created. With `shared`, one process of this machine imports mlflow for all, instead of
     each by itself. What needs no cutting, renaming or splitting is called on `backend`, inside `run_must_exist`.
     """
 
