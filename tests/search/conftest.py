@@ -22,7 +22,7 @@ from pipeline.search import directory as folders
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
 from pipeline.search.plan import SEARCHES_FOLDER, Plan
-from pipeline.search.results.search_results import Standing, standing_of
+from pipeline.search.results.search_results import SearchResults, read_search_results
 from pipeline.search.space import Choices, Dimension
 from pipeline.search.storage import open_storage
 
@@ -48,8 +48,8 @@ class Search:
     folder: Path
     study: Study
 
-    def standing(self, *, is_under_way: bool = False) -> Standing:
-        return standing_of(self.plan, self.folder, self.study, is_under_way=is_under_way)
+    def results(self, *, is_under_way: bool = False) -> SearchResults:
+        return read_search_results(self.plan, self.folder, self.study, is_under_way=is_under_way)
 
 
 MakeSearch = Callable[..., Search]

@@ -27,7 +27,11 @@ from pipeline.search.display import SearchDisplay
 from pipeline.search.plan import Plan, load_plan
 from pipeline.search.recipe import format_recipe, save_recipe, trial_command
 from pipeline.search.results import final_evaluation
-from pipeline.search.results.cross_validation import chosen, estimates_of, told
+from pipeline.search.results.cross_validation import (
+    best_params,
+    cross_validation_scores,
+    format_scores_by_configuration,
+)
 from pipeline.search.search_recorder import SearchRecorder
 from pipeline.search.storage import StudyLost, with_retry
 from pipeline.search.study import DONE_STATES, best_trial, best_trials, create_study, failed_trials, total_trials
@@ -131,10 +135,10 @@ class _Session:
             within = " within search.constraints" if plan.constraints else ""
             console.print(f"{done} of {total} trials, and none of them finished{within}")
             return INTERRUPTED if is_stopped else FAILED
-        params = chosen(trials, plan, best)
+        params = best_params(trials, plan, best)
         if plan.repeats is None:
             self._print_best()
-        for line in told(estimates_of(trials, plan), plan):
+        for line in format_scores_by_configuration(cross_validation_scores(trials, plan), plan):
             console.print(escape(f"estimate    {line}"))
         self._save_recipes(best, params)
         comparison = None if done < total else self._evaluate_best(params)
@@ -157,7 +161,7 @@ class _Session:
         def warn(sentence: str) -> None:
             self.console.print(f"[yellow]{escape(sentence)}[/]")
 
-        files = publish.publish(self.plan, self.folder, self.study, warn, is_under_way=False)
+        files = publish.write_search_outputs(self.plan, self.folder, self.study, warn, is_under_way=False)
         if publish.REPORT in files:
             self.console.print(f"report      {self.folder / publish.REPORT}")
         return files
@@ -179,7 +183,7 @@ class _Session:
         """Train and test the best and the default configuration; return how they compare."""
         if self.plan.settings.final_seeds == 0:
             return None
-        comparison = final_evaluation.judge(self.plan, self.folder, params, self.console.print)
+        comparison = final_evaluation.run_final_evaluation(self.plan, self.folder, params, self.console.print)
         if comparison is None:
             return None
         self.console.print(f"test set    {comparison.sentence}")

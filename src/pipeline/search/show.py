@@ -19,8 +19,13 @@ from pipeline.search.optuna_private import study_storage
 from pipeline.search.plan import Plan, load_plan
 from pipeline.search.recipe import trial_command
 from pipeline.search.results import publish
-from pipeline.search.results.cross_validation import chosen, told
-from pipeline.search.results.search_results import Standing, scores_of, seconds_of, standing_of
+from pipeline.search.results.cross_validation import best_params, format_scores_by_configuration
+from pipeline.search.results.search_results import (
+    SearchResults,
+    format_trial_scores,
+    read_search_results,
+    trial_seconds,
+)
 from pipeline.search.searches import last_activity, search_directories
 from pipeline.search.storage import STUDY_FILE, check_complete
 from pipeline.search.study import STATE_NAMES, open_study
@@ -38,10 +43,10 @@ def show_search(folder: Path) -> int:
     """Print the state of a search, and make its pictures and report again, also while it is under way."""
     plan, study = open_search(folder)
     is_under_way = journal.is_open(folder / JOURNAL)
-    standing = standing_of(plan, folder, study, is_under_way=is_under_way)
-    print("\n".join(f"{label:<12}{text}".rstrip() for label, text in _summary_rows(standing)))
-    print("\n".join(["", *_trial_lines(standing)]))
-    files = publish.publish(plan, folder, study, _warn, is_under_way=is_under_way)
+    results = read_search_results(plan, folder, study, is_under_way=is_under_way)
+    print("\n".join(f"{label:<12}{text}".rstrip() for label, text in _summary_rows(results)))
+    print("\n".join(["", *_trial_lines(results)]))
+    files = publish.write_search_outputs(plan, folder, study, _warn, is_under_way=is_under_way)
     if publish.REPORT in files:
         print(f"\nreport      {folder / publish.REPORT}")
     return DONE
@@ -87,40 +92,40 @@ def open_search(folder: Path) -> tuple[Plan, Study]:
         ) from None
 
 
-def _summary_rows(standing: Standing) -> list[tuple[str, str]]:
-    best, plan = standing.best, standing.plan
-    rows = [("search", str(standing.folder)), ("state", f"{standing.state}; {standing.counts}")]
-    rows += [("estimate", line) for line in told(standing.estimates, plan)]
+def _summary_rows(results: SearchResults) -> list[tuple[str, str]]:
+    best, plan = results.best, results.plan
+    rows = [("search", str(results.folder)), ("state", f"{results.state}; {results.counts}")]
+    rows += [("estimate", line) for line in format_scores_by_configuration(results.estimates, plan)]
     if best is not None:
         scores = ", ".join(
-            f"{name} {score}" for name, score in zip(plan.objectives, scores_of(standing, best), strict=True)
+            f"{name} {score}" for name, score in zip(plan.objectives, format_trial_scores(results, best), strict=True)
         )
         rows.append(("best", f"trial {best.number}: {scores}"))
-        if len(standing.front) > 1:
-            rows.append(("", f"one of {len(standing.front)} trials that none is better than in each objective"))
-        rows.append(("", shlex.join(trial_command(plan, chosen(standing.trials, plan, best)))))
-    if standing.comparison is not None:
-        rows.append(("test set", standing.comparison.sentence))
-    if not standing.is_under_way:
-        rows.append(("to go on", standing.command_to_go_on))
+        if len(results.front) > 1:
+            rows.append(("", f"one of {len(results.front)} trials that none is better than in each objective"))
+        rows.append(("", shlex.join(trial_command(plan, best_params(results.trials, plan, best)))))
+    if results.comparison is not None:
+        rows.append(("test set", results.comparison.sentence))
+    if not results.is_under_way:
+        rows.append(("to go on", results.command_to_go_on))
     return rows
 
 
-def _trial_lines(standing: Standing) -> list[str]:
+def _trial_lines(results: SearchResults) -> list[str]:
     """Return a table of the running trials, and the best of the others."""
-    ranked = standing.ranked()
+    ranked = results.ranked()
     rows = sorted(ranked, key=lambda trial: trial.state != TrialState.RUNNING)[:MAX_TRIALS]
-    head = ("trial", "state", *standing.plan.objectives, "seconds", "values")
-    lines = align_columns([head, *(_trial_cells(standing, trial) for trial in rows)])
+    head = ("trial", "state", *results.plan.objectives, "seconds", "values")
+    lines = align_columns([head, *(_trial_cells(results, trial) for trial in rows)])
     return [*lines, f"and {len(ranked) - len(rows)} more, in the report"] if len(ranked) > len(rows) else lines
 
 
-def _trial_cells(standing: Standing, trial: FrozenTrial) -> tuple[str, ...]:
-    seconds = seconds_of(trial)
-    values = " ".join(standing.plan.space.overrides(trial.params))
+def _trial_cells(results: SearchResults, trial: FrozenTrial) -> tuple[str, ...]:
+    seconds = trial_seconds(trial)
+    values = " ".join(results.plan.space.overrides(trial.params))
     if len(values) > MAX_VALUES_LENGTH:
         values = f"{values[: MAX_VALUES_LENGTH - 1]}…"
-    scores = scores_of(standing, trial)
+    scores = format_trial_scores(results, trial)
     return str(trial.number), STATE_NAMES[trial.state], *scores, "" if seconds is None else f"{seconds:.1f}", values
 
 
@@ -129,10 +134,10 @@ def _search_row(folder: Path) -> tuple[str, ...]:
     age = format_age(time.time() - last_activity(folder))
     try:
         plan, study = open_search(folder)
-        standing = standing_of(plan, folder, study, is_under_way=journal.is_open(folder / JOURNAL))
-        score = "" if standing.best is None else scores_of(standing, standing.best)[0]
-        best = f"{standing.objectives[0].name} {score}" if score else ""
-        return folder.name, standing.state, f"{standing.done}/{standing.wanted}", best, age
+        results = read_search_results(plan, folder, study, is_under_way=journal.is_open(folder / JOURNAL))
+        score = "" if results.best is None else format_trial_scores(results, results.best)[0]
+        best = f"{results.objectives[0].name} {score}" if score else ""
+        return folder.name, results.state, f"{results.done}/{results.wanted}", best, age
     except Exception as problem:  # noqa: BLE001  a file may be damaged in any way
         if isinstance(problem, RunError) and not isinstance(problem, DamagedFileError):
             return folder.name, "empty", "", "", age

@@ -31,14 +31,14 @@ def test_what_is_repeated_has_to_be_searched() -> None:
 
 def test_the_best_mean_is_the_best_though_a_fold_of_another_is_higher(make_search: MakeSearch) -> None:
     search = make_search(WORDS, [*TRIALS, Ended({"model": "mlp", "data.fold": 0}, None, TrialState.FAIL)])
-    first, second = search.standing().estimates
+    first, second = search.results().estimates
     assert (first.params, second.params) == ({"model": "cnn"}, {"model": "mlp"})
     assert first.mean == pytest.approx(0.9) and first.spread == pytest.approx(0.0158, abs=1e-4)
     assert first.sentence.startswith("val/accuracy 0.9000 ± 0.0158 (5: 0.9000, 0.9200, 0.8800")
 
 
 def test_a_fold_that_lacks_is_told(make_search: MakeSearch) -> None:
-    (found,) = make_search(["search=folds"], [Ended({"data.fold": 3}, [0.5])]).standing().estimates
+    (found,) = make_search(["search=folds"], [Ended({"data.fold": 3}, [0.5])]).results().estimates
     assert found.sentence == "val/accuracy 0.5000 (1 of 5: 0.5000)"
 
 
@@ -46,7 +46,7 @@ def test_report_and_show_tell_mean_and_spread(
     make_search: MakeSearch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = make_search(WORDS, TRIALS)
-    page = search_report.render(search.standing(), [])
+    page = search_report.render_search_report(search.results(), [])
     assert "val/accuracy, mean" in page and "0.9000" in page and "± 0.0158 between 5 trials" in page
     assert "pipeline train data.folds=5 model=cnn" in page
     assert start.run_search_command(["show", "s", f"runs_dir={tmp_path / 'runs'}"]) == 0

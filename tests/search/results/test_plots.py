@@ -15,8 +15,8 @@ from PIL import Image
 from tests.search.conftest import Ended, MakeSearch, Search
 
 from pipeline.search.results.plots import importance, many, progress, scales, values
-from pipeline.search.results.plots.draw import draw_all
-from pipeline.search.results.plots.look import SETTINGS, window
+from pipeline.search.results.plots.draw import write_plots
+from pipeline.search.results.plots.look import SETTINGS, value_range
 from pipeline.search.results.search_results import Objective
 
 RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
@@ -54,7 +54,7 @@ def usual(count: int = 24) -> list[Ended]:
 
 
 def drawn(search: Search) -> set[str]:
-    found = list(draw_all(search.standing()))
+    found = list(write_plots(search.results()))
     problems = [each for each in found if isinstance(each, Exception)]
     if problems:
         raise problems[0]
@@ -126,7 +126,7 @@ def test_with_two_objectives_there_is_a_front_and_a_picture_of_each(make_search:
     search = make_search(words, trials)
     each = {f"{kind}_{end}" for kind in ("slices", "contours", "parallel") for end in ("val_accuracy", "parameters")}
     assert drawn(search) == {"history", "front", "importance", "timeline", *each}
-    (panel,) = with_look(lambda: many.front(search.standing())).axes
+    (panel,) = with_look(lambda: many.pareto_plot(search.results())).axes
     assert (panel.get_xscale(), panel.get_yscale()) == ("linear", "log")
     (line,) = panel.get_lines()
     assert len(line.get_xdata()) == 5, "of these trials none is better than another in each"
@@ -134,7 +134,9 @@ def test_with_two_objectives_there_is_a_front_and_a_picture_of_each(make_search:
 
 def test_a_key_searched_by_its_logarithm_has_such_an_axis(make_search: MakeSearch) -> None:
     search = make_search(BOTH, usual())
-    panels = {panel.get_xlabel(): panel for panel in with_look(lambda: values.slices(search.standing(), HIGHER)).axes}
+    panels = {
+        panel.get_xlabel(): panel for panel in with_look(lambda: values.slice_plot(search.results(), HIGHER)).axes
+    }
     assert panels["learning_rate"].get_xscale() == "log" and panels["dropout"].get_xscale() == "linear"
     assert [label.get_text() for label in panels["model"].get_xticklabels()] == ["mlp", "cnn"]
     low, high = panels["learning_rate"].get_xlim()
@@ -145,15 +147,15 @@ def test_no_name_is_cut_off_however_long_it_is(make_search: MakeSearch) -> None:
     choices = [f"experiment_number_{at}_with_a_long_name/{'x' * 60}.ckpt" for at in range(7)]
     trials = [Ended({"init_from": choices[at % 7], "seed": 1 + at % 2}, [0.1 * at]) for at in range(14)]
     search = make_search([f"init_from={','.join(choices)}", "seed=1,2"], trials)
-    for draw in (values.slices, values.contours, many.parallel):
-        figure = with_look(lambda draw=draw: draw(search.standing(), HIGHER))  # type: ignore[misc]
+    for draw in (values.slice_plot, values.contour_plot, many.parallel_coordinate_plot):
+        figure = with_look(lambda draw=draw: draw(search.results(), HIGHER))  # type: ignore[misc]
         (width, height), whole = figure.get_size_inches(), figure.get_tightbbox()
         assert whole.x0 >= 0 and whole.y0 >= 0 and whole.x1 <= width and whole.y1 <= height, draw.__name__
 
 
 def test_the_key_that_decides_comes_first_and_pruned_trials_count(make_search: MakeSearch) -> None:
     search = make_search(BOTH, usual(40))
-    found = importance.importances(search.standing(), HIGHER)
+    found = importance.importances(search.results(), HIGHER)
     assert next(iter(found.shares)) == "optimizer.learning_rate" and set(found.shares) == set(
         search.plan.space.dimensions
     )
@@ -161,28 +163,28 @@ def test_the_key_that_decides_comes_first_and_pruned_trials_count(make_search: M
 
 
 def test_after_few_trials_it_is_said_that_it_is_too_early(make_search: MakeSearch) -> None:
-    few = importance.importances(make_search([RATE], rates([0.1, 0.2, 0.3])).standing(), HIGHER)
+    few = importance.importances(make_search([RATE], rates([0.1, 0.2, 0.3])).results(), HIGHER)
     assert few.shares == {} and "too early" in few.remark
-    same = importance.importances(make_search([RATE], rates([0.5] * 15), name="t").standing(), HIGHER)
+    same = importance.importances(make_search([RATE], rates([0.5] * 15), name="t").results(), HIGHER)
     assert same.shares == {} and "equally good" in same.remark
 
 
 def test_a_few_hopeless_scores_do_not_press_the_others_together() -> None:
     good = [0.95, 0.96, 0.97, 0.98]
-    low, high = window([*good, *good, 0.1], HIGHER)
+    low, high = value_range([*good, *good, 0.1], HIGHER)
     assert low > 0.9 and high == 0.98
-    assert window([0.5], HIGHER) == pytest.approx((0.475, 0.525))
+    assert value_range([0.5], HIGHER) == pytest.approx((0.475, 0.525))
 
 
 def test_a_pause_between_two_sittings_is_cut_out_of_the_timeline(make_search: MakeSearch) -> None:
     night = Ended({"optimizer.learning_rate": 0.01}, [0.9], after_seconds=9 * 3600)
     search = make_search([RATE], [*rates([0.5] * 4), night])
-    (panel,) = with_look(lambda: progress.timeline(search.standing())).axes
+    (panel,) = with_look(lambda: progress.timeline_plot(search.results())).axes
     assert panel.get_xlim()[1] < 200 and "9 h later" in [text.get_text().strip() for text in panel.texts]
 
 
 def test_a_key_goes_by_the_shortest_name_that_tells_it_from_the_others() -> None:
-    assert scales.brief(["model", "model.depth", "optimizer.depth", "optimizer.lr"]) == {
+    assert scales.shorten_keys(["model", "model.depth", "optimizer.depth", "optimizer.lr"]) == {
         "model": "model",
         "model.depth": "model.depth",
         "optimizer.depth": "optimizer.depth",
@@ -192,5 +194,7 @@ def test_a_key_goes_by_the_shortest_name_that_tells_it_from_the_others() -> None
 
 def test_long_choices_that_begin_and_end_alike_are_told_apart() -> None:
     texts = [f"{'a' * 30}{number}{'z' * 30}" for number in range(3)]
-    assert len(set(scales.told_apart(texts))) == 3 and max(map(len, scales.told_apart(texts))) <= scales.LONGEST
-    assert scales.told_apart(["mlp", "cnn"]) == ["mlp", "cnn"]
+    assert (
+        len(set(scales.distinct_labels(texts))) == 3 and max(map(len, scales.distinct_labels(texts))) <= scales.LONGEST
+    )
+    assert scales.distinct_labels(["mlp", "cnn"]) == ["mlp", "cnn"]

@@ -16,7 +16,7 @@ HOSTILE = '<script>alert("1")</script>'
 
 def page_of(search: Search, *, is_under_way: bool = False) -> str:
     """Without pictures, which take a while."""
-    return search_report.render(search.standing(is_under_way=is_under_way), [])
+    return search_report.render_search_report(search.results(is_under_way=is_under_way), [])
 
 
 def some() -> list[Ended]:
@@ -28,7 +28,7 @@ def some() -> list[Ended]:
 def test_the_page_needs_nothing_else_and_shows_no_text_as_markup(make_search: MakeSearch) -> None:
     search = make_search([RATE, "search.n_trials=3"], some())
     told: list[str] = []
-    made = publish.publish(search.plan, search.folder, search.study, told.append, is_under_way=False)
+    made = publish.write_search_outputs(search.plan, search.folder, search.study, told.append, is_under_way=False)
     assert told == [] and made[-1] == publish.REPORT
     page = (search.folder / publish.REPORT).read_text(encoding="utf-8")
     assert "default-src &#x27;none&#x27;" in page and "<script" not in page and "&lt;script&gt;" in page
@@ -72,7 +72,7 @@ def test_half_a_comparison_is_none(make_search: MakeSearch) -> None:
     search = make_search([RATE], some())
     entry = {"kind": "best", "run": "r", "metrics": {"test/accuracy": 0.9}}
     (search.folder / "final.json").write_text(json.dumps({'best {"optimizer.learning_rate": 0.02} 1': entry}))
-    assert search.standing().comparison is None
+    assert search.results().comparison is None
 
 
 def test_a_row_knows_its_place_in_the_order_of_each_column(make_search: MakeSearch) -> None:
@@ -88,7 +88,7 @@ def test_what_cannot_be_drawn_costs_one_line_and_not_the_search(make_search: Mak
     search = make_search([RATE], some())
     (search.folder / "figures").write_text("a file where a folder has to be")
     told: list[str] = []
-    assert publish.publish(search.plan, search.folder, search.study, told.append, is_under_way=False) == []
+    assert publish.write_search_outputs(search.plan, search.folder, search.study, told.append, is_under_way=False) == []
     (line,) = told
     assert "FileExistsError" in line and "\n" not in line
     assert "Traceback" in (search.folder / publish.LOG).read_text()
@@ -98,7 +98,7 @@ def test_one_picture_that_fails_leaves_the_others(make_search: MakeSearch) -> No
     search = make_search([RATE], some())
     (search.folder / "figures" / "history.png").mkdir(parents=True)
     told: list[str] = []
-    made = publish.publish(search.plan, search.folder, search.study, told.append, is_under_way=False)
+    made = publish.write_search_outputs(search.plan, search.folder, search.study, told.append, is_under_way=False)
     assert len(told) == 1 and "1 of the pictures" in told[0]
     assert "figures/history.png" not in made and {"figures/slices.png", publish.REPORT} <= set(made)
 

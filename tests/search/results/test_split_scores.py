@@ -9,8 +9,8 @@ from tests.search.conftest import Ended, MakeSearch
 from pipeline.errors import ConfigError
 from pipeline.search import plan as plans
 from pipeline.search.results import publish, search_report
-from pipeline.search.results.plots.learning import learning_curve
-from pipeline.search.results.split_scores import gaps, judgements
+from pipeline.search.results.plots.learning import learning_curve_plot
+from pipeline.search.results.split_scores import generalization_gaps, scores_by_configuration
 
 WORDS = ["model=mlp", "model.dropout=0.2,0.5", "seed=0,1", "search.judged=[train,test]"]
 
@@ -26,13 +26,13 @@ def some() -> list[Ended]:
 
 
 def test_trials_that_differ_in_their_seed_alone_are_judged_together(make_search: MakeSearch) -> None:
-    found = judgements(make_search(WORDS, some()).standing())
+    found = scores_by_configuration(make_search(WORDS, some()).results())
     assert [each.values for each in found] == [{"model.dropout": 0.2}, {"model.dropout": 0.5}]
     assert found[1].scores == {"train": [0.97, 0.95], "test": [0.92, 0.92]} and found[1].samples == 1000
 
 
 def test_the_gap_is_told_with_its_spread_and_what_became_of_it(make_search: MakeSearch) -> None:
-    found = gaps(make_search(WORDS, some()).standing())
+    found = generalization_gaps(make_search(WORDS, some()).results())
     assert found is not None
     first, second = (found.cells(row) for row in found.rows)
     assert first == ["0.2", "1.0000 ± 0.0000", "0.8900 ± 0.0141", "0.1100 ± 0.0141", "", ""]
@@ -44,26 +44,30 @@ def test_the_gap_is_told_with_its_spread_and_what_became_of_it(make_search: Make
 
 def test_of_a_loss_the_gap_is_how_much_higher_it_is(make_search: MakeSearch) -> None:
     search = make_search([*WORDS, "search.objectives={val/loss: minimize}"], some())
-    found = gaps(search.standing())
+    found = generalization_gaps(search.results())
     assert found is not None and found.metric == "loss"
     assert found.rows[0].widths == pytest.approx([0.4, 0.4])
 
 
 def test_page_and_markdown_table_it(make_search: MakeSearch) -> None:
     search = make_search(WORDS, some())
-    page = search_report.render(search.standing(), [])
+    page = search_report.render_search_report(search.results(), [])
     assert "From training to test" in page and "0.0400 ± 0.0141" in page
-    made = publish.publish(search.plan, search.folder, search.study, lambda line: pytest.fail(line), is_under_way=False)
+    made = publish.write_search_outputs(
+        search.plan, search.folder, search.study, lambda line: pytest.fail(line), is_under_way=False
+    )
     assert publish.GAPS in made and "-0.0700" in (search.folder / publish.GAPS).read_text(encoding="utf-8")
 
 
 def test_what_failed_or_was_never_judged_is_left_out(make_search: MakeSearch) -> None:
     params = {"model.dropout": 0.5, "seed": 1}
     trials = [judged(0.2, 0, 1.0, 0.9), Ended(params, [0.9]), Ended(params, None, TrialState.FAIL)]
-    (one,) = judgements(make_search(WORDS, trials).standing())
+    (one,) = scores_by_configuration(make_search(WORDS, trials).results())
     assert one.values == {"model.dropout": 0.2}
-    without = make_search([*WORDS[:-1]], some(), name="t").standing()
-    assert gaps(without) is None and "From training" not in search_report.render(without, [])
+    without = make_search([*WORDS[:-1]], some(), name="t").results()
+    assert generalization_gaps(without) is None and "From training" not in search_report.render_search_report(
+        without, []
+    )
 
 
 def curve(make_search: MakeSearch, words: list[str], sizes: tuple[int, ...]) -> Any:
@@ -74,7 +78,7 @@ def curve(make_search: MakeSearch, words: list[str], sizes: tuple[int, ...]) -> 
             params = {"data.train_fraction": fraction, "seed": seed}
             trials.append(Ended(params, [0.8], attributes={"judged": told}))
     words = [*words, "seed=0,1", "search.judged=[train,validation]"]
-    return learning_curve(make_search(words, trials).standing())
+    return learning_curve_plot(make_search(words, trials).results())
 
 
 def test_the_learning_curve_has_a_line_for_each_part_over_the_sizes_that_were_tried(make_search: MakeSearch) -> None:

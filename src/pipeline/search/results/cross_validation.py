@@ -1,4 +1,4 @@
-"""Configurations that were judged several times, such as on each fold: their mean and spread count."""
+"""Configurations that are evaluated several times, such as on each fold: their mean and spread count."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from pipeline.search.space import Params, Value
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CrossValidationScore:
     """`params` without the key that was repeated; `values` of the first objective, one for each finished trial of
     `wanted`."""
 
@@ -37,8 +37,8 @@ class Estimate:
         return f"{self.metric} {self.mean:.4f}{spread} ({len(self.values)}{lacking}: {each})"
 
 
-def estimates_of(trials: Sequence[FrozenTrial], plan: Plan) -> list[Estimate]:
-    """The best mean first; none where nothing is repeated, or nothing has finished."""
+def cross_validation_scores(trials: Sequence[FrozenTrial], plan: Plan) -> list[CrossValidationScore]:
+    """Return the scores, the best mean first; none where nothing is repeated, or nothing has finished."""
     key = plan.repeats
     if key is None:
         return []
@@ -50,7 +50,7 @@ def estimates_of(trials: Sequence[FrozenTrial], plan: Plan) -> list[Estimate]:
     metric, direction = next(iter(plan.objectives.items()))
     wanted = len(plan.space.dimensions[key].all_values() or ())
     estimates = [
-        Estimate(metric, dict(params), [each.values[0] for each in _by_repeat(same, key)], wanted)
+        CrossValidationScore(metric, dict(params), [each.values[0] for each in _by_repeat(same, key)], wanted)
         for params, same in found.items()
     ]
     return sorted(estimates, key=lambda each: each.mean, reverse=direction == "maximize")
@@ -60,13 +60,13 @@ def _by_repeat(trials: Sequence[FrozenTrial], key: str) -> list[FrozenTrial]:
     return sorted(trials, key=lambda trial: (str(trial.params[key]).zfill(9), trial.number))
 
 
-def told(estimates: Sequence[Estimate], plan: Plan) -> list[str]:
-    """A line for each."""
+def format_scores_by_configuration(estimates: Sequence[CrossValidationScore], plan: Plan) -> list[str]:
+    """Return a line for each."""
     values = [" ".join(plan.space.overrides(each.params)) for each in estimates]
     return [f"{each.sentence}  {text}".rstrip() for each, text in zip(estimates, values, strict=True)]
 
 
-def chosen(trials: Sequence[FrozenTrial], plan: Plan, best: FrozenTrial) -> dict[str, Value]:
-    """The values of the best configuration: by its mean where trials are repeated."""
-    estimates = estimates_of(trials, plan)
+def best_params(trials: Sequence[FrozenTrial], plan: Plan, best: FrozenTrial) -> dict[str, Value]:
+    """Return the values of the best configuration: by its mean where trials are repeated."""
+    estimates = cross_validation_scores(trials, plan)
     return dict(estimates[0].params if estimates else best.params)

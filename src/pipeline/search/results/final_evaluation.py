@@ -32,7 +32,7 @@ BEST, DEFAULT = "best", "default"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FinalComparison:
     """Of one test metric, a value for each seed."""
 
     metric: str
@@ -60,8 +60,10 @@ class Comparison:
         return "a clear gain" if better else "it is worse" if worse else "no clear gain"
 
 
-def judge(plan: Plan, folder: Path, params: dict[str, Any], tell: Callable[[str], None]) -> Comparison | None:
-    """Train and test; what is already there from an earlier call stays. None if nothing could be judged."""
+def run_final_evaluation(
+    plan: Plan, folder: Path, params: dict[str, Any], tell: Callable[[str], None]
+) -> FinalComparison | None:
+    """Train and test both; keep what an earlier call has found. Return None if no test figure could be had."""
     seeds = [
         derive_seed(int(plan.config.seed), "final", number) % 10_000 for number in range(plan.settings.final_seeds)
     ]
@@ -83,8 +85,8 @@ def judge(plan: Plan, folder: Path, params: dict[str, Any], tell: Callable[[str]
     return _compare(found, kinds)
 
 
-def kept(plan: Plan, folder: Path, params: dict[str, Any]) -> Comparison | None:
-    """What was found of these values so far; None before anything was."""
+def saved_comparison(plan: Plan, folder: Path, params: dict[str, Any]) -> FinalComparison | None:
+    """Return what is saved for these values so far; None before anything is."""
     return _compare(_kept(folder), _kinds(plan, params))
 
 
@@ -98,7 +100,7 @@ def _label(kind: str, values: dict[str, Any]) -> str:
 
 
 def _train(plan: Plan, folder: Path, values: dict[str, Any], kind: str, seed: int) -> Run | None:
-    """An ordinary run, with all that one leaves behind."""
+    """Train an ordinary run, which leaves a run directory of its own."""
     runs = Path(plan.config.runs_dir).absolute()
     name = f"{folder.name}-{kind}"
     before = set(runs.glob(f"*-{name}-*"))
@@ -113,7 +115,7 @@ def _kept(folder: Path) -> dict[str, dict[str, Any]]:
     return FILE.record_or_warn(folder) or {}
 
 
-def _compare(entries: dict[str, dict[str, Any]], kinds: dict[str, dict[str, Any]]) -> Comparison | None:
+def _compare(entries: dict[str, dict[str, Any]], kinds: dict[str, dict[str, Any]]) -> FinalComparison | None:
     labels = tuple(_label(kind, values) for kind, values in kinds.items())
     chosen = [entry for key, entry in entries.items() if key.startswith(labels)]
     metric = headline_metric(set.intersection(*(set(entry["metrics"]) for entry in chosen))) if chosen else None
@@ -124,7 +126,7 @@ def _compare(entries: dict[str, dict[str, Any]], kinds: dict[str, dict[str, Any]
         values[entry["kind"]].append(entry["metrics"][metric])
     if not all(values[kind] for kind in kinds):  # the one without the other says nothing
         return None
-    return Comparison(metric, values[BEST], values[DEFAULT])
+    return FinalComparison(metric, values[BEST], values[DEFAULT])
 
 
 def _headline(metrics: dict[str, float]) -> str:

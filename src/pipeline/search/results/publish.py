@@ -1,4 +1,4 @@
-"""What a user looks at of a search: pictures and a page. Nothing wrong in them ends the search."""
+"""The pictures and the report of a search. An error in them does not end the search."""
 
 import traceback
 from collections.abc import Callable
@@ -15,8 +15,8 @@ LOG = "report.log"
 Tell = Callable[[str], object]
 
 
-def publish(plan: Plan, folder: Path, study: Study, tell: Tell, *, is_under_way: bool) -> list[str]:
-    """Make pictures and report; the files, relative to the search's directory `folder`.
+def write_search_outputs(plan: Plan, folder: Path, study: Study, tell: Tell, *, is_under_way: bool) -> list[str]:
+    """Make pictures and report; return the files, relative to the search's directory `folder`.
 
     `tell` is given one line for all that could not be made; what exactly went wrong is in LOG.
     """
@@ -24,18 +24,20 @@ def publish(plan: Plan, folder: Path, study: Study, tell: Tell, *, is_under_way:
     problems: list[Exception] = []
     try:
         from pipeline.search.results import search_report, search_results, split_scores
-        from pipeline.search.results.plots.draw import draw_all
+        from pipeline.search.results.plots.draw import write_plots
 
-        found = search_results.standing_of(plan, folder, study, is_under_way=is_under_way)
-        for drawn in draw_all(found):
+        found = search_results.read_search_results(plan, folder, study, is_under_way=is_under_way)
+        for drawn in write_plots(found):
             if isinstance(drawn, Exception):
                 problems.append(drawn)
             else:
                 made.append(drawn)
-        if (between := split_scores.gaps(found)) is not None:
+        if (between := split_scores.generalization_gaps(found)) is not None:
             write_atomically(folder / GAPS, between.markdown())
             made.append(folder / GAPS)
-        made.append(search_report.write(found, folder / REPORT, [each for each in made if each.suffix == ".png"]))
+        made.append(
+            search_report.write_search_report(found, folder / REPORT, [each for each in made if each.suffix == ".png"])
+        )
     except Exception as problem:  # noqa: BLE001  whatever it is: a search is not lost for a picture of it
         problems.append(problem)
     if problems:

@@ -25,27 +25,27 @@ from pipeline.reports.html import (
     table,
 )
 from pipeline.search.recipe import format_recipe, trial_command
-from pipeline.search.results.cross_validation import chosen
-from pipeline.search.results.final_evaluation import Comparison
-from pipeline.search.results.search_results import Standing, scores_of, seconds_of
-from pipeline.search.results.split_scores import gaps
-from pipeline.search.results.trial_table import shown, trial_table
+from pipeline.search.results.cross_validation import best_params
+from pipeline.search.results.final_evaluation import FinalComparison
+from pipeline.search.results.search_results import SearchResults, format_trial_scores, trial_seconds
+from pipeline.search.results.split_scores import generalization_gaps
+from pipeline.search.results.trial_table import trial_table, wrap_cell_text
 from pipeline.system.files import file_lock, write_atomically
 from pipeline.tracking.tracking_uri import redact
 
 
-def estimate_section(standing: Standing) -> Html | None:
-    if not standing.estimates:
+def cross_validation_section(results: SearchResults) -> Html | None:
+    if not results.estimates:
         return None
-    repeats, metric = standing.plan.repeats, standing.estimates[0].metric
+    repeats, metric = results.plan.repeats, results.estimates[0].metric
     rows: list[list[Child]] = [
         [
-            " ".join(standing.plan.space.overrides(each.params)) or "as it is",
+            " ".join(results.plan.space.overrides(each.params)) or "as it is",
             f"{each.mean:.4f}",
             "" if each.spread is None else f"{each.spread:.4f}",
             ", ".join(f"{value:.4f}" for value in each.values),
         ]
-        for each in standing.estimates
+        for each in results.estimates
     ]
     return section(
         "Estimate",
@@ -77,62 +77,64 @@ SAYS = {  # {first part of a picture's name: (title, how to read it)}
 }  # fmt: skip
 
 
-def write(standing: Standing, path: Path, pictures: Sequence[Path]) -> Path:
-    with file_lock(standing.folder / LOCK, timeout_seconds=PATIENCE_SECONDS):
-        write_atomically(path, render(standing, pictures))
+def write_search_report(results: SearchResults, path: Path, pictures: Sequence[Path]) -> Path:
+    with file_lock(results.folder / LOCK, timeout_seconds=PATIENCE_SECONDS):
+        write_atomically(path, render_search_report(results, pictures))
     return path
 
 
-def render(standing: Standing, pictures: Sequence[Path]) -> str:
+def render_search_report(results: SearchResults, pictures: Sequence[Path]) -> str:
     return page(
-        f"search {standing.name}",
-        _top(standing),
-        _verdict(standing),
-        estimate_section(standing),
-        _best(standing),
-        _test(standing),
-        _front(standing),
-        _gaps(standing),
+        f"search {results.name}",
+        _top(results),
+        _verdict(results),
+        cross_validation_section(results),
+        _best(results),
+        _test(results),
+        _front(results),
+        _gaps(results),
         *_pictures(pictures),
         section(
-            "Trials", trial_table(standing) if standing.trials else None, remark("A click on a heading sorts by it.")
+            "Trials", trial_table(results) if results.trials else None, remark("A click on a heading sorts by it.")
         ),
-        _searched(standing),
-        _commands(standing),
-        element("footer", f"{standing.name} · made from the directory of the search alone"),
+        _searched(results),
+        _commands(results),
+        element("footer", f"{results.name} · made from the directory of the search alone"),
     )
 
 
-def _top(standing: Standing) -> Html:
-    settings = standing.plan.settings
-    seconds = sum(seconds_of(each) or 0.0 for each in standing.trials)
+def _top(results: SearchResults) -> Html:
+    settings = results.plan.settings
+    seconds = sum(trial_seconds(each) or 0.0 for each in results.trials)
     sampler = str(settings.sampler._target_).rpartition(".")[2]
-    told = f"{standing.counts}; {sampler}; {formatting.format_duration(seconds)} of training"
-    state = None if standing.state == "finished" else element("p", element("span", _state(standing), class_="status"))
-    return element("header", element("h1", f"search {standing.name}"), element("p", told, class_="quiet"), state)
+    told = f"{results.counts}; {sampler}; {formatting.format_duration(seconds)} of training"
+    state = None if results.state == "finished" else element("p", element("span", _state(results), class_="status"))
+    return element("header", element("h1", f"search {results.name}"), element("p", told, class_="quiet"), state)
 
 
-def _state(standing: Standing) -> str:
-    if standing.is_under_way:
+def _state(results: SearchResults) -> str:
+    if results.is_under_way:
         return "under way: this is how far it has come"
-    return f"stopped after {standing.done} of {standing.wanted} trials"
+    return f"stopped after {results.done} of {results.wanted} trials"
 
 
-def _verdict(standing: Standing) -> Html:
-    best, comparison = standing.best, standing.comparison
+def _verdict(results: SearchResults) -> Html:
+    best, comparison = results.best, results.comparison
     if best is None:
         return element("p", "No trial has finished yet.", class_="verdict")
-    if standing.estimates:
-        found = standing.estimates[0]
+    if results.estimates:
+        found = results.estimates[0]
         spread = "" if found.spread is None else f"± {found.spread:.4f} between {len(found.values)} trials"
         return headline_figures([(f"{found.metric}, mean", f"{found.mean:.4f}", spread)])
     figures = [
         (name, score, f"validation, trial {best.number}" if place == 0 else f"trial {best.number}")
-        for place, (name, score) in enumerate(zip(standing.plan.objectives, scores_of(standing, best), strict=True))
+        for place, (name, score) in enumerate(
+            zip(results.plan.objectives, format_trial_scores(results, best), strict=True)
+        )
     ]
-    first = next((each for each in standing.trials if each.number == 0), None)
+    first = next((each for each in results.trials if each.number == 0), None)
     if first is not None and first.values is not None and first.number != best.number:
-        figures.append(("where it began", scores_of(standing, first)[0], "trial 0, the default"))
+        figures.append(("where it began", format_trial_scores(results, first)[0], "trial 0, the default"))
     if comparison is not None:
         figures += [
             (f"{comparison.metric}, {kind}", f"{statistics.mean(values):.4f}", _seeds(values))
@@ -149,11 +151,11 @@ def _seeds(values: Sequence[float]) -> str:
     return f"± {statistics.stdev(values):.4f}, {len(values)} seeds"
 
 
-def _best(standing: Standing) -> Html | None:
-    best, plan = standing.best, standing.plan
+def _best(results: SearchResults) -> Html | None:
+    best, plan = results.best, results.plan
     if best is None:
         return None
-    params = chosen(standing.trials, plan, best)
+    params = best_params(results.trials, plan, best)
     try:
         defaults, recipe = plan.space.texts(plan.default_params()), format_recipe(plan, params)
     except ConfigError:  # options that were there when the search began
@@ -163,7 +165,7 @@ def _best(standing: Standing) -> Html | None:
             key,
             text
             if defaults.get(key) in (text, None)
-            else join_html(text, element("span", f"  default: {shown(defaults[key])}", class_="quiet small")),
+            else join_html(text, element("span", f"  default: {wrap_cell_text(defaults[key])}", class_="quiet small")),
         )
         for key, text in plan.space.texts(params).items()
     ]
@@ -173,13 +175,13 @@ def _best(standing: Standing) -> Html | None:
         definition_list(rows),
         element("h3", "As a command", style="margin-top:1.4rem"),
         code_block(redact(typed)),
-        None if recipe is None else element("h3", f"As a recipe, conf/experiment/{standing.name}.yaml"),
+        None if recipe is None else element("h3", f"As a recipe, conf/experiment/{results.name}.yaml"),
         None if recipe is None else code_block(redact(recipe)),
     )
 
 
-def _test(standing: Standing) -> Html | None:
-    comparison = standing.comparison
+def _test(results: SearchResults) -> Html | None:
+    comparison = results.comparison
     if comparison is None:
         return None
     rows: list[list[Child]] = [
@@ -203,28 +205,30 @@ def _each(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.4f}" for value in values)
 
 
-def _fairness(comparison: Comparison) -> str:
+def _fairness(comparison: FinalComparison) -> str:
     fresh = "Ordinary runs on seeds that the search has not used; the search itself never sees the test set."
     if not comparison.default:
         return fresh
     return f"{fresh} A gain is clear if every seed of the best beats every seed of the default."
 
 
-def _front(standing: Standing) -> Html | None:
-    if len(standing.objectives) < 2 or not standing.front:
+def _front(results: SearchResults) -> Html | None:
+    if len(results.objectives) < 2 or not results.front:
         return None
 
     def row(trial: FrozenTrial) -> list[Child]:
-        values = " ".join(f"{key}={shown(text)}" for key, text in standing.plan.space.texts(trial.params).items())
-        return [str(trial.number), *scores_of(standing, trial), values]
+        values = " ".join(
+            f"{key}={wrap_cell_text(text)}" for key, text in results.plan.space.texts(trial.params).items()
+        )
+        return [str(trial.number), *format_trial_scores(results, trial), values]
 
-    head = ["trial", *standing.plan.objectives, "values"]
-    rows = [row(each) for each in sorted(standing.front, key=lambda each: each.values[0])]
+    head = ["trial", *results.plan.objectives, "values"]
+    rows = [row(each) for each in sorted(results.front, key=lambda each: each.values[0])]
     return section("None is better in each objective", table(head, rows))
 
 
-def _gaps(standing: Standing) -> Html | None:
-    found = gaps(standing)
+def _gaps(results: SearchResults) -> Html | None:
+    found = generalization_gaps(results)
     if found is None:
         return None
     title = f"From training to {found.part}"
@@ -245,8 +249,8 @@ def _inlined(path: Path, title: str) -> Html:
     return element("figure", element("img", src=png_data_uri(path.read_bytes()), alt=title), class_="chart")
 
 
-def _searched(standing: Standing) -> Html | None:
-    plan = standing.plan
+def _searched(results: SearchResults) -> Html | None:
+    plan = results.plan
     searched: list[list[Child]] = [
         [key, text, _condition(plan.space.conditions.get(key, {}))] for key, text in plan.settings.space.items()
     ]
@@ -270,12 +274,12 @@ def _condition(needed: "dict[str, frozenset[str]]") -> str:
     return ", ".join(f"{key}={' or '.join(sorted(values))}" for key, values in needed.items())
 
 
-def _commands(standing: Standing) -> Html | None:
-    name = f"{standing.name}{standing.whereabouts}"
+def _commands(results: SearchResults) -> Html | None:
+    name = f"{results.name}{results.whereabouts}"
     rows = [
         ("Make this page again", f"pipeline search show {name}"),
         ("Look at it in Optuna's dashboard", f"pipeline search dashboard {name}"),
     ]
-    if not standing.is_under_way:
-        rows.insert(0, ("Go on with it", standing.command_to_go_on))
+    if not results.is_under_way:
+        rows.insert(0, ("Go on with it", results.command_to_go_on))
     return section("To type", *(join_html(element("h3", title), code_block(text)) for title, text in rows))

@@ -1,4 +1,4 @@
-"""How a search stands: what its trials have come to, and which of them stand out."""
+"""The results of a search so far: its trials, their scores, and the best of them."""
 
 import math
 import shlex
@@ -14,8 +14,8 @@ from pipeline.errors import ConfigError
 from pipeline.search import study as studies
 from pipeline.search.plan import Plan
 from pipeline.search.results import final_evaluation
-from pipeline.search.results.cross_validation import Estimate, chosen, estimates_of
-from pipeline.search.results.final_evaluation import Comparison
+from pipeline.search.results.cross_validation import CrossValidationScore, best_params, cross_validation_scores
+from pipeline.search.results.final_evaluation import FinalComparison
 from pipeline.search.storage import with_retry
 from pipeline.search.study import STATE_NAMES, best_trial
 
@@ -24,14 +24,14 @@ ORDER = {state: place for place, state in enumerate(STATE_NAMES)}
 
 @dataclass(frozen=True)
 class Objective:
-    """`place` among the values of a trial."""
+    """One objective; `place` is its index in the values of a trial."""
 
     name: str
     place: int
     is_maximized: bool
 
     def value(self, trial: FrozenTrial) -> float | None:
-        """Of a finished trial; None of any other, and where it is no finite number."""
+        """Return the value of a finished trial; None for any other, and where it is not finite."""
         if trial.state != TrialState.COMPLETE or trial.values is None:
             return None
         value = float(trial.values[self.place])
@@ -45,9 +45,11 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """trials  as Optuna keeps them, without those that were one too many
-    front  of several objectives the trials that none is better than in each, else the best one
+class SearchResults:
+    """What a search has found so far.
+
+    trials      as Optuna stores them, without those that exceed the number asked for
+    front       the Pareto front for several objectives, else the best trial
     comparison  with the default configuration on the test set, once there is one
     """
 
@@ -72,18 +74,20 @@ class Standing:
         return best_trial(self.trials, self.plan)
 
     @cached_property
-    def comparison(self) -> Comparison | None:
+    def comparison(self) -> FinalComparison | None:
         if self.best is None:
             return None
         try:
-            return final_evaluation.kept(self.plan, self.folder, chosen(self.trials, self.plan, self.best))
+            return final_evaluation.saved_comparison(
+                self.plan, self.folder, best_params(self.trials, self.plan, self.best)
+            )
         except ConfigError:  # options that were there when the search began
             return None
 
     @cached_property
-    def estimates(self) -> list[Estimate]:
+    def estimates(self) -> list[CrossValidationScore]:
         """The best first; none where nothing is repeated."""
-        return estimates_of(self.trials, self.plan)
+        return cross_validation_scores(self.trials, self.plan)
 
     @property
     def done(self) -> int:
@@ -109,13 +113,13 @@ class Standing:
 
     @property
     def counts(self) -> str:
-        """`20 of 20 trials: 12 finished, 8 pruned`"""
+        """How many trials ended how, such as `20 of 20 trials: 12 finished, 8 pruned`."""
         found = Counter(trial.state for trial in self.trials)
         parts = [f"{found[state]} {word}" for state, word in STATE_NAMES.items() if found[state]]
         return f"{self.done} of {self.wanted} trials" + (f": {', '.join(parts)}" if parts else "")
 
     def ranked(self) -> list[FrozenTrial]:
-        """The best first by the first objective, behind them those without a score by their state."""
+        """Return the trials, the best by the first objective first; those without a score follow by state."""
         sign = -1 if self.objectives[0].is_maximized else 1
 
         def rank(trial: FrozenTrial) -> tuple[float, ...]:
@@ -125,26 +129,26 @@ class Standing:
         return sorted(self.trials, key=rank)
 
 
-def standing_of(plan: Plan, folder: Path, study: Study, *, is_under_way: bool) -> Standing:
+def read_search_results(plan: Plan, folder: Path, study: Study, *, is_under_way: bool) -> SearchResults:
     told = with_retry(lambda: study.get_trials(deepcopy=False))
     trials = [each for each in told if not each.user_attrs.get(studies.EXCESS)]
-    return Standing(plan, folder, trials, studies.best_trials(study), studies.total_trials(plan), is_under_way)
+    return SearchResults(plan, folder, trials, studies.best_trials(study), studies.total_trials(plan), is_under_way)
 
 
-def scores_of(standing: Standing, trial: FrozenTrial) -> list[str]:
-    """One for each objective; of a trial without values the newest one it was judged by."""
+def format_trial_scores(results: SearchResults, trial: FrozenTrial) -> list[str]:
+    """Return a text for each objective; for a trial without values, the newest intermediate value."""
     if trial.values is not None:
         return [
             f"{value:,.0f}" if abs(value) >= 1000 and math.isfinite(value) else f"{value:.4f}" for value in trial.values
         ]
     newest = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None
     first = "" if newest is None else f"{newest:.4f}"
-    return [first, *("" for _ in standing.objectives[1:])]
+    return [first, *("" for _ in results.objectives[1:])]
 
 
-def reason_of(trial: FrozenTrial) -> str:
+def failure_reason(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get(studies.REASON, "")).partition("\n")[0]
 
 
-def seconds_of(trial: FrozenTrial) -> float | None:
+def trial_seconds(trial: FrozenTrial) -> float | None:
     return None if trial.duration is None else trial.duration.total_seconds()

@@ -1,4 +1,4 @@
-"""What the trials of a search score on the parts of the data that `search.judged` names, over their seeds."""
+"""Scores of a search's trials on the splits that `search.judged` names, over their seeds."""
 
 import statistics
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from optuna.trial import TrialState
 
 from pipeline.search import study as studies
-from pipeline.search.results.search_results import Standing
+from pipeline.search.results.search_results import SearchResults
 from pipeline.search.space import Value
 
 SEED = "seed"
@@ -16,8 +16,8 @@ LEARNED_FROM = "train"
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Of the finished trials that differ in nothing but their seed.
+class ConfigurationScores:
+    """Scores of the finished trials that differ in nothing but their seed.
 
     values   of the keys that are searched, without the seed
     samples  that each was trained on
@@ -29,31 +29,31 @@ class Judgement:
     scores: dict[str, list[float]]
 
 
-def metric_of(standing: Standing) -> str:
-    """The one that the search is about, without its part: accuracy."""
-    return standing.objectives[0].name.rpartition("/")[2]
+def searched_metric(results: SearchResults) -> str:
+    """Return the first objective without its split, such as `accuracy`."""
+    return results.objectives[0].name.rpartition("/")[2]
 
 
-def judgements(standing: Standing) -> list[Judgement]:
-    """Whoever came first is the first."""
-    metric = metric_of(standing)
-    found: dict[tuple[object, ...], Judgement] = {}
-    for trial in sorted(standing.trials, key=lambda each: each.number):
+def scores_by_configuration(results: SearchResults) -> list[ConfigurationScores]:
+    """Return the scores of each configuration, in the order of their first trials."""
+    metric = searched_metric(results)
+    found: dict[tuple[object, ...], ConfigurationScores] = {}
+    for trial in sorted(results.trials, key=lambda each: each.number):
         told = trial.user_attrs.get(studies.SPLIT_SCORES)
         if trial.state != TrialState.COMPLETE or told is None:
             continue
-        parts = {part: told[part][metric] for part in standing.plan.scored_splits if metric in told.get(part, {})}
+        parts = {part: told[part][metric] for part in results.plan.scored_splits if metric in told.get(part, {})}
         values = {key: value for key, value in trial.params.items() if key != SEED}
         key = (*sorted(values.items()), told["samples"])
-        one = found.setdefault(key, Judgement(values, told["samples"], {part: [] for part in parts}))
+        one = found.setdefault(key, ConfigurationScores(values, told["samples"], {part: [] for part in parts}))
         for part, score in parts.items():
             one.scores[part].append(score)
     return list(found.values())
 
 
 @dataclass(frozen=True)
-class Gap:
-    """From training to the other part, for each trial: how much worse the network is on what it has not learned."""
+class GeneralizationGap:
+    """How much worse the network is on another split than on the training split, for each trial."""
 
     label: str
     train: list[float]
@@ -67,21 +67,20 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Gaps:
-    """`rows[0]` is what the others are compared with: the configuration of trial 0, the default. `key` is what they
-    differ in."""
+class GeneralizationGaps:
+    """The gaps of all configurations, which differ in `key`; they are compared with `rows[0]`, the default."""
 
     key: str
     metric: str
     part: str
-    rows: list[Gap]
+    rows: list[GeneralizationGap]
 
     @property
     def head(self) -> list[str]:
         scores = [f"training {self.metric}", f"{self.part} {self.metric}"]
         return [self.key, *scores, "gap", "change of the gap", f"change of {self.part}"]
 
-    def cells(self, row: Gap) -> list[str]:
+    def cells(self, row: GeneralizationGap) -> list[str]:
         first = self.rows[0]
         changes = [("", "")] if row is first else [(_change(row.widths, first.widths), _change(row.other, first.other))]
         return [row.label, *(_summary(values) for values in (row.train, row.other, row.widths)), *changes[0]]
@@ -102,21 +101,24 @@ class Gaps:
         return f"{table}\n\n{self.sentence}\n"
 
 
-def gaps(standing: Standing) -> Gaps | None:
-    """To the test part, or validation where only that is judged; None where nothing was judged on both."""
-    others = [part for part in ("test", "validation") if part in standing.plan.scored_splits]
-    if LEARNED_FROM not in standing.plan.scored_splits or not others:
+def generalization_gaps(results: SearchResults) -> GeneralizationGaps | None:
+    """Return the gaps from training to the test split, or to validation; None where no trial has scores on both."""
+    others = [part for part in ("test", "validation") if part in results.plan.scored_splits]
+    if LEARNED_FROM not in results.plan.scored_splits or not others:
         return None
-    metric, part = metric_of(standing), others[0]
-    found = [each for each in judgements(standing) if {LEARNED_FROM, part} <= each.scores.keys()]
-    higher = standing.objectives[0].is_maximized
-    rows = [Gap(label_of(each), each.scores[LEARNED_FROM], each.scores[part], higher) for each in found]
-    keys = [key for key in standing.plan.space.dimensions if key != SEED]
-    return Gaps(keys[0] if len(keys) == 1 else "configuration", metric, part, rows) if rows else None
+    metric, part = searched_metric(results), others[0]
+    found = [each for each in scores_by_configuration(results) if {LEARNED_FROM, part} <= each.scores.keys()]
+    higher = results.objectives[0].is_maximized
+    rows = [
+        GeneralizationGap(configuration_label(each), each.scores[LEARNED_FROM], each.scores[part], higher)
+        for each in found
+    ]
+    keys = [key for key in results.plan.space.dimensions if key != SEED]
+    return GeneralizationGaps(keys[0] if len(keys) == 1 else "configuration", metric, part, rows) if rows else None
 
 
-def label_of(judgement: Judgement) -> str:
-    """`dropout` where one key is searched, `model=mlp data.train_fraction=0.5` where several are."""
+def configuration_label(judgement: ConfigurationScores) -> str:
+    """Return `dropout` where one key is searched, `model=mlp data.train_fraction=0.5` where several are."""
     values = judgement.values
     if not values:
         return "all trials"

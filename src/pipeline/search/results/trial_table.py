@@ -6,20 +6,26 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.reports.html import Child, Html, element
-from pipeline.search.results.plots.scales import brief
-from pipeline.search.results.search_results import ORDER, Standing, reason_of, scores_of, seconds_of
+from pipeline.search.results.plots.scales import shorten_keys
+from pipeline.search.results.search_results import (
+    ORDER,
+    SearchResults,
+    failure_reason,
+    format_trial_scores,
+    trial_seconds,
+)
 from pipeline.search.study import STATE_NAMES
 
 ABSENT = "-"
 
 
-def trial_table(standing: Standing) -> Html:
+def trial_table(results: SearchResults) -> Html:
     """Each heading is a choice of order. A row knows its place in every order, and the style sheet sets it there."""
-    trials = standing.ranked()
-    names = brief(standing.plan.space.dimensions)
+    trials = results.ranked()
+    names = shorten_keys(results.plan.space.dimensions)
     keys = list(names)
-    heads = ["trial", "state", *(each.name for each in standing.objectives), *names.values(), "seconds", "reason"]
-    places = [_places(trials, ranks) for ranks in _ranks(standing, trials, keys)]
+    heads = ["trial", "state", *(each.name for each in results.objectives), *names.values(), "seconds", "reason"]
+    places = [_places(trials, ranks) for ranks in _ranks(results, trials, keys)]
     first = 2  # by the first objective
     choices = [
         element(
@@ -31,9 +37,9 @@ def trial_table(standing: Standing) -> Html:
     ]
     rows = []
     for row, trial in enumerate(trials):
-        cells = _cells(standing, trial, keys)
+        cells = _cells(results, trial, keys)
         style = ";".join(f"--o{column}:{orders[row]}" for column, orders in enumerate(places))
-        is_best = standing.best is not None and trial.number == standing.best.number
+        is_best = results.best is not None and trial.number == results.best.number
         of_state = "best" if is_best else None if trial.state == TrialState.COMPLETE else "quiet"
         rows.append(
             element(
@@ -56,40 +62,40 @@ def trial_table(standing: Standing) -> Html:
     return element("div", element("style", Html(rules)), body, class_="scroll trials")
 
 
-def _cells(standing: Standing, trial: FrozenTrial, keys: Sequence[str]) -> list[Child]:
-    scores: list[Child] = list(scores_of(standing, trial))
+def _cells(results: SearchResults, trial: FrozenTrial, keys: Sequence[str]) -> list[Child]:
+    scores: list[Child] = list(format_trial_scores(results, trial))
     if trial.values is None and scores[0]:
         scores[0] = element("span", str(scores[0]), title="its newest score: it was not trained to its end")
-    texts = standing.plan.space.texts(trial.params)
-    seconds = seconds_of(trial)
+    texts = results.plan.space.texts(trial.params)
+    seconds = trial_seconds(trial)
     return [
         str(trial.number),
         STATE_NAMES[trial.state],
         *scores,
-        *(shown(texts[key]) if key in texts else ABSENT for key in keys),
+        *(wrap_cell_text(texts[key]) if key in texts else ABSENT for key in keys),
         "" if seconds is None else f"{seconds:.1f}",
-        reason_of(trial),
+        failure_reason(trial),
     ]
 
 
-def shown(text: str) -> str:
-    """A number with as many digits as tell it from another one; the exact one stands in its command."""
+def wrap_cell_text(text: str) -> str:
+    """Return a number with few digits; the exact one is in the trial's command."""
     try:
         return f"{float(text):.4g}" if len(text) > 7 else text
     except ValueError:
         return text
 
 
-def _ranks(standing: Standing, trials: Sequence[FrozenTrial], keys: Sequence[str]) -> list[list[Any]]:
+def _ranks(results: SearchResults, trials: Sequence[FrozenTrial], keys: Sequence[str]) -> list[list[Any]]:
     """By which the trials are put in order, for each column."""
     found: list[list[Any]] = [[each.number for each in trials], [ORDER[each.state] for each in trials]]
-    for objective in standing.objectives:
+    for objective in results.objectives:
         sign = -1 if objective.is_maximized else 1
         values = [objective.value(each) for each in trials]
         found.append([(value is None, 0.0 if value is None else sign * value) for value in values])
     found += [[_as_number_or_text(each.params.get(key), key in each.params) for each in trials] for key in keys]
-    found.append([-(seconds_of(each) or 0.0) for each in trials])
-    found.append([(not reason_of(each), reason_of(each)) for each in trials])
+    found.append([-(trial_seconds(each) or 0.0) for each in trials])
+    found.append([(not failure_reason(each), failure_reason(each)) for each in trials])
     return found
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.search.results.plots import importance, learning, many, progress, values
 from pipeline.search.results.plots.look import SETTINGS
-from pipeline.search.results.search_results import Standing
+from pipeline.search.results.search_results import SearchResults
 from pipeline.system.files import write_atomically
 
 FOLDER = "figures"
@@ -23,11 +23,11 @@ COLOURS = 256
 Draw = Callable[[], Figure | None]
 
 
-def draw_all(standing: Standing) -> Iterator[Path | Exception]:
+def write_plots(results: SearchResults) -> Iterator[Path | Exception]:
     """Write figures/*.png of those that there is something to draw for; in place of one that failed, why."""
-    folder = standing.folder / FOLDER
+    folder = results.folder / FOLDER
     folder.mkdir(exist_ok=True)
-    for name, draw in _pictures(standing).items():
+    for name, draw in _pictures(results).items():
         path = folder / f"{name}.png"
         try:
             # None of matplotlib's state is left changed, and pyplot, which would keep every figure, is not used.
@@ -56,18 +56,18 @@ def _save(figure: Figure, path: Path) -> None:
     write_atomically(path, small.getvalue())
 
 
-def _pictures(standing: Standing) -> dict[str, Draw]:
+def _pictures(results: SearchResults) -> dict[str, Draw]:
     found: dict[str, Draw] = {
-        "learning_curve": lambda: learning.learning_curve(standing),
-        "history": lambda: progress.history(standing),
-        "front": lambda: many.front(standing),
-        "importance": lambda: importance.picture(standing) if standing.best is not None else None,
+        "learning_curve": lambda: learning.learning_curve_plot(results),
+        "history": lambda: progress.history_plot(results),
+        "front": lambda: many.pareto_plot(results),
+        "importance": lambda: importance.importance_plot(results) if results.best is not None else None,
     }
-    for objective in standing.objectives:
-        end = "" if len(standing.objectives) == 1 else f"_{re.sub(r'[^0-9A-Za-z]+', '_', objective.name)}"
-        found[f"slices{end}"] = lambda objective=objective: values.slices(standing, objective)  # type: ignore[misc]
-        found[f"contours{end}"] = lambda objective=objective: values.contours(standing, objective)  # type: ignore[misc]
-        found[f"parallel{end}"] = lambda objective=objective: many.parallel(standing, objective)  # type: ignore[misc]
-    found["curves"] = lambda: progress.curves(standing)
-    found["timeline"] = lambda: progress.timeline(standing)
+    for objective in results.objectives:
+        end = "" if len(results.objectives) == 1 else f"_{re.sub(r'[^0-9A-Za-z]+', '_', objective.name)}"
+        found[f"slices{end}"] = lambda objective=objective: values.slice_plot(results, objective)  # type: ignore[misc]
+        found[f"contours{end}"] = lambda objective=objective: values.contour_plot(results, objective)  # type: ignore[misc]
+        found[f"parallel{end}"] = lambda objective=objective: many.parallel_coordinate_plot(results, objective)  # type: ignore[misc]
+    found["curves"] = lambda: progress.learning_curves_plot(results)
+    found["timeline"] = lambda: progress.timeline_plot(results)
     return found

@@ -10,9 +10,9 @@ import optuna
 from matplotlib.figure import Figure
 from optuna.trial import TrialState, create_trial
 
-from pipeline.search.results.plots.look import BLUE, QUIET, paper, say
-from pipeline.search.results.plots.scales import brief, wrapped
-from pipeline.search.results.search_results import Objective, Standing
+from pipeline.search.results.plots.look import BLUE, QUIET, new_figure, note
+from pipeline.search.results.plots.scales import shorten_keys, wrap_label
+from pipeline.search.results.search_results import Objective, SearchResults
 
 LEAST = 10  # trials that were trained to their end or pruned
 TOP = 5  # trials that count as the best, at least; fewer tell hardly anything (Optuna's own advice)
@@ -22,21 +22,23 @@ MOST_BARS = 20
 
 @dataclass(frozen=True)
 class Importances:
-    """shares  {key: its part of the whole}, the largest first; empty where there is none to tell
-    remark  from how many trials, or why none can be told
+    """Importance of each key.
+
+    shares  {key: its share of the whole}, the largest first; empty where none can be computed
+    remark  from how many trials, or why none can be computed
     """
 
     shares: dict[str, float]
     remark: str
 
 
-def importances(standing: Standing, objective: Objective) -> Importances:
+def importances(results: SearchResults, objective: Objective) -> Importances:
     """PED-ANOVA (Watanabe et al. 2023), which compares the best trials with all of them, key by key.
 
     So it takes keys that only some trials have, and constants; and a pruned trial counts, as one that is not among the
     best. fANOVA needs the same keys in all trials, and their final scores.
     """
-    judged = [each for each in standing.trials if each.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    judged = [each for each in results.trials if each.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     scored = {each.number: value for each in judged if (value := objective.value(each)) is not None}
     if len(judged) < LEAST or len(scored) < 3:
         return Importances({}, f"With {len(judged)} of the {LEAST} trials that it takes, it is too early to tell.")
@@ -62,22 +64,22 @@ def importances(standing: Standing, objective: Objective) -> Importances:
     return Importances(shares, f"What parts the best {top} of {len(judged)} trials from the others.")
 
 
-def picture(standing: Standing) -> Figure:
-    found = [(each, importances(standing, each)) for each in standing.objectives]
-    names = brief(standing.plan.space.dimensions)
+def importance_plot(results: SearchResults) -> Figure:
+    found = [(each, importances(results, each)) for each in results.objectives]
+    names = shorten_keys(results.plan.space.dimensions)
     bars = max([min(len(each.shares), MOST_BARS) for _, each in found] or [0])
-    figure = paper(max(4.5 * len(found), 9), max(1.1 + 0.36 * bars, 1.6))
+    figure = new_figure(max(4.5 * len(found), 9), max(1.1 + 0.36 * bars, 1.6))
     for panel, (objective, each) in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
         panel.set_title(objective.name if len(found) > 1 else "Importance")
         if not each.shares:
-            say(panel, textwrap.fill(each.remark, 90 // len(found)))
+            note(panel, textwrap.fill(each.remark, 90 // len(found)))
             continue
         keys = list(each.shares)[:MOST_BARS]
         shares = [each.shares[key] for key in keys]
         panel.barh(range(len(keys)), shares, height=0.66, color=BLUE)
         for row, share in enumerate(shares):
             panel.text(share, row, f" {share:.0%}", va="center", size=8.5)
-        panel.set_yticks(range(len(keys)), [wrapped(names[key], 26, 2) for key in keys])
+        panel.set_yticks(range(len(keys)), [wrap_label(names[key], 26, 2) for key in keys])
         panel.set(xlim=(0, max(shares) * 1.12), ylim=(len(keys) - 0.4, -0.6), xticks=[])
         panel.set_xlabel(each.remark, color=QUIET, size=8.5)
         panel.grid(visible=False)

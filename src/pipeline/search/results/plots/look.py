@@ -50,12 +50,12 @@ SETTINGS: dict[Any, Any] = {
 FENCE = 2.0  # times the distance between the quartiles; what is worse is drawn at the edge
 
 
-def paper(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def window(values: Sequence[float], objective: Objective) -> tuple[float, float]:
-    """The range in which the scores differ that matter: a few hopeless ones would press all others together.
+def value_range(values: Sequence[float], objective: Objective) -> tuple[float, float]:
+    """Return the range to show: a few very bad scores would press all others together.
 
     Tukey's fence (1977), on the worse side only.
     """
@@ -72,25 +72,25 @@ def window(values: Sequence[float], objective: Objective) -> tuple[float, float]
     return low, high
 
 
-def shades(values: Sequence[float], objective: Objective) -> Normalize:
+def colour_scale(values: Sequence[float], objective: Objective) -> Normalize:
     """To be given the values themselves; see `toward_best`."""
-    low, high = window(values, objective)
+    low, high = value_range(values, objective)
     return Normalize(low, high, clip=True)
 
 
-def shade_map(objective: Objective) -> LinearSegmentedColormap:
+def colour_map(objective: Objective) -> LinearSegmentedColormap:
     return SHADES if objective.is_maximized else SHADES.reversed()
 
 
-def limit(panel: Axes, values: Sequence[float], objective: Objective) -> tuple[float, float]:
-    """Sets the vertical limits; the window that they show."""
-    low, high = window(values, objective)
+def limit_to_range(panel: Axes, values: Sequence[float], objective: Objective) -> tuple[float, float]:
+    """Set the vertical limits, and return the range that they show."""
+    low, high = value_range(values, objective)
     room = 0.06 * (high - low)
     panel.set_ylim(low - room, high + room)
     return low, high
 
 
-def tell_hidden(panel: Axes, values: Sequence[float], shown: tuple[float, float], objective: Objective) -> None:
+def note_hidden_values(panel: Axes, values: Sequence[float], shown: tuple[float, float], objective: Objective) -> None:
     hidden = sum(not shown[0] <= value <= shown[1] for value in values)
     if hidden:
         side, where = ("bottom", 0.01) if objective.is_maximized else ("top", 0.99)
@@ -99,7 +99,7 @@ def tell_hidden(panel: Axes, values: Sequence[float], shown: tuple[float, float]
         panel.text(0.99, where, sentence, transform=panel.transAxes, ha="right", va=side, color=QUIET, size=8, bbox=box)
 
 
-def say(panel: Axes, sentence: str) -> None:
+def note(panel: Axes, sentence: str) -> None:
     """In place of a drawing."""
     panel.axis("off")
     panel.text(0.5, 0.5, sentence, transform=panel.transAxes, ha="center", va="center", color=QUIET, wrap=True)

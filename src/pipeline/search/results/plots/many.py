@@ -12,10 +12,21 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
 from pipeline.reports.charts import LOGARITHMIC_FROM
-from pipeline.search.results.plots.look import BLUE, INK, ORANGE, PAPER, QUIET, SOFT, paper, shade_map, shades, window
-from pipeline.search.results.plots.scales import Scale, number, wrapped, written
-from pipeline.search.results.plots.values import scales, scored, spread
-from pipeline.search.results.search_results import Objective, Standing
+from pipeline.search.results.plots.look import (
+    BLUE,
+    INK,
+    ORANGE,
+    PAPER,
+    QUIET,
+    SOFT,
+    colour_map,
+    colour_scale,
+    new_figure,
+    value_range,
+)
+from pipeline.search.results.plots.scales import Scale, format_tick_value, number_axis, wrap_label
+from pipeline.search.results.plots.values import axis_scales, finished_scores, jitter
+from pipeline.search.results.search_results import Objective, SearchResults
 
 MOST_KEYS = 10
 MOST_NAMED = 15
@@ -23,17 +34,17 @@ MOST_PAIRS = 6
 ABSENT = -0.14  # where the lines of trials go that have not a key
 
 
-def parallel(standing: Standing, objective: Objective) -> Figure | None:
-    """An upright axis for each key, and a line for each trial from one to the next; the last axis is the score."""
-    trials, found = scored(standing, objective), scales(standing, objective)[:MOST_KEYS]
+def parallel_coordinate_plot(results: SearchResults, objective: Objective) -> Figure | None:
+    """Plot an upright axis for each key, and a line for each trial across them; the last axis is the score."""
+    trials, found = finished_scores(results, objective), axis_scales(results, objective)[:MOST_KEYS]
     if not found:
         return None
     values = [value for _, value in trials]
-    (low, high), norm, colours = window(values, objective), shades(values, objective), shade_map(objective)
+    (low, high), norm, colours = value_range(values, objective), colour_scale(values, objective), colour_map(objective)
     columns = [_column(scale, [each for each, _ in trials]) for scale in found]
     columns.append((np.clip(values, low, high) - low) / (high - low))
     heights = np.stack(columns, axis=1)
-    figure = paper(max(1.35 * (len(found) + 1) + 1, 7), 4.4)
+    figure = new_figure(max(1.35 * (len(found) + 1) + 1, 7), 4.4)
     panel = figure.subplots()
     lines = LineCollection(
         [np.stack([np.arange(len(found) + 1), row], axis=1) for row in heights],
@@ -49,10 +60,14 @@ def parallel(standing: Standing, objective: Objective) -> Figure | None:
             _upright(panel, place, [(ABSENT, "not searched")], quiet=True)
     worst = ("≤ " if objective.is_maximized else "") if min(values) < low else ""
     top = "≥ " if max(values) > high else ""
-    marks = [(0.0, f"{worst}{written(low)}"), (0.5, written((low + high) / 2)), (1.0, f"{top}{written(high)}")]
+    marks = [
+        (0.0, f"{worst}{format_tick_value(low)}"),
+        (0.5, format_tick_value((low + high) / 2)),
+        (1.0, f"{top}{format_tick_value(high)}"),
+    ]
     _upright(panel, len(found), marks)
-    names = [wrapped(scale.name, 15) for scale in found]
-    panel.set_xticks(range(len(found) + 1), [*names, wrapped(objective.name, 15)], color=INK)
+    names = [wrap_label(scale.name, 15) for scale in found]
+    panel.set_xticks(range(len(found) + 1), [*names, wrap_label(objective.name, 15)], color=INK)
     panel.xaxis.tick_top()
     panel.tick_params(length=0)
     panel.set(xlim=(-0.15, len(found) + 0.5), ylim=(min(heights.min(), 0) - 0.05, 1.05), yticks=[])
@@ -66,7 +81,7 @@ def parallel(standing: Standing, objective: Objective) -> Figure | None:
 def _column(scale: Scale, trials: Sequence[FrozenTrial]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     """How high each trial's line is on this axis."""
     there = [each for each in trials if scale.key in each.params]
-    places = spread([scale.place(each.params[scale.key]) for each in there], scale, amount=0.25)
+    places = jitter([scale.place(each.params[scale.key]) for each in there], scale, amount=0.25)
     by_number = {each.number: scale.share_of(place) for each, place in zip(there, places, strict=True)}
     return np.array([by_number.get(each.number, ABSENT) for each in trials])
 
@@ -79,18 +94,18 @@ def _upright(panel: Axes, place: float, marks: Sequence[tuple[float, str]], *, q
         panel.text(place + 0.04, height, text, va="center", size=7.5, color=QUIET if quiet else INK, bbox=box, zorder=5)
 
 
-def front(standing: Standing) -> Figure | None:
+def pareto_plot(results: SearchResults) -> Figure | None:
     """Each two objectives against each other; the trials that none is better than in each stand out."""
-    objectives = standing.objectives
-    trials = [each for each in standing.trials if all(one.value(each) is not None for one in objectives)]
+    objectives = results.objectives
+    trials = [each for each in results.trials if all(one.value(each) is not None for one in objectives)]
     if len(objectives) < 2 or not trials:
         return None
     pairs = list(combinations(objectives, 2))[:MOST_PAIRS]
     columns = min(len(pairs), 3)
     rows = -(-len(pairs) // columns)
-    figure = paper(max(4.4 * columns, 7), 4.2 * rows)
+    figure = new_figure(max(4.4 * columns, 7), 4.2 * rows)
     panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
-    standing_out = {each.number for each in standing.front}
+    standing_out = {each.number for each in results.front}
     best = [each for each in trials if each.number in standing_out]
     for panel, (across, up) in zip(panels, pairs, strict=False):
         _pair(panel, across, up, trials, best, is_whole=len(objectives) == 2)
@@ -130,6 +145,6 @@ def _pair(
         is_log = min(values) > 0 and max(values) / min(values) > LOGARITHMIC_FROM
         if is_log:
             getattr(panel, f"set_{letter}scale")("log")
-        number(axis, min(values), max(values), is_log=is_log)
+        number_axis(axis, min(values), max(values), is_log=is_log)
         arrow = "more is better" if objective.is_maximized else "less is better"
         axis.set_label_text(f"{objective.name}  ({arrow})")

@@ -21,12 +21,12 @@ from pipeline.search.results.plots.look import (
     QUIET,
     SOFT,
     STATE_COLOURS,
-    limit,
-    paper,
-    tell_hidden,
+    limit_to_range,
+    new_figure,
+    note_hidden_values,
 )
-from pipeline.search.results.plots.scales import cut, written
-from pipeline.search.results.search_results import Objective, Standing
+from pipeline.search.results.plots.scales import format_tick_value, truncate_text
+from pipeline.search.results.search_results import Objective, SearchResults
 from pipeline.search.study import STATE_NAMES
 
 MOST_ROWS = 40
@@ -36,24 +36,24 @@ UNITS = ((3600.0, 3, "hours"), (60.0, 5, "minutes"), (1.0, 0, "seconds"))  # (se
 Span = tuple[float, float]
 
 
-def history(standing: Standing) -> Figure | None:
-    """The score of each trial, and the best until then."""
-    drawn = [(each, _scored(standing, each)) for each in standing.objectives]
+def history_plot(results: SearchResults) -> Figure | None:
+    """Plot the score of each trial, and the best until then."""
+    drawn = [(each, _scored(results, each)) for each in results.objectives]
     if not any(points for _, points in drawn):
         return None
-    figure = paper(9, 3.4 * len(drawn))
+    figure = new_figure(9, 3.4 * len(drawn))
     for panel, (objective, points) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
-        _history(panel, standing, objective, points)
+        _history(panel, results, objective, points)
     return figure
 
 
-def _history(panel: Axes, standing: Standing, objective: Objective, points: list[tuple[int, float]]) -> None:
-    pruned = _pruned(standing) if len(standing.objectives) == 1 else []
+def _history(panel: Axes, results: SearchResults, objective: Objective, points: list[tuple[int, float]]) -> None:
+    pruned = _pruned(results) if len(results.objectives) == 1 else []
     every = [value for _, value in points]
     panel.set(title=objective.name, xlabel="trial")
     if not every:
         return
-    low, high = shown = limit(panel, every, objective)
+    low, high = shown = limit_to_range(panel, every, objective)
     for part, colour, label in ((pruned, SOFT, "pruned: its last score"), (points, BLUE, "finished")):
         numbers, values = [number for number, _ in part], [value for _, value in part]
         if part:
@@ -61,12 +61,12 @@ def _history(panel: Axes, standing: Standing, objective: Objective, points: list
             panel.scatter(numbers, places, s=26, color=colour, edgecolor=PAPER, linewidth=0.6, label=label, zorder=2)
     best = [objective.best(every[: count + 1]) for count in range(len(every))]
     numbers = [number for number, _ in points]
-    last = max(each.number for each in standing.trials)
+    last = max(each.number for each in results.trials)
     steps = np.clip([*best, best[-1]], low, high)
     panel.step([*numbers, max(last, numbers[-1])], steps, where="post", color=ORANGE, label="best so far", zorder=3)
     first = next(number for number, value in points if value == best[-1])
     panel.annotate(
-        f"{written(best[-1])}  (trial {first})",
+        f"{format_tick_value(best[-1])}  (trial {first})",
         (first, best[-1]),
         xytext=(4, -11 if objective.is_maximized else 11),
         textcoords="offset points",
@@ -78,20 +78,20 @@ def _history(panel: Axes, standing: Standing, objective: Objective, points: list
     )
     panel.set_xlim(-0.6, last + 0.6)
     panel.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
-    tell_hidden(panel, [*every, *(value for _, value in pruned)], shown, objective)
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_tick_value(value)))
+    note_hidden_values(panel, [*every, *(value for _, value in pruned)], shown, objective)
     panel.legend(loc="lower left", bbox_to_anchor=(0.35, 1.0), ncols=3, borderaxespad=0.2, fontsize=8.5)
 
 
-def curves(standing: Standing) -> Figure | None:
-    """The validations of each trial, from which the pruner decides."""
-    trials = [each for each in standing.trials if sum(map(np.isfinite, each.intermediate_values.values())) > 1]
+def learning_curves_plot(results: SearchResults) -> Figure | None:
+    """Plot the validation scores of each trial, from which the pruner decides."""
+    trials = [each for each in results.trials if sum(map(np.isfinite, each.intermediate_values.values())) > 1]
     if not trials:
         return None
-    objective = standing.objectives[0]
-    figure = paper(9, 3.4)
+    objective = results.objectives[0]
+    figure = new_figure(9, 3.4)
     panel = figure.subplots()
-    best = standing.best
+    best = results.best
     ends = []
     for trial in trials:
         steps, values = zip(*sorted(trial.intermediate_values.items()), strict=True)
@@ -108,15 +108,15 @@ def curves(standing: Standing) -> Figure | None:
     if ends:
         finite = [value for each in trials for value in each.intermediate_values.values() if np.isfinite(value)]
         hardly = 0.1 if len(trials) > 10 else 0.0  # how many of the values may lie outside
-        limit(panel, [*ends, *np.quantile(finite, [hardly, 1 - hardly])], objective)
+        limit_to_range(panel, [*ends, *np.quantile(finite, [hardly, 1 - hardly])], objective)
     panel.set(title=f"{objective.name} of each trial", xlabel="validation")
     panel.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     return figure
 
 
-def timeline(standing: Standing) -> Figure | None:
-    """A bar for each trial, in the row of the worker that trained it."""
-    trials = [each for each in standing.trials if each.datetime_start is not None]
+def timeline_plot(results: SearchResults) -> Figure | None:
+    """Plot a bar for each trial, in the row of the worker that trained it."""
+    trials = [each for each in results.trials if each.datetime_start is not None]
     if not trials:
         return None
     now = datetime.now()  # noqa: DTZ005  as Optuna's
@@ -126,7 +126,7 @@ def timeline(standing: Standing) -> Figure | None:
     first = min(start for start, _ in spans)
     spent = max(_without(end, pauses) for _, end in spans) - first
     size, unit = next((size, name) for size, least, name in UNITS if spent >= least * size)
-    figure = paper(9, 1.3 + 0.42 * len(set(rows.values())))
+    figure = new_figure(9, 1.3 + 0.42 * len(set(rows.values())))
     panel = figure.subplots()
     for trial, (start, end) in zip(trials, spans, strict=True):
         left, right = ((_without(each, pauses) - first) / size for each in (start, end))
@@ -148,14 +148,14 @@ def timeline(standing: Standing) -> Figure | None:
     return figure
 
 
-def _scored(standing: Standing, objective: Objective) -> list[tuple[int, float]]:
-    values = ((each.number, objective.value(each)) for each in standing.trials)
+def _scored(results: SearchResults, objective: Objective) -> list[tuple[int, float]]:
+    values = ((each.number, objective.value(each)) for each in results.trials)
     return [(number, value) for number, value in values if value is not None]
 
 
-def _pruned(standing: Standing) -> list[tuple[int, float]]:
-    """(number, the last value that it was judged by)"""
-    pruned = [each for each in standing.trials if each.state == TrialState.PRUNED and each.intermediate_values]
+def _pruned(results: SearchResults) -> list[tuple[int, float]]:
+    """Return (number, last intermediate value) of the pruned trials."""
+    pruned = [each for each in results.trials if each.state == TrialState.PRUNED and each.intermediate_values]
     last = ((each.number, each.intermediate_values[max(each.intermediate_values)]) for each in pruned)
     return [(number, value) for number, value in last if np.isfinite(value)]
 
@@ -181,7 +181,7 @@ def _without(moment: float, pauses: Sequence[Span]) -> float:
 
 
 def _rows(trials: Sequence[FrozenTrial]) -> dict[int, int]:
-    """{number of a trial: its row}"""
+    """Return {number of a trial: its row}."""
     workers = sorted({_worker(each) for each in trials})
     return {each.number: workers.index(_worker(each)) % MOST_ROWS for each in trials}
 
@@ -196,7 +196,9 @@ def _worker(trial: FrozenTrial) -> tuple[str, int, str]:
 def _name_rows(panel: Axes, trials: Sequence[FrozenTrial], rows: dict[int, int]) -> None:
     by_row = {rows[each.number]: _worker(each) for each in trials}
     hosts = {host for host, _, _ in by_row.values() if host}
-    names = [f"{cut(host, 16)} {name}" if len(hosts) > 1 else f"worker {name}" for host, _, name in by_row.values()]
+    names = [
+        f"{truncate_text(host, 16)} {name}" if len(hosts) > 1 else f"worker {name}" for host, _, name in by_row.values()
+    ]
     panel.set_yticks(list(by_row), names)
     panel.set_ylim(len(by_row) - 0.4, -0.75)
 

@@ -70,7 +70,7 @@ class Scale:
         """(place, text) of a few values, the ends among them."""
         if isinstance(self.dimension, Choices):
             named = self.labels if len(self.labels) <= MOST_LABELS else [self.labels[0], self.labels[-1]]
-            texts = told_apart([self.dimension.text(each) for each in named])
+            texts = distinct_labels([self.dimension.text(each) for each in named])
             return [(self.place(each), text) for each, text in zip(named, texts, strict=True)]
         low, high = self._ends()
         if low == high:
@@ -79,7 +79,7 @@ class Scale:
         if self.dimension.is_whole:
             inside = [each for each in inside if each == int(each)]
         apart = [each for each in inside if 0.12 < self.share_of(each) < 0.88]
-        return [(each, written(each)) for each in (low, *apart, high)]
+        return [(each, format_tick_value(each)) for each in (low, *apart, high)]
 
     def dress(self, axis: Axis) -> None:
         """Scale, ends, ticks and name of a panel's axis."""
@@ -94,16 +94,16 @@ class Scale:
             self._choice(axis)
         else:
             assert not isinstance(self.dimension, Choices)
-            number(axis, *self._ends(), is_log=self.is_log, is_whole=self.dimension.is_whole)
+            number_axis(axis, *self._ends(), is_log=self.is_log, is_whole=self.dimension.is_whole)
         getattr(panel, f"set_{letter}lim")(*ends)
-        axis.set_label_text(wrapped(self.name, 34))
+        axis.set_label_text(wrap_label(self.name, 34))
 
     def _choice(self, axis: Axis) -> None:
         places, texts = zip(*self.ticks(), strict=True)
         if _letter(axis) == "y":
-            axis.set_ticks(places, [wrapped(text, 14, 2) for text in texts])
+            axis.set_ticks(places, [wrap_label(text, 14, 2) for text in texts])
         elif len(texts) <= 5:
-            axis.set_ticks(places, [wrapped(text, 40 // len(texts), 2) for text in texts])
+            axis.set_ticks(places, [wrap_label(text, 40 // len(texts), 2) for text in texts])
         else:
             axis.set_ticks(places, texts)
             for label in axis.get_ticklabels():
@@ -119,7 +119,7 @@ def _letter(axis: Axis) -> str:
     return "x" if isinstance(axis, XAxis) else "y"
 
 
-def number(axis: Axis, low: float, high: float, *, is_log: bool, is_whole: bool = False) -> None:
+def number_axis(axis: Axis, low: float, high: float, *, is_log: bool, is_whole: bool = False) -> None:
     """Ticks and what is written beside them, for values from `low` to `high`."""
     if is_log:
         few = high / low < 30  # powers of ten alone would leave the axis without a number
@@ -127,15 +127,15 @@ def number(axis: Axis, low: float, high: float, *, is_log: bool, is_whole: bool 
         axis.set_minor_formatter(NullFormatter())
     else:
         axis.set_major_locator(MaxNLocator(5, integer=is_whole))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_tick_value(value)))
 
 
-def written(value: float) -> str:
+def format_tick_value(value: float) -> str:
     return format_tick(float(f"{value:.4g}"))
 
 
-def brief(keys: Iterable[str]) -> dict[str, str]:
-    """The last part of each key, with as much before it as tells it from the others."""
+def shorten_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Return the last part of each key, with as much before it as makes it unique."""
     known = list(keys)
     found = {}
     for key in known:
@@ -146,25 +146,25 @@ def brief(keys: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def cut(text: str, longest: int = LONGEST) -> str:
+def truncate_text(text: str, longest: int = LONGEST) -> str:
     """Its beginning and its end."""
     half = (longest - 1) // 2
     return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
 
 
-def told_apart(texts: Sequence[str]) -> list[str]:
+def distinct_labels(texts: Sequence[str]) -> list[str]:
     """Each cut to LONGEST; where that leaves several alike, without what all of them begin with."""
-    found = [cut(text) for text in texts]
+    found = [truncate_text(text) for text in texts]
     if len(set(found)) == len(texts):
         return found
     same = next((at for at, letters in enumerate(zip(*texts, strict=False)) if len(set(letters)) > 1), 0)
     return [f"…{text[same : same + LONGEST - 2]}…" for text in texts]
 
 
-def wrapped(text: str, width: int, lines: int = 3) -> str:
+def wrap_label(text: str, width: int, lines: int = 3) -> str:
     """Broken where a word of it ends, and cut off in the middle where it has more than so many lines."""
     rows = [""]
-    for part in re.findall(rf"[^._\-/, ]{{0,{width}}}[._\-/, ]?", cut(text, width * lines)):
+    for part in re.findall(rf"[^._\-/, ]{{0,{width}}}[._\-/, ]?", truncate_text(text, width * lines)):
         if len(rows[-1]) + len(part) > width and rows[-1]:
             rows.append("")
         rows[-1] += part

@@ -11,9 +11,18 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
 from pipeline.search.results.plots.importance import importances
-from pipeline.search.results.plots.look import ORANGE, PAPER, QUIET, limit, paper, shade_map, shades, tell_hidden
-from pipeline.search.results.plots.scales import Scale, brief
-from pipeline.search.results.search_results import Objective, Standing
+from pipeline.search.results.plots.look import (
+    ORANGE,
+    PAPER,
+    QUIET,
+    colour_map,
+    colour_scale,
+    limit_to_range,
+    new_figure,
+    note_hidden_values,
+)
+from pipeline.search.results.plots.scales import Scale, shorten_keys
+from pipeline.search.results.search_results import Objective, SearchResults
 
 COLUMNS = 3
 MOST_SLICES = 24
@@ -26,43 +35,43 @@ NEAR = 0.2  # where less than this of a trial is known the surface ends
 Numbers = Any  # an array of floats
 
 
-def scales(standing: Standing, objective: Objective) -> list[Scale]:
-    """Of the keys that a finished trial has, the most important first."""
-    dimensions = standing.plan.space.dimensions
-    used = {key for each, _ in scored(standing, objective) for key in each.params}
-    names = brief(dimensions)
-    shares = importances(standing, objective).shares
+def axis_scales(results: SearchResults, objective: Objective) -> list[Scale]:
+    """Return the scales of the keys that finished trials have, the most important first."""
+    dimensions = results.plan.space.dimensions
+    used = {key for each, _ in finished_scores(results, objective) for key in each.params}
+    names = shorten_keys(dimensions)
+    shares = importances(results, objective).shares
     keys = sorted((key for key in dimensions if key in used), key=lambda key: -shares.get(key, 0.0))
     return [Scale(key, names[key], dimensions[key]) for key in keys]
 
 
-def scored(standing: Standing, objective: Objective) -> list[tuple[FrozenTrial, float]]:
-    """The finished trials; the best at the end, to be drawn over the others."""
-    found = [(each, value) for each in standing.trials if (value := objective.value(each)) is not None]
+def finished_scores(results: SearchResults, objective: Objective) -> list[tuple[FrozenTrial, float]]:
+    """Return the finished trials and their scores; the best comes last, to be drawn over the others."""
+    found = [(each, value) for each in results.trials if (value := objective.value(each)) is not None]
     return sorted(found, key=lambda pair: pair[1] if objective.is_maximized else -pair[1])
 
 
-def slices(standing: Standing, objective: Objective) -> Figure | None:
-    """A panel for each key: its values across, the score upwards, later trials darker."""
-    trials, found = scored(standing, objective), scales(standing, objective)[:MOST_SLICES]
+def slice_plot(results: SearchResults, objective: Objective) -> Figure | None:
+    """Plot a panel for each key: its values across, the score upwards, later trials darker."""
+    trials, found = finished_scores(results, objective), axis_scales(results, objective)[:MOST_SLICES]
     if not found:
         return None
     columns = min(COLUMNS, len(found))
     rows = -(-len(found) // columns)
-    figure = paper(max(3.6 * columns, 5.4), 3.1 * rows)
+    figure = new_figure(max(3.6 * columns, 5.4), 3.1 * rows)
     panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     every = [value for _, value in trials]
-    low, high = shown = limit(panels[0], every, objective)
+    low, high = shown = limit_to_range(panels[0], every, objective)
     last = max(each.number for each, _ in trials)
     drawn = None
     for panel, scale in zip(panels, found, strict=False):
         here = [(each, value) for each, value in trials if scale.key in each.params]
-        across = spread([scale.place(each.params[scale.key]) for each, _ in here], scale)
+        across = jitter([scale.place(each.params[scale.key]) for each, _ in here], scale)
         drawn = panel.scatter(
             across,
             np.clip([value for _, value in here], low, high),
             c=[each.number for each, _ in here],
-            cmap=shade_map(Objective("", 0, True)),
+            cmap=colour_map(Objective("", 0, True)),
             vmin=0,
             vmax=max(last, 1),
             s=30,
@@ -77,15 +86,15 @@ def slices(standing: Standing, objective: Objective) -> Figure | None:
         panel.axis("off")
     for first in range(0, len(found), columns):
         panels[first].set_ylabel(objective.name)
-    tell_hidden(panels[0], every, shown, objective)
+    note_hidden_values(panels[0], every, shown, objective)
     if drawn is not None and last > 0:
         figure.colorbar(drawn, ax=panels, label="trial", aspect=30, shrink=0.8, pad=0.01)
     return figure
 
 
-def contours(standing: Standing, objective: Objective) -> Figure | None:
-    """A panel for each two of the most important keys, as far as both differ between trials."""
-    trials, found = scored(standing, objective), scales(standing, objective)[:KEYS_IN_PAIRS]
+def contour_plot(results: SearchResults, objective: Objective) -> Figure | None:
+    """Plot a panel for each pair of the most important keys, as far as both differ between trials."""
+    trials, found = finished_scores(results, objective), axis_scales(results, objective)[:KEYS_IN_PAIRS]
     pairs = []
     for across, up in combinations(found, 2):
         here = [each for each in trials if {across.key, up.key} <= each[0].params.keys()]
@@ -93,9 +102,9 @@ def contours(standing: Standing, objective: Objective) -> Figure | None:
             pairs.append((across, up, here))
     if not pairs:
         return None
-    figure = paper(max(4.1 * len(pairs), 5.6), 3.9)
+    figure = new_figure(max(4.1 * len(pairs), 5.6), 3.9)
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
-    norm, colours = shades([value for _, value in trials], objective), shade_map(objective)
+    norm, colours = colour_scale([value for _, value in trials], objective), colour_map(objective)
     for panel, (across, up, here) in zip(panels, pairs, strict=True):
         scores = [value for _, value in here]
         for scale, axis in ((across, panel.xaxis), (up, panel.yaxis)):
@@ -107,7 +116,7 @@ def contours(standing: Standing, objective: Objective) -> Figure | None:
                 panel.pcolormesh(x, y, ground, cmap=colours, norm=norm, alpha=0.45, shading="nearest", linewidth=0)
             else:
                 panel.contourf(x, y, ground, levels=12, cmap=colours, norm=norm, alpha=0.55, extend="both")
-        x, y = (spread([scale.place(each.params[scale.key]) for each, _ in here], scale) for scale in (across, up))
+        x, y = (jitter([scale.place(each.params[scale.key]) for each, _ in here], scale) for scale in (across, up))
         panel.scatter(x, y, c=scores, cmap=colours, norm=norm, s=30, edgecolor=PAPER, linewidth=0.7, zorder=3)
         panel.scatter(x[-1], y[-1], s=85, facecolor="none", edgecolor=ORANGE, linewidth=1.8, zorder=4)
     figure.colorbar(ScalarMappable(norm, colours), ax=panels, label=objective.name, aspect=30, shrink=0.9, pad=0.01)
@@ -133,7 +142,7 @@ def _nearness(grid: Numbers, scale: Scale, values: Sequence[Any]) -> Numbers:
     return np.exp(-0.5 * ((grid[:, None] - shares) / SMOOTHING) ** 2)
 
 
-def spread(places: Sequence[float], scale: Scale, *, amount: float = 0.5) -> Numbers:
+def jitter(places: Sequence[float], scale: Scale, *, amount: float = 0.5) -> Numbers:
     """Trials with the same choice beside each other instead of on top, each always in the same place."""
     found = np.array(places, dtype=float)
     if not scale.is_choice:
