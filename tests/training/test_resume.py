@@ -157,3 +157,13 @@ def test_a_run_that_stopped_at_its_limit_of_steps_matches_one_with_a_higher_limi
     assert str(final["callbacks"]) == str(again["callbacks"])
     means = dict(whole_metrics.named("train/loss_epoch"))  # added up in other portions, which ended at the limit
     assert all(mean == pytest.approx(means[step]) for step, mean in after.named("train/loss_epoch"))
+
+
+def test_a_finished_run_that_is_lengthened_takes_the_schedule_of_its_new_length(fit, tmp_path):
+    fit(tmp_path / "longer", epochs=2)
+    _, _, lengthened = fit(tmp_path / "longer", epochs=3, callbacks=lambda: [LearningRate()])
+    _, _, whole = fit(tmp_path / "whole", epochs=3, callbacks=lambda: [LearningRate()])
+
+    rates, expected = dict(lengthened.named("train/learning_rate")), dict(whole.named("train/learning_rate"))
+    assert rates == {step: rate for step, rate in expected.items() if step > 40}
+    assert len(rates) > 1
