@@ -31,7 +31,7 @@ class ByHandBeside(pl.Callback):
         shapes = [tuple(each.shape) for each in pl_module.network.parameters()]
         if shapes != [tuple(each.shape) for each in net.parameters()]:
             raise ValueError(f"{self.net} is not the network under measure: {shapes}")
-        images, labels = training_images(self.folder, len(loader.part))
+        images, labels = training_images(self.folder, len(loader.split))
         self.by_hand = ByHand(net, images, labels, loader.batch_size, pl_module.total_steps)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -47,7 +47,7 @@ def first_finding(case: Case, seed: int, home: Path) -> str:
     subprocess.run(command, cwd=home, check=False, capture_output=True, env=os.environ)
     run = Run((home / "runs" / "latest").resolve())
     inputs, _ = collect_inputs(run, load_report_data(run))
-    return next((each.fault for each in run_checks(inputs)), NOTHING)
+    return next((finding.name for finding in run_checks(inputs)), NOTHING)
 
 
 def _table(confusion: Counter[tuple[str, str]]) -> Table:

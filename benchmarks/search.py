@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tests.tracking import servers
 
 from benchmarks.figure import Figure, Skipped
+from pipeline.config.frozen import TrustPolicy
 from pipeline.search import plan as plans
 from pipeline.search import study as studies
 
@@ -104,7 +105,7 @@ def _trials(home: str, *words: str) -> list[FrozenTrial]:
 
 def _trials_in(place: Path) -> list[FrozenTrial]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return studies.open_study(plans.load_plan(place), place).get_trials()
+    return studies.open_study(plans.load_plan(place, TrustPolicy()), place).get_trials()
 
 
 def _searched(*, workers: int) -> tuple[float, float]:
